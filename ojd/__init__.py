@@ -1,0 +1,3 @@
+"""Online just-in-time distillation: a cheap student learns a video stream from an expensive teacher, live."""
+
+__version__ = "0.1.0"

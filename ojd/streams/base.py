@@ -1,0 +1,97 @@
+"""The stream protocol and the table of addresses."""
+
+import importlib
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+from ojd.errors import RequestError
+from ojd.types import Sample
+
+MIN_SIDE = 32  # five halvings of the student leave one pixel
+MAX_SIDE = 8192
+
+
+class StreamSpec(NamedTuple):
+  """What is known of a stream before its first frame."""
+
+  height: int
+  width: int
+  fps: float
+  num_frames: int | None  # None where the end is not known
+  class_names: tuple[str, ...]  # of the truth, "background" first; empty without truth
+  identity: dict[str, Any]  # JSON; two streams with equal identity give equal frames
+
+
+class Stream(Protocol):
+  """Frames in order, from any index on; reading twice gives the same frames."""
+
+  spec: StreamSpec
+
+  def read(self, start: int = 0) -> Iterator[Sample]:
+    """Yields samples t = start, start + 1, ... A frame that cannot be decoded comes as None."""
+    ...
+
+
+class Address(NamedTuple):
+  """`scheme:path?key=value&...`, taken apart."""
+
+  scheme: str
+  path: str
+  options: dict[str, str]
+
+  def option(self, name: str, kind: type, default: Any) -> Any:
+    """The option as `kind`, or the default where the address does not name it."""
+    if name not in self.options:
+      return default
+    try:
+      return kind(self.options[name])
+    except ValueError:
+      raise RequestError(
+        f"--stream: {name}={self.options[name]!r} is not {kind.__name__}"
+      ) from None
+
+  def refuse_others(self, *known: str) -> None:
+    """Raises on an option that the scheme does not have, so that a typo is not silently lost."""
+    for name in self.options:
+      if name not in known:
+        raise RequestError(
+          f"--stream: {self.scheme}: has no option {name!r}; it has {', '.join(known) or 'none'}"
+        )
+
+
+# scheme -> module with open_stream(address, height, width) -> Stream
+SCHEMES = {
+  "synthetic": "ojd.streams.synthetic",
+  "folder": "ojd.streams.folder",
+}
+
+
+def parse_address(uri: str) -> Address:
+  """Takes `synthetic:street?seed=0` apart; the path of a folder may hold anything but '?'."""
+  scheme, colon, rest = uri.partition(":")
+  if not colon or scheme not in SCHEMES:
+    known = ", ".join(f"{name}:" for name in SCHEMES)
+    raise RequestError(f"--stream={uri}: unknown kind of stream; known are {known}")
+  path, _, query = rest.partition("?")
+  try:
+    pairs = urllib.parse.parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+  except ValueError:
+    raise RequestError(f"--stream={uri}: after '?' come key=value pairs joined by '&'") from None
+  return Address(scheme, path, dict(pairs))
+
+
+def open_stream(uri: str, height: int | None = None, width: int | None = None) -> Stream:
+  """Opens the stream behind an address, its frames resized to height x width (None: as it is)."""
+  for name, side in (("--height", height), ("--width", width)):
+    if side is not None and not MIN_SIDE <= side <= MAX_SIDE:
+      raise RequestError(f"{name}={side}: a side has {MIN_SIDE} to {MAX_SIDE} pixels")
+  address = parse_address(uri)
+  module = importlib.import_module(SCHEMES[address.scheme])
+  stream = module.open_stream(address, height, width)
+  if min(stream.spec.height, stream.spec.width) < MIN_SIDE:
+    raise RequestError(
+      f"--stream={uri}: frames of {stream.spec.height}x{stream.spec.width} pixels are too small; "
+      f"give --height and --width of at least {MIN_SIDE}"
+    )
+  return stream
