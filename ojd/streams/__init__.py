@@ -1,1 +1,1 @@
-"""Where frames come from. `base.open_stream` turns a `--stream` address into a Stream."""
+"""Where frames come from; `base.open_stream` turns an address into a Stream."""

@@ -19,8 +19,12 @@ class StreamSpec(NamedTuple):
   width: int
   fps: float
   num_frames: int | None  # None where the end is not known
-  class_names: tuple[str, ...]  # of the truth, "background" first; empty without truth
-  identity: dict[str, Any]  # JSON; two streams with equal identity give equal frames
+  class_names: tuple[
+    str, ...
+  ]  # of the truth, "background" first; empty without truth
+  identity: dict[
+    str, Any
+  ]  # JSON; two streams with equal identity give equal frames
 
 
 class Stream(Protocol):
@@ -29,7 +33,7 @@ class Stream(Protocol):
   spec: StreamSpec
 
   def read(self, start: int = 0) -> Iterator[Sample]:
-    """Yields samples t = start, start + 1, ... A frame that cannot be decoded comes as None."""
+    """Yields samples t = start, ...; a broken frame comes as None."""
     ...
 
 
@@ -41,7 +45,7 @@ class Address(NamedTuple):
   options: dict[str, str]
 
   def option(self, name: str, kind: type, default: Any) -> Any:
-    """The option as `kind`, or the default where the address does not name it."""
+    """The option as `kind`, or the default where it is not named."""
     if name not in self.options:
       return default
     try:
@@ -52,11 +56,12 @@ class Address(NamedTuple):
       ) from None
 
   def refuse_others(self, *known: str) -> None:
-    """Raises on an option that the scheme does not have, so that a typo is not silently lost."""
+    """Raises on an option that the scheme lacks: a typo must not pass."""
     for name in self.options:
       if name not in known:
         raise RequestError(
-          f"--stream: {self.scheme}: has no option {name!r}; it has {', '.join(known) or 'none'}"
+          f"--stream: {self.scheme}: has no option {name!r}; it has "
+          f"{', '.join(known) or 'none'}"
         )
 
 
@@ -68,30 +73,43 @@ SCHEMES = {
 
 
 def parse_address(uri: str) -> Address:
-  """Takes `synthetic:street?seed=0` apart; the path of a folder may hold anything but '?'."""
+  """Takes `synthetic:street?seed=0` apart."""
   scheme, colon, rest = uri.partition(":")
   if not colon or scheme not in SCHEMES:
     known = ", ".join(f"{name}:" for name in SCHEMES)
-    raise RequestError(f"--stream={uri}: unknown kind of stream; known are {known}")
+    raise RequestError(
+      f"--stream={uri}: unknown kind of stream; known are {known}"
+    )
   path, _, query = rest.partition("?")
   try:
-    pairs = urllib.parse.parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    pairs = urllib.parse.parse_qsl(
+      query, keep_blank_values=True, strict_parsing=bool(query)
+    )
   except ValueError:
-    raise RequestError(f"--stream={uri}: after '?' come key=value pairs joined by '&'") from None
+    raise RequestError(
+      f"--stream={uri}: after '?' come key=value pairs joined by '&'"
+    ) from None
   return Address(scheme, path, dict(pairs))
 
 
-def open_stream(uri: str, height: int | None = None, width: int | None = None) -> Stream:
-  """Opens the stream behind an address, its frames resized to height x width (None: as it is)."""
+def open_stream(
+  uri: str, height: int | None = None, width: int | None = None
+) -> Stream:
+  """Opens the stream behind an address.
+
+  Its frames are resized to height x width; None keeps what the stream has.
+  """
   for name, side in (("--height", height), ("--width", width)):
     if side is not None and not MIN_SIDE <= side <= MAX_SIDE:
-      raise RequestError(f"{name}={side}: a side has {MIN_SIDE} to {MAX_SIDE} pixels")
+      raise RequestError(
+        f"{name}={side}: a side has {MIN_SIDE} to {MAX_SIDE} pixels"
+      )
   address = parse_address(uri)
   module = importlib.import_module(SCHEMES[address.scheme])
   stream = module.open_stream(address, height, width)
   if min(stream.spec.height, stream.spec.width) < MIN_SIDE:
     raise RequestError(
-      f"--stream={uri}: frames of {stream.spec.height}x{stream.spec.width} pixels are too small; "
-      f"give --height and --width of at least {MIN_SIDE}"
+      f"--stream={uri}: frames of {stream.spec.height}x{stream.spec.width} "
+      f"pixels are too small; give --height and --width of at least {MIN_SIDE}"
     )
   return stream

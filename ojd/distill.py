@@ -1,0 +1,202 @@
+"""Online distillation: the System interface, the adapt loop, a whole stream.
+
+Every method is a `System`, four pure functions of one state; the host loop, the
+scan below, `vmap`, replay and servers all drive the same functions.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.typing import ArrayLike
+
+from ojd import losses, metrics
+from ojd.models.student import Params, Student
+from ojd.types import Frame, Labels, StepInfo
+
+State = Any  # one pytree: everything of a system that changes
+
+
+class System(NamedTuple):
+  """A method, made by a factory in `ojd/systems` that takes its constants."""
+
+  init: Callable[[jax.Array, Frame], State]  # (rng_key, frame) -> state
+  # int32[], the next frame that the teacher must see.
+  next_key: Callable[[State], jax.Array]
+  # A key frame: train, move the schedule; the last forward pass is the answer.
+  learn: Callable[[State, Frame, Labels], tuple[State, jax.Array, StepInfo]]
+  # Every other frame; -> (state, classes [H, W] uint8).
+  predict: Callable[[State, Frame], tuple[State, jax.Array]]
+
+
+class AdaptResult(NamedTuple):
+  """The student after a key frame, and how it went."""
+
+  params: Params
+  opt_state: optax.OptState
+  classes: jax.Array  # [H, W] uint8, of the last finite forward pass
+  num_updates: jax.Array  # int32
+  num_rolled_back: jax.Array  # int32
+  miou_before: jax.Array  # float32
+  miou_after: jax.Array  # float32
+  loss: jax.Array  # float32
+  grad_norm: jax.Array  # float32
+
+
+class _AdaptLoop(NamedTuple):
+  """Carry of the loop: what is proven so far and what is to be tried next."""
+
+  proven: AdaptResult
+  params: Params
+  opt_state: optax.OptState
+  grad_norm: jax.Array
+  num_tried: jax.Array  # int32, updates that led to `params`
+  is_done: jax.Array
+
+
+def classify(logits: jax.Array) -> jax.Array:
+  """The most likely class of each pixel; [..., H, W, C] -> uint8."""
+  return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
+
+
+def adapt(
+  student: Student,
+  tx: optax.GradientTransformation,
+  params: Params,
+  opt_state: optax.OptState,
+  frame: Frame,
+  labels: Labels,
+  *,
+  a_thresh: ArrayLike,
+  u_max: ArrayLike,
+  u_min: ArrayLike = 0,
+) -> AdaptResult:
+  """Updates until accurate or u_max, in one `lax.while_loop`.
+
+  Lines 5-13 of Algorithm 1: predict, compare, and only then decide whether to
+  update, so that u updates take u + 1 forward and u backward passes. A pass
+  whose loss is not finite ends the loop and undoes the update before it.
+
+  Args:
+    student: init and apply of one frame.
+    tx: the gradient step.
+    params: the student's parameters.
+    opt_state: of `tx`.
+    frame: [H, W, 3] uint8.
+    labels: classes and weights [H, W]; a weight of 0 ignores the pixel.
+    a_thresh: mean IoU with the labels from which on no update is made.
+    u_max: most updates.
+    u_min: updates made however accurate the student is.
+  """
+  counts = labels.weights > 0
+
+  def loss_fn(params):
+    logits = student.apply(params, frame)
+    return losses.weighted_cross_entropy(logits, labels), classify(logits)
+
+  def turn(loop: _AdaptLoop) -> _AdaptLoop:
+    loss, backward, classes = jax.vjp(loss_fn, loop.params, has_aux=True)
+    accuracy = metrics.frame_miou(
+      labels.classes, classes, num_classes=student.num_classes, counts=counts
+    )
+    is_first = loop.num_tried == 0
+    tried = AdaptResult(
+      params=loop.params,
+      opt_state=loop.opt_state,
+      classes=classes,
+      num_updates=loop.num_tried,
+      num_rolled_back=loop.proven.num_rolled_back,
+      miou_before=jnp.where(is_first, accuracy, loop.proven.miou_before),
+      miou_after=accuracy,
+      loss=loss,
+      grad_norm=loop.grad_norm,
+    )
+    undone = loop.proven._replace(
+      num_rolled_back=loop.proven.num_rolled_back + 1
+    )
+    is_finite = jnp.isfinite(loss)
+    # The first pass has nothing before it to go back to.
+    keep = is_finite | is_first
+    proven = jax.tree.map(
+      lambda new, old: jnp.where(keep, new, old), tried, undone
+    )
+    is_wanted = (accuracy < a_thresh) | (loop.num_tried < u_min)
+    is_wanted &= is_finite & (loop.num_tried < u_max)
+
+    def update():
+      (grads,) = backward(jnp.ones_like(loss))
+      steps, opt_state = tx.update(grads, loop.opt_state, loop.params)
+      norm = optax.tree.norm(grads)
+      return optax.apply_updates(loop.params, steps), opt_state, norm
+
+    def stop():
+      return loop.params, loop.opt_state, loop.grad_norm
+
+    params, opt_state, grad_norm = lax.cond(is_wanted, update, stop)
+    num_tried = loop.num_tried + is_wanted.astype(jnp.int32)
+    return _AdaptLoop(
+      proven, params, opt_state, grad_norm, num_tried, ~is_wanted
+    )
+
+  zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
+  blank = jnp.zeros(frame.shape[:2], jnp.uint8)
+  first = AdaptResult(
+    params, opt_state, blank, none, none, zero, zero, zero, zero
+  )
+  loop = _AdaptLoop(first, params, opt_state, zero, none, jnp.zeros((), bool))
+  return lax.while_loop(lambda loop: ~loop.is_done, turn, loop).proven
+
+
+class _ScanCarry(NamedTuple):
+  state: State
+  t: jax.Array  # int32, frames seen
+  stride: jax.Array  # int32, of the last key frame
+
+
+def scan_stream(
+  system: System, state: State, frames: Frame, labels: Labels
+) -> tuple[State, tuple[jax.Array, StepInfo]]:
+  """Runs a system over recorded frames and labels inside one `lax.scan`.
+
+  The same trajectory as the host loop's on the same labels; `vmap` over what
+  the system's factory closes over makes sweeps. The state must be a new one:
+  its next frame is frame 0.
+
+  Args:
+    system: any.
+    state: of `system.init`.
+    frames: [T, H, W, 3] uint8.
+    labels: classes and weights, [T, H, W] each; read on key frames only.
+
+  Returns:
+    The state after the last frame, and by frame the classes [T, H, W] and the
+    infos, fields [T]; frames that are no key frames have only `stride` set.
+  """
+
+  def learn(carry, frame, label):
+    state, classes, info = system.learn(carry.state, frame, label)
+    return state, classes, info
+
+  def predict(carry, frame, label):
+    del label  # not asked for
+    state, classes = system.predict(carry.state, frame)
+    return state, classes, empty._replace(stride=carry.stride)
+
+  def step(carry, inputs):
+    frame, label = inputs
+    is_key = system.next_key(carry.state) == carry.t
+    state, classes, info = lax.cond(is_key, learn, predict, carry, frame, label)
+    return _ScanCarry(state, carry.t + 1, info.stride), (classes, info)
+
+  _, _, shapes = jax.eval_shape(
+    system.learn, state, frames[0], jax.tree.map(lambda x: x[0], labels)
+  )
+  empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  none = jnp.zeros((), jnp.int32)
+  carry, outputs = lax.scan(
+    step, _ScanCarry(state, none, none), (frames, labels)
+  )
+  return carry.state, outputs

@@ -1,0 +1,1 @@
+"""Student networks, in Flax Linen."""

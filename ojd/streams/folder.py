@@ -1,0 +1,183 @@
+"""`folder:DIR`: frames, and where there are some, masks, as image files.
+
+DIR/frames/* and DIR/masks/* are paired in sorted order. DIR/stream.json says
+what the grey values of the masks mean:
+
+    {"fps": 25, "classes": {"0": "background", "255": "moving", "170": "ignore"}}
+
+The classes become 1, 2, ... in the order of their grey values; "background" is
+always 0 and "ignore" always 255. Without masks the file is not needed.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from ojd.errors import RequestError
+from ojd.labels import BACKGROUND_NAME
+from ojd.streams.base import Address, StreamSpec
+from ojd.types import IGNORE, MAX_CLASSES, Sample
+
+IGNORE_NAME = "ignore"
+DEFAULT_FPS = 25.0
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+# What Pillow raises on a file that is no image, or only the head of one.
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class FolderStream:
+  """Image files in sorted order, with the class maps beside them."""
+
+  def __init__(self, frames, masks, lookup, spec: StreamSpec):
+    self.spec = spec
+    self._frames = frames
+    self._masks = masks
+    self._lookup = lookup
+
+  def read(self, start: int = 0) -> Iterator[Sample]:
+    """Yields samples t = start, ...; a broken file comes as a None frame."""
+    for t in range(start, len(self._frames)):
+      yield self._sample(t)
+
+  def _sample(self, t):
+    truth = None
+    try:
+      frame = self._load(self._frames[t], "RGB", Image.Resampling.BILINEAR)
+      if self._masks:
+        # Grey values, never palette indices: a palette may be in any order.
+        grey = self._load(self._masks[t], "L", Image.Resampling.NEAREST)
+        truth = self._lookup[grey]
+    except _UNREADABLE as error:
+      return Sample(t, None, None, f"{self._frames[t].name}: {error}")
+    return Sample(t, frame, truth)
+
+  def _load(self, path, mode, resample):
+    size = self.spec.width, self.spec.height
+    with Image.open(path) as image:
+      image = image.convert(mode)
+      if image.size != size:
+        image = image.resize(size, resample)
+      return np.asarray(image)
+
+
+def open_stream(
+  address: Address, height: int | None, width: int | None
+) -> FolderStream:
+  """Opens and checks the whole folder, so that a run does not end half-way."""
+  address.refuse_others()
+  root = pathlib.Path(address.path).expanduser()
+  frames = _list_images(root, "frames")
+  if not frames:
+    raise RequestError(f"--stream: {root / 'frames'} holds no images")
+  masks = _list_images(root, "masks") if (root / "masks").is_dir() else []
+  if masks and len(masks) != len(frames):
+    raise RequestError(
+      f"--stream: {len(frames)} frames and {len(masks)} masks in {root}; "
+      "each frame needs its mask"
+    )
+  fps, classes = _read_description(root, needs_classes=bool(masks))
+  names, lookup = _class_table(root, classes) if masks else ((), None)
+  size = _common_size(frames)
+  if masks and _common_size(masks) != size:
+    raise RequestError(
+      f"--stream: masks of {_common_size(masks)} pixels do not match frames "
+      f"of {size} in {root}"
+    )
+  spec = StreamSpec(
+    height=height or size[1],
+    width=width or size[0],
+    fps=fps,
+    num_frames=len(frames),
+    class_names=names,
+    identity={
+      "kind": "folder",
+      "path": str(root.resolve()),
+      "content": _fingerprint(frames + masks),
+      "source_size": [size[1], size[0]],
+    },
+  )
+  return FolderStream(frames, masks, lookup, spec)
+
+
+def _list_images(root, name):
+  folder = root / name
+  if not folder.is_dir():
+    raise RequestError(f"--stream: there is no folder {folder}")
+  return sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+
+
+def _read_description(root, needs_classes):
+  """Frame rate and classes of stream.json; without the file, the defaults."""
+  path = root / "stream.json"
+  if not path.exists():
+    if needs_classes:
+      raise RequestError(
+        f"--stream: {path} is missing; it says what the masks mean, as "
+        '{"fps": 25, "classes": {"0": "background", "255": "object"}}'
+      )
+    return DEFAULT_FPS, {}
+  try:
+    description = json.loads(path.read_text())
+    fps = float(description.get("fps", DEFAULT_FPS))
+    classes = {int(k): str(v) for k, v in description["classes"].items()}
+  except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    raise RequestError(
+      f"--stream: {path} is not a description of a stream "
+      f"({type(error).__name__}: {error})"
+    ) from None
+  if not 0 < fps <= 1000:
+    raise RequestError(f"--stream: {path} says {fps} frames a second")
+  return fps, classes
+
+
+def _class_table(root, classes):
+  """Class names in label order, and grey value -> label, [256] uint8."""
+  # A grey value that nobody described is nobody's question.
+  lookup = np.full(256, IGNORE, np.uint8)
+  num_classes = len(set(classes.values()) | {BACKGROUND_NAME} - {IGNORE_NAME})
+  if num_classes > MAX_CLASSES:
+    raise RequestError(
+      f"--stream: {root}: {num_classes} classes are more than {MAX_CLASSES}"
+    )
+  names = [BACKGROUND_NAME]
+  for value, name in sorted(classes.items()):
+    if not 0 <= value <= 255:
+      raise RequestError(f"--stream: {root}: {value} is not a grey value")
+    if name == BACKGROUND_NAME:
+      lookup[value] = 0
+    elif name != IGNORE_NAME:
+      if name not in names:
+        names.append(name)
+      lookup[value] = names.index(name)
+  if len(names) < 2:
+    raise RequestError(f"--stream: {root}: stream.json names no class")
+  return tuple(names), lookup
+
+
+def _common_size(paths):
+  """The one size (width, height) of all images; reads their heads only."""
+  size = None
+  for path in paths:
+    try:
+      with Image.open(path) as image:
+        found = image.size
+    except _UNREADABLE:
+      raise RequestError(f"--stream: cannot read the image {path}") from None
+    if size not in (None, found):
+      raise RequestError(
+        f"--stream: {path} has {found} pixels, those before it {size}"
+      )
+    size = found
+  return size
+
+
+def _fingerprint(paths):
+  """Names and sizes of the files: cheap, and changes with the content."""
+  digest = hashlib.sha256()
+  for path in paths:
+    digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+  return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Who labels key frames; `base.make_teacher` turns a name into a Teacher."""
