@@ -5,6 +5,7 @@ Here its classes are grouped into the student's, overlaps are settled, and every
 pixel gets its weight in the loss.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ class ClassGroups(NamedTuple):
   """The student's classes and how the teacher's map onto them."""
 
   names: tuple[str, ...]  # the student's, "background" first
+  members: tuple[tuple[str, ...], ...]  # by student class, the teacher's names
   lookup: np.ndarray  # [256] uint8, teacher's class -> student's; 255 stays
 
 
@@ -44,17 +46,33 @@ def parse_groups(text: str, teacher_names: tuple[str, ...]) -> ClassGroups:
       f"--classes: {len(groups)} classes and the background are more than "
       f"{MAX_CLASSES}; group some of them"
     )
+  for member in itertools.chain.from_iterable(groups.values()):
+    if member not in known:
+      raise RequestError(
+        f"--classes: the teacher knows no {member!r}; it knows "
+        f"{', '.join(known)}"
+      )
+  names = (BACKGROUND_NAME, *groups)
+  members = ((), *map(tuple, groups.values()))
+  return ClassGroups(names, members, _lookup(members, teacher_names))
+
+
+def match_groups(
+  groups: ClassGroups, other_names: tuple[str, ...]
+) -> ClassGroups:
+  """The same groups over somebody else's classes, matched by name."""
+  return groups._replace(lookup=_lookup(groups.members, other_names))
+
+
+def _lookup(members, names):
+  """Class of each index into `names`; what no group holds is background."""
   lookup = np.full(256, BACKGROUND, np.uint8)
   lookup[IGNORE] = IGNORE
-  for label, members in enumerate(groups.values(), 1):
-    for member in members:
-      if member not in known:
-        raise RequestError(
-          f"--classes: the teacher knows no {member!r}; it knows "
-          f"{', '.join(known)}"
-        )
-      lookup[teacher_names.index(member)] = label
-  return ClassGroups((BACKGROUND_NAME, *groups), lookup)
+  for label, group in enumerate(members):
+    for member in group:
+      if member in names:
+        lookup[names.index(member)] = label
+  return lookup
 
 
 def _split_groups(text):

@@ -27,7 +27,7 @@ def frame_miou(
   objects = jnp.arange(num_classes, dtype=jnp.int32) != BACKGROUND
   # [H, W, C] comparisons that fuse into their sums: far cheaper than a
   # scatter-add for the few classes of a stream.
-  one_hot = lambda x: jax.nn.one_hot(x, num_classes, dtype=bool)  # noqa: E731
+  one_hot = lambda x: jax.nn.one_hot(x, num_classes, dtype=bool)
   counted = jnp.expand_dims(counts, -1)
   in_labels = one_hot(labels) & counted
   in_classes = one_hot(classes) & counted

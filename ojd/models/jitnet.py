@@ -87,8 +87,8 @@ class JITNet(nn.Module):
   def __call__(self, frames: jax.Array) -> jax.Array:
     """Maps [B, H, W, 3], raw values 0..255, to logits [B, H, W, C] float32."""
     floor = decoder_floor(self.num_classes)
-    encoder_width = lambda w: max(int(self.width * w), _ENCODER_FLOOR)  # noqa: E731
-    decoder_width = lambda w: max(int(self.width * w), floor)  # noqa: E731
+    encoder_width = lambda w: max(int(self.width * w), _ENCODER_FLOOR)
+    decoder_width = lambda w: max(int(self.width * w), floor)
 
     x = frames.astype(jnp.float32)
     x = _ConvNormRelu(encoder_width(STEM[0]), 2, name="conv1")(x)

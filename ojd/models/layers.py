@@ -67,7 +67,7 @@ def _conv2d_backward(stride, residuals, g):
 
   def derived(x, kernel, g):
     padding = _half(kernel.shape)
-    primal = lambda x, kernel: _convolve(x, kernel, stride, padding)  # noqa: E731
+    primal = lambda x, kernel: _convolve(x, kernel, stride, padding)
     return jax.vjp(primal, x, kernel)[1](g)
 
   def as_forward(x, kernel, g):

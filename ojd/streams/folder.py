@@ -3,7 +3,8 @@
 DIR/frames/* and DIR/masks/* are paired in sorted order. DIR/stream.json says
 what the grey values of the masks mean:
 
-    {"fps": 25, "classes": {"0": "background", "255": "moving", "170": "ignore"}}
+    {"fps": 25,
+     "classes": {"0": "background", "255": "moving", "170": "ignore"}}
 
 The classes become 1, 2, ... in the order of their grey values; "background" is
 always 0 and "ignore" always 255. Without masks the file is not needed.

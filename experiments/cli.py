@@ -1,0 +1,77 @@
+"""What every binary has in common: flags, errors in one line, Ctrl-C."""
+
+import signal
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+
+from ojd.errors import RequestError
+
+BAD_REQUEST, FAILURE = 2, 1  # exit codes
+
+_DEBUG = flags.DEFINE_bool("debug", False, "show the traceback of an error")
+
+
+def run(main: Callable[[], int | None]) -> None:
+  """Parses the flags, calls `main`, turns its errors into one line."""
+  app.run(lambda argv: sys.exit(_guarded(main)), flags_parser=_parse)
+
+
+def _parse(argv):
+  """absl's parser, but a wrong flag or a stray word is one line and a 2."""
+  try:
+    rest = flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(str(error).splitlines()[0], BAD_REQUEST)
+  if len(rest) > 1:
+    _fail(f"unknown argument {rest[1]!r}; flags are --name=value", BAD_REQUEST)
+  return rest
+
+
+def _fail(message, code):
+  print(f"error: {message}", file=sys.stderr)
+  sys.exit(code)
+
+
+def _guarded(main):
+  try:
+    return main()
+  except RequestError as error:
+    message, code = str(error), BAD_REQUEST
+    cause = error
+  except KeyboardInterrupt:
+    return 128 + signal.SIGINT
+  except Exception as error:
+    words = " ".join(str(error).split())
+    message, code = f"{type(error).__name__}: {words} (--debug tells more)", 1
+    cause = error
+  if _DEBUG.value:
+    raise cause
+  _fail(message, code)
+
+
+class Interrupt:
+  """Turns the first Ctrl-C or SIGTERM into a wish that the run can see.
+
+  A second one interrupts at once.
+  """
+
+  def __init__(self):
+    self.signal: int | None = None
+    for number in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(number, self._note)
+
+  def _note(self, number, frame):
+    del frame
+    if self.signal is not None:
+      raise KeyboardInterrupt
+    self.signal = number
+
+  def is_wanted(self) -> bool:
+    """Whether the run should end."""
+    return self.signal is not None
+
+  def exit_code(self) -> int:
+    """0, or what shells expect of a program that a signal ended."""
+    return 128 + self.signal if self.signal is not None else 0

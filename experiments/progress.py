@@ -1,0 +1,115 @@
+"""Shows a run: a live line on a terminal, plain lines in a log."""
+
+import sys
+import time
+from typing import Any
+
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from ojd.run.tally import Progress
+
+_LOG_SECONDS = 5.0
+
+
+def describe(progress: Progress) -> str:
+  """Frames a second, stride, key frames, updates and mIoU in a line."""
+  miou = "-" if progress.miou is None else f"{progress.miou:.3f}"
+  return (
+    f"{progress.fps:.1f} fps  stride {progress.stride}  "
+    f"{progress.num_keys} key frames  {progress.num_updates} updates  "
+    f"mIoU {miou}"
+  )
+
+
+def in_words(summary: dict[str, Any]) -> str:
+  """A run's summary in three lines."""
+  miou = summary["miou"]
+  classes = ", ".join(
+    f"{name} {iou:.3f}"
+    for name, iou in miou["per_class"].items()
+    if iou is not None
+  )
+  mean = "not measured" if miou["mean"] is None else f"{miou['mean']:.3f}"
+  measured = summary["speedup_measured"]
+  against = (
+    "a free teacher has none to measure"
+    if measured is None
+    else f"{measured:.2f} measured"
+  )
+  state = "done" if summary["finished"] else "stopped"
+  skipped = summary["num_skipped"]
+  return (
+    f"{state}: {summary['num_frames']} frames"
+    + (f" ({skipped} unreadable skipped)" if skipped else "")
+    + f", {summary['num_key_frames']} key frames "
+    f"({summary['key_frame_fraction']:.1%}), "
+    f"{summary['num_updates']} updates\n"
+    f"mIoU against the {miou['reference']}: {mean}"
+    + (f" ({classes})" if classes else "")
+    + f"\n{summary['fps']:.1f} frames/s; speed-up over the teacher: "
+    f"{summary['speedup_paper_model']:.2f} by the paper's cost model, {against}"
+  )
+
+
+class Log:
+  """A line every few seconds, and one for each problem; for files."""
+
+  def __init__(self, clock=time.monotonic, write=None):
+    self._clock = clock
+    self._write = write or (lambda line: print(line, file=sys.stderr))
+    self._start = self._last = clock()
+    self._first = 0
+
+  def __call__(self, progress: Progress) -> None:
+    if progress.problem:
+      self._write(f"warning: {progress.problem}")
+    now = self._clock()
+    is_last = progress.num_frames == progress.total
+    if now - self._last < _LOG_SECONDS and not is_last:
+      return
+    self._last = now
+    done, total = progress.num_frames, progress.total
+    line = f"frame {done}{f'/{total}' if total else ''}  {describe(progress)}"
+    if total and done:
+      eta = (now - self._start) / done * (total - done)
+      line += f"  ETA {eta:.0f} s"
+    self._write(line)
+
+  def close(self) -> None:
+    """Nothing is left open."""
+
+
+class Bar:
+  """A bar with an ETA, for terminals."""
+
+  def __init__(self):
+    self._progress = rich_progress.Progress(
+      rich_progress.BarColumn(bar_width=20),
+      rich_progress.MofNCompleteColumn(),
+      rich_progress.TextColumn("{task.description}"),
+      rich_progress.TextColumn("ETA"),
+      rich_progress.TimeRemainingColumn(),
+      console=rich_console.Console(stderr=True),
+    )
+    self._task = self._progress.add_task("starting", total=None)
+    self._progress.start()
+
+  def __call__(self, progress: Progress) -> None:
+    if progress.problem:
+      self._progress.console.print(f"warning: {progress.problem}", markup=False)
+    self._progress.update(
+      self._task,
+      completed=progress.num_frames,
+      total=progress.total,
+      description=describe(progress),
+    )
+
+  def close(self) -> None:
+    """Leaves the last state on the screen."""
+    self._progress.stop()
+
+
+def watcher() -> Log | Bar:
+  """What fits where standard error goes."""
+  return Bar() if sys.stderr.isatty() else Log()

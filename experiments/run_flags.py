@@ -1,0 +1,83 @@
+"""The flags of a run, shared by the binaries; one per field of RunConfig."""
+
+import dataclasses
+import shlex
+import typing
+
+from absl import flags
+
+from ojd import systems, updates
+from ojd.run.config import RunConfig
+from ojd.streams.base import SCHEMES
+from ojd.teachers.base import TEACHERS
+
+_HELP = {
+  "stream": "where frames come from: " + ", ".join(f"{s}:..." for s in SCHEMES),
+  "teacher": "who labels key frames: " + ", ".join(TEACHERS),
+  "system": "the method: " + ", ".join(systems.SYSTEMS),
+  "workdir": "the folder that the run fills",
+  "classes": "what to tell apart, as 'person;auto=car,bus,truck'; empty: all",
+  "height": "height of the student's frames; empty: the stream's",
+  "width": "width of the student's frames; empty: the stream's",
+  "num_frames": "frames to run; empty: to the end of the stream",
+  "seed": "of the student's random parameters",
+  "a_thresh": "mean IoU with the teacher from which on no update is made",
+  "delta_min": "least frames between teacher calls (fixed: the stride)",
+  "delta_max": "most frames between teacher calls",
+  "u_max": "most updates on a key frame",
+  "u_min": "least updates on a key frame",
+  "update": "the gradient step: " + ", ".join(updates.VARIANTS),
+  "learning_rate": "of the gradient step; empty: "
+  + ", ".join(f"{n} {v.learning_rate}" for n, v in updates.VARIANTS.items()),
+  "init": "the student's first parameters: random",
+  "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "
+  "stream's own labels, else each 30th by the teacher",
+  "overlay": "write overlay.mp4 and sample frames",
+  "save_masks": "write the student's class maps as PNG files",
+}
+_DEFINE = {
+  str: flags.DEFINE_string,
+  int: flags.DEFINE_integer,
+  float: flags.DEFINE_float,
+  bool: flags.DEFINE_bool,
+}
+
+
+def _define(field):
+  kinds = typing.get_args(field.type) or (field.type,)
+  return _DEFINE[kinds[0]](field.name, field.default, _HELP[field.name])
+
+
+_HOLDERS = {f.name: _define(f) for f in dataclasses.fields(RunConfig)}
+
+
+def run_config(defaults: dict[str, typing.Any] | None = None) -> RunConfig:
+  """The config of the flags given.
+
+  Args:
+    defaults: replaces the defaults of flags that were not given.
+  """
+  values = {name: holder.value for name, holder in _HOLDERS.items()}
+  for name, value in (defaults or {}).items():
+    if not _HOLDERS[name].present:
+      values[name] = value
+  return RunConfig(**values)
+
+
+def with_workdir(config: RunConfig, path: str) -> RunConfig:
+  """The same config in another folder."""
+  return dataclasses.replace(config, workdir=path)
+
+
+def command(module: str, config: RunConfig) -> str:
+  """The command line that runs a config again."""
+  words = [f"python -m {module}"]
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if value == field.default:
+      continue
+    if isinstance(value, bool):
+      words.append(f"--{'' if value else 'no'}{field.name}")
+    else:
+      words.append(shlex.quote(f"--{field.name}={value}"))
+  return " ".join(words)

@@ -1,0 +1,1 @@
+"""The host side of a run: the loop, its files, its clock."""

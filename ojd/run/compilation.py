@@ -1,0 +1,27 @@
+"""The compilation cache: one folder per user, kept between runs."""
+
+import os
+import pathlib
+
+import jax
+
+
+def default_cache() -> pathlib.Path:
+  """`$XDG_CACHE_HOME/ojd/jax`, by default under `~/.cache`."""
+  base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+  return pathlib.Path(base).expanduser() / "ojd" / "jax"
+
+
+def enable_cache(path: pathlib.Path) -> None:
+  """Keeps compiled programs in `path`; where that cannot be, does nothing.
+
+  Only its owner may write there: a cached program is run unseen.
+  """
+  try:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+  except OSError:
+    return
+  jax.config.update("jax_compilation_cache_dir", str(path))
+  # Also the small ones: a start is made of a dozen of them.
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+  jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,79 @@
+"""What a run is asked for, checked before anything is touched."""
+
+import dataclasses
+
+from ojd import systems, updates
+from ojd.errors import RequestError
+
+INITS = ("random",)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+  """The flags of `online_distill`, by their names; None is "as it comes"."""
+
+  stream: str = "synthetic:street"
+  teacher: str = "ground_truth"
+  system: str = "jit"
+  workdir: str = ""
+  classes: str = ""
+  height: int | None = None
+  width: int | None = None
+  num_frames: int | None = None
+  seed: int = 0
+  a_thresh: float = 0.8
+  delta_min: int = 8
+  delta_max: int = 64
+  u_max: int = 8
+  u_min: int = 0
+  update: str = "sgd"
+  learning_rate: float | None = None
+  init: str = "random"
+  eval_every: int | None = None
+  overlay: bool = True
+  save_masks: bool = False
+
+  @property
+  def settings(self) -> systems.Settings:
+    """The constants of the system."""
+    names = systems.Settings._fields
+    return systems.Settings(**{name: getattr(self, name) for name in names})
+
+
+def check(config: RunConfig) -> None:
+  """Raises a RequestError that names the first flag out of its range."""
+  if not config.workdir:
+    raise RequestError("--workdir=DIR is missing: where should the run go?")
+  _check_name("system", config.system, systems.SYSTEMS)
+  _check_name("update", config.update, updates.VARIANTS)
+  _check_name("init", config.init, INITS)
+  if not 0.0 <= config.a_thresh <= 1.0:
+    raise RequestError(f"--a_thresh={config.a_thresh}: a mean IoU is 0 to 1")
+  _check_least("delta_min", config.delta_min, 1)
+  if config.delta_max < config.delta_min:
+    raise RequestError(
+      f"--delta_max={config.delta_max} is below --delta_min={config.delta_min}"
+    )
+  _check_least("u_max", config.u_max, 0)
+  if not 0 <= config.u_min <= config.u_max:
+    raise RequestError(
+      f"--u_min={config.u_min}: from 0 to --u_max={config.u_max}"
+    )
+  _check_least("num_frames", config.num_frames, 1)
+  _check_least("eval_every", config.eval_every, 0)
+  if config.learning_rate is not None and not config.learning_rate > 0:
+    raise RequestError(f"--learning_rate={config.learning_rate}: above 0")
+  if not 0 <= config.seed < 2**31:
+    raise RequestError(f"--seed={config.seed}: from 0 to {2**31 - 1}")
+
+
+def _check_name(flag, name, known):
+  if name not in known:
+    raise RequestError(
+      f"--{flag}={name}: unknown; known are {', '.join(known)}"
+    )
+
+
+def _check_least(flag, value, least):
+  if value is not None and value < least:
+    raise RequestError(f"--{flag}={value}: at least {least}")

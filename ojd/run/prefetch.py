@@ -1,0 +1,55 @@
+"""Reads a stream ahead in a thread: decoding hides behind the student."""
+
+import queue
+import threading
+from collections.abc import Iterator
+
+from ojd.types import Sample
+
+DEPTH = 4  # samples decoded ahead; more only costs memory
+_POLL_SECONDS = 0.1
+
+
+class Prefetcher:
+  """Iterates over samples in order; what the stream raises is raised here."""
+
+  def __init__(self, samples: Iterator[Sample], depth: int = DEPTH):
+    self._queue: queue.Queue = queue.Queue(depth)
+    self._stopped = threading.Event()
+    self._thread = threading.Thread(
+      target=self._fill, args=(samples,), name="prefetch", daemon=True
+    )
+    self._thread.start()
+
+  def _fill(self, samples):
+    try:
+      for sample in samples:
+        if not self._put((sample, None)):
+          return
+      self._put((None, None))
+    except Exception as error:
+      self._put((None, error))
+
+  def _put(self, item):
+    """Waits for room, but not for ever: the consumer may be gone."""
+    while not self._stopped.is_set():
+      try:
+        self._queue.put(item, timeout=_POLL_SECONDS)
+        return True
+      except queue.Full:
+        continue
+    return False
+
+  def __iter__(self) -> Iterator[Sample]:
+    while True:
+      sample, error = self._queue.get()
+      if error is not None:
+        raise error
+      if sample is None:
+        return
+      yield sample
+
+  def close(self) -> None:
+    """Lets the thread go; a second call does nothing."""
+    self._stopped.set()
+    self._thread.join()

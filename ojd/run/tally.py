@@ -1,0 +1,125 @@
+"""The counts of a run, and the run in numbers."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ojd import metrics
+from ojd.run.timing import Stages, paper_speedup, peak_memory_mb
+
+# What the method itself does not take: compiling, and being judged.
+_APART = ("compile", "evaluate", "eval_teacher")
+
+
+@dataclasses.dataclass
+class Tally:
+  """Counts of a run in progress."""
+
+  confusion: np.ndarray  # [C, C] int64
+  num_frames: int = 0
+  num_keys: int = 0
+  num_updates: int = 0
+  num_rolled_back: int = 0
+  num_skipped: int = 0  # frames that could not be read
+  num_teacher_failures: int = 0
+  eval_frames: int = 0
+  stride: int = 0
+  next_key: int = 0
+  finished: bool = False
+
+  def miou(self) -> float | None:
+    """Of the run so far; None where nothing was compared."""
+    return metrics.run_miou(self.confusion) if self.eval_frames else None
+
+
+class Progress(NamedTuple):
+  """Where a run is, for whoever watches."""
+
+  num_frames: int  # taken from the stream
+  total: int | None  # None where the end is not known
+  fps: float
+  stride: int
+  num_keys: int
+  num_updates: int
+  miou: float | None
+  problem: str = ""  # what just went wrong with a frame
+
+
+def progress(
+  tally: Tally, stages: Stages, total: int | None, problem: str
+) -> Progress:
+  """The counts as a watcher wants them."""
+  return Progress(
+    num_frames=tally.num_frames + tally.num_skipped,
+    total=total,
+    fps=_frames_per_second(tally, stages),
+    stride=tally.stride,
+    num_keys=tally.num_keys,
+    num_updates=tally.num_updates,
+    miou=tally.miou(),
+    problem=problem,
+  )
+
+
+def seconds_of_work(stages: Stages) -> float:
+  """Time that the method took: no compilation, no judging."""
+  return sum(s for name, s in stages.seconds.items() if name not in _APART)
+
+
+def _frames_per_second(tally, stages):
+  seconds = seconds_of_work(stages)
+  return tally.num_frames / seconds if seconds else 0.0
+
+
+def _measured_speedup(tally, stages):
+  """Over the teacher on every frame, from its average time."""
+  teacher = stages.mean("teacher") or stages.mean("eval_teacher")
+  return teacher * _frames_per_second(tally, stages)
+
+
+def summarize(
+  tally: Tally,
+  stages: Stages,
+  *,
+  class_names: tuple[str, ...],
+  has_truth: bool,
+  is_teacher_free: bool,
+  num_interrupted: int,
+) -> dict[str, Any]:
+  """The content of summary.json."""
+  per_class = metrics.iou_per_class(tally.confusion)
+  paper = paper_speedup(tally.num_frames, tally.num_keys, tally.num_updates)
+  measured = None if is_teacher_free else _measured_speedup(tally, stages)
+  return {
+    "finished": tally.finished,
+    "num_frames": tally.num_frames,
+    "num_key_frames": tally.num_keys,
+    "key_frame_fraction": round(tally.num_keys / max(tally.num_frames, 1), 6),
+    "num_updates": tally.num_updates,
+    "num_rolled_back": tally.num_rolled_back,
+    "num_skipped": tally.num_skipped,
+    "teacher_failures": tally.num_teacher_failures,
+    "miou": {
+      "mean": tally.miou(),
+      "per_class": {
+        name: finite(float(per_class[i]))
+        for i, name in enumerate(class_names)
+        if i
+      },
+      "reference": "truth" if has_truth else "teacher",
+    },
+    "eval_frames": tally.eval_frames,
+    "fps": round(_frames_per_second(tally, stages), 3),
+    "speedup_measured": None if measured is None else round(measured, 3),
+    "speedup_paper_model": round(paper, 3),
+    "seconds": {name: round(s, 4) for name, s in stages.seconds.items()},
+    "peak_memory_mb": peak_memory_mb(),
+    "interrupted": num_interrupted + (not tally.finished),
+    "resumed": 0,
+  }
+
+
+def finite(x: float) -> float | None:
+  """NaN and infinity are no JSON."""
+  return x if np.isfinite(x) else None

@@ -1,0 +1,52 @@
+"""Where the time of a run goes."""
+
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+
+class Stages:
+  """Adds up the seconds of named stages; the clock can be injected."""
+
+  def __init__(self, clock: Callable[[], float] = time.perf_counter):
+    self.seconds: dict[str, float] = {}
+    self.counts: dict[str, int] = {}
+    self.last: dict[str, float] = {}
+    self._clock = clock
+
+  @contextlib.contextmanager
+  def __call__(self, name: str) -> Iterator[None]:
+    """Times a block, also one that raises."""
+    start = self._clock()
+    try:
+      yield
+    finally:
+      spent = self._clock() - start
+      self.last[name] = spent
+      self.seconds[name] = self.seconds.get(name, 0.0) + spent
+      self.counts[name] = self.counts.get(name, 0) + 1
+
+  def milliseconds(self, name: str) -> float:
+    """Of the latest block of that name."""
+    return round(1e3 * self.last[name], 3)
+
+  def mean(self, name: str) -> float:
+    """Seconds of an average block; 0 without any."""
+    return self.seconds.get(name, 0.0) / max(self.counts.get(name, 0), 1)
+
+
+def peak_memory_mb() -> float:
+  """The most memory that this process ever held, in MB."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+
+
+def paper_speedup(num_frames: int, num_keys: int, num_updates: int) -> float:
+  """The paper's cost model: 300 ms a teacher call, 7 a prediction, 30 a step.
+
+  300 N / (7 (N - n) + 300 n + 30 u); the student is not charged on key frames.
+  """
+  spent = 7 * (num_frames - num_keys) + 300 * num_keys + 30 * num_updates
+  return 300 * num_frames / spent if spent else 0.0

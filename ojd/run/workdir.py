@@ -1,0 +1,148 @@
+"""The folder of a run: whose it is, what is in it, what may be written.
+
+config.json     flags, versions, devices, the stream's identity
+metrics.jsonl   one line a frame
+summary.json    the run in numbers
+masks/ overlay.mp4 report/index.html     what a person looks at
+trajectory/ checkpoints/                 kept free for replay
+interrupted/    what runs left that did not finish, 1/, 2/, ...
+"""
+
+import dataclasses
+import enum
+import importlib.metadata
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+import jax
+
+from ojd.errors import RequestError
+from ojd.run.config import RunConfig
+
+CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
+OVERLAY, MASKS, REPORT = "overlay.mp4", "masks", "report"
+_INTERRUPTED = "interrupted"
+_RESULTS = (METRICS, SUMMARY, OVERLAY, MASKS, REPORT)
+
+
+class Status(enum.Enum):
+  """What a folder holds before a run."""
+
+  NEW = "new"
+  UNFINISHED = "unfinished"
+  FINISHED = "finished"
+
+
+def describe_run(
+  config: RunConfig, stream_identity: dict[str, Any], class_names, command: str
+) -> dict[str, Any]:
+  """The content of config.json."""
+  packages = ("jax", "jaxlib", "flax", "optax", "torch")
+  return {
+    "flags": dataclasses.asdict(config),
+    "command": command,
+    "stream": stream_identity,
+    "class_names": list(class_names),
+    "versions": {
+      "python": sys.version.split()[0],
+      **{name: _version(name) for name in ("ojd", *packages)},
+    },
+    "devices": [str(device) for device in jax.devices()],
+  }
+
+
+def _version(package):
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
+  """Says what the folder holds; refuses one that is not this run's."""
+  if path.exists() and not path.is_dir():
+    raise RequestError(f"--workdir={path} is a file")
+  if not path.exists() or not any(path.iterdir()):
+    return Status.NEW
+  if not (path / CONFIG).exists():
+    raise RequestError(
+      f"--workdir={path} holds files that are not of a run; name a new folder"
+    )
+  differing = _differences(_read_config(path), description)
+  if differing:
+    raise RequestError(
+      f"--workdir={path} holds a run with other {'; '.join(differing)}; "
+      "name a new folder"
+    )
+  summary = read_summary(path)
+  is_finished = summary is not None and summary.get("finished", False)
+  return Status.FINISHED if is_finished else Status.UNFINISHED
+
+
+def _read_config(path):
+  try:
+    config = json.loads((path / CONFIG).read_text())
+    return config if isinstance(config["flags"], dict) else {}["flags"]
+  except (OSError, ValueError, KeyError, TypeError):
+    raise RequestError(
+      f"--workdir={path}: its {CONFIG} cannot be read; name a new folder"
+    ) from None
+
+
+def _differences(old, new):
+  """Flags (and the stream itself) in which two runs differ, in words."""
+  words = []
+  for name in sorted(old["flags"].keys() | new["flags"].keys()):
+    before, now = old["flags"].get(name), new["flags"].get(name)
+    if before != now and name != "workdir":
+      words.append(f"--{name} ({before}, now {now})")
+  if not words and old.get("stream") != new["stream"]:
+    words.append("frames behind the same --stream")
+  return words
+
+
+def read_summary(path: pathlib.Path) -> dict[str, Any] | None:
+  """summary.json, or None where there is none to be read."""
+  try:
+    return json.loads((path / SUMMARY).read_text())
+  except (OSError, ValueError):
+    return None
+
+
+def create(path: pathlib.Path, description: dict[str, Any]) -> None:
+  """Makes the folder and writes config.json."""
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / CONFIG, description)
+  except OSError as error:
+    raise RequestError(
+      f"--workdir={path} cannot be written: {error.strerror}"
+    ) from None
+
+
+def set_aside(path: pathlib.Path) -> int:
+  """Moves an unfinished run's results away; returns how many there are now."""
+  attic = path / _INTERRUPTED
+  number = num_interrupted(path) + 1
+  target = attic / str(number)
+  target.mkdir(parents=True)
+  for name in _RESULTS:
+    if (path / name).exists():
+      os.replace(path / name, target / name)
+  return number
+
+
+def num_interrupted(path: pathlib.Path) -> int:
+  """How many runs in this folder did not finish."""
+  attic = path / _INTERRUPTED
+  return len(list(attic.iterdir())) if attic.is_dir() else 0
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Replaces a JSON file in one step: a reader sees the old or the new."""
+  beside = path.with_name(path.name + ".part")
+  beside.write_text(json.dumps(content, indent=2) + "\n")
+  os.replace(beside, path)

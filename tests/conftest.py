@@ -1,0 +1,29 @@
+"""Switches for every test: parsed flags, strict shapes, where the clips are."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+from absl import flags
+
+from ojd.run import compilation
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiling is most of the time of many tests, and the same at each run.
+compilation.enable_cache(compilation.default_cache())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parsed_flags():
+  flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="session")
+def clips() -> pathlib.Path:
+  """The folder of the labelled clips; skips where there is none."""
+  beside = pathlib.Path(__file__).parents[2] / "shared" / "data"
+  path = pathlib.Path(os.environ.get("OJD_DATA", beside))
+  if not path.is_dir():
+    pytest.skip(f"no clips in {path}; set OJD_DATA to their folder")
+  return path

@@ -1,0 +1,141 @@
+"""Layers against torch, and their gradients inside and outside of loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from jax import lax
+
+from ojd.models import layers
+
+SHAPES = [  # height, width, channels in and out, kernel, stride
+  (9, 12, 3, 5, (3, 3), 1),
+  (12, 9, 3, 5, (3, 3), 2),
+  (7, 7, 4, 2, (3, 3), 2),
+  (8, 5, 4, 3, (1, 3), 1),
+  (8, 5, 4, 3, (3, 1), 1),
+  (8, 6, 4, 3, (1, 1), 1),
+  (9, 6, 4, 3, (1, 1), 2),
+]
+
+
+def _draw(shape, seed):
+  rng = np.random.default_rng(seed)
+  return rng.standard_normal(shape, dtype=np.float32)
+
+
+def _case(height, width, num_in, num_out, kernel, stride, batch=2):
+  x = _draw((batch, height, width, num_in), 0)
+  w = _draw((*kernel, num_in, num_out), 1)
+  out = (batch, -(-height // stride), -(-width // stride), num_out)
+  return x, w, _draw(out, 2)
+
+
+def _torch_conv(x, w, g, kernel, stride):
+  """Output, input gradient and kernel gradient by torch, as NHWC and HWIO."""
+  tx = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+  tw = torch.tensor(w.transpose(3, 2, 0, 1), requires_grad=True)
+  padding = tuple(k // 2 for k in kernel)
+  y = F.conv2d(tx, tw, stride=stride, padding=padding)
+  y.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
+  return (
+    y.detach().numpy().transpose(0, 2, 3, 1),
+    tx.grad.numpy().transpose(0, 2, 3, 1),
+    tw.grad.numpy().transpose(2, 3, 1, 0),
+  )
+
+
+def _conv_and_gradients(x, w, g, stride):
+  y, backward = jax.vjp(lambda x, w: layers.conv2d(x, w, stride), x, w)
+  return (y, *backward(g))
+
+
+def _assert_close(ours, theirs, tolerance=1e-5):
+  for a, b in zip(ours, theirs, strict=True):
+    scale = np.abs(b).max()
+    np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_convolution_and_gradients_equal_torch(shape, jit):
+  *_, kernel, stride = shape
+  x, w, g = _case(*shape)
+  fn = lambda x, w, g: _conv_and_gradients(x, w, g, stride)
+  ours = (jax.jit(fn) if jit else fn)(x, w, g)
+  _assert_close(ours, _torch_conv(x, w, g, kernel, stride))
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 100])
+def test_kernel_gradient_by_bands_equals_torch(monkeypatch, rows):
+  # Rows that divide the height, that do not, and more than there are.
+  x, w, g = _case(12, 9, 3, 5, (3, 3), 1)
+  row_bytes = 2 * (9 + 2) * 3 * 4
+  monkeypatch.setattr(layers, "_MAX_BYTES_UNBANDED", 0)
+  monkeypatch.setattr(layers, "_BAND_BYTES", rows * row_bytes)
+  ours = _conv_and_gradients(x, w, g, 1)
+  _assert_close(ours, _torch_conv(x, w, g, (3, 3), 1))
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[1], SHAPES[6]])
+def test_gradients_are_the_same_inside_a_loop(shape):
+  x, w, g = _case(*shape)
+  fn = lambda x: _conv_and_gradients(x, w, g, shape[-1])
+
+  @jax.jit
+  def in_loop(x):
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(fn, x))
+    body = lambda i, total: jax.tree.map(jnp.add, total, fn(x * (i + 1)))
+    return lax.fori_loop(0, 1, body, zeros)
+
+  _assert_close(in_loop(x), fn(x), 1e-6)
+
+
+def test_vmap_over_kernels_equals_one_by_one():
+  x, w, g = _case(9, 12, 3, 5, (3, 3), 2)
+  ws = jnp.stack([w, 2 * w, w[::-1]])
+  fn = lambda w: _conv_and_gradients(x, w, g, 2)
+  together = jax.vmap(fn)(ws)
+  for i, w in enumerate(ws):
+    _assert_close([y[i] for y in together], fn(w))
+
+
+@pytest.mark.parametrize(
+  ("size", "size_out"),
+  [((4, 5), (8, 10)), ((4, 5), (7, 9)), ((3, 6), (11, 6)), ((1, 2), (2, 3))],
+)
+def test_resize_and_gradient_equal_torch(size, size_out):
+  x, g = _draw((2, *size, 3), 0), _draw((2, *size_out, 3), 1)
+  tx = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+  ty = F.interpolate(tx, size_out, mode="bilinear", align_corners=True)
+  ty.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
+  y, backward = jax.vjp(lambda x: layers.resize(x, size_out), x)
+  nhwc = lambda t: t.detach().numpy().transpose(0, 2, 3, 1)
+  _assert_close((y, *backward(g)), (nhwc(ty), nhwc(tx.grad)))
+
+
+def test_resize_keeps_constants_and_corners():
+  x = _draw((1, 4, 6, 2), 0)
+  y = layers.resize(x, (9, 12))
+  np.testing.assert_allclose(y[:, ::8, ::11], x[:, ::3, ::5], rtol=1e-6)
+  np.testing.assert_allclose(layers.resize(jnp.ones_like(x), (9, 12)), 1.0)
+
+
+def test_frame_norm_uses_the_statistics_of_each_frame():
+  x = _draw((2, 8, 6, 3), 0) * 50 + 100
+  params = {"scale": jnp.array([1.0, 2.0, 3.0]), "bias": jnp.arange(3.0)}
+  both = layers.FrameNorm().apply({"params": params}, x)
+  for i in range(2):
+    theirs = F.batch_norm(
+      torch.tensor(x[i : i + 1].transpose(0, 3, 1, 2)),
+      None,
+      None,
+      torch.tensor(np.array(params["scale"])),
+      torch.tensor(np.array(params["bias"])),
+      training=True,
+      eps=layers.NORM_EPSILON,
+    )
+    theirs = theirs.numpy().transpose(0, 2, 3, 1)[0]
+    np.testing.assert_allclose(both[i], theirs, atol=2e-5)

@@ -1,0 +1,326 @@
+"""Tests of the synthetic stream: purity, exact labels, motion, errors."""
+
+import hashlib
+import itertools
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ojd import errors
+from ojd.streams import base, synthetic
+from ojd.streams.synthetic import (
+  bodies,
+  camera,
+  draws,
+  people,
+  places,
+  walls,
+)
+from ojd.streams.synthetic import pen as pen_lib
+
+SCENES = ("street", "sports", "park", "night_fall", "cuts")
+H, W = 64, 96
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _open(rest: str, height=H, width=W):
+  return base.open_stream(f"synthetic:{rest}", height, width)
+
+
+def _sample(stream, t: int):
+  return next(stream.read(t))
+
+
+def _difference(first, second) -> float:
+  return float(
+    np.abs(first.astype(np.float32) - second.astype(np.float32)).mean()
+  )
+
+
+def _digest(stream, ts) -> str:
+  digest = hashlib.sha256()
+  for t in ts:
+    sample = _sample(stream, t)
+    digest.update(sample.frame.tobytes() + sample.truth.tobytes())
+  return digest.hexdigest()
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_frame_is_a_function_of_its_index(scene):
+  rest = f"{scene}?seed=3&cut_every=7"
+  in_order = list(itertools.islice(_open(rest).read(), 18))
+  assert [sample.t for sample in in_order] == list(range(18))
+  fresh = _open(rest)
+  for t in (17, 6, 7, 0):  # backwards, and over the cuts
+    sample = _sample(fresh, t)
+    np.testing.assert_array_equal(sample.frame, in_order[t].frame)
+    np.testing.assert_array_equal(sample.truth, in_order[t].truth)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_reading_does_not_depend_on_caches(scene):
+  rest = f"{scene}?seed=1"
+  warm = _digest(_open(rest), (40, 5))
+  for other in SCENES:  # push the place out of the bounded caches
+    for seed in (7, 8, 9):
+      _sample(_open(f"{other}?seed={seed}", 32, 32), 0)
+  assert _digest(_open(rest), (40, 5)) == warm
+
+
+def test_another_process_draws_the_same():
+  code = (
+    "from tests.streams import synthetic_test as s;"
+    "print([s._digest(s._open(f'{n}?seed=2'), (3, 200)) for n in s.SCENES])"
+  )
+  env = dict(os.environ, PYTHONHASHSEED="77", PYTHONPATH=str(_ROOT))
+  answer = subprocess.run(
+    [sys.executable, "-c", code],
+    capture_output=True, text=True, check=True, env=env, cwd=_ROOT,
+  )  # fmt: skip
+  here = [_digest(_open(f"{name}?seed=2"), (3, 200)) for name in SCENES]
+  assert answer.stdout.strip() == str(here)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_seeds_give_different_worlds(scene):
+  first, second = (_sample(_open(f"{scene}?seed={s}"), 9) for s in (0, 1))
+  assert _difference(first.frame, second.frame) > 8.0
+  assert (first.truth != second.truth).any()
+
+
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("size", ((32, 32), (97, 161), (64, 300), (120, 50)))
+def test_any_size(scene, size):
+  stream = _open(f"{scene}?seed=0", *size)
+  sample = _sample(stream, 33)
+  assert sample.frame.shape == (*size, 3) and sample.frame.dtype == np.uint8
+  assert sample.truth.shape == size and sample.truth.dtype == np.uint8
+  assert sample.truth.max() < len(stream.spec.class_names)
+
+
+def test_default_size():
+  address = base.Address("synthetic", "park", {})
+  spec = synthetic.open_stream(address, None, None).spec
+  assert (spec.height, spec.width, spec.fps) == (192, 320, 25.0)
+  assert spec.num_frames == 600
+
+
+@pytest.mark.parametrize("scene", ("street", "sports", "park"))
+def test_same_world_at_another_size(scene):
+  large = _sample(_open(f"{scene}?seed=4", 192, 288), 50).truth > 0
+  small = _sample(_open(f"{scene}?seed=4", 96, 144), 50).truth > 0
+  reduced = large.reshape(96, 2, 144, 2).mean(axis=(1, 3)) >= 0.5
+  overlap = (reduced & small).sum() / (reduced | small).sum()
+  # The rasteriser rounds outlines to whole pixels.
+  assert overlap > 0.75
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_truth_is_the_union_of_disjoint_masks(scene):
+  stream = _open(f"{scene}?seed=5&cut_every=40", 96, 160)
+  for t in (0, 60, 130):
+    truth = _sample(stream, t).truth
+    found = stream.instances(t)
+    assert found.masks.dtype == bool and len(found.masks)
+    assert found.masks.sum(axis=0).max() == 1
+    drawn = np.zeros_like(truth)
+    for class_id, mask in zip(found.class_ids, found.masks, strict=True):
+      drawn[mask] = class_id
+    np.testing.assert_array_equal(drawn, truth)
+    assert (found.class_ids > 0).all() and (found.scores == 1.0).all()
+
+
+def test_boxes_are_tight():
+  found = _open("street?seed=0", 96, 160).instances(110)
+  for box, mask in zip(found.boxes.astype(int), found.masks, strict=True):
+    y0, x0, y1, x1 = box
+    inside = mask[y0:y1, x0:x1]
+    assert inside.sum() == mask.sum()
+    for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]):
+      assert edge.any()
+
+
+def test_instances_of_a_frame_that_is_not_there():
+  with pytest.raises(IndexError, match="frame 5 of 5"):
+    _open("park?num_frames=5").instances(5)
+
+
+@pytest.mark.parametrize(
+  "scene,names",
+  (
+    ("street", {"person", "bicycle", "car", "bus", "truck", "dog"}),
+    ("night_fall", {"person", "bicycle", "car", "bus", "truck", "dog"}),
+    ("sports", {"person"}),
+    ("park", {"person", "bicycle", "dog"}),
+    ("cuts", {"person", "bicycle", "car", "bus", "truck", "dog"}),
+  ),
+)
+def test_every_class_occurs(scene, names):
+  stream = _open(f"{scene}?seed=6&cut_every=60")
+  assert stream.spec.class_names[0] == "background"
+  assert set(stream.spec.class_names[1:]) == names
+  seen = set()
+  for t in range(0, 600, 15):
+    seen |= set(np.unique(_sample(stream, t).truth))
+  assert seen == set(range(len(stream.spec.class_names)))
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_things_move_and_the_camera_moves(scene):
+  stream = _open(f"{scene}?seed=1")
+  first, second = _sample(stream, 20), _sample(stream, 30)
+  assert (first.truth != second.truth).mean() > 0.005
+  still = (first.truth == 0) & (second.truth == 0)
+  background = _difference(first.frame[still], second.frame[still])
+  assert background > 1.0
+
+
+@pytest.mark.parametrize("scene", ("street", "sports", "park"))
+def test_actors_hold_a_fair_share_of_the_picture(scene):
+  shares = []
+  for seed in range(2):
+    stream = _open(f"{scene}?seed={seed}")
+    shares += [(_sample(stream, t).truth > 0).mean() for t in range(0, 600, 30)]
+  assert 0.04 < np.mean(shares) < 0.25
+
+
+@pytest.mark.parametrize("rest", ("cuts?seed=2", "park?seed=2&cuts=1"))
+def test_the_picture_changes_abruptly_at_a_cut(rest):
+  stream = _open(f"{rest}&cut_every=10")
+  frames = [s.frame for s in itertools.islice(stream.read(), 32)]
+  steps = [_difference(a, b) for a, b in zip(frames, frames[1:], strict=False)]
+  cuts = [steps.pop(i) for i in (29, 19, 9)]
+  assert min(cuts) > 2.5 * max(steps)
+
+
+def test_cuts_lead_to_every_kind_of_place():
+  keys = [places.key_at("cuts", 0, turn) for turn in range(9)]
+  assert {key.scene for key in keys} == {
+    "street", "sports", "park", "night_fall"
+  }  # fmt: skip
+  assert all(a.scene != b.scene for a, b in zip(keys, keys[1:], strict=False))
+  assert places.key_at("park", 0, 0).scene == "park"
+
+
+def test_night_falls():
+  stream = _open("night_fall?seed=0&num_frames=200")
+  means = [_sample(stream, t).frame.mean() for t in (0, 90, 120, 150, 199)]
+  assert means[-1] < 0.5 * means[0]
+  assert means[1] > means[2] > means[3] > means[4]
+
+
+def test_twice_as_far_is_half_as_high():
+  lens = camera.Lens(eye=2.0, focal=1.3, horizon=0.4)
+  view = camera.view_at(lens, camera.Window(-0.8, 0.0, 1.6, 1.0), 800)
+  look = people.draw_look(draws.generator(0))
+  heights = []
+  for z in (5.0, 10.0, 20.0):
+    pen = pen_lib.Pen(Image.new("RGB", (1280, 800)), view, (0.5, -0.3))
+    pen.begin(1, 0.0, z, haze=0.0, gain=1.0, rough=1.0)
+    pose = people.walk_pose(look.height, 1.0, 0.4, 0.0)
+    bodies.draw_walker(pen, look, pose, 0.0, z, 0.0)
+    rows = np.flatnonzero((np.asarray(pen.image)[..., 3] == 1).any(axis=1))
+    heights.append(rows[-1] + 1 - rows[0])
+    # Feet: the ground at depth z is drawn at v = horizon + focal eye / z.
+    foot = 800 * (0.4 + 1.3 * 2.0 / z)
+    assert abs(rows[-1] - foot) < 0.02 * heights[-1] + 2
+  assert heights[0] == pytest.approx(2 * heights[1], abs=5)
+  assert heights[1] == pytest.approx(2 * heights[2], abs=5)
+  assert heights[0] == pytest.approx(800 * 1.3 * look.height / 5.0, rel=0.08)
+
+
+def test_backdrop_and_actors_share_one_projection():
+  lens = camera.Lens(eye=2.1, focal=1.3, horizon=0.41)
+  window = camera.Window(-0.6, 0.1, 1.4, 0.84)
+  view = camera.view_at(lens, window, 420)
+  plate = walls.Plate(None, -1.2, -0.05, 300.0, lens, False)
+  put = pen_lib.Pen(Image.new("RGB", (700, 420)), view, (0, 0)).place(0, 0, 0)
+  for x, y, z in ((0.0, 0.0, 5.0), (-3.0, 1.7, 9.0), (12.0, 6.0, 40.0)):
+    column, row = plate.at(x, y, z)
+    u, v = column / 300.0 - 1.2, row / 300.0 - 0.05
+    scale = 420 / window.height
+    expected = ((u - window.left) * scale, (v - window.top) * scale)
+    assert put(x, y, z) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("scene", ("street", "park"))
+def test_actors_enter_from_outside_or_from_afar(scene):
+  for seed in range(2):
+    key = places.key_at(scene, seed, 0)
+    place = places.build(key)
+    before = {id(a.looks): a for a in places.cast(key, 0.0)}
+    for i in range(1, 400):
+      now = {id(a.looks): a for a in places.cast(key, i / 10.0)}
+      changed = before.keys() ^ now.keys()
+      for actor in ((before | now)[name] for name in changed):
+        u = place.lens.focal * actor.x / actor.z
+        hidden = any(
+          prop.kind == "kiosk"
+          and abs(prop.x - actor.x) < 1.6
+          and 0.0 < actor.z - prop.z < 2.0
+          for prop in place.props
+        )
+        is_outside = abs(u) > camera.EDGE_U - 0.06
+        assert is_outside or hidden or actor.z > 100.0, actor
+      before = now
+
+
+def test_vehicles_never_drive_through_each_other():
+  for seed in range(3):
+    key = places.key_at("street", seed, 0)
+    for i in range(200):
+      cast = places.cast(key, 0.3 * i)
+      cars = [a for a in cast if a.kind in ("car", "bus", "truck")]
+      for a, b in itertools.permutations(cars, 2):
+        cos, sin = math.cos(b.heading), math.sin(b.heading)
+        dx, dz = a.x - b.x, a.z - b.z
+        along, aside = dx * cos + dz * sin, dz * cos - dx * sin
+        look = b.looks[0]
+        assert abs(along) > look.length / 2 or abs(aside) > look.width / 2
+
+
+def test_the_stream_ends():
+  stream = _open("sports?num_frames=4")
+  assert [sample.t for sample in stream.read(2)] == [2, 3]
+  assert stream.spec.num_frames == 4
+  assert list(stream.read(4)) == []
+
+
+def test_identity_tells_streams_apart():
+  first = _open("street?seed=1").spec.identity
+  again = _open("street?cuts=0&seed=1&fps=25").spec.identity
+  assert first == again
+  assert first["stream"] == (
+    "synthetic:street?seed=1&cuts=0&cut_every=150&num_frames=600&fps=25"
+  )
+  others = ("street?seed=2", "street?seed=1&cuts=1", "street?seed=1&fps=30",
+            "street?seed=1234567", "street?seed=1234568")  # fmt: skip
+  names = {_open(rest).spec.identity["stream"] for rest in others}
+  assert len(names) == len(others) and first["stream"] not in names
+
+
+@pytest.mark.parametrize(
+  "rest,known",
+  (
+    ("beach", "street, sports, park, night_fall, cuts"),
+    ("street?speed=2", "seed, cuts, cut_every, num_frames, fps"),
+    ("street?seed=-1", "seed=-1 is not from 0"),
+    ("street?seed=many", "seed='many' is not int"),
+    ("street?cuts=2", "cuts=2 is not from 0 to 1"),
+    ("cuts?cuts=0", "cuts=0 is not from 1 to 1"),
+    ("street?cut_every=0", "cut_every=0 is not from 1"),
+    ("street?num_frames=0", "num_frames=0 is not from 1"),
+    ("street?fps=0", "fps=0 is not from 1"),
+    ("street?fps=nan", "fps=nan is not from 1.0"),
+  ),
+)
+def test_errors_say_what_is_known(rest, known):
+  with pytest.raises(errors.RequestError) as caught:
+    _open(rest)
+  assert known in str(caught.value) and "\n" not in str(caught.value)
