@@ -285,6 +285,22 @@ def test_vehicles_never_drive_through_each_other():
         assert abs(along) > look.length / 2 or abs(aside) > look.width / 2
 
 
+def test_places_enter_their_timetables_at_different_points():
+  orders = set()
+  for seed in range(6):
+    key = places.key_at("street", seed, 0)
+    kinds = []
+    for i in range(40):
+      near = [
+        a.kind
+        for a in places.cast(key, float(i))
+        if a.kind in ("car", "bus", "truck") and a.z < 11.0
+      ]
+      kinds.append(near[0] if near else "")
+    orders.add(tuple(kinds))
+  assert len(orders) == 6
+
+
 def test_the_stream_ends():
   stream = _open("sports?num_frames=4")
   assert [sample.t for sample in stream.read(2)] == [2, 3]
@@ -316,7 +332,7 @@ def test_identity_tells_streams_apart():
     ("cuts?cuts=0", "cuts=0 is not from 1 to 1"),
     ("street?cut_every=0", "cut_every=0 is not from 1"),
     ("street?num_frames=0", "num_frames=0 is not from 1"),
-    ("street?fps=0", "fps=0 is not from 1"),
+    ("street?fps=0", "fps=0.0 is not from 1.0"),
     ("street?fps=nan", "fps=nan is not from 1.0"),
   ),
 )

@@ -1,0 +1,66 @@
+"""What a network is made of: a row a layer, with its size and its work."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from ojd.models import layers
+
+
+class Row(NamedTuple):
+  """One layer that has parameters."""
+
+  name: str
+  shape_in: tuple[int, int, int]  # H, W, channels
+  shape_out: tuple[int, int, int]
+  kernel: str  # "3x3 / 2", empty for a norm
+  num_params: int
+  macs: int  # multiply-accumulates of a convolution, 0 for others
+
+
+def layer_table(model: nn.Module, height: int, width: int) -> list[Row]:
+  """Traces a model on one frame and lists its layers in the order they run.
+
+  Nothing is computed: shapes alone are followed.
+  """
+  rows = []
+
+  def note(next_fun, args, kwargs, context):
+    out = next_fun(*args, **kwargs)
+    if isinstance(context.module, layers.Conv | layers.FrameNorm):
+      rows.append(_row(context.module, args[0].shape[1:], out.shape[1:]))
+    return out
+
+  frame = jax.ShapeDtypeStruct((1, height, width, 3), np.uint8)
+  with nn.intercept_methods(note):
+    jax.eval_shape(model.init, jax.random.key(0), frame)
+  return rows
+
+
+def _row(module, shape_in, shape_out):
+  name = "/".join(module.path)
+  channels = shape_out[-1]
+  if isinstance(module, layers.FrameNorm):
+    return Row(name, shape_in, shape_out, "", 2 * channels, 0)
+  kh, kw = module.kernel_size
+  weights = kh * kw * shape_in[-1] * channels
+  return Row(
+    name,
+    shape_in,
+    shape_out,
+    f"{kh}x{kw}" + (f" / {module.stride}" if module.stride > 1 else ""),
+    weights + channels * module.use_bias,
+    weights * shape_out[0] * shape_out[1],
+  )
+
+
+def num_params(rows: list[Row]) -> int:
+  """Trainable numbers of a table."""
+  return sum(row.num_params for row in rows)
+
+
+def gflop(rows: list[Row]) -> float:
+  """Work of the convolutions of a table: 2 x multiply-accumulates / 1e9."""
+  return 2 * sum(row.macs for row in rows) / 1e9

@@ -1,0 +1,300 @@
+"""The adapt loop and the scan, against the same steps taken one by one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ojd import distill, losses, metrics, updates
+from ojd.models import jitnet
+from ojd.models.student import from_linen
+from ojd.systems import jit as jit_lib
+from ojd.types import Labels
+from tests.reference import algorithm1, scenes, tiny_student
+
+STUDENT = tiny_student.make()
+TX = updates.sgd(0.3)
+
+
+def _labels_of(labels, t):
+  return Labels(labels.classes[t], labels.weights[t])
+
+
+def _first_frame():
+  frames, labels = scenes.coloured_squares(1)
+  params = STUDENT.init(jax.random.key(0), frames[0])
+  return params, TX.init(params), frames[0], _labels_of(labels, 0)
+
+
+def _loss(params, frame, labels):
+  return losses.weighted_cross_entropy(STUDENT.apply(params, frame), labels)
+
+
+def _accuracy(params, frame, labels):
+  classes = distill.classify(STUDENT.apply(params, frame))
+  return metrics.frame_miou(
+    labels.classes,
+    classes,
+    num_classes=STUDENT.num_classes,
+    counts=labels.weights > 0,
+  )
+
+
+def _adapt_by_hand(
+  params, opt_state, frame, labels, *, a_thresh, u_max, u_min=0
+):
+  """Lines 5-13 of Algorithm 1 as a Python loop."""
+  u, accuracies = 0, []
+  while True:
+    accuracies.append(float(_accuracy(params, frame, labels)))
+    if u >= u_max or (accuracies[-1] >= a_thresh and u >= u_min):
+      return params, opt_state, u, accuracies
+    grads = jax.grad(_loss)(params, frame, labels)
+    steps, opt_state = TX.update(grads, opt_state, params)
+    params = optax.apply_updates(params, steps)
+    u += 1
+
+
+def _assert_same(ours, theirs):
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+    ours,
+    theirs,
+  )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+  ("a_thresh", "u_max", "u_min"),
+  [
+    (1.0, 8, 0),
+    (0.6, 8, 0),
+    (0.0, 8, 0),
+    (0.0, 8, 2),
+    (0.6, 0, 0),
+    (1.0, 1, 1),
+  ],
+)
+def test_adapt_equals_updates_one_by_one(a_thresh, u_max, u_min, jit):
+  params, opt_state, frame, labels = _first_frame()
+  limits = {"a_thresh": a_thresh, "u_max": u_max, "u_min": u_min}
+  adapt = functools.partial(distill.adapt, STUDENT, TX, **limits)
+  result = (jax.jit(adapt) if jit else adapt)(params, opt_state, frame, labels)
+  expected = _adapt_by_hand(params, opt_state, frame, labels, **limits)
+  assert int(result.num_updates) == expected[2]
+  assert int(result.num_rolled_back) == 0
+  _assert_same((result.params, result.opt_state), expected[:2])
+  np.testing.assert_allclose(result.miou_before, expected[3][0], rtol=1e-5)
+  np.testing.assert_allclose(result.miou_after, expected[3][-1], rtol=1e-5)
+  classes = distill.classify(STUDENT.apply(result.params, frame))
+  np.testing.assert_array_equal(result.classes, classes)
+  np.testing.assert_allclose(
+    result.loss, _loss(result.params, frame, labels), rtol=1e-5
+  )
+
+
+def test_threshold_stops_between_the_first_and_the_last_update():
+  params, opt_state, frame, labels = _first_frame()
+  result = distill.adapt(
+    STUDENT, TX, params, opt_state, frame, labels, a_thresh=0.6, u_max=50
+  )
+  assert 0 < int(result.num_updates) < 50
+  assert result.miou_before < 0.6 <= result.miou_after
+
+
+def test_update_that_is_not_finite_is_undone():
+  params, _, frame, labels = _first_frame()
+  # The third step is infinite; the two before it are as usual.
+  steps = lambda count: jnp.where(count < 2, -0.3, jnp.inf)
+  tx = optax.scale_by_schedule(steps)
+  result = distill.adapt(
+    STUDENT, tx, params, tx.init(params), frame, labels, a_thresh=1.0, u_max=8
+  )
+  two = distill.adapt(
+    STUDENT, tx, params, tx.init(params), frame, labels, a_thresh=1.0, u_max=2
+  )
+  assert int(result.num_updates) == 2
+  assert int(result.num_rolled_back) == 1
+  _assert_same(result.params, two.params)
+  np.testing.assert_array_equal(result.classes, two.classes)
+  assert np.isfinite(result.loss)
+
+
+def test_frame_that_nobody_asks_about_changes_nothing():
+  params, opt_state, frame, labels = _first_frame()
+  nothing = Labels(np.full_like(labels.classes, 255), 0 * labels.weights)
+  result = distill.adapt(
+    STUDENT, TX, params, opt_state, frame, nothing, a_thresh=0.9, u_max=8
+  )
+  assert int(result.num_updates) == 0  # no object on either side: accurate
+  assert float(result.miou_after) == 1.0
+  _assert_same(result.params, params)
+
+
+def _host_loop(system, frames, labels):
+  """The other driver: `learn` where the host finds a key frame."""
+  learn, predict = jax.jit(system.learn), jax.jit(system.predict)
+  state = system.init(jax.random.key(0), frames[0])
+  next_key = int(system.next_key(state))
+  outputs, keys, strides, num_updates = [], [], [], []
+  for t, frame in enumerate(frames):
+    if t == next_key:
+      state, classes, info = learn(state, frame, _labels_of(labels, t))
+      next_key = int(system.next_key(state))
+      keys.append(t)
+      strides.append(int(info.stride))
+      num_updates.append(int(info.num_updates))
+    else:
+      state, classes = predict(state, frame)
+    outputs.append(classes)
+  return state, np.stack(outputs), keys, strides, num_updates
+
+
+def _system(a_thresh=0.8, learning_rate=0.3, student=STUDENT):
+  return jit_lib.jit(
+    student,
+    updates.sgd(learning_rate),
+    a_thresh=a_thresh,
+    delta_min=2,
+    delta_max=16,
+    u_max=4,
+  )
+
+
+def _scan(system, frames, labels, seed=0):
+  state = system.init(jax.random.key(seed), frames[0])
+  return distill.scan_stream(system, state, frames, labels)
+
+
+@pytest.mark.parametrize("a_thresh", [0.5, 0.8, 1.0])
+def test_scan_equals_the_host_loop(a_thresh):
+  frames, labels = scenes.coloured_squares(40)
+  system = _system(a_thresh)
+  state, (classes, info) = jax.jit(lambda: _scan(system, frames, labels))()
+  expected = _host_loop(system, frames, labels)
+  _assert_same(state, expected[0])
+  np.testing.assert_array_equal(classes, expected[1])
+  keys = np.flatnonzero(info.is_key)
+  assert list(keys) == expected[2]
+  assert list(info.stride[keys]) == expected[3]
+  assert list(info.num_updates[keys]) == expected[4]
+  # Between key frames the stride is that of the last one.
+  held = [expected[3][np.sum(keys <= t) - 1] for t in range(len(frames))]
+  assert list(info.stride) == held
+
+
+def test_jit_follows_algorithm_1():
+  frames, labels = scenes.coloured_squares(40)
+  a_thresh = 0.7
+  system = _system(a_thresh)
+  state = system.init(jax.random.key(0), frames[0])
+  params, opt_state = state.params, state.opt_state
+
+  def accuracy(t, u):
+    """Trains as the transcription asks: each new u is one more update."""
+    nonlocal params, opt_state
+    frame, label = frames[t], _labels_of(labels, t)
+    if u > 0:
+      grads = jax.grad(_loss)(params, frame, label)
+      steps, opt_state = TX.update(grads, opt_state, params)
+      params = optax.apply_updates(params, steps)
+    return float(_accuracy(params, frame, label))
+
+  expected = algorithm1.run(
+    accuracy,
+    num_frames=40,
+    a_thresh=a_thresh,
+    delta_min=2,
+    delta_max=16,
+    u_max=4,
+  )
+  _, _, keys, strides, num_updates = _host_loop(system, frames, labels)
+  assert (keys, num_updates, strides) == tuple(map(list, expected))
+
+
+def _assert_sweep(run, values, same_params=True):
+  """One vmapped call equals a call for each value."""
+  together = jax.jit(jax.vmap(run))(values)
+  for i, value in enumerate(values):
+    state, (classes, info) = jax.jit(run)(value)
+    mine = jax.tree.map(lambda x, i=i: x[i], together)
+    np.testing.assert_array_equal(mine[1][0], classes)
+    _assert_same(mine[1][1], info)
+    _assert_same(mine[0].params, state.params)
+  return together
+
+
+def test_four_thresholds_in_one_call():
+  frames, labels = scenes.coloured_squares(30)
+  run = lambda a: _scan(_system(a_thresh=a), frames, labels)
+  _, (_, info) = _assert_sweep(run, jnp.array([0.2, 0.5, 0.8, 1.0]))
+  num_keys = np.sum(info.is_key, axis=1)
+  assert len(set(num_keys.tolist())) > 1, "the thresholds must matter"
+
+
+def test_learning_rates_in_one_call():
+  frames, labels = scenes.coloured_squares(20)
+  run = lambda rate: _scan(_system(0.9, rate), frames, labels)
+  _assert_sweep(run, jnp.array([0.01, 0.1, 0.5]))
+
+
+def test_seeds_in_one_call():
+  frames, labels = scenes.coloured_squares(20)
+  run = lambda seed: _scan(_system(0.9), frames, labels, seed)
+  state, _ = _assert_sweep(run, jnp.array([0, 1, 7]))
+  assert not np.allclose(state.params["kernel"][0], state.params["kernel"][1])
+
+
+def test_jitnet_in_scan_equals_jitnet_in_the_host_loop():
+  student = from_linen(jitnet.JITNet(3, width=0.125))
+  frames, labels = scenes.coloured_squares(6, 32, 40)
+  system = _system(0.9, 0.01, student)
+  state, (classes, info) = jax.jit(lambda: _scan(system, frames, labels))()
+  expected = _host_loop(system, frames, labels)
+  # Compiled apart, so equal but for rounding, which training makes grow.
+  assert np.mean(classes == expected[1]) > 0.995
+  assert list(np.flatnonzero(info.is_key)) == expected[2]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3),
+    state.params,
+    expected[0].params,
+  )
+
+
+def test_learn_and_predict_compile_once():
+  frames, labels = scenes.coloured_squares(8)
+  system, traces = _system(), []
+
+  @jax.jit
+  def learn(state, frame, label):
+    traces.append("learn")
+    return system.learn(state, frame, label)
+
+  @jax.jit
+  def predict(state, frame):
+    traces.append("predict")
+    return system.predict(state, frame)
+
+  state = jax.jit(system.init)(jax.random.key(0), frames[0])
+  for t in range(0, 8, 2):
+    state, _, _ = learn(state, frames[t], _labels_of(labels, t))
+    state, _ = predict(state, frames[t + 1])
+  assert sorted(traces) == ["learn", "predict"]
+
+
+def test_fixed_asks_every_stride_and_frozen_never():
+  frames, labels = scenes.coloured_squares(13)
+  fixed = jit_lib.fixed(STUDENT, TX, stride=5)
+  assert _host_loop(fixed, frames, labels)[2] == [0, 5, 10]
+  frozen = jit_lib.frozen(STUDENT)
+  state, classes, keys, *_ = _host_loop(frozen, frames, labels)
+  assert keys == []
+  first = frozen.init(jax.random.key(0), frames[0])
+  _assert_same(state.params, first.params)
+  expected = [distill.classify(STUDENT.apply(first.params, f)) for f in frames]
+  np.testing.assert_array_equal(classes, expected)
+  scanned, _ = _scan(frozen, frames, labels)
+  assert int(scanned.t) == 13
