@@ -4,6 +4,7 @@ On a key frame the teacher is asked and the system learns; on every other frame
 it predicts. Only after a key frame does the host ask the device for the next.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,6 +52,7 @@ def run(
     progress_fn: called after every frame.
     should_stop: asked before every frame; True ends the run cleanly.
   """
+  stages = timing.Stages()
   job = job_lib.make_job(config)
   path = pathlib.Path(config.workdir).expanduser()
   description = workdir.describe_run(
@@ -62,19 +64,41 @@ def run(
   if status is workdir.Status.UNFINISHED:
     workdir.set_aside(path)
   workdir.create(path, description)
-  loop = _Loop(job, path, progress_fn, should_stop)
+  loop = Loop(
+    job, path, stages=stages, progress_fn=progress_fn, should_stop=should_stop
+  )
   summary = loop.run()
   report.write_report(path)
   return Outcome(status, summary)
 
 
-class _Loop:
+class Loop:
   """One run: the state of the system, the counts, the clock, the files."""
 
-  def __init__(self, job, path, progress_fn, should_stop):
+  def __init__(
+    self,
+    job: job_lib.Job,
+    path: pathlib.Path,
+    *,
+    stages: timing.Stages | None = None,
+    progress_fn: ProgressFn = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    compiled: job_lib.Compiled | None = None,
+  ):
+    """Opens the files of a run in `path`, a folder made for it.
+
+    Args:
+      job: what to run.
+      path: the workdir.
+      stages: the clock; of a start that began earlier, for instance.
+      progress_fn: called after every frame.
+      should_stop: asked before every frame.
+      compiled: the job's system, where it was compiled before.
+    """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
-    self.stages = timing.Stages()
+    self.stages = stages or timing.Stages()
+    self.system = compiled
     num_classes = len(job.groups.names)
     self.tally = tally_lib.Tally(np.zeros((num_classes, num_classes), np.int64))
     self.metrics = writers.MetricsWriter(path / workdir.METRICS)
@@ -90,41 +114,46 @@ class _Loop:
   def run(self) -> dict[str, Any]:
     """Goes through the stream; whatever happens, writes the summary."""
     try:
-      self._compile()
-      self._go_through()
+      with contextlib.ExitStack() as files:
+        for file in (self.metrics, *self.sinks):
+          files.callback(self._close, file)
+        self._compile()
+        is_over = self._go_through()
+      # Only now is every file whole.
+      self.tally.finished = is_over
     finally:
-      try:
-        with self.stages("write"):
-          self.metrics.close()
-          for sink in self.sinks:
-            sink.close()
-      finally:
-        summary = self.summary()
-        workdir.write_json(self.path / workdir.SUMMARY, summary)
+      summary = self.summary()
+      workdir.write_json(self.path / workdir.SUMMARY, summary)
     return summary
+
+  def _close(self, file):
+    with self.stages("write"):
+      file.close()
 
   def _compile(self):
     with self.stages("compile"):
       spec, seed = self.job.stream.spec, self.job.config.seed
-      self.system = job_lib.compile_system(
-        self.job.system, spec.height, spec.width, seed
-      )
+      if self.system is None:
+        self.system = job_lib.compile_system(
+          self.job.system, spec.height, spec.width, seed
+        )
       self.state = jax.block_until_ready(self.system.init())
       self.tally.next_key = int(self.system.next_key(self.state))
 
   def _go_through(self):
+    """Takes every frame; returns whether the stream is over."""
     samples = prefetch.Prefetcher(self.job.stream.read())
     iterator = iter(samples)
     try:
       while not self._is_over():
         if self.should_stop():
-          return
+          return False
         with self.stages("read"):
           sample = next(iterator, None)
         if sample is None:
-          break
+          return True
         self._take(sample)
-      self.tally.finished = True
+      return True
     finally:
       samples.close()
 
@@ -151,6 +180,8 @@ class _Loop:
       classes = self._predict(sample, line)
       if problem:  # the key frame passed without an answer
         self.tally.next_key = int(self.system.next_key(self.state))
+    if not self.tally.num_frames:
+      self.tally.first_frame_seconds = self.stages.elapsed()
     line["stride"] = self.tally.stride
     truth = self._evaluate(sample, classes, labels, line)
     self.tally.num_frames += 1

@@ -26,6 +26,7 @@ class Tally:
   eval_frames: int = 0
   stride: int = 0
   next_key: int = 0
+  first_frame_seconds: float | None = None  # from the start to the answer
   finished: bool = False
 
   def miou(self) -> float | None:
@@ -114,6 +115,7 @@ def summarize(
     "speedup_measured": None if measured is None else round(measured, 3),
     "speedup_paper_model": round(paper, 3),
     "seconds": {name: round(s, 4) for name, s in stages.seconds.items()},
+    "first_frame_seconds": tally.first_frame_seconds,
     "peak_memory_mb": peak_memory_mb(),
     "interrupted": num_interrupted + (not tally.finished),
     "resumed": 0,

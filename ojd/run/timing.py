@@ -14,7 +14,11 @@ class Stages:
     self.seconds: dict[str, float] = {}
     self.counts: dict[str, int] = {}
     self.last: dict[str, float] = {}
-    self._clock = clock
+    self._clock, self._start = clock, clock()
+
+  def elapsed(self) -> float:
+    """Seconds since this clock was made."""
+    return self._clock() - self._start
 
   @contextlib.contextmanager
   def __call__(self, name: str) -> Iterator[None]:

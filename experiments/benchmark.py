@@ -1,0 +1,255 @@
+"""Measures what speed was promised, as ratios side by side in one run.
+
+    python -m experiments.benchmark --what=all --json=benchmark.json
+    python -m experiments.benchmark --what=adapt --size=256x448
+
+All takes about three minutes on two cores. A ratio is ours over the opponent's:
+lower is better.
+
+    adapt_vs_updates     eight updates in the lax loop over eight single ones
+                         (at most 1.1)
+    loop_overhead        host time per frame beyond predict, over predict
+                         (below 0.1 at 720x1280)
+    drawing_vs_student   drawing a frame of the synthetic street, frame and
+                         truth, over the student's forward pass (below 1 at
+                         192x320)
+    warm_vs_cold_start   from the start of a run to its first answer, second
+                         time over first (warm below 5000 ms)
+"""
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import jax
+import numpy as np
+import optax
+from absl import flags
+from PIL import Image
+
+from experiments import cli
+from ojd import distill, losses, updates
+from ojd.errors import RequestError
+from ojd.models import jitnet
+from ojd.models.student import from_linen
+from ojd.run import compilation, job, measure, runner, workdir
+from ojd.run.config import RunConfig
+from ojd.streams import base as streams
+from ojd.types import Labels
+
+_SMOKE = flags.DEFINE_bool("smoke", False, "small sizes, few repetitions")
+_SIZE = flags.DEFINE_string("size", None, "HxW; empty: each figure's own")
+_JSON = flags.DEFINE_string("json", None, "file to write the figures to")
+_REPEATS = flags.DEFINE_integer("repeats", 7, "pairs timed for a figure")
+
+NUM_CLASSES = 9
+NUM_UPDATES = 8
+
+
+def _student_inputs(size):
+  """A student of nine classes, its parameters, a frame and its labels."""
+  student = from_linen(jitnet.JITNet(NUM_CLASSES))
+  rng = np.random.default_rng(0)
+  frame = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+  classes = rng.integers(0, NUM_CLASSES, size).astype(np.uint8)
+  labels = Labels(classes, np.ones(size, np.float32))
+  params = jax.jit(student.init)(jax.random.key(0), frame)
+  return student, params, *jax.device_put((frame, labels))
+
+
+def adapt(size, repeats):
+  """Eight updates in one `while_loop` against eight jitted single ones."""
+  student, params, frame, labels = _student_inputs(size)
+  tx = updates.sgd(0.01)
+  opt_state = tx.init(params)
+
+  @jax.jit
+  def loop(params, opt_state):
+    return distill.adapt(
+      student,
+      tx,
+      params,
+      opt_state,
+      frame,
+      labels,
+      a_thresh=2.0,  # never met
+      u_max=NUM_UPDATES,
+    )
+
+  @jax.jit
+  def single(params, opt_state):
+    loss_fn = lambda p: losses.weighted_cross_entropy(
+      student.apply(p, frame), labels
+    )
+    grads = jax.grad(loss_fn)(params)
+    steps, opt_state = tx.update(grads, opt_state, params)
+    return optax.apply_updates(params, steps), opt_state
+
+  return measure.compare(
+    "adapt_vs_updates",
+    lambda: loop(params, opt_state),
+    lambda: single(params, opt_state),
+    repeats=repeats,
+    ours_per_opponent=NUM_UPDATES,
+    note=f"an update in the loop and alone, {size[0]}x{size[1]}",
+  )
+
+
+def run_loop(size, repeats):
+  """The host loop with decoding, judging and metrics against predict alone."""
+  num_frames = 4 * repeats
+  with tempfile.TemporaryDirectory() as folder:
+    stream = pathlib.Path(folder) / "stream"
+    _write_folder(stream, size, num_frames)
+    config = RunConfig(
+      stream=f"folder:{stream}", system="frozen", overlay=False, classes=""
+    )
+    made = job.make_job(config)
+    compiled = job.compile_system(made.system, *size, seed=0)
+    state = compiled.init()
+    pairs = []
+    for i in range(repeats + 1):
+      loop = runner.Loop(made, pathlib.Path(folder), compiled=compiled)
+      loop.run()
+      seconds = dict(loop.stages.seconds)
+      del seconds["compile"]
+      frame = next(iter(made.stream.read())).frame
+      alone = [
+        measure.milliseconds(lambda: compiled.predict(state, frame)[1])
+        for _ in range(num_frames)
+      ]
+      whole = 1e3 * sum(seconds.values()) / num_frames
+      if i:  # the first warms up
+        pairs.append((whole - np.mean(alone), np.mean(alone)))
+  note = f"host time beyond predict, and predict, {size[0]}x{size[1]} JPEG"
+  return measure.figure("loop_overhead", np.array(pairs), note)
+
+
+def _write_folder(path, size, num_frames):
+  """A labelled folder of synthetic frames."""
+  world = streams.open_stream("synthetic:street", *size)
+  (path / "frames").mkdir(parents=True)
+  (path / "masks").mkdir()
+  for sample in world.read():
+    if sample.t == num_frames:
+      break
+    name = f"{sample.t:04d}"
+    Image.fromarray(sample.frame).save(path / "frames" / f"{name}.jpg")
+    Image.fromarray(sample.truth).save(path / "masks" / f"{name}.png")
+  classes = {str(i): n for i, n in enumerate(world.spec.class_names)}
+  (path / "stream.json").write_text(json.dumps({"fps": 25, "classes": classes}))
+
+
+def draw(size, repeats):
+  """Drawing a synthetic frame against the student's forward pass."""
+  world = streams.open_stream("synthetic:street", *size)
+  samples = iter(world.read())
+  student, params, frame, _ = _student_inputs(size)
+  apply = jax.jit(student.apply)
+  return measure.compare(
+    "drawing_vs_student",
+    lambda: next(samples).frame,
+    lambda: apply(params, frame),
+    repeats=8 * repeats,
+    note=f"a frame drawn and a forward pass, {size[0]}x{size[1]}",
+  )
+
+
+def start(size, repeats):
+  """A first and a second process with one compilation cache between them."""
+  pairs = []
+  for _ in range(max(1, repeats // 3)):
+    with tempfile.TemporaryDirectory() as folder:
+      cold, warm = (_first_frame_ms(folder, name, size) for name in "ab")
+    pairs.append((warm, cold))
+  note = f"to the first answer beyond imports, {size[0]}x{size[1]}"
+  return measure.figure("warm_vs_cold_start", np.array(pairs), note)
+
+
+def _first_frame_ms(folder, name, size):
+  path = pathlib.Path(folder) / name
+  flags_of_run = (
+    f"--workdir={path}",
+    f"--height={size[0]}",
+    f"--width={size[1]}",
+    "--num_frames=1",
+    "--nooverlay",
+  )
+  subprocess.run(
+    [sys.executable, "-m", "experiments.online_distill", *flags_of_run],
+    env=os.environ | {"XDG_CACHE_HOME": folder},
+    check=True,
+    capture_output=True,
+  )
+  return 1e3 * workdir.read_summary(path)["first_frame_seconds"]
+
+
+# name -> function, its size, its size in a smoke run
+FIGURES = {
+  "adapt": (adapt, (256, 448), (64, 96)),
+  "run": (run_loop, (720, 1280), (64, 96)),
+  "draw": (draw, (192, 320), (64, 96)),
+  "start": (start, (720, 1280), (64, 96)),
+}
+
+_WHAT = flags.DEFINE_list("what", ["all"], "of all, " + ", ".join(FIGURES))
+
+
+def _chosen():
+  """Name -> call without arguments, by the flags."""
+  names = list(FIGURES) if _WHAT.value == ["all"] else _WHAT.value
+  repeats = 3 if _SMOKE.value else _REPEATS.value
+  if repeats < 1:
+    raise RequestError(f"--repeats={repeats}: at least 1")
+  chosen = {}
+  for name in names:
+    if name not in FIGURES:
+      raise RequestError(
+        f"--what={name}: unknown; known are all, {', '.join(FIGURES)}"
+      )
+    fn, size, smoke_size = FIGURES[name]
+    size = smoke_size if _SMOKE.value else size
+    if _SIZE.value:
+      size = _parse_size(_SIZE.value)
+    chosen[name] = functools.partial(fn, size, repeats)
+  return chosen
+
+
+def _parse_size(text):
+  height, x, width = text.partition("x")
+  if not (x and height.isdigit() and width.isdigit()):
+    raise RequestError(f"--size={text}: HEIGHTxWIDTH, as 720x1280")
+  size = int(height), int(width)
+  if not all(streams.MIN_SIDE <= side <= streams.MAX_SIDE for side in size):
+    raise RequestError(
+      f"--size={text}: sides of {streams.MIN_SIDE} to {streams.MAX_SIDE}"
+    )
+  return size
+
+
+def main() -> None:
+  """Measures what was asked for, printing each figure as it is known."""
+  chosen = _chosen()
+  compilation.enable_cache(compilation.default_cache())
+  line = "{:<20} {:>7} {:>10} {:>12} {:>7}  {}"
+  print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores")
+  print(line.format("name", "ratio", "ms", "opponent ms", "spread", ""))
+  figures = []
+  for fn in chosen.values():
+    f = fn()
+    figures.append(f.as_json())
+    cells = f"{f.ratio:.3f}", f"{f.ms:.2f}", f"{f.opponent_ms:.2f}"
+    print(line.format(f.name, *cells, f"{f.spread:.1%}", f.note), flush=True)
+  if _JSON.value:
+    try:
+      pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=2) + "\n")
+    except OSError as error:
+      raise RequestError(f"--json={_JSON.value}: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+  cli.run(main)

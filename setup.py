@@ -1,0 +1,26 @@
+"""Installs `ojd` and its binaries; requirements.txt holds the ranges."""
+
+import pathlib
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+
+
+def _requirements():
+  lines = (ROOT / "requirements.txt").read_text().splitlines()
+  return [line for line in lines if line and not line.startswith("#")]
+
+
+setuptools.setup(
+  name="ojd",
+  version="0.1.0",
+  description="Online just-in-time distillation in JAX",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(include=["ojd*", "experiments*"]),
+  install_requires=_requirements(),
+  extras_require={
+    "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8"],
+  },
+)

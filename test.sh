@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Runs the tests; arguments go to pytest (./test.sh -m slow for the long ones).
+set -euo pipefail
+cd "$(dirname "$0")"
+. ./venv.sh
+ruff check .
+ruff format --check .
+exec python -m pytest -q "$@"

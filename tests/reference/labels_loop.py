@@ -1,0 +1,76 @@
+"""Instances -> class map and weights, a pixel at a time, in exact fractions."""
+
+import fractions
+
+import numpy as np
+
+_MARGIN = fractions.Fraction(15, 100)  # of a box's side, on each side
+
+
+def label_of(name, groups):
+  """1 + the index of the group that holds the name; 0 where none does."""
+  for i, group in enumerate(groups):
+    if name in group:
+      return i + 1
+  return 0
+
+
+def from_instances(instances, teacher_names, groups, height, width):
+  """The rules of the paper's label conversion.
+
+  Args:
+    instances: boxes inside the frame.
+    teacher_names: name of each class id.
+    groups: names by student class, background left out.
+    height: of the frame.
+    width: of the frame.
+
+  Returns:
+    Class map [H, W] uint8, weights [H, W] float32.
+  """
+  classes = np.zeros((height, width), np.uint8)
+  weights = np.ones((height, width), np.float32)
+  for box, score, class_id, mask in zip(*instances, strict=True):
+    label = label_of(teacher_names[class_id], groups)
+    y0, x0, y1, x1 = (int(side) for side in box)
+    if score < 0.5 or label == 0 or y1 <= y0 or x1 <= x0:
+      continue
+    for y in range(height):
+      for x in range(width):
+        if _is_near(y, y0, y1) and _is_near(x, x0, x1):
+          weights[y, x] = 5
+        if not (y0 <= y < y1 and x0 <= x < x1):
+          continue
+        is_object = _mask_at(mask, y, x, (y0, x0, y1, x1), (height, width))
+        if is_object >= 0.5 and label > classes[y, x]:
+          classes[y, x] = label
+  return classes, weights
+
+
+def _is_near(pixel, low, high):
+  """Whether [pixel, pixel + 1] overlaps the side grown by the margin."""
+  margin = _MARGIN * (high - low)
+  return pixel + 1 > low - margin and pixel < high + margin
+
+
+def _mask_at(mask, y, x, box, frame_size):
+  """A mask of the frame as it is, one of the box bilinear at pixel centres."""
+  if mask.shape == frame_size:
+    return mask[y, x]
+  y0, x0, y1, x1 = box
+  v = (y - y0 + 0.5) * mask.shape[0] / (y1 - y0) - 0.5
+  u = (x - x0 + 0.5) * mask.shape[1] / (x1 - x0) - 0.5
+  return _bilinear(mask, v, u)
+
+
+def _bilinear(mask, v, u):
+  """The value at (v, u); beyond the outermost centres that of the border."""
+  v = min(max(v, 0.0), mask.shape[0] - 1)
+  u = min(max(u, 0.0), mask.shape[1] - 1)
+  value = 0.0
+  for i in range(mask.shape[0]):
+    for j in range(mask.shape[1]):
+      nearness = max(0.0, 1 - abs(i - v)) * max(0.0, 1 - abs(j - u))
+      if nearness:
+        value += nearness * float(mask[i, j])
+  return value
