@@ -111,17 +111,15 @@ def run_loop(size, repeats):
     made = job.make_job(config)
     compiled = job.compile_system(made.system, *size, seed=0)
     state = compiled.init()
+    frame = next(iter(made.stream.read())).frame
+    predict = lambda: compiled.predict(state, frame)[1]
     pairs = []
     for i in range(repeats + 1):
       loop = runner.Loop(made, pathlib.Path(folder), compiled=compiled)
       loop.run()
       seconds = dict(loop.stages.seconds)
       del seconds["compile"]
-      frame = next(iter(made.stream.read())).frame
-      alone = [
-        measure.milliseconds(lambda: compiled.predict(state, frame)[1])
-        for _ in range(num_frames)
-      ]
+      alone = [measure.milliseconds(predict) for _ in range(num_frames)]
       whole = 1e3 * sum(seconds.values()) / num_frames
       if i:  # the first warms up
         pairs.append((whole - np.mean(alone), np.mean(alone)))

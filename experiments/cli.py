@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from ojd.errors import RequestError
 
@@ -15,6 +15,8 @@ _DEBUG = flags.DEFINE_bool("debug", False, "show the traceback of an error")
 
 def run(main: Callable[[], int | None]) -> None:
   """Parses the flags, calls `main`, turns its errors into one line."""
+  # Or jax tells of every accelerator that is not there.
+  logging.set_verbosity(logging.WARNING)
   app.run(lambda argv: sys.exit(_guarded(main)), flags_parser=_parse)
 
 

@@ -58,21 +58,24 @@ class Log:
   def __init__(self, clock=time.monotonic, write=None):
     self._clock = clock
     self._write = write or (lambda line: print(line, file=sys.stderr))
-    self._start = self._last = clock()
-    self._first = 0
+    self._last = clock()
+    self._first: tuple[float, int] | None = None  # when, and how many frames
 
   def __call__(self, progress: Progress) -> None:
     if progress.problem:
       self._write(f"warning: {progress.problem}")
     now = self._clock()
+    # The first frame had to wait for compilation: it says nothing of the rest.
+    self._first = self._first or (now, progress.num_frames)
     is_last = progress.num_frames == progress.total
     if now - self._last < _LOG_SECONDS and not is_last:
       return
     self._last = now
     done, total = progress.num_frames, progress.total
     line = f"frame {done}{f'/{total}' if total else ''}  {describe(progress)}"
-    if total and done:
-      eta = (now - self._start) / done * (total - done)
+    since, before = self._first
+    if total and done > before:
+      eta = (now - since) / (done - before) * (total - done)
       line += f"  ETA {eta:.0f} s"
     self._write(line)
 

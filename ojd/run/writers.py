@@ -1,6 +1,5 @@
 """What a run writes frame by frame; what is slow, in a thread of its own."""
 
-import fractions
 import json
 import pathlib
 import queue
@@ -16,6 +15,7 @@ from ojd.run import overlay, palette, workdir
 
 _QUEUE_LENGTH = 8  # then the stream waits: memory stays bounded
 _MAX_SAMPLES = 12  # sample frames that a report shows at most
+_SAMPLE_PHASE = 5
 
 
 class FrameRecord(NamedTuple):
@@ -83,7 +83,7 @@ class OverlayVideo:
 
   def __init__(self, path: pathlib.Path, fps: float, class_names):
     self._path, self._class_names = path, class_names
-    self._fps = fractions.Fraction(fps).limit_denominator(1001)
+    self._fps = fps
     self._file = None
 
   def write(self, record: FrameRecord) -> None:
@@ -111,7 +111,7 @@ class SampleFrames:
     folder.mkdir(parents=True)
 
   def write(self, record: FrameRecord) -> None:
-    if record.t % self._every:
+    if self._is_left_out(record.t):
       return
     path = self._folder / f"{record.t:06d}.jpg"
     Image.fromarray(paint(record, self._class_names)).save(path, quality=85)
@@ -119,9 +119,13 @@ class SampleFrames:
     while len(self._kept) > _MAX_SAMPLES:
       self._every *= 2
       for t, old in self._kept:
-        if t % self._every:
+        if self._is_left_out(t):
           old.unlink()
-      self._kept = [item for item in self._kept if not item[0] % self._every]
+      self._kept = [x for x in self._kept if not self._is_left_out(x[0])]
+
+  def _is_left_out(self, t):
+    # Strides are multiples of eight: an odd phase shows other than key frames.
+    return (t - _SAMPLE_PHASE) % self._every != 0
 
 
 class MaskFiles:

@@ -1,0 +1,61 @@
+"""The layer table against the published numbers."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from ojd.models import describe, jitnet
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+  ("num_classes", "width", "params", "gflop"),
+  [
+    (23, 0.5, 752_383, 15.157),
+    (9, 0.5, 747_137, 11.94),
+    (81, 0.5, 754_297, 18.58),
+    (2, 0.5, 744_682, 10.64),
+    (23, 1.0, 2_981_063, 47.9),
+    (2, 1.0, 2_971_090, 42.3),
+  ],
+)
+def test_totals_at_720p(num_classes, width, params, gflop):
+  model = jitnet.JITNet(num_classes, width, resize_logits=False)
+  rows = describe.layer_table(model, 720, 1280)
+  assert describe.num_params(rows) == params
+  digits = len(str(gflop).partition(".")[2])
+  assert round(describe.gflop(rows), digits) == gflop
+
+
+def test_rows_of_the_published_table():
+  model = jitnet.JITNet(23, resize_logits=False)
+  rows = {r.name: r for r in describe.layer_table(model, 720, 1280)}
+  conv = rows["enc3/conv1/conv"]
+  assert conv.shape_in == (45, 80, 64) and conv.shape_out == (23, 40, 128)
+  assert round(conv.macs / 1e6, 1) == 67.8
+  assert conv.num_params + rows["enc3/conv1/norm"].num_params == 73_984
+  assert rows["enc2/preact"].num_params == 128
+  assert "enc2/shortcut" not in rows  # the width stays: sub-sampled
+  assert round(rows["logits"].macs / 1e6, 1) == 678.3
+
+
+def test_binary_prints_the_totals_and_refuses_nonsense():
+  command = [sys.executable, "-m", "experiments.describe"]
+  result = subprocess.run(
+    [*command, "--num_classes=23", "--height=720", "--width=1280"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert "752,383 parameters" in result.stdout
+  assert "15.157 GFLOP" in result.stdout
+  for flag in ("--num_classes=1", "--height=7", "--model=unet"):
+    refused = subprocess.run(
+      [*command, flag], cwd=ROOT, capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert flag in refused.stderr and "Traceback" not in refused.stderr

@@ -1,0 +1,56 @@
+"""Every flag out of its range is named in one line."""
+
+import dataclasses
+
+import pytest
+
+from ojd.errors import RequestError
+from ojd.run.config import RunConfig, check
+
+GOOD = RunConfig(workdir="somewhere")
+
+
+def test_defaults_are_the_papers():
+  check(GOOD)
+  assert GOOD.settings._asdict() == {
+    "a_thresh": 0.8,
+    "delta_min": 8,
+    "delta_max": 64,
+    "u_max": 8,
+    "u_min": 0,
+  }
+
+
+@pytest.mark.parametrize(
+  ("flag", "value"),
+  [
+    ("workdir", ""),
+    ("system", "jitt"),
+    ("update", "lion"),
+    ("init", "pretrained"),
+    ("a_thresh", 1.5),
+    ("a_thresh", -0.1),
+    ("a_thresh", float("nan")),
+    ("delta_min", 0),
+    ("delta_max", 7),
+    ("u_max", -1),
+    ("u_min", 9),
+    ("num_frames", 0),
+    ("eval_every", -1),
+    ("learning_rate", 0.0),
+    ("learning_rate", float("nan")),
+    ("seed", -1),
+  ],
+)
+def test_value_out_of_range_is_refused_by_name(flag, value):
+  with pytest.raises(RequestError, match=f"--{flag}") as error:
+    check(dataclasses.replace(GOOD, **{flag: value}))
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("flag", "value"),
+  [("a_thresh", 0.0), ("a_thresh", 1.0), ("u_max", 0), ("delta_max", 8)],
+)
+def test_ends_of_ranges_are_allowed(flag, value):
+  check(dataclasses.replace(GOOD, **{flag: value}))

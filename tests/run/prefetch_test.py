@@ -1,0 +1,49 @@
+"""The thread keeps order, passes errors on and never outlives its reader."""
+
+import threading
+
+import pytest
+
+from ojd.run import prefetch
+from ojd.types import Sample
+
+
+def _samples(num, log=None):
+  for t in range(num):
+    if log is not None:
+      log.append(t)
+    yield Sample(t, None, None)
+
+
+def _num_threads():
+  return sum(t.name == "prefetch" for t in threading.enumerate())
+
+
+def test_order_and_end():
+  reader = prefetch.Prefetcher(_samples(20))
+  assert [s.t for s in reader] == list(range(20))
+  reader.close()
+  assert _num_threads() == 0
+
+
+def test_error_comes_after_the_samples_before_it():
+  def broken():
+    yield from _samples(2)
+    raise OSError("cable out")
+
+  reader, seen = prefetch.Prefetcher(broken()), []
+  with pytest.raises(OSError, match="cable out"):
+    seen.extend(s.t for s in reader)
+  reader.close()
+
+
+def test_reads_no_further_ahead_than_asked():
+  log = []
+  reader = prefetch.Prefetcher(_samples(1000, log), depth=3)
+  iterator = iter(reader)
+  for _ in range(5):
+    next(iterator)
+  reader.close()
+  # Five taken, three waiting, one in the thread's hand, one being read.
+  assert len(log) <= 10
+  assert _num_threads() == 0
