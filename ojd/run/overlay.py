@@ -1,0 +1,289 @@
+"""The picture of a frame: frame, reference and student side by side.
+
+Letters: H, W of a panel; the whole picture is a little larger, with even sides
+as H.264 wants them.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ojd.run import palette
+from ojd.types import BACKGROUND, IGNORE, check_class_map, check_frame
+
+KEY_COLOR = (255, 196, 0)
+_PAPER, _INK, _FAINT = (22, 24, 28), (240, 240, 240), (150, 154, 160)
+_KEY_INK = (24, 18, 0)
+
+_OPACITY = 0.55  # of a class colour over the frame
+_DIM = 0.3  # of the black over the background, so that objects stand out
+_HATCH = (0.85, 0.35)  # of the grey stripes where pixels are ignored
+_MAX_LEGEND_ROWS = 3
+
+
+class Caption(NamedTuple):
+  """What is written around the panels."""
+
+  t: int  # index of the frame
+  is_key: bool
+  num_updates: int  # on this frame
+  stride: int  # frames between teacher calls
+  miou: float | None  # of the run so far
+  reference_title: str  # "truth", or "teacher, 12 frames ago"
+  seconds: float  # into the video
+
+
+class Layout(NamedTuple):
+  """Where things are, in pixels."""
+
+  height: int  # of a panel
+  width: int
+  font_size: int
+  border: int  # around everything, coloured on key frames
+  gap: int  # between panels
+  strip: int  # height of a line of text
+  legend_rows: tuple[tuple[str, ...], ...]  # class names
+  legend_left_out: int  # class names for which there is no room
+
+  @property
+  def lefts(self) -> tuple[int, int, int]:
+    step = self.width + self.gap
+    return self.border, self.border + step, self.border + 2 * step
+
+  @property
+  def top(self) -> int:
+    return self.border + self.strip
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """Width and height of the picture."""
+    width = self.lefts[2] + self.width + self.border
+    rows = len(self.legend_rows)
+    height = self.top + self.height + rows * self.strip + self.border
+    return width + width % 2, height + height % 2
+
+
+def compose(
+  frame: np.ndarray,
+  reference: np.ndarray | None,
+  student: np.ndarray,
+  *,
+  class_names: tuple[str, ...],
+  caption: Caption,
+) -> np.ndarray:
+  """Paints a frame with what is expected and what the student answers.
+
+  Args:
+    frame: [H, W, 3] uint8.
+    reference: [H, W] uint8, a class map; None where nothing is known yet.
+    student: [H, W] uint8, a class map.
+    class_names: C names, background first.
+    caption: the words.
+
+  Returns:
+    [H', W', 3] uint8; H' and W' are even and depend only on H, W and the names.
+  """
+  check_frame("the frame", frame)
+  check_class_map("the student's classes", student, frame)
+  if reference is not None:
+    check_class_map("the reference", reference, frame)
+  names = tuple(class_names)
+  layout = _make_layout(*frame.shape[:2], names)
+  picture = _template(layout, names, caption.is_key).copy()
+  image = Image.fromarray(frame)
+  panels = [image, None, _paint_classes(image, student, len(names))]
+  if reference is not None:
+    panels[1] = _paint_classes(image, reference, len(names))
+  for left, panel in zip(layout.lefts, panels, strict=True):
+    if panel is not None:
+      picture.paste(panel, (left, layout.top))
+  _write_titles(picture, layout, caption, reference is not None)
+  return np.asarray(picture)
+
+
+def _paint_classes(image, classes, num_classes):
+  """Blends class colours over the frame, with an outline around objects."""
+  opacity = _opacities()[classes]
+  step = max(1, round(min(classes.shape) / 400))
+  opacity[_outline(classes, step) & (classes != BACKGROUND)] = 255
+  is_ignored = classes == IGNORE
+  if is_ignored.any():
+    opacity = np.where(is_ignored, _hatch(*classes.shape), opacity)
+  colors = Image.fromarray(classes)
+  colors.putpalette(palette.table(num_classes))
+  mask = Image.fromarray(opacity)
+  return Image.composite(colors.convert("RGB"), image, mask)
+
+
+def _outline(classes, step):
+  """True within `step` pixels of where the class changes; [H, W]."""
+  edge = np.zeros(classes.shape, bool)
+  across = classes[:, step:] != classes[:, :-step]
+  down = classes[step:] != classes[:-step]
+  edge[:, step:] |= across
+  edge[:, :-step] |= across
+  edge[step:] |= down
+  edge[:-step] |= down
+  return edge
+
+
+@functools.cache
+def _opacities():
+  """Opacity by class; [256] uint8."""
+  opacity = np.full(IGNORE + 1, round(255 * _OPACITY), np.uint8)
+  opacity[BACKGROUND] = round(255 * _DIM)
+  return opacity
+
+
+@functools.lru_cache(8)
+def _hatch(height, width):
+  """Diagonal stripes of opacity; [H, W] uint8."""
+  stripe = max(2, min(height, width) // 64)
+  rows, columns = np.ogrid[:height, :width]
+  is_stripe = (rows + columns) // stripe % 2 == 0
+  strong, weak = (round(255 * opacity) for opacity in _HATCH)
+  return np.where(is_stripe, strong, weak).astype(np.uint8)
+
+
+@functools.lru_cache(8)
+def _make_layout(height, width, class_names):
+  size = max(9, round(min(height / 16, width / 24)))
+  border = max(2, round(size / 4))
+  strip = round(1.5 * size)
+  room = 3 * width + 2 * border - size // 3
+  rows, left_out = _break_rows(class_names, room, size)
+  return Layout(height, width, size, border, border, strip, rows, left_out)
+
+
+def _break_rows(names, room, size):
+  """As many names as fit into a few rows, and how many do not."""
+  rows, used = [[]], 0
+  for i, name in enumerate(names):
+    width = _legend_width(name, size)
+    if used + width > room and rows[-1]:
+      if len(rows) == _MAX_LEGEND_ROWS:
+        return tuple(map(tuple, rows)), len(names) - i
+      rows.append([])
+      used = 0
+    rows[-1].append(name)
+    used += width
+  return tuple(map(tuple, rows)), 0
+
+
+def _legend_width(name, size):
+  """Of a chip, its name and the space after it."""
+  return round(2 * size + _font(size).getlength(name))
+
+
+@functools.lru_cache(8)
+def _template(layout, class_names, is_key):
+  """All that stays the same between frames; copied, never changed."""
+  size, border = layout.size, layout.border
+  picture = Image.new("RGB", size, _PAPER)
+  draw = ImageDraw.Draw(picture)
+  for left in layout.lefts:
+    right, bottom = left + layout.width, layout.top + layout.height
+    draw.rectangle((left, layout.top, right - 1, bottom - 1), (8, 9, 10))
+  _draw_legend(draw, layout, len(class_names))
+  if is_key:
+    edge = (0, 0, size[0] - 1, size[1] - 1)
+    draw.rectangle(edge, outline=KEY_COLOR, width=border)
+  return picture
+
+
+def _draw_legend(draw, layout, num_classes):
+  colors = iter(palette.colors(num_classes))
+  size, font = layout.font_size, _font(layout.font_size)
+  limit = layout.size[0] - layout.border
+  for i, row in enumerate(layout.legend_rows):
+    left = layout.lefts[0] + size // 3
+    middle = layout.top + layout.height + (i + 0.5) * layout.strip
+    for name in row:
+      chip = (
+        left,
+        middle - 0.35 * size,
+        left + 0.7 * size,
+        middle + 0.35 * size,
+      )
+      draw.rectangle(chip, tuple(next(colors).tolist()), outline=_FAINT)
+      text = _fit((name,), limit - left - size, size)
+      draw.text((left + size, middle), text, _INK, font, anchor="lm")
+      left += _legend_width(name, size)
+  if layout.legend_left_out:
+    text = _fit((f"+{layout.legend_left_out}",), limit - left, size)
+    draw.text((left, middle), text, _FAINT, font, anchor="lm")
+
+
+def _write_titles(picture, layout, caption, has_reference):
+  """The line above each panel; what has no room is left out."""
+  draw = ImageDraw.Draw(picture)
+  lefts, size = layout.lefts, layout.font_size
+  pad = size // 3
+  room = layout.width - pad
+  used = 0
+  if caption.is_key:
+    used = _draw_key_tag(draw, layout, caption) + pad
+  texts = (
+    _fit(_frame_titles(caption), room - used, size),
+    _fit(_reference_titles(caption, has_reference), room, size),
+    _fit(_student_titles(caption), room, size),
+  )
+  middle = layout.border + layout.strip / 2
+  font = _font(size)
+  for left, text in zip((lefts[0] + used, *lefts[1:]), texts, strict=True):
+    draw.text((left + pad, middle), text, _INK, font, anchor="lm")
+
+
+def _draw_key_tag(draw, layout, caption):
+  """Says that the teacher was asked; returns the width of the tag."""
+  count, size = caption.num_updates, layout.font_size
+  updates = "update" if count == 1 else "updates"
+  texts = (f"KEY FRAME, {count} {updates}", f"KEY +{count}", "KEY")
+  pad = size // 3
+  text = _fit(texts, layout.width - 2 * pad, size)
+  width = 2 * pad + round(_font(size).getlength(text))
+  left, top = layout.lefts[0], layout.border
+  box = (left, top, left + width - 1, layout.top - 1)
+  draw.rectangle(box, KEY_COLOR)
+  middle = (left + pad, top + layout.strip / 2)
+  draw.text(middle, text, _KEY_INK, _font(size), anchor="lm")
+  return width
+
+
+def _frame_titles(caption):
+  time = f"{caption.seconds:.2f} s"
+  number = f"frame {caption.t}"
+  return f"{number}   {time}", number, str(caption.t)
+
+
+def _reference_titles(caption, has_reference):
+  if not has_reference:
+    return "no labels yet", "none"
+  return caption.reference_title, caption.reference_title.split(",")[0]
+
+
+def _student_titles(caption):
+  stride = f"stride {caption.stride}"
+  if caption.miou is None:
+    return f"student   {stride}", "student"
+  miou = f"mIoU {caption.miou:.3f}"
+  return (
+    f"student   {miou} so far   {stride}",
+    f"student   {miou}   {stride}",
+    f"student   {miou}",
+    "student",
+    f"{caption.miou:.2f}",
+  )
+
+
+def _fit(texts, room, size):
+  """The first of some texts that has room, else nothing."""
+  font = _font(size)
+  return next((text for text in texts if font.getlength(text) <= room), "")
+
+
+@functools.cache
+def _font(size):
+  return ImageFont.load_default(size=size)

@@ -1,0 +1,188 @@
+"""The page about a run: one HTML file that needs nothing but itself.
+
+Reads only what the run left in its folder, so that it can be written again at
+any time, also for a run that was killed half-way.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+from ojd.run import report_sections as sections
+from ojd.run import report_style
+from ojd.run import report_text as text
+
+
+def write_report(workdir: pathlib.Path) -> pathlib.Path:
+  """Writes `report/index.html` from the other files; returns its path."""
+  config = _read_json(workdir / "config.json")
+  rows = read_metrics(workdir / "metrics.jsonl")
+  summary = _count(rows) | _read_json(workdir / "summary.json")
+  run = sections.Run(workdir, config, summary, rows)
+  target = workdir / "report" / "index.html"
+  target.parent.mkdir(parents=True, exist_ok=True)
+  target.write_text(_page(run), encoding="utf-8")
+  return target
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The lines of metrics.jsonl, without what a killed run left half-written."""
+  rows = []
+  if not path.exists():
+    return rows
+  for line in path.read_text("utf-8", errors="replace").splitlines():
+    try:
+      row = json.loads(line)
+    except ValueError:
+      continue
+    if isinstance(row, dict) and text.is_number(row.get("t")):
+      rows.append(row)
+  return rows
+
+
+def _read_json(path):
+  try:
+    content = json.loads(path.read_text("utf-8"))
+  except (OSError, ValueError):
+    return {}
+  return content if isinstance(content, dict) else {}
+
+
+def _count(rows):
+  """What can be said of a run that had no time for a summary."""
+  keys = [row for row in rows if row.get("is_key")]
+  updates = [row.get("num_updates") for row in keys]
+  return {
+    "finished": False,
+    "num_frames": len(rows),
+    "num_key_frames": len(keys),
+    "key_frame_fraction": len(keys) / max(len(rows), 1),
+    "num_updates": sum(x for x in updates if text.is_number(x)),
+    "eval_frames": sum(text.is_number(row.get("eval_miou")) for row in rows),
+  }
+
+
+def _page(run):
+  title = text.escape(text.mapping(run.config, "flags").get("stream") or "run")
+  parts = (
+    _headline(run, title),
+    _tiles(run.summary),
+    sections.chart(run),
+    sections.video(run.workdir),
+    _beside(sections.classes(run), sections.times(run)),
+    sections.gallery(run),
+    sections.command(run.config),
+    sections.glossary(),
+    sections.settings(run.config),
+  )
+  body = "\n".join(part for part in parts if part)
+  return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} - online distillation</title>
+<style>{report_style.CSS}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def _beside(*parts):
+  return f'<div class="pair">{"".join(parts)}</div>' if any(parts) else ""
+
+
+def _headline(run, title):
+  state = ""
+  if not run.summary.get("finished"):
+    state = (
+      '<p class="warn">This run stopped before the end of its stream; '
+      "the numbers are of the frames that it saw.</p>"
+    )
+  return f"""<header>
+<p class="soft small">Online distillation</p>
+<h1>{title}</h1>
+<p class="verdict">{verdict(run.summary)}</p>{state}
+</header>"""
+
+
+def verdict(summary: dict[str, Any]) -> str:
+  """The run in one sentence, as HTML."""
+  if not summary.get("num_frames"):
+    return "No frame was processed."
+  miou = text.mapping(summary, "miou")
+  accuracy = "The student was compared with nothing"
+  if summary.get("eval_frames"):
+    accuracy = "The student's accuracy is known frame by frame only"
+  if text.is_number(miou.get("mean")):
+    reference = text.escape(miou.get("reference") or "reference")
+    accuracy = (
+      f"The student reached a mIoU of <b>{miou['mean']:.3f}</b> "
+      f"against the {reference}"
+    )
+  return (
+    f"{accuracy}: the teacher labelled "
+    f"{text.integer(summary.get('num_key_frames'))} of "
+    f"{text.count(summary['num_frames'], 'frame')} "
+    f"(<b>{text.percent(summary.get('key_frame_fraction'))}</b>), the student "
+    f"made {text.count(summary.get('num_updates'), 'update')} on them"
+    f"{_speed(summary)}."
+  )
+
+
+def _speed(summary):
+  """The end of the sentence; nothing where no speed is known."""
+  measured = summary.get("speedup_measured")
+  paper = text.times(summary.get("speedup_paper_model"))
+  if text.is_number(measured) and measured > 0:
+    return (
+      f", and the run was <b>{measured:.1f} times</b> as fast as the teacher "
+      f"on every frame ({paper} in the paper's cost model)"
+    )
+  if paper == text.UNKNOWN:
+    return ""
+  # A teacher that costs nothing, or that was never asked, cannot be beaten.
+  return f"; in the paper's cost model that is a speed-up of <b>{paper}</b>"
+
+
+def _tiles(summary):
+  get = summary.get
+  mean = text.mapping(summary, "miou").get("mean")
+  updates, keys = get("num_updates"), get("num_key_frames")
+  per_key = "no key frame"
+  if text.is_number(updates) and text.is_number(keys) and keys:
+    per_key = f"{updates / keys:.1f} per key frame"
+  judged = f"{text.count(get('eval_frames'), 'frame')} judged"
+  of_all = f"{text.integer(keys)} of {text.count(get('num_frames'), 'frame')}"
+  # A teacher without a price has no speed to be compared with.
+  measured = get("speedup_measured") or None
+  paper = text.times(get("speedup_paper_model"))
+  tiles = [
+    ("mIoU", text.fixed(mean, 3), judged),
+    ("key frames", text.percent(get("key_frame_fraction")), of_all),
+    ("updates", text.integer(updates), per_key),
+    ("speed-up", text.times(measured), "measured"),
+    ("speed-up", paper, "paper's cost model"),
+    ("frames/s", text.fixed(get("fps"), 1), "without compiling"),
+    ("peak memory", text.memory(get("peak_memory_mb")), "of the process"),
+  ]
+  problems = (
+    ("num_rolled_back", "updates undone", "their loss was not finite"),
+    ("num_skipped", "frames skipped", "they could not be read"),
+    ("teacher_failures", "teacher failures", "the student went on alone"),
+    ("interrupted", "interruptions", "in this folder"),
+  )
+  for name, title, note in problems:
+    if text.is_number(get(name)) and get(name):
+      tiles.append((title, text.integer(get(name)), note, "warn"))
+  return f'<div class="tiles">{"".join(_tile(*tile) for tile in tiles)}</div>'
+
+
+def _tile(title, value, note, kind=""):
+  return (
+    f'<div class="tile"><span>{title}</span><b class="{kind}">{value}</b>'
+    f"<span>{note}</span></div>"
+  )

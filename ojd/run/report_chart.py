@@ -1,0 +1,239 @@
+"""The chart of a run: accuracy, updates and stride on one axis of frames.
+
+After Figure 4 of the JITNet paper. Letters: F frames, E evaluated frames, K key
+frames.
+"""
+
+import io
+import math
+import re
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import figure, ticker
+
+KEY_MARKERS = "key-frames"  # id of the group with one marker a key frame
+_MAX_COLUMNS = 400  # more points than that nobody sees apart
+# What stands for a colour that the page decides, light or dark.
+_INK, _GRID, _LINE, _KEY, _STRIDE = (f"#0101{i:02x}" for i in range(5))
+_VARIABLES = {
+  _INK: "currentColor",
+  _GRID: "var(--line)",
+  _LINE: "var(--accent)",
+  _KEY: "var(--key)",
+  _STRIDE: "var(--stride)",
+}
+
+
+class Series(NamedTuple):
+  """What is drawn; NaN where nothing was measured."""
+
+  t: np.ndarray  # [F]
+  stride: np.ndarray  # [F]
+  eval_t: np.ndarray  # [E]
+  eval_miou: np.ndarray  # [E]
+  key_t: np.ndarray  # [K]
+  before: np.ndarray  # [K], agreement with the teacher before training
+  after: np.ndarray  # [K], and after
+  updates: np.ndarray  # [K]
+
+
+def read_series(rows: list[dict[str, Any]]) -> Series:
+  """Columns from the lines of metrics.jsonl."""
+  t, stride = _column(rows, "t"), _column(rows, "stride")
+  miou = _column(rows, "eval_miou")
+  is_evaluated = np.isfinite(miou)
+  keys = [row for row in rows if row.get("is_key")]
+  columns = ("t", "miou_before", "miou_after", "num_updates")
+  # A system that has not met its first key frame yet has stride 0.
+  stride = np.where(stride > 0, stride, np.nan)
+  return Series(
+    t,
+    stride,
+    t[is_evaluated],
+    miou[is_evaluated],
+    *(_column(keys, name) for name in columns),
+  )
+
+
+def _column(rows, name):
+  return np.array([number(row.get(name)) for row in rows], np.float64)
+
+
+def number(x: Any) -> float:
+  """A number from a file; NaN for anything else."""
+  is_number = isinstance(x, int | float) and not isinstance(x, bool)
+  return float(x) if is_number else math.nan
+
+
+def smooth(values: np.ndarray) -> tuple[np.ndarray, int]:
+  """Centred moving average, and over how many values; ends use fewer."""
+  window = len(values) // 40 | 1
+  if window == 1:
+    return values, 1
+  kernel = np.ones(window)
+  sums = np.convolve(values, kernel, "same")
+  return sums / np.convolve(np.ones(len(values)), kernel, "same"), window
+
+
+def draw(
+  series: Series, *, width: float, threshold: float | None, prefix: str
+) -> str:
+  """Draws a run of at least one frame as an `<svg>` element.
+
+  Args:
+    series: of `read_series`.
+    width: in inches; the page scales the picture to its own width.
+    threshold: the agreement at which training stops, or None.
+    prefix: of every id, so that a page may hold several charts.
+  """
+  fig = figure.Figure(figsize=(width, 3.4 + 0.36 * width))
+  ratios = (3.2, 1.7, 1.1, 1.1)
+  axes = fig.subplots(4, 1, sharex=True, height_ratios=ratios)
+  columns = min(_MAX_COLUMNS, int(40 * width))
+  _draw_miou(axes[0], series, columns)
+  _draw_agreement(axes[1], series, columns, threshold)
+  _draw_updates(axes[2], series, columns)
+  _draw_stride(axes[3], series)
+  for ax in axes:
+    _style(ax)
+  first, last = series.t[0], series.t[-1]
+  margin = max(1.0, 0.01 * (last - first))
+  axes[3].set_xlim(first - margin, last + margin)
+  axes[3].xaxis.set_major_locator(
+    ticker.MaxNLocator(6, integer=True, min_n_ticks=1)
+  )
+  axes[3].set_xlabel("frame", color=_INK, fontsize=9)
+  fig.subplots_adjust(
+    left=0.5 / width, right=1 - 0.1 / width, top=0.95, bottom=0.07, hspace=0.42
+  )
+  return _to_svg(fig, prefix)
+
+
+def _draw_miou(ax, series, columns):
+  t, values = series.eval_t, series.eval_miou
+  means, window = smooth(values)
+  title = "mIoU of the student"
+  if window > 1:
+    title += f", and its mean over {window} evaluations"
+  _set_title(ax, title if len(t) else "mIoU: no frame was evaluated")
+  ax.set_ylim(-0.09, 1.04)
+  if len(t) > 4 * columns:
+    _draw_envelope(ax, t, values, columns)
+    shown = np.linspace(0, len(t) - 1, 2 * columns).astype(int)
+    ax.plot(t[shown], means[shown], color=_LINE, lw=1.6)
+  else:
+    ax.plot(t, values, color=_LINE, lw=0.8, alpha=0.35)
+    dot = "o" if len(t) < 60 else None
+    ax.plot(t, means, color=_LINE, lw=1.6, marker=dot, ms=3)
+  key_t = series.key_t[_thin(series.key_t, series.updates, columns)]
+  # Triangles would run into each other where there are many.
+  shape = {"marker": "|", "ms": 5, "mew": 0.7}
+  if len(key_t) < columns / 3:
+    shape = {"marker": "^", "ms": 4, "mew": 0}
+  height = np.full(len(key_t), -0.045)
+  (markers,) = ax.plot(key_t, height, ls="none", color=_KEY, **shape)
+  markers.set_gid(KEY_MARKERS)
+
+
+def _draw_envelope(ax, t, values, columns):
+  """Least and greatest value of each stretch: single ones are too many."""
+  starts = np.linspace(0, len(t), columns, endpoint=False).astype(int)
+  low = np.minimum.reduceat(values, starts)
+  high = np.maximum.reduceat(values, starts)
+  ax.fill_between(t[starts], low, high, color=_LINE, alpha=0.25, lw=0)
+
+
+def _thin(t, values, columns):
+  """Indices of the greatest value in each column of the picture."""
+  if len(t) <= columns:
+    return np.arange(len(t))
+  column = ((t - t[0]) * columns / (t[-1] - t[0] + 1)).astype(int)
+  order = np.lexsort((np.nan_to_num(values), column))
+  is_last = np.append(np.diff(column[order]) > 0, True)
+  return order[is_last]
+
+
+def _draw_agreement(ax, series, columns, threshold):
+  _set_title(ax, "Agreement with the teacher: before \u25cb, after \u25cf")
+  ax.set_ylim(-0.06, 1.06)
+  if threshold is not None:
+    ax.axhline(threshold, color=_INK, lw=0.7, ls=(0, (4, 3)), alpha=0.7)
+  if not len(series.key_t):
+    return _say(ax, "no key frames")
+  kept = _thin(series.key_t, series.updates, columns // 2)
+  t, before, after = series.key_t[kept], series.before[kept], series.after[kept]
+  ax.vlines(t, before, after, color=_KEY, lw=1, alpha=0.7)
+  ax.plot(t, before, "o", mfc="none", mec=_KEY, ms=3, mew=0.8)
+  ax.plot(t, after, "o", color=_KEY, ms=3, mew=0)
+
+
+def _draw_updates(ax, series, columns):
+  _set_title(ax, "Updates per key frame")
+  ax.yaxis.set_major_locator(ticker.MaxNLocator(3, integer=True))
+  if not len(series.key_t):
+    ax.set_ylim(0, 1)
+    return _say(ax, "no key frames")
+  kept = _thin(series.key_t, series.updates, columns)
+  t, updates = series.key_t[kept], np.nan_to_num(series.updates[kept])
+  line_width = min(6.0, max(0.7, columns / len(t)))
+  ax.vlines(t, 0, updates, color=_KEY, lw=line_width)
+  ax.set_ylim(0, 1.1 * max(1.0, updates.max()))
+
+
+def _draw_stride(ax, series):
+  _set_title(ax, "Stride: frames between key frames")
+  change = np.append(True, np.diff(np.nan_to_num(series.stride)) != 0)
+  change[-1] = True
+  t, stride = series.t[change], series.stride[change]
+  if not np.isfinite(stride).any():
+    ax.set_ylim(0, 1)
+    return _say(ax, "not set yet")
+  alone = "o" if len(t) == 1 else None
+  ax.step(t, stride, where="post", color=_STRIDE, lw=1.6, marker=alone, ms=3)
+  low, high = np.nanmin(stride), np.nanmax(stride)
+  ax.set_yscale("log", base=2)
+  ax.set_ylim(low / 1.5, high * 1.5)
+  powers = 2.0 ** np.arange(np.floor(np.log2(low)), np.log2(high) + 0.5)
+  ax.yaxis.set_major_locator(ticker.FixedLocator(powers[-4:]))
+  ax.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+
+
+def _say(ax, words):
+  ax.set_yticks([])
+  ax.text(
+    0.5, 0.5, words, color=_INK, alpha=0.7, transform=ax.transAxes,
+    ha="center", va="center",
+  )  # fmt: skip
+
+
+def _set_title(ax, text):
+  ax.set_title(text, loc="left", fontsize=9, color=_INK, pad=4)
+
+
+def _style(ax):
+  ax.patch.set_visible(False)
+  ax.grid(axis="y", color=_GRID, lw=0.8)
+  ax.set_axisbelow(True)
+  ax.tick_params(colors=_INK, labelsize=8, length=0)
+  for side in ("top", "right", "left"):
+    ax.spines[side].set_visible(False)
+  ax.spines["bottom"].set_color(_GRID)
+
+
+def _to_svg(fig, prefix):
+  """The figure as an element that takes its colours and size from the page."""
+  target = io.StringIO()
+  with matplotlib.rc_context({"svg.fonttype": "none"}):
+    fig.savefig(target, format="svg", transparent=True)
+  svg = target.getvalue()
+  svg = svg[svg.index("<svg") :]
+  svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+  svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+  # Fonts come from the page as well, but not the sizes.
+  svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+  svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+  for color, variable in _VARIABLES.items():
+    svg = svg.replace(color, variable)
+  return svg

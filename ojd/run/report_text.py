@@ -1,0 +1,52 @@
+"""Values from files as words of a page; a dash for what is not known."""
+
+import html
+import math
+from typing import Any
+
+UNKNOWN = "\u2013"
+
+
+def mapping(content: dict[str, Any], name: str) -> dict[str, Any]:
+  """A mapping inside a mapping; empty where there is none."""
+  value = content.get(name)
+  return value if isinstance(value, dict) else {}
+
+
+def escape(text: Any) -> str:
+  """Text that HTML shows as it is."""
+  return html.escape(str(text))
+
+
+def is_number(x: Any) -> bool:
+  """Whether a value from a file is a finite number."""
+  is_real = isinstance(x, int | float) and not isinstance(x, bool)
+  return is_real and math.isfinite(x)
+
+
+def integer(x: Any) -> str:
+  return f"{int(x):,}" if is_number(x) else UNKNOWN
+
+
+def fixed(x: Any, digits: int) -> str:
+  return f"{x:,.{digits}f}" if is_number(x) else UNKNOWN
+
+
+def percent(x: Any) -> str:
+  return f"{100 * x:.1f}%" if is_number(x) else UNKNOWN
+
+
+def times(x: Any) -> str:
+  """A factor, as in 7.6x."""
+  return f"{x:,.1f}\u00d7" if is_number(x) else UNKNOWN
+
+
+def memory(megabytes: Any) -> str:
+  if is_number(megabytes) and megabytes >= 1024:
+    return f"{megabytes / 1024:.1f} GB"
+  return f"{megabytes:,.0f} MB" if is_number(megabytes) else UNKNOWN
+
+
+def count(x: Any, word: str) -> str:
+  """A number of things: "1 update", "8 updates"."""
+  return f"{integer(x)} {word}{'' if x == 1 else 's'}"

@@ -1,0 +1,193 @@
+"""The host loop on made-up streams and teachers: counts and survival."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ojd import distill, labels, updates
+from ojd.metrics import confusion_matrix, run_miou
+from ojd.run import job as job_lib
+from ojd.run import runner, workdir
+from ojd.run.config import RunConfig
+from ojd.streams.base import StreamSpec
+from ojd.systems import jit as jit_lib
+from ojd.types import Labels, Sample
+from tests.reference import scenes, tiny_student
+
+NAMES = ("background", "red", "green")
+STUDENT = tiny_student.make()
+NUM_FRAMES = 30
+
+
+class _Stream:
+  """Coloured squares; frames in `broken` cannot be read."""
+
+  def __init__(self, has_truth=True, broken=()):
+    self.frames, self.labels = scenes.coloured_squares(NUM_FRAMES)
+    self.has_truth, self.broken = has_truth, broken
+    names = NAMES if has_truth else ()
+    self.spec = StreamSpec(16, 20, 25.0, NUM_FRAMES, names, {"kind": "test"})
+
+  def read(self, start=0):
+    for t in range(start, NUM_FRAMES):
+      if t in self.broken:
+        yield Sample(t, None, None, "torn in two")
+      else:
+        truth = self.labels.classes[t] if self.has_truth else None
+        yield Sample(t, self.frames[t], truth)
+
+
+class _Teacher:
+  """Knows the answers of a `_Stream`; fails `failures` times on a frame."""
+
+  class_names = NAMES
+  is_free = False
+
+  def __init__(self, stream, failures=None):
+    self.stream, self.failures, self.calls = stream, failures or {}, []
+
+  def __call__(self, sample):
+    self.calls.append(sample.t)
+    if self.failures.get(sample.t, 0) > 0:
+      self.failures[sample.t] -= 1
+      raise RuntimeError("out of memory")
+    return self.stream.labels.classes[sample.t]
+
+
+def _system():
+  return jit_lib.jit(
+    STUDENT, updates.sgd(0.3), a_thresh=0.8, delta_min=2, delta_max=8, u_max=4
+  )
+
+
+def _loop(path, stream, teacher=None, **config):
+  teacher = teacher or _Teacher(stream)
+  groups = labels.parse_groups("", NAMES)
+  config = RunConfig(workdir=str(path), overlay=False, **config)
+  truth_groups = groups if stream.has_truth else None
+  job = job_lib.Job(config, stream, teacher, groups, truth_groups, _system())
+  return runner.Loop(job, path)
+
+
+def _lines(path):
+  text = (path / workdir.METRICS).read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def test_host_loop_equals_scan_stream(tmp_path):
+  stream = _Stream()
+  loop = _loop(tmp_path, stream)
+  summary = loop.run()
+  weighed = [
+    labels.from_class_map(c, loop.job.groups) for c in stream.labels[0]
+  ]
+  stacked = Labels(*(np.stack(part) for part in zip(*weighed, strict=True)))
+  system = loop.job.system
+  state = system.init(jax.random.key(0), stream.frames[0])
+  state, (classes, info) = distill.scan_stream(
+    system, state, stream.frames, stacked
+  )
+  lines = _lines(tmp_path)
+  assert [x["is_key"] for x in lines] == list(info.is_key)
+  assert [x["num_updates"] for x in lines] == list(info.num_updates)
+  assert [x["stride"] for x in lines] == list(info.stride)
+  np.testing.assert_allclose(
+    [x["miou_after"] for x in lines if x["is_key"]],
+    info.miou_after[info.is_key],
+    rtol=1e-5,
+  )
+  np.testing.assert_allclose(
+    loop.state.params["kernel"], state.params["kernel"], atol=1e-5
+  )
+  expected = confusion_matrix(stream.labels.classes, np.asarray(classes), 3)
+  assert summary["miou"]["mean"] == pytest.approx(run_miou(expected))
+  assert summary["finished"] and summary["eval_frames"] == NUM_FRAMES
+
+
+def test_frame_that_cannot_be_read_is_skipped_and_counted(tmp_path):
+  loop = _loop(tmp_path, _Stream(broken=(0, 7)))
+  problems = []
+  loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
+  summary = loop.run()
+  assert summary["num_skipped"] == 2
+  assert summary["num_frames"] == NUM_FRAMES - 2 and summary["finished"]
+  assert [x["t"] for x in _lines(tmp_path)][:8] == [1, 2, 3, 4, 5, 6, 8, 9]
+  assert _lines(tmp_path)[0]["is_key"]  # the first frame that there is
+  assert problems == [
+    "frame 0 skipped: torn in two",
+    "frame 7 skipped: torn in two",
+  ]
+
+
+def test_teacher_that_fails_is_retried(tmp_path):
+  stream = _Stream()
+  teacher = _Teacher(stream, failures={0: runner.TEACHER_TRIES - 1})
+  summary = _loop(tmp_path, stream, teacher).run()
+  assert teacher.calls[: runner.TEACHER_TRIES] == [0] * runner.TEACHER_TRIES
+  assert summary["teacher_failures"] == 0 and summary["finished"]
+  assert _lines(tmp_path)[0]["is_key"]
+
+
+def test_stream_goes_on_without_a_teacher_that_keeps_failing(tmp_path):
+  stream = _Stream()
+  teacher = _Teacher(stream, failures={0: 99, 2: 99})
+  loop = _loop(tmp_path, stream, teacher)
+  problems = []
+  loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
+  summary = loop.run()
+  assert summary["teacher_failures"] == 2 and summary["finished"]
+  keys = [x["t"] for x in _lines(tmp_path) if x["is_key"]]
+  assert keys[0] == 4  # the stride is still the first
+  assert len(_lines(tmp_path)) == NUM_FRAMES
+  assert len(problems) == 2 and "out of memory" in problems[0]
+
+
+def test_without_labels_the_teacher_judges_now_and_then(tmp_path):
+  stream = _Stream(has_truth=False)
+  teacher = _Teacher(stream)
+  summary = _loop(tmp_path, stream, teacher, eval_every=7).run()
+  lines = _lines(tmp_path)
+  assert [x["t"] for x in lines if "eval_miou" in x] == [0, 7, 14, 21, 28]
+  assert summary["eval_frames"] == 5
+  assert summary["miou"]["reference"] == "teacher"
+  assert summary["speedup_measured"] > 0
+  # A key frame's answer judges too: it is not asked for twice.
+  assert len(teacher.calls) == len(set(teacher.calls))
+
+
+def test_judging_can_be_turned_off(tmp_path):
+  summary = _loop(tmp_path, _Stream(), eval_every=0).run()
+  assert summary["eval_frames"] == 0
+  assert summary["miou"]["mean"] is None
+
+
+def test_num_frames_and_a_wish_to_stop_end_a_run(tmp_path):
+  for name in ("short", "stopped"):
+    (tmp_path / name).mkdir()
+  summary = _loop(tmp_path / "short", _Stream(), num_frames=11).run()
+  assert summary["num_frames"] == 11 and summary["finished"]
+  loop = _loop(tmp_path / "stopped", _Stream())
+  loop.should_stop = lambda: loop.tally.num_frames == 5
+  summary = loop.run()
+  assert summary["num_frames"] == 5 and not summary["finished"]
+  assert len(_lines(tmp_path / "stopped")) == 5
+
+
+def test_error_of_the_stream_leaves_a_summary(tmp_path):
+  stream = _Stream()
+  read = stream.read
+
+  def broken(start=0):
+    for sample in read(start):
+      if sample.t == 6:
+        raise OSError("the cable")
+      yield sample
+
+  stream.read = broken
+  with pytest.raises(OSError, match="the cable"):
+    _loop(tmp_path, stream).run()
+  summary = json.loads((tmp_path / workdir.SUMMARY).read_text())
+  assert summary["num_frames"] == 6 and not summary["finished"]
+  assert len(_lines(tmp_path)) == 6

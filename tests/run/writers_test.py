@@ -1,0 +1,154 @@
+"""Files that a person looks at, read back with another reader."""
+
+import json
+import threading
+import time
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from ojd.run import overlay, palette, workdir, writers
+
+NAMES = ("background", "person", "car")
+
+
+def _record(t, height=48, width=64):
+  classes = np.zeros((height, width), np.uint8)
+  classes[8:30, 10 + t % 20 : 30 + t % 20] = 1 + t % 2
+  frame = np.full((height, width, 3), (40, 90, 140), np.uint8)
+  caption = overlay.Caption(
+    t=t,
+    is_key=t % 8 == 0,
+    num_updates=3,
+    stride=8,
+    miou=0.5,
+    reference_title="truth",
+    seconds=t / 25,
+  )
+  return writers.FrameRecord(t, frame, classes, classes, caption)
+
+
+def test_metrics_reach_the_file_line_by_line(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  writer = writers.MetricsWriter(path)
+  writer.write({"t": 0})
+  writer.write({"t": 1, "eval_miou": 0.5})
+  lines = path.read_text().splitlines()  # before it is closed
+  assert [json.loads(line) for line in lines] == [
+    {"t": 0},
+    {"t": 1, "eval_miou": 0.5},
+  ]
+  writer.close()
+
+
+def test_overlay_video_plays_with_every_frame(tmp_path):
+  path = tmp_path / "overlay.mp4"
+  video = writers.OverlayVideo(path, 25.0, NAMES)
+  for t in range(12):
+    video.write(_record(t))
+  video.close()
+  with av.open(str(path)) as file:
+    stream = file.streams.video[0]
+    assert stream.codec_context.name == "h264"
+    assert stream.codec_context.pix_fmt == "yuv420p"
+    assert float(stream.average_rate) == 25.0
+    frames = [f.to_ndarray(format="rgb24") for f in file.decode(stream)]
+  assert len(frames) == 12
+  painted = writers.paint(_record(3), NAMES)
+  assert frames[3].shape == painted.shape
+  difference = np.abs(frames[3].astype(int) - painted.astype(int))
+  assert difference.mean() < 12  # lossy, but this picture
+
+
+def test_fractional_frame_rates_are_kept(tmp_path):
+  path = tmp_path / "overlay.mp4"
+  video = writers.OverlayVideo(path, 30000 / 1001, NAMES)
+  for t in range(3):
+    video.write(_record(t))
+  video.close()
+  with av.open(str(path)) as file:
+    rate = float(file.streams.video[0].average_rate)
+  assert rate == pytest.approx(29.97, abs=0.01)
+
+
+def test_masks_hold_classes_and_show_colours(tmp_path):
+  masks = writers.MaskFiles(tmp_path / "masks", NAMES)
+  masks.write(_record(5))
+  image = Image.open(tmp_path / "masks" / "000005.png")
+  np.testing.assert_array_equal(np.asarray(image), _record(5).classes)
+  colour = np.asarray(image.convert("RGB"))[10, 20]
+  np.testing.assert_array_equal(colour, palette.colors(len(NAMES))[2])
+
+
+@pytest.mark.parametrize("num_frames", [1, 13, 100, 777])
+def test_sample_frames_stay_few_and_spread(tmp_path, num_frames):
+  samples = writers.SampleFrames(tmp_path / "frames", NAMES)
+  record = _record(0, 32, 32)
+  for t in range(num_frames):
+    samples.write(record._replace(t=t))
+  kept = sorted(int(p.stem) for p in (tmp_path / "frames").iterdir())
+  assert 1 <= len(kept) <= 12
+  if num_frames >= 13:
+    assert len(kept) >= 6
+    steps = set(np.diff(kept).tolist())
+    assert len(steps) == 1
+    assert any(t % 8 for t in kept)  # not key frames only
+
+
+def test_slow_writer_holds_the_stream_back_and_loses_nothing():
+  gate, seen = threading.Event(), []
+
+  def write(record):
+    gate.wait()
+    seen.append(record)
+
+  background = writers.Background(write)
+  puts = []
+
+  def put_many():
+    for i in range(50):
+      background.put(i)
+      puts.append(i)
+
+  thread = threading.Thread(target=put_many)
+  thread.start()
+  time.sleep(0.2)
+  assert len(puts) < 20  # it waits for the writer
+  gate.set()
+  thread.join()
+  background.close()
+  assert seen == list(range(50))
+
+
+def test_error_in_the_thread_is_raised_to_the_run_and_ends_nothing_twice():
+  closed = []
+
+  def write(record):
+    raise OSError("disk full")
+
+  background = writers.Background(write, lambda: closed.append(1))
+  background.put(0)
+  with pytest.raises(OSError, match="disk full"):
+    for i in range(100):
+      background.put(i)
+      time.sleep(0.01)
+  with pytest.raises(OSError, match="disk full"):
+    background.close()
+  assert closed == [1]
+
+
+def test_sinks_are_what_was_asked_for(tmp_path):
+  sinks = writers.open_sinks(tmp_path, 25.0, NAMES, video=True, masks=True)
+  for t in range(3):
+    for sink in sinks:
+      sink.put(_record(t))
+  for sink in sinks:
+    sink.close()
+  assert (tmp_path / workdir.OVERLAY).exists()
+  assert len(list((tmp_path / workdir.MASKS).iterdir())) == 3
+  assert list((tmp_path / workdir.REPORT / "frames").iterdir())
+  assert (
+    writers.open_sinks(tmp_path, 25.0, NAMES, video=False, masks=False) == []
+  )

@@ -1,0 +1,191 @@
+"""Key frames against Algorithm 1, and the schedule inside jit, vmap and scan."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from ojd import schedule as schedule_lib
+from tests.reference import algorithm1
+
+T, U_MAX = 160, 3
+
+
+def _last_accuracy(accuracies, t, a_thresh):
+  """Accuracy on key frame t once its updates are over."""
+  u = 0
+  while u < U_MAX and accuracies[t][u] < a_thresh:
+    u += 1
+  return accuracies[t][u]
+
+
+def _drive(schedule, last_accuracy, num_frames):
+  """A frame at a time, as a system does; -> key frames, strides after them."""
+  state, keys, strides = schedule.init(), [], []
+  for t in range(num_frames):
+    if schedule_lib.should_label(schedule, state, t):
+      state = schedule.advance(state, last_accuracy(t))
+      keys.append(t)
+      strides.append(int(schedule.stride(state)))
+  return keys, strides
+
+
+def _leap(schedule, last_accuracy, num_frames):
+  """From key to key, as the host does, which asks after `advance` only."""
+  state, keys = schedule.init(), []
+  t = int(schedule.next_key(state, 0))
+  while t < num_frames:
+    keys.append(t)
+    state = schedule.advance(state, last_accuracy(t))
+    t = int(schedule.next_key(state, t + 1))
+  return keys
+
+
+def _transcribed(accuracies, a_thresh, delta_min, delta_max):
+  keys, _, strides = algorithm1.run(
+    lambda t, u: accuracies[t][u],
+    num_frames=len(accuracies),
+    a_thresh=a_thresh,
+    delta_min=delta_min,
+    delta_max=delta_max,
+    u_max=U_MAX,
+  )
+  return keys, strides
+
+
+def _scan(accuracies, a_thresh, delta_min, delta_max):
+  """[T] accuracies -> is_key [T], stride [T], inside one `lax.scan`."""
+  schedule = schedule_lib.exponential_backoff(delta_min, delta_max, a_thresh)
+
+  def step(state, inputs):
+    t, accuracy = inputs
+    is_key = schedule_lib.should_label(schedule, state, t)
+    state = lax.cond(
+      is_key, lambda s: schedule.advance(s, accuracy), lambda s: s, state
+    )
+    return state, (is_key, schedule.stride(state))
+
+  frames = jnp.arange(accuracies.shape[0], dtype=jnp.int32)
+  return lax.scan(step, schedule.init(), (frames, accuracies))[1]
+
+
+_compiled_scan = jax.jit(_scan)
+
+# Steps of 1/16 are exact in float32, and meet the threshold often.
+_accuracies = st.builds(
+  lambda seed, low: (
+    np.random.default_rng(seed).integers(low, 17, (T, U_MAX + 1)) / 16
+  ),
+  st.integers(0, 2**32 - 1),
+  st.integers(0, 15),
+)
+_thresholds = st.integers(0, 16).map(lambda i: i / 16)
+_bounds = st.tuples(st.integers(1, 20), st.integers(0, 60)).map(
+  lambda pair: (pair[0], sum(pair))
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(_accuracies, _thresholds, _bounds)
+def test_scan_follows_algorithm_1(accuracies, a_thresh, bounds):
+  keys, strides = _transcribed(accuracies, a_thresh, *bounds)
+  last = np.array(
+    [_last_accuracy(accuracies, t, a_thresh) for t in range(T)], np.float32
+  )
+  is_key, stride = _compiled_scan(last, a_thresh, *bounds)
+  assert np.flatnonzero(is_key).tolist() == keys
+  assert np.asarray(stride)[keys].tolist() == strides
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("bounds", [(8, 64), (6, 50), (1, 1), (3, 7)])
+def test_frame_by_frame_follows_algorithm_1(bounds, jit):
+  accuracies = np.random.default_rng(0).integers(8, 17, (200, U_MAX + 1)) / 16
+  a_thresh = 0.75
+  schedule = schedule_lib.exponential_backoff(*bounds, a_thresh)
+  if jit:
+    schedule = schedule._replace(
+      next_key=jax.jit(schedule.next_key), advance=jax.jit(schedule.advance)
+    )
+  last = lambda t: _last_accuracy(accuracies, t, a_thresh)
+  keys, strides = _transcribed(accuracies, a_thresh, *bounds)
+  assert _drive(schedule, last, 200) == (keys, strides)
+  assert _leap(schedule, last, 200) == keys
+
+
+def test_strides_between_odd_bounds():
+  schedule = schedule_lib.exponential_backoff(6, 50, 0.5)
+  good = [True] * 4 + [False] * 4
+  state, strides = schedule.init(), [6]
+  for is_good in good:
+    state = schedule.advance(state, 0.9 if is_good else 0.1)
+    strides.append(int(schedule.stride(state)))
+  assert strides == [6, 12, 24, 48, 50, 25, 12, 6, 6]
+
+
+def test_next_key_is_the_least_multiple_from_t_on():
+  schedule = schedule_lib.exponential_backoff(8, 64, 0.5)
+  state = schedule.advance(schedule.init(), 1.0)  # the stride is 16
+  nexts = [int(schedule.next_key(state, t)) for t in (0, 1, 15, 16, 17, 33)]
+  assert nexts == [0, 16, 16, 16, 32, 48]
+  assert schedule.next_key(state, 1).dtype == np.int32
+
+
+def test_threshold_must_be_exceeded():
+  schedule = schedule_lib.exponential_backoff(8, 64, 0.5)
+  wide = schedule.advance(schedule.init(), 0.75)
+  assert int(schedule.stride(wide)) == 16
+  assert int(schedule.stride(schedule.advance(wide, 0.5))) == 8
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+def test_fixed_is_backoff_with_equal_bounds(accuracy):
+  asked = lambda t: accuracy
+  expected = list(range(0, 100, 7)), [7] * 15
+  assert _drive(schedule_lib.fixed(7), asked, 100) == expected
+  backoff = schedule_lib.exponential_backoff(7, 7, 0.5)
+  assert _drive(backoff, asked, 100) == expected
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_never_asks(jit):
+  schedule = schedule_lib.never()
+  next_key = jax.jit(schedule.next_key) if jit else schedule.next_key
+  state = schedule.advance(schedule.init(), 0.0)
+  for t in (0, 1, 10**9):
+    assert int(next_key(state, t)) == schedule_lib.NEVER
+    assert not schedule_lib.should_label(schedule, state, t)
+  assert int(schedule.stride(state)) == schedule_lib.NEVER
+
+
+def test_thresholds_in_one_call():
+  accuracies = np.random.default_rng(1).random(T).astype(np.float32)
+  thresholds = np.array([0.0, 0.3, 0.5, 1.0], np.float32)
+  run = lambda a_thresh: _scan(accuracies, a_thresh, 2, 16)
+  together = jax.jit(jax.vmap(run))(thresholds)
+  for i, a_thresh in enumerate(thresholds):
+    alone = run(a_thresh)
+    for ours, expected in zip(together, alone, strict=True):
+      np.testing.assert_array_equal(ours[i], expected)
+  num_keys = np.sum(together[0], axis=1).tolist()
+  assert num_keys == sorted(num_keys) and len(set(num_keys)) > 2
+
+
+def test_second_call_does_not_recompile():
+  traces = []
+
+  @jax.jit
+  def step(state, t, accuracy, a_thresh):
+    traces.append(t)
+    schedule = schedule_lib.exponential_backoff(8, 64, a_thresh)
+    is_key = schedule_lib.should_label(schedule, state, t)
+    return schedule.advance(state, accuracy), is_key
+
+  state = schedule_lib.exponential_backoff(8, 64, 0.5).init()
+  for t, accuracy, a_thresh in ((0, 0.9, 0.5), (16, 0.1, 0.7), (24, 0.4, 0.2)):
+    state, is_key = step(state, t, accuracy, a_thresh)
+    assert bool(is_key)
+  assert len(traces) == 1
