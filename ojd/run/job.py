@@ -30,7 +30,8 @@ class Compiled(NamedTuple):
 
   init: Callable[[], distill.State]
   next_key: Callable[[distill.State], jax.Array]
-  learn: Callable[..., Any]  # donates the state
+  # Both consume the state given: what does not change is not copied.
+  learn: Callable[..., Any]
   predict: Callable[..., Any]
 
 
@@ -70,9 +71,10 @@ def compile_system(system: distill.System, height, width, seed) -> Compiled:
 
   state = jax.eval_shape(init)
   learn = jax.jit(system.learn, donate_argnums=0)
+  predict = jax.jit(system.predict, donate_argnums=0)
   return Compiled(
     init=jax.jit(init).lower().compile(),
     next_key=jax.jit(system.next_key).lower(state).compile(),
     learn=learn.lower(state, frame, Labels(classes, weights)).compile(),
-    predict=jax.jit(system.predict).lower(state, frame).compile(),
+    predict=predict.lower(state, frame).compile(),
   )

@@ -63,7 +63,7 @@ def expose(
 ) -> np.ndarray:
   """Returns the frame that a camera takes of the picture, [H, W, 3] uint8."""
   place = places.build(key)
-  pixels = texture(np.asarray(pen.image), pen.things, place.haze)
+  pixels = texture(pen.image, pen.things, place.haze)
   image = Image.fromarray(pixels)
   image = weather.light(image, key, time, dark)
   if dark > 0.3:

@@ -133,24 +133,24 @@ def _tile() -> np.ndarray:
 
 
 def texture(
-  pixels: np.ndarray, things: list[Thing], haze: draws.Colour
+  image: Image.Image, things: list[Thing], haze: draws.Colour
 ) -> np.ndarray:
   """Adds texture, haze and lamp light to the things' pixels.
 
   Args:
-    pixels: [H, W, 4] uint8, colour and number.
+    image: RGBA, colour and number.
     things: what the numbers stand for, number 0 the backdrop.
     haze: the colour that distance takes on.
 
   Returns:
     [H, W, 3] uint8.
   """
-  height, width = pixels.shape[:2]
-  flat = pixels.reshape(-1, 4)
-  result = np.ascontiguousarray(flat[:, :3])
-  where = np.flatnonzero(flat[:, 3])
+  width, height = image.size
+  result = np.array(image.convert("RGB")).reshape(-1, 3)
+  numbers = np.asarray(image.getchannel("A")).ravel()
+  where = np.flatnonzero(numbers)
   if where.size:
-    number = flat[where, 3]
+    number = numbers[where]
     table = np.array([thing[1:] for thing in things], np.float32)
     rows, columns = np.divmod(where.astype(np.int32), np.int32(width))
     texels = table[:, 2][number]

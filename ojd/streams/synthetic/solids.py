@@ -88,24 +88,27 @@ def draw_detail(stage: Stage, seen, name: str, area, colour: Colour) -> None:
   """
   if name not in seen:
     return
-  a, b, c, d = seen[name]
-  points = []
-  for along, up in (
-    (area[0], area[1]), (area[2], area[1]), (area[2], area[3]),
-    (area[0], area[3]),
-  ):  # fmt: skip
-    if name == "left":
-      along = 1.0 - along
-    points.append(
-      stage.put(
-        *(
-          (1 - up) * ((1 - along) * p + along * q)
-          + up * ((1 - along) * s + along * r)
-          for p, q, r, s in zip(a, b, c, d, strict=True)
-        )
-      )
-    )
+  left, low, right, high = area
+  if name == "left":
+    left, right = 1.0 - left, 1.0 - right
+  corners = seen[name]
+  points = [
+    stage.put(*_between(corners, along, up))
+    for along, up in ((left, low), (right, low), (right, high), (left, high))
+  ]
   stage.pen.polygon(points, colour)
+
+
+def _between(corners, along: float, up: float):
+  """Returns the point of a face at shares of its length and height."""
+  (ax, ay, az), (bx, by, bz), (cx, cy, cz), (dx, dy, dz) = corners
+  b, c = (1.0 - up) * along, up * along
+  a, d = 1.0 - up - b, up - c
+  return (
+    a * ax + b * bx + c * cx + d * dx,
+    a * ay + b * by + c * cy + d * dy,
+    a * az + b * bz + c * cz + d * dz,
+  )
 
 
 def draw_wheels(stage: Stage, seen, axles, half, radius, distance) -> None:

@@ -66,22 +66,27 @@ def fall(
   if place.weather not in ("rain", "snow"):
     return image
   width, height = image.size
-  layers = _drops(place.weather, height, width)
-  for i, layer in enumerate(layers):
+  layers = []
+  for i, layer in enumerate(_drops(place.weather, height, width)):
     speed = (2.2, 1.6)[i] if place.weather == "rain" else (0.35, 0.22)[i]
     slant = 0.2 if place.weather == "rain" else 0.1
     down = round(time * speed * height)
     across = round((time * speed * slant + 0.02 * math.sin(time)) * height)
-    moved = ImageChops.offset(layer, across % width, down % height)
-    if dark > 0.02:
-      moved = moved.point([int(v * (1.0 - 0.6 * dark)) for v in range(256)])
-    image = ImageChops.add(image, Image.merge("RGB", (moved,) * 3))
-  return image
+    left, top = -across % width, -down % height
+    layers.append(layer.crop((left, top, left + width, top + height)))
+  drops = ImageChops.add(*layers)
+  if dark > 0.02:
+    drops = drops.point([int(v * (1.0 - 0.6 * dark)) for v in range(256)])
+  return ImageChops.add(image, Image.merge("RGB", (drops,) * 3))
 
 
 @functools.lru_cache(maxsize=4)
 def _drops(weather: str, height: int, width: int):
-  """Returns two layers of streaks or flakes that join at their edges."""
+  """Returns two layers of streaks or flakes that join at their edges.
+
+  Each stands there twice in both directions: any crop of a frame's size is the
+  layer moved on.
+  """
   layers = []
   for layer in range(2):
     rng = draws.generator(7, layer)
@@ -106,7 +111,7 @@ def _drops(weather: str, height: int, width: int):
           if dr * dr + dc * dc <= radius * radius + 0.3:
             image[(rows + dr).astype(int) % height,
                   (columns + dc).astype(int) % width] = 150  # fmt: skip
-    layers.append(Image.fromarray(image))
+    layers.append(Image.fromarray(np.tile(image, (2, 2))))
   return tuple(layers)
 
 
