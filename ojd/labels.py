@@ -29,7 +29,8 @@ class ClassGroups(NamedTuple):
 
   names: tuple[str, ...]  # the student's, "background" first
   members: tuple[tuple[str, ...], ...]  # by student class, the teacher's names
-  lookup: np.ndarray  # [256] uint8, teacher's class -> student's; 255 stays
+  # [256 or more] uint8, teacher's class -> student's; IGNORE stays.
+  lookup: np.ndarray
 
 
 def parse_groups(text: str, teacher_names: tuple[str, ...]) -> ClassGroups:
@@ -66,8 +67,9 @@ def match_groups(
 
 def _lookup(members, names):
   """Class of each index into `names`; what no group holds is background."""
-  lookup = np.full(256, BACKGROUND, np.uint8)
-  lookup[IGNORE] = IGNORE
+  lookup = np.full(max(256, len(names)), BACKGROUND, np.uint8)
+  if len(names) <= IGNORE:  # else 255 is one of the names
+    lookup[IGNORE] = IGNORE
   for label, group in enumerate(members):
     for member in group:
       if member in names:
@@ -138,7 +140,7 @@ def pixel_weights(classes: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 def from_class_map(classes: np.ndarray, groups: ClassGroups) -> Labels:
   """Labels of a teacher that answers with a class map, [H, W] uint8."""
-  grouped = groups.lookup[classes]
+  grouped = np.take(groups.lookup, classes)
   weights = pixel_weights(grouped, boxes_of_class_map(grouped))
   return Labels(grouped, weights)
 
@@ -152,26 +154,23 @@ def from_instances(
   """
   classes = np.full((height, width), BACKGROUND, np.uint8)
   labels = groups.lookup[np.asarray(instances.class_ids, np.intp)]
+  whole = np.asarray(instances.boxes, np.float32).reshape(-1, 4)
+  whole = whole.astype(np.int32)
+  boxes = np.clip(whole, 0, np.array([height, width, height, width]))
   kept = (instances.scores >= MIN_SCORE) & (labels != BACKGROUND)
-  boxes = _clip_boxes(instances.boxes, height, width)
   kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
   for i in np.flatnonzero(kept):
     y0, x0, y1, x1 = boxes[i]
     mask = instances.masks[i]
-    if mask.shape == (height, width):
-      inside = mask[y0:y1, x0:x1] >= MIN_MASK
+    if mask.shape != (height, width):
+      top, left, bottom, right = whole[i]
+      mask = _resize_mask(mask, bottom - top, right - left)
+      mask = mask[y0 - top : y1 - top, x0 - left : x1 - left]
     else:
-      inside = _resize_mask(mask, y1 - y0, x1 - x0) >= MIN_MASK
+      mask = mask[y0:y1, x0:x1]
     region = classes[y0:y1, x0:x1]
-    np.maximum(region, labels[i], out=region, where=inside)
+    np.maximum(region, labels[i], out=region, where=mask >= MIN_MASK)
   return Labels(classes, pixel_weights(classes, boxes[kept]))
-
-
-def _clip_boxes(boxes, height, width):
-  """Whole pixels inside the frame; [N, 4] int32."""
-  boxes = np.asarray(boxes, np.float32).reshape(-1, 4).astype(np.int32)
-  limits = np.array([height, width, height, width], np.int32)
-  return np.clip(boxes, 0, limits)
 
 
 def _resize_mask(mask, height, width):

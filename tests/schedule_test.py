@@ -1,4 +1,4 @@
-"""Key frames against Algorithm 1, and the schedule inside jit, vmap and scan."""
+"""Key frames against Algorithm 1; the schedule in jit, vmap and scan."""
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ def _leap(schedule, last_accuracy, num_frames):
     keys.append(t)
     state = schedule.advance(state, last_accuracy(t))
     t = int(schedule.next_key(state, t + 1))
+    assert t > keys[-1]
   return keys
 
 

@@ -247,7 +247,7 @@ class Loop:
     truth = None
     if groups is not None and (is_due or self.sinks):
       with self.stages("evaluate"):
-        truth = groups.lookup[sample.truth]
+        truth = np.take(groups.lookup, sample.truth)
     if not is_due:
       return truth
     expected = truth

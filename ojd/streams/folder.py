@@ -25,6 +25,7 @@ from ojd.types import IGNORE, MAX_CLASSES, Sample
 
 IGNORE_NAME = "ignore"
 DEFAULT_FPS = 25.0
+_MAX_BYTES_HASHED = 1 << 30
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 # What Pillow raises on a file that is no image, or only the head of one.
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -45,24 +46,25 @@ class FolderStream:
       yield self._sample(t)
 
   def _sample(self, t):
-    truth = None
+    path, truth = self._frames[t], None
     try:
-      frame = self._load(self._frames[t], "RGB", Image.Resampling.BILINEAR)
+      frame = np.asarray(self._load(path, "RGB", Image.Resampling.BILINEAR))
       if self._masks:
+        path = self._masks[t]
         # Grey values, never palette indices: a palette may be in any order.
-        grey = self._load(self._masks[t], "L", Image.Resampling.NEAREST)
-        truth = self._lookup[grey]
+        grey = self._load(path, "L", Image.Resampling.NEAREST)
+        truth = np.asarray(grey.point(self._lookup.tolist()))
     except _UNREADABLE as error:
-      return Sample(t, None, None, f"{self._frames[t].name}: {error}")
+      return Sample(t, None, None, f"{path.name}: {error}")
     return Sample(t, frame, truth)
 
   def _load(self, path, mode, resample):
     size = self.spec.width, self.spec.height
     with Image.open(path) as image:
-      image = image.convert(mode)
-      if image.size != size:
-        image = image.resize(size, resample)
-      return np.asarray(image)
+      image.load()
+      if image.mode != mode:
+        image = image.convert(mode)
+      return image if image.size == size else image.resize(size, resample)
 
 
 def open_stream(
@@ -96,8 +98,9 @@ def open_stream(
     class_names=names,
     identity={
       "kind": "folder",
-      "path": str(root.resolve()),
-      "content": _fingerprint(frames + masks),
+      "frames": _fingerprint(frames),
+      "masks": _fingerprint(masks),
+      "meaning": lookup.tobytes().hex() if masks else "",
       "source_size": [size[1], size[0]],
     },
   )
@@ -108,7 +111,11 @@ def _list_images(root, name):
   folder = root / name
   if not folder.is_dir():
     raise RequestError(f"--stream: there is no folder {folder}")
-  return sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+  return sorted(
+    p
+    for p in folder.iterdir()
+    if p.suffix.lower() in _SUFFIXES and not p.name.startswith(".")
+  )
 
 
 def _read_description(root, needs_classes):
@@ -124,8 +131,12 @@ def _read_description(root, needs_classes):
   try:
     description = json.loads(path.read_text())
     fps = float(description.get("fps", DEFAULT_FPS))
-    classes = {int(k): str(v) for k, v in description["classes"].items()}
-  except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    known = description["classes"] if needs_classes else {}
+    classes = {int(k): str(v) for k, v in known.items()}
+  except (
+    *(OSError, ValueError, OverflowError),
+    *(TypeError, AttributeError, KeyError),
+  ) as error:
     raise RequestError(
       f"--stream: {path} is not a description of a stream "
       f"({type(error).__name__}: {error})"
@@ -139,7 +150,7 @@ def _class_table(root, classes):
   """Class names in label order, and grey value -> label, [256] uint8."""
   # A grey value that nobody described is nobody's question.
   lookup = np.full(256, IGNORE, np.uint8)
-  num_classes = len(set(classes.values()) | {BACKGROUND_NAME} - {IGNORE_NAME})
+  num_classes = len({BACKGROUND_NAME, *classes.values()} - {IGNORE_NAME})
   if num_classes > MAX_CLASSES:
     raise RequestError(
       f"--stream: {root}: {num_classes} classes are more than {MAX_CLASSES}"
@@ -177,8 +188,13 @@ def _common_size(paths):
 
 
 def _fingerprint(paths):
-  """Names and sizes of the files: cheap, and changes with the content."""
+  """Changes with the content of any file, but not with where it lies."""
+  sizes = [path.stat().st_size for path in paths]
+  is_small = sum(sizes) <= _MAX_BYTES_HASHED
   digest = hashlib.sha256()
-  for path in paths:
-    digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-  return digest.hexdigest()[:16]
+  for path, size in zip(paths, sizes, strict=True):
+    # Reading all of a large folder would take longer than it is worth.
+    seen = path.read_bytes() if is_small else path.stat().st_mtime_ns
+    digest.update(f"{path.name} {size}\n".encode())
+    digest.update(seen if is_small else str(seen).encode())
+  return digest.hexdigest()[:32]

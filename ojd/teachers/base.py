@@ -7,7 +7,13 @@ import numpy as np
 
 from ojd import labels as labels_lib
 from ojd.errors import RequestError
-from ojd.types import Instances, Labels, Sample, check_class_map
+from ojd.types import (
+  MAX_CLASSES,
+  Instances,
+  Labels,
+  Sample,
+  check_class_map,
+)
 
 
 class Teacher(Protocol):
@@ -47,5 +53,10 @@ def label(
   if isinstance(answer, Instances):
     height, width = sample.frame.shape[:2]
     return labels_lib.from_instances(answer, groups, height, width)
+  if len(teacher.class_names) > MAX_CLASSES:
+    raise RequestError(
+      f"--teacher: a class map cannot tell {len(teacher.class_names)} classes "
+      f"apart, at most {MAX_CLASSES}"
+    )
   check_class_map("the teacher's answer", answer, sample.frame)
   return labels_lib.from_class_map(answer, groups)

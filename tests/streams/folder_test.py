@@ -132,7 +132,7 @@ def test_classes_in_the_order_of_their_grey_values(labelled):
     _save(mask, labelled / "masks" / f"m{t}.png")
   _describe(
     labelled,
-    {"200": "dog", "9": "person", "40": "background", "100": "car", "0": "dog"},
+    {"100": "car", "200": "dog", "9": "person", "40": "background", "0": "dog"},
   )
   stream = _open(labelled)
   assert stream.spec.class_names == ("background", "dog", "person", "car")
