@@ -250,11 +250,12 @@ def test_seeds_in_one_call():
 
 def test_jitnet_in_scan_equals_jitnet_in_the_host_loop():
   student = from_linen(jitnet.JITNet(3, width=0.125))
-  frames, labels = scenes.coloured_squares(6, 32, 40)
-  system = _system(0.9, 0.01, student)
+  frames, labels = scenes.coloured_squares(5, 64, 80)
+  system = _system(0.9, 1e-3, student)
   state, (classes, info) = jax.jit(lambda: _scan(system, frames, labels))()
   expected = _host_loop(system, frames, labels)
-  # Compiled apart, so equal but for rounding, which training makes grow.
+  # Compiled apart, so equal but for rounding, which training makes grow: the
+  # rate is small.
   assert np.mean(classes == expected[1]) > 0.995
   assert list(np.flatnonzero(info.is_key)) == expected[2]
   jax.tree.map(
