@@ -97,6 +97,7 @@ class OverlayVideo:
   def close(self) -> None:
     if self._file is not None:
       self._file.close()
+      self._file = None  # or it closes itself once more, at exit
 
 
 class SampleFrames:
