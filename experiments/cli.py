@@ -24,6 +24,8 @@ def _parse(argv):
   """absl's parser, but a wrong flag or a stray word is one line and a 2."""
   try:
     rest = flags.FLAGS(argv)
+  except SystemExit:
+    sys.exit(0)  # absl leaves --help with a 1
   except flags.Error as error:
     _fail(str(error).splitlines()[0], BAD_REQUEST)
   if len(rest) > 1:

@@ -1,4 +1,4 @@
-"""Prints a student's layers, parameters, work and message sizes.
+r"""Prints a student's layers, parameters, work and message sizes.
 
     python -m experiments.describe --model=jitnet --num_classes=23 \
         --height=720 --width=1280

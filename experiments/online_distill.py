@@ -1,4 +1,4 @@
-"""Distils a teacher into a student, live, on one stream.
+r"""Distils a teacher into a student, live, on one stream.
 
     python -m experiments.online_distill --smoke
     python -m experiments.online_distill --workdir=runs/street \
@@ -17,6 +17,7 @@ from experiments import cli, progress, run_flags
 from ojd.run import compilation, runner, workdir
 from ojd.run import config as config_lib
 
+flags.adopt_module_key_flags(run_flags)
 _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny run, to see that it works")
 
 _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}

@@ -88,11 +88,11 @@ class Bar:
 
   def __init__(self):
     self._progress = rich_progress.Progress(
-      rich_progress.BarColumn(bar_width=20),
+      rich_progress.BarColumn(bar_width=10),
       rich_progress.MofNCompleteColumn(),
       rich_progress.TextColumn("{task.description}"),
       rich_progress.TextColumn("ETA"),
-      rich_progress.TimeRemainingColumn(),
+      rich_progress.TimeRemainingColumn(compact=True),
       console=rich_console.Console(stderr=True),
     )
     self._task = self._progress.add_task("starting", total=None)

@@ -76,6 +76,13 @@ def test_smoke_run_leaves_what_the_contract_says(tmp_path):
   assert _without_times(_metrics(twin)) == _without_times(lines)
 
 
+def test_help_tells_of_every_flag():
+  result = _run("--help")
+  assert result.returncode == 0
+  for flag in ("--stream", "--a_thresh", "--[no]overlay", "--[no]smoke"):
+    assert f"  {flag}:" in result.stdout
+
+
 def _assert_refused(result, *words):
   """Exit code 2 and one line that names what is wrong."""
   errors = [x for x in result.stderr.splitlines() if x.startswith("error: ")]
