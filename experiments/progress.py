@@ -116,3 +116,23 @@ class Bar:
 def watcher() -> Log | Bar:
   """What fits where standard error goes."""
   return Bar() if sys.stderr.isatty() else Log()
+
+
+class Counter:
+  """A line every few seconds for work that counts steps."""
+
+  def __init__(self, name: str, total: int, clock=time.monotonic, write=None):
+    self._name, self._total, self._clock = name, total, clock
+    self._write = write or (lambda line: print(line, file=sys.stderr))
+    self._last = clock()
+    self._first: tuple[float, int] | None = None  # when, and the step
+
+  def __call__(self, step: int, words: str) -> None:
+    now = self._clock()
+    self._first = self._first or (now, step)
+    if now - self._last < _LOG_SECONDS and step != self._total:
+      return
+    self._last = now
+    since, before = self._first
+    eta = (now - since) / max(step - before, 1) * (self._total - step)
+    self._write(f"{self._name} {step}/{self._total}  {words}  ETA {eta:.0f} s")

@@ -13,7 +13,12 @@ from ojd.teachers.base import TEACHERS
 
 _HELP = {
   "stream": "where frames come from: " + ", ".join(f"{s}:..." for s in SCHEMES),
-  "teacher": "who labels key frames: " + ", ".join(TEACHERS),
+  "teacher": "who labels key frames: "
+  + ", ".join(TEACHERS)
+  + ", package.module:factory",
+  "teacher_weights": "a file with the teacher's weights; mask_rcnn also takes "
+  "random, to be timed; empty: its own",
+  "teacher_device": "cpu, cuda or cuda:N; empty: a GPU where there is one",
   "system": "the method: " + ", ".join(systems.SYSTEMS),
   "workdir": "the folder that the run fills",
   "classes": "what to tell apart, as 'person;auto=car,bus,truck'; empty: all",

@@ -14,6 +14,8 @@ class RunConfig:
 
   stream: str = "synthetic:street"
   teacher: str = "ground_truth"
+  teacher_weights: str = ""
+  teacher_device: str = ""
   system: str = "jit"
   workdir: str = ""
   classes: str = ""

@@ -39,14 +39,30 @@ def make_job(config: RunConfig) -> Job:
   """Opens stream and teacher and builds the system of a checked config."""
   stream = streams.open_stream(config.stream, config.height, config.width)
   truth_names = stream.spec.class_names
-  teacher = teachers.make_teacher(config.teacher, truth_names)
-  groups = labels.parse_groups(config.classes, teacher.class_names)
+  teacher = make_teacher(config, stream.spec)
+  classes = config.classes.strip() or stream.spec.default_classes
+  groups = labels.parse_groups(classes, teacher.class_names)
   truth_groups = None
   if truth_names:
     truth_groups = labels.match_groups(groups, truth_names)
   model = student_lib.MODELS["jitnet"](num_classes=len(groups.names))
   system = make_system(config, student_lib.from_linen(model))
   return Job(config, stream, teacher, groups, truth_groups, system)
+
+
+def make_teacher(
+  config: RunConfig, spec: streams.StreamSpec
+) -> teachers.Teacher:
+  """The teacher of a config, told of the stream that it will see."""
+  request = teachers.TeacherRequest(
+    truth_names=spec.class_names,
+    height=spec.height,
+    width=spec.width,
+    stream_identity=spec.identity,
+    weights=config.teacher_weights,
+    device=config.teacher_device,
+  )
+  return teachers.make_teacher(config.teacher, request)
 
 
 def make_system(

@@ -25,6 +25,7 @@ class StreamSpec(NamedTuple):
   identity: dict[
     str, Any
   ]  # JSON; two streams with equal identity give equal frames
+  default_classes: str = ""  # groups of --classes where none are asked for
 
 
 class Stream(Protocol):
@@ -69,6 +70,7 @@ class Address(NamedTuple):
 SCHEMES = {
   "synthetic": "ojd.streams.synthetic",
   "folder": "ojd.streams.folder",
+  "lvs": "ojd.streams.lvs",
 }
 
 

@@ -1,7 +1,14 @@
-"""The teacher protocol and the table of names."""
+"""The teacher protocol and the table of names.
+
+A teacher more is a module with `make_teacher(request: TeacherRequest)` and a
+row in TEACHERS; it is imported when it is asked for, so what it needs (torch)
+costs the others nothing. `--teacher=name:argument` gives it `request.argument`;
+one that takes none calls `refuse_argument`. Other options of a teacher become
+fields of TeacherRequest with a default, filled where `ojd/run/job.py` makes it.
+"""
 
 import importlib
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,7 +24,11 @@ from ojd.types import (
 
 
 class Teacher(Protocol):
-  """Looks at a frame and says what is where, in classes of its own."""
+  """Looks at a frame and says what is where, in classes of its own.
+
+  A call that raises a RequestError ends the run; after any other exception the
+  teacher is asked again, and then the stream goes on without its answer.
+  """
 
   class_names: tuple[str, ...]  # "background" first
   is_free: bool  # its answers cost nothing: no speed-up to be measured
@@ -27,22 +38,53 @@ class Teacher(Protocol):
     ...
 
 
-# name -> module with make_teacher(truth_names) -> Teacher
-TEACHERS = {"ground_truth": "ojd.teachers.ground_truth"}
+class TeacherRequest(NamedTuple):
+  """What a teacher may need to know before its first frame."""
+
+  truth_names: tuple[str, ...]  # of the stream's own labels; empty without
+  height: int  # of the frames it will see
+  width: int
+  stream_identity: dict[str, Any]  # JSON; equal for equal frames
+  weights: str = ""  # a file; empty: the teacher's own
+  device: str = ""  # of a torch teacher; empty: a GPU where there is one
+  name: str = ""  # of the teacher, filled by `make_teacher`
+  argument: str = ""  # what follows `name:`, likewise
 
 
-def make_teacher(name: str, truth_names: tuple[str, ...]) -> Teacher:
-  """The teacher of a `--teacher` name.
+# name -> module with make_teacher(request) -> Teacher
+TEACHERS = {
+  "ground_truth": "ojd.teachers.ground_truth",
+  "recorded": "ojd.teachers.recorded",
+  "mask_rcnn": "ojd.teachers.mask_rcnn",
+  "mask_rcnn_tiny": "ojd.teachers.mask_rcnn_tiny",
+}
+_CUSTOM = "ojd.teachers.custom"  # package.module:factory
+
+
+def make_teacher(text: str, request: TeacherRequest) -> Teacher:
+  """The teacher of a `--teacher` value.
 
   Args:
-    name: a row of the table.
-    truth_names: classes of the stream's own labels, empty if it has none.
+    text: `name` or `name:argument`, the name a row of the table.
+    request: what the teacher may need; its name and argument are filled here.
   """
-  if name not in TEACHERS:
+  name, _, argument = text.partition(":")
+  if name not in TEACHERS and not argument:
     raise RequestError(
-      f"--teacher={name}: unknown; known are {', '.join(TEACHERS)}"
+      f"--teacher={text}: unknown; known are {', '.join(TEACHERS)} and "
+      "package.module:factory"
     )
-  return importlib.import_module(TEACHERS[name]).make_teacher(truth_names)
+  module = importlib.import_module(TEACHERS.get(name, _CUSTOM))
+  return module.make_teacher(request._replace(name=name, argument=argument))
+
+
+def refuse_argument(request: TeacherRequest) -> None:
+  """Raises where a teacher that takes no argument was given one."""
+  if request.argument:
+    raise RequestError(
+      f"--teacher={request.name}:{request.argument}: {request.name} takes "
+      "nothing after its name"
+    )
 
 
 def label(
@@ -52,11 +94,37 @@ def label(
   answer = teacher(sample)
   if isinstance(answer, Instances):
     height, width = sample.frame.shape[:2]
+    _check_instances(answer, height, width, len(teacher.class_names))
     return labels_lib.from_instances(answer, groups, height, width)
   if len(teacher.class_names) > MAX_CLASSES:
     raise RequestError(
       f"--teacher: a class map cannot tell {len(teacher.class_names)} classes "
       f"apart, at most {MAX_CLASSES}"
     )
-  check_class_map("the teacher's answer", answer, sample.frame)
+  try:
+    check_class_map("its answer", answer, sample.frame)
+  except ValueError as error:
+    raise RequestError(f"--teacher: {error}") from None
   return labels_lib.from_class_map(answer, groups)
+
+
+def _check_instances(instances, height, width, num_classes):
+  """Raises unless the parts of the answer fit each other and the frame."""
+  count = len(instances.scores)
+  masks = np.shape(instances.masks)
+  fits = len(masks) == 3 and masks[0] == count or count == 0
+  # Full size, or a soft square inside the box.
+  fits &= masks[1:] == (height, width) or len(set(masks[1:])) <= 1
+  fits &= np.shape(instances.boxes) == (count, 4)
+  fits &= np.shape(instances.class_ids) == (count,)
+  if not fits:
+    raise RequestError(
+      f"--teacher: {count} scores with boxes {np.shape(instances.boxes)}, "
+      f"classes {np.shape(instances.class_ids)} and masks {masks} do not fit "
+      f"a frame of {height}x{width}"
+    )
+  ids = np.asarray(instances.class_ids)
+  if count and (ids.min() < 0 or ids.max() >= num_classes):
+    raise RequestError(
+      f"--teacher: a class id is not from 0 to {num_classes - 1}"
+    )

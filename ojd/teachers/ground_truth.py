@@ -3,6 +3,7 @@
 import numpy as np
 
 from ojd.errors import RequestError
+from ojd.teachers import base
 from ojd.types import Sample
 
 
@@ -18,10 +19,11 @@ class GroundTruth:
     return sample.truth
 
 
-def make_teacher(truth_names: tuple[str, ...]) -> GroundTruth:
+def make_teacher(request: base.TeacherRequest) -> GroundTruth:
   """Refuses a stream without labels."""
-  if not truth_names:
+  base.refuse_argument(request)
+  if not request.truth_names:
     raise RequestError(
       "--teacher=ground_truth: this stream has no labels; name another teacher"
     )
-  return GroundTruth(truth_names)
+  return GroundTruth(request.truth_names)

@@ -1,5 +1,8 @@
 """The stream's own labels as the teacher, and the border every teacher has."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
@@ -18,12 +21,16 @@ def _sample():
   return Sample(0, np.zeros((H, W, 3), np.uint8), truth)
 
 
+def _request(truth_names=NAMES):
+  return base.TeacherRequest(truth_names, H, W, {})
+
+
 def _groups(text=""):
   return labels_lib.parse_groups(text, NAMES)
 
 
 def test_answers_with_the_truth_for_free():
-  teacher = base.make_teacher("ground_truth", NAMES)
+  teacher = base.make_teacher("ground_truth", _request())
   sample = _sample()
   np.testing.assert_array_equal(teacher(sample), sample.truth)
   assert teacher.class_names == NAMES
@@ -31,7 +38,7 @@ def test_answers_with_the_truth_for_free():
 
 
 def test_labels_are_the_truth_with_weights():
-  teacher, sample = base.make_teacher("ground_truth", NAMES), _sample()
+  teacher, sample = base.make_teacher("ground_truth", _request()), _sample()
   labels = base.label(teacher, sample, _groups())
   np.testing.assert_array_equal(labels.classes, sample.truth)
   assert labels.classes.dtype == np.uint8
@@ -44,7 +51,7 @@ def test_labels_are_the_truth_with_weights():
 
 
 def test_labels_follow_the_groups():
-  teacher, sample = base.make_teacher("ground_truth", NAMES), _sample()
+  teacher, sample = base.make_teacher("ground_truth", _request()), _sample()
   labels = base.label(teacher, sample, _groups("auto=car"))
   expected = np.zeros((H, W), np.uint8)
   expected[8:10, 8:12], expected[11, 0] = 1, IGNORE
@@ -53,19 +60,39 @@ def test_labels_follow_the_groups():
 
 
 def test_sample_is_left_as_it_was():
-  teacher, sample = base.make_teacher("ground_truth", NAMES), _sample()
+  teacher, sample = base.make_teacher("ground_truth", _request()), _sample()
   base.label(teacher, sample, _groups("auto=car"))
   np.testing.assert_array_equal(sample.truth, _sample().truth)
 
 
 def test_stream_without_labels_is_refused():
   with pytest.raises(RequestError, match="--teacher=ground_truth.*no labels"):
-    base.make_teacher("ground_truth", ())
+    base.make_teacher("ground_truth", _request(()))
+
+
+def test_argument_is_refused():
+  with pytest.raises(RequestError, match="ground_truth:x.*nothing after"):
+    base.make_teacher("ground_truth:x", _request())
+
+
+@pytest.mark.parametrize("text", ["", ":", "oracle", "oracle:"])
+def test_unknown_teacher_is_named_whole(text):
+  with pytest.raises(RequestError, match=f"--teacher={text}: unknown"):
+    base.make_teacher(text, _request())
+
+
+def test_name_and_argument_reach_the_teacher(monkeypatch):
+  module = types.ModuleType("fake_teacher")
+  module.make_teacher = lambda request: request
+  monkeypatch.setitem(sys.modules, "fake_teacher", module)
+  monkeypatch.setitem(base.TEACHERS, "fake", "fake_teacher")
+  request = base.make_teacher("fake:a:b?c", _request())
+  assert request == _request()._replace(name="fake", argument="a:b?c")
 
 
 def test_unknown_teacher_is_told_the_known():
   with pytest.raises(RequestError, match="--teacher=oracle") as error:
-    base.make_teacher("oracle", NAMES)
+    base.make_teacher("oracle", _request())
   for name in base.TEACHERS:
     assert name in str(error.value)
 
@@ -96,7 +123,7 @@ class _Fake:
   ],
 )
 def test_answer_of_the_wrong_shape_or_kind_raises(answer):
-  with pytest.raises(ValueError, match="the teacher's answer"):
+  with pytest.raises(ValueError, match="answer must be"):
     base.label(_Fake(answer), _sample(), _groups())
 
 

@@ -54,28 +54,28 @@ class SyntheticStream:
   def read(self, start: int = 0) -> Iterator[Sample]:
     """Yields samples t = start, start + 1, ... to the end."""
     for t in range(start, self.options.num_frames):
-      key, time, dark = self._moment(t)
-      pen = self._draw(t)
-      frame = paint.expose(pen, key, t, time, dark)
+      pen, frame = self._picture(t)
       numbers = np.asarray(pen.image)[..., 3]
       yield Sample(t, frame, _classes(pen)[numbers])
 
   def instances(self, t: int) -> Instances:
     """Returns the exact visible instances of frame t."""
+    return _instances(self._draw(self._check(t)))
+
+  def annotated(self, t: int) -> tuple[np.ndarray, Instances]:
+    """Returns frame t and its instances for the price of one drawing."""
+    pen, frame = self._picture(self._check(t))
+    return frame, _instances(pen)
+
+  def _check(self, t):
     if not 0 <= t < self.options.num_frames:
       raise IndexError(f"frame {t} of {self.options.num_frames}")
+    return t
+
+  def _picture(self, t):
+    key, time, dark = self._moment(t)
     pen = self._draw(t)
-    numbers = np.asarray(pen.image)[..., 3]
-    classes = _classes(pen)
-    found = [n for n in np.unique(numbers) if classes[n]]
-    masks = numbers[None] == np.array(found, np.uint8)[:, None, None]
-    boxes = [_box(mask) for mask in masks]
-    return Instances(
-      boxes=np.array(boxes, np.float32).reshape(-1, 4),
-      scores=np.ones(len(found), np.float32),
-      class_ids=classes[found].astype(np.int32),
-      masks=masks,
-    )
+    return pen, paint.expose(pen, key, t, time, dark)
 
   def _moment(self, t: int):
     """Returns the place, the time in seconds and the darkness of frame t."""
@@ -102,6 +102,20 @@ def _classes(pen) -> np.ndarray:
   table = np.zeros(256, np.uint8)
   table[: len(pen.things)] = [thing.class_id for thing in pen.things]
   return table
+
+
+def _instances(pen) -> Instances:
+  numbers = np.asarray(pen.image)[..., 3]
+  classes = _classes(pen)
+  found = [n for n in np.unique(numbers) if classes[n]]
+  masks = numbers[None] == np.array(found, np.uint8)[:, None, None]
+  boxes = [_box(mask) for mask in masks]
+  return Instances(
+    boxes=np.array(boxes, np.float32).reshape(-1, 4),
+    scores=np.ones(len(found), np.float32),
+    class_ids=classes[found].astype(np.int32),
+    masks=masks,
+  )
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:

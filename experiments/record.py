@@ -1,0 +1,115 @@
+r"""Writes down what a teacher says of a stream, to be replayed for nothing.
+
+    python -m experiments.record --smoke
+    python -m experiments.record --stream=synthetic:street \
+        --teacher=ground_truth --out=recordings/street
+    python -m experiments.online_distill --workdir=runs/replayed \
+        --stream=synthetic:street --teacher=recorded:recordings/street
+
+The first takes seconds; the second about ten, and prints a size of about 1 kB a
+frame. Interrupted, the same command goes on after the last frame recorded.
+--every=8 asks about every eighth frame only; a run that wants another one
+counts a teacher failure and goes on.
+"""
+
+import dataclasses
+import sys
+import tempfile
+import time
+
+from absl import flags
+
+from experiments import cli, run_flags
+from ojd.errors import RequestError
+from ojd.run import job, recorder
+from ojd.run.config import RunConfig
+from ojd.streams import base as streams
+
+flags.adopt_module_key_flags(run_flags)
+_OUT = flags.DEFINE_string("out", "", "the folder that the recording fills")
+_EVERY = flags.DEFINE_integer("every", 1, "ask about every n-th frame")
+_SMOKE = flags.DEFINE_bool("smoke", False, "a tiny run, to see that it works")
+
+_SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
+_LOG_SECONDS = 5.0
+# Flags of a run that mean something here, beside the teacher's own.
+_FLAGS_USED = ("stream", "height", "width", "num_frames")
+
+
+def _check(config: RunConfig):
+  """Refuses what would be ignored, or what cannot be done."""
+  for field in dataclasses.fields(config):
+    is_used = field.name in _FLAGS_USED or field.name.startswith("teacher")
+    if not is_used and getattr(config, field.name) != field.default:
+      raise RequestError(f"--{field.name} means nothing to a recording")
+  for name, value in (
+    ("num_frames", config.num_frames),
+    ("every", _EVERY.value),
+  ):
+    if value is not None and value < 1:
+      raise RequestError(f"--{name}={value}: at least 1")
+  if not _OUT.value and not _SMOKE.value:
+    raise RequestError("--out=DIR is missing: where should the recording go?")
+
+
+class _Log:
+  """A line every few seconds, and one for each problem."""
+
+  def __init__(self):
+    self._start = self._last = time.monotonic()
+
+  def __call__(self, progress: recorder.Progress) -> None:
+    if progress.problem:
+      print(f"warning: {progress.problem}", file=sys.stderr)
+    now = time.monotonic()
+    if now - self._last < _LOG_SECONDS:
+      return
+    self._last = now
+    done = progress.t + 1
+    rate = (done - progress.start) / (now - self._start)
+    line = f"frame {done}"
+    if progress.total:
+      line += f"/{progress.total}"
+    line += f"  {rate:.1f} frames/s  {_size(progress)}"
+    if progress.total:
+      line += f"  ETA {(progress.total - done) / rate:.0f} s"
+    print(line, file=sys.stderr)
+
+
+def _size(progress):
+  if not progress.num_records:
+    return "nothing recorded"
+  return f"{progress.num_bytes / progress.num_records:.0f} bytes a frame"
+
+
+def main() -> int:
+  """Records what the flags ask for and says what came of it."""
+  config = run_flags.run_config(_SMOKE_DEFAULTS if _SMOKE.value else None)
+  _check(config)
+  out = _OUT.value or tempfile.mkdtemp(prefix="ojd-")
+  interrupt = cli.Interrupt()
+  stream = streams.open_stream(config.stream, config.height, config.width)
+  done = recorder.record(
+    stream,
+    job.make_teacher(config, stream.spec),
+    out,
+    teacher_name=" ".join([config.teacher, config.teacher_weights]).strip(),
+    every=_EVERY.value,
+    num_frames=config.num_frames,
+    progress_fn=_Log(),
+    should_stop=interrupt.is_wanted,
+  )
+  if not done.num_records and not interrupt.is_wanted():
+    raise RuntimeError("there was no answer to any frame")
+  state = "stopped" if interrupt.is_wanted() else "done"
+  print(
+    f"{state}: {done.num_records} frames recorded, {_size(done)}"
+    + (f"; went on from frame {done.start}" if done.start else "")
+    + (f"; {done.num_failures} without an answer" if done.num_failures else "")
+  )
+  print(f"replay it with --teacher=recorded:{out}")
+  return interrupt.exit_code()
+
+
+if __name__ == "__main__":
+  cli.run(main)

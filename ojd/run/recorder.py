@@ -1,0 +1,137 @@
+"""Writes down a teacher's answers to a stream, and goes on where it stopped."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ojd.errors import RequestError
+from ojd.run import prefetch
+from ojd.streams import base as streams
+from ojd.teachers import base as teachers
+from ojd.teachers import recording
+from ojd.types import Sample, check_frame
+
+TEACHER_TRIES = 3
+
+
+class Progress(NamedTuple):
+  """How far a recording is."""
+
+  start: int  # frame that this run began with
+  t: int  # frame seen last
+  total: int | None  # frames to see; None where the end is not known
+  num_records: int  # of this run and those before
+  num_bytes: int
+  num_failures: int  # frames to which the teacher had no answer, in this run
+  problem: str = ""  # of this frame
+
+
+def record(
+  stream: streams.Stream,
+  teacher: teachers.Teacher,
+  path: str,
+  *,
+  teacher_name: str,
+  every: int = 1,
+  num_frames: int | None = None,
+  progress_fn: Callable[[Progress], None] = lambda progress: None,
+  should_stop: Callable[[], bool] = lambda: False,
+) -> Progress:
+  """Asks the teacher about every n-th frame and records its answers.
+
+  Args:
+    stream: what to look at.
+    teacher: whom to ask.
+    path: folder of the recording; one begun before is gone on with.
+    teacher_name: as --teacher named it.
+    every: n.
+    num_frames: where to stop; None at the end of the stream.
+    progress_fn: called after every frame asked about.
+    should_stop: asked before every frame.
+  """
+  spec = stream.spec
+  about = recording.Description(
+    kind="",
+    teacher=teacher_name,
+    class_names=tuple(teacher.class_names),
+    stream=spec.identity,
+    height=spec.height,
+    width=spec.width,
+    num_frames=spec.num_frames,
+    every=every,
+  )
+  limits = [n for n in (spec.num_frames, num_frames) if n is not None]
+  recorder = _Recorder(path, about, teacher, min(limits, default=None))
+  try:
+    recorder.go_through(stream, progress_fn, should_stop)
+  finally:
+    recorder.close()
+  return recorder.progress()
+
+
+class _Recorder:
+  """A recording that grows; its first answer says of which kind it is."""
+
+  def __init__(self, path, about, teacher, total):
+    self._path, self._about, self._teacher = path, about, teacher
+    self._total, self._writer = total, None
+    self._num_failures = 0
+    if recording.is_recording(path):
+      self._open(recording.Recording(path).description.kind)
+    self._start = self._writer.last + 1 if self._writer else 0
+    self._t = self._start - 1
+
+  def _open(self, kind):
+    self._writer = recording.Writer(self._path, self._about._replace(kind=kind))
+
+  def close(self):
+    if self._writer is not None:
+      self._writer.close()
+
+  def progress(self, problem=""):
+    writer = self._writer
+    return Progress(
+      start=self._start,
+      t=self._t,
+      total=self._total,
+      num_records=writer.num_records if writer else 0,
+      num_bytes=writer.num_bytes if writer else 0,
+      num_failures=self._num_failures,
+      problem=problem,
+    )
+
+  def go_through(self, stream, progress_fn, should_stop):
+    """Takes the frames that are not recorded yet."""
+    if self._total is not None and self._start >= self._total:
+      return
+    samples = prefetch.Prefetcher(stream.read(self._start))
+    try:
+      for sample in samples:
+        is_over = self._total is not None and sample.t >= self._total
+        if is_over or should_stop():
+          return
+        self._t = sample.t
+        if sample.t % self._about.every == 0:
+          progress_fn(self.progress(self._take(sample)))
+    finally:
+      samples.close()
+
+  def _take(self, sample: Sample):
+    """Records one frame; else says why not."""
+    if sample.frame is None:
+      return f"frame {sample.t} skipped: {sample.problem}"
+    check_frame("the stream's frame", sample.frame)
+    for _ in range(TEACHER_TRIES):
+      try:
+        answer = self._teacher(sample)
+        break
+      except RequestError:
+        raise
+      except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    else:
+      self._num_failures += 1
+      return f"the teacher failed on frame {sample.t}: {problem}"
+    if self._writer is None:
+      self._open(recording.kind_of(answer))
+    self._writer.write(sample.t, answer)
+    return ""

@@ -1,0 +1,71 @@
+"""`--teacher=package.module:factory`: anyone's own.
+
+The factory takes nothing and gives a callable with `class_names`, "background"
+first. Called with a frame [H, W, 3] uint8 it gives `Instances` or a class map
+[H, W] of integers, 255 where it does not know.
+"""
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from ojd.errors import RequestError
+from ojd.labels import BACKGROUND_NAME
+from ojd.teachers.base import TeacherRequest
+from ojd.types import Instances, Sample
+
+
+class Custom:
+  """Somebody's callable as a Teacher."""
+
+  is_free = False
+
+  def __init__(self, label_fn, class_names: tuple[str, ...]):
+    self.class_names = class_names
+    self._label_fn = label_fn
+
+  def __call__(self, sample: Sample) -> Instances | np.ndarray:
+    answer = self._label_fn(sample.frame)
+    if isinstance(answer, Instances):
+      return Instances(*(np.asarray(part) for part in answer))
+    return _as_class_map(answer)
+
+
+def _as_class_map(answer: Any) -> np.ndarray:
+  """Bytes, where the answer is whole numbers that fit."""
+  classes = np.asarray(answer)
+  if classes.dtype == np.uint8:
+    return classes
+  is_whole = np.issubdtype(classes.dtype, np.integer) or classes.dtype == bool
+  if not is_whole or classes.size == 0 or classes.min() < 0:
+    raise RequestError(
+      f"--teacher: the answer is {classes.shape} {classes.dtype}, neither "
+      "Instances nor a class map [H, W] of whole numbers"
+    )
+  if classes.max() > 255:
+    raise RequestError(f"--teacher: a class map holds {classes.max()}")
+  return classes.astype(np.uint8)
+
+
+def make_teacher(request: TeacherRequest) -> Custom:
+  """Imports the module `request.name` and calls its `request.argument`."""
+  where = f"--teacher={request.name}:{request.argument}"
+  try:
+    module = importlib.import_module(request.name)
+  except ImportError as error:
+    raise RequestError(f"{where} cannot be imported: {error}") from None
+  factory = getattr(module, request.argument, None)
+  if not callable(factory):
+    raise RequestError(f"{where}: {request.name} has no such function")
+  made = factory()
+  names = getattr(made, "class_names", None)
+  is_named = isinstance(names, tuple | list) and len(names) > 1
+  if not (is_named and all(isinstance(name, str) for name in names)):
+    raise RequestError(f"{where} gives nothing with a list of class_names")
+  if names[0] != BACKGROUND_NAME or not callable(made):
+    raise RequestError(
+      f'{where}: class_names begins with "background", and it is called with '
+      "a frame"
+    )
+  return Custom(made, tuple(names))

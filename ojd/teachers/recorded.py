@@ -1,0 +1,124 @@
+"""`recorded:PATH`: answers written down before, by us or by LVS's authors.
+
+PATH is a folder made by `python -m experiments.record`, a label file of LVS, or
+a folder of them. Ours know which stream they are of and are refused for any
+other. LVS's do not: with `--stream=lvs:DIR` they are matched by the names of
+the chunks, with any other stream there must be just one, whose frame t answers
+for frame t.
+"""
+
+import bisect
+import itertools
+import pathlib
+
+import numpy as np
+
+from ojd.errors import RequestError
+from ojd.formats import lvs_labels
+from ojd.teachers import base, recording
+from ojd.types import Instances, Sample
+
+_LVS = "lvs"  # the kind in the identity of such a stream
+
+
+class Recorded:
+  """Answers from a recording of ours, for the stream that it was made of."""
+
+  is_free = True
+
+  def __init__(self, record: recording.Recording):
+    self.class_names = record.description.class_names
+    self._record = record
+
+  def __call__(self, sample: Sample) -> Instances | np.ndarray:
+    return self._record.read(sample.t)
+
+
+class RecordedLvs:
+  """Answers from label files of LVS, each in charge of a run of frames."""
+
+  class_names = lvs_labels.COCO_NAMES
+  is_free = True
+
+  def __init__(
+    self,
+    paths: list[pathlib.Path | None],
+    starts: list[int],
+    height: int,
+    width: int,
+  ):
+    """Takes the files by chunk, None where there is none, and first frames."""
+    self._paths, self._starts = paths, starts
+    self._size = height, width
+
+  def __call__(self, sample: Sample) -> Instances:
+    chunk = bisect.bisect_right(self._starts, sample.t) - 1
+    path, t = self._paths[chunk], sample.t - self._starts[chunk]
+    if path is None:
+      raise recording.MissingFrameError(
+        f"there is no label file for frame {sample.t}"
+      )
+    labels = lvs_labels.load(path)
+    if t not in labels:
+      raise recording.MissingFrameError(f"{path} has no labels of frame {t}")
+    return labels.instances(t, *self._size)
+
+
+def make_teacher(request: base.TeacherRequest) -> Recorded | RecordedLvs:
+  """Opens what PATH holds; refuses what is of another stream."""
+  if not request.argument:
+    raise RequestError("--teacher=recorded:PATH: where is the recording?")
+  path = pathlib.Path(request.argument).expanduser()
+  if path.suffix == lvs_labels.SUFFIX and path.is_file():
+    return _open_lvs([path], request)
+  if not path.is_dir():
+    raise RequestError(
+      f"--teacher=recorded:{path}: there is no such recording; "
+      "python -m experiments.record makes one"
+    )
+  files = lvs_labels.list_files(path)
+  if files and not recording.is_recording(path):
+    return _open_lvs(files, request)
+  return _open_ours(path, request)
+
+
+def _open_ours(path, request):
+  record = recording.Recording(path)
+  about = record.description
+  differing = recording.identity_differences(
+    {**about.stream, "height": about.height, "width": about.width},
+    {
+      **request.stream_identity,
+      "height": request.height,
+      "width": request.width,
+    },
+  )
+  if differing:
+    raise RequestError(
+      f"--teacher=recorded:{path} is of another stream: {'; '.join(differing)}"
+    )
+  if not len(record):
+    raise RequestError(f"--teacher=recorded:{path} holds no frames")
+  return Recorded(record)
+
+
+def _open_lvs(files, request):
+  size = request.height, request.width
+  if request.stream_identity.get("kind") != _LVS:
+    if len(files) > 1:
+      raise RequestError(
+        f"--teacher=recorded:{files[0].parent} holds {len(files)} label files; "
+        "name one of them, or give --stream=lvs:DIR"
+      )
+    return RecordedLvs([files[0]], [0], *size)
+  by_chunk = {lvs_labels.chunk_of(path): path for path in files}
+  chunks = request.stream_identity["chunks"]
+  paths = [by_chunk.get(name) for name, _ in chunks]
+  if not any(paths):
+    raise RequestError(
+      f"--teacher=recorded:{request.argument} is of another stream: it has no "
+      f"labels of {chunks[0][0]}"
+    )
+  counts = [count for _, count in chunks]
+  starts = list(itertools.accumulate(counts[:-1], initial=0))
+  return RecordedLvs(paths, starts, *size)

@@ -1,0 +1,122 @@
+"""The recorder as a person starts it, and the run that replays it."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from ojd.teachers import recording
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALL = ("--height=48", "--width=64")
+STREAM = "--stream=synthetic:street?num_frames=40"
+
+
+def _command(name, *flags):
+  return [sys.executable, "-m", f"experiments.{name}", *flags]
+
+
+def _run(name, *flags):
+  return subprocess.run(
+    _command(name, *flags),
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=200,
+  )
+
+
+def _metrics(path):
+  lines = (path / "metrics.jsonl").read_text().splitlines()
+  return [
+    {k: v for k, v in json.loads(line).items() if not k.startswith("ms_")}
+    for line in lines
+  ]
+
+
+def test_replayed_run_equals_the_first(tmp_path):
+  made = _run("record", STREAM, *SMALL, f"--out={tmp_path / 'rec'}")
+  assert made.returncode == 0, made.stderr
+  assert "40 frames recorded" in made.stdout
+  for name in ("ground_truth", f"recorded:{tmp_path / 'rec'}"):
+    path = tmp_path / name.partition(":")[0]
+    flags = (f"--teacher={name}", f"--workdir={path}", "--nooverlay")
+    run = _run("online_distill", STREAM, *SMALL, *flags)
+    assert run.returncode == 0, run.stderr
+  first, second = (
+    _metrics(tmp_path / name) for name in ("ground_truth", "recorded")
+  )
+  assert len(first) == 40
+  assert first == second
+  # Another stream is refused before anything is written.
+  run = _run(
+    *("online_distill", "--stream=synthetic:park?num_frames=40", *SMALL),
+    *(f"--teacher=recorded:{tmp_path / 'rec'}", f"--workdir={tmp_path / 'x'}"),
+  )
+  _assert_refused(run, "another stream", "park")
+  assert not (tmp_path / "x").exists()
+
+
+def test_smoke_run_leaves_a_recording(tmp_path):
+  result = _run("record", "--smoke", f"--out={tmp_path / 'r'}")
+  assert result.returncode == 0, result.stderr
+  assert "24 frames recorded" in result.stdout
+  record = recording.Recording(tmp_path / "r")
+  assert record.frames == list(range(24))
+  assert record.description.teacher == "ground_truth"
+  # On a recording that is whole the same command has nothing to do.
+  again = _run("record", "--smoke", f"--out={tmp_path / 'r'}")
+  assert again.returncode == 0
+  assert "24 frames recorded" in again.stdout
+  assert "went on from frame 24" in again.stdout
+  other = _run("record", "--smoke", f"--out={tmp_path / 'r'}", "--every=2")
+  _assert_refused(other, "every (1, now 2)")
+
+
+def _assert_refused(result, *words):
+  """Exit code 2 and one line that names what is wrong."""
+  errors = [x for x in result.stderr.splitlines() if x.startswith("error: ")]
+  assert result.returncode == 2, result.stderr
+  assert len(errors) == 1 and "Traceback" not in result.stderr
+  for word in words:
+    assert word in errors[0]
+
+
+def test_bad_flags_are_refused(tmp_path):
+  out = f"--out={tmp_path / 'r'}"
+  _assert_refused(_run("record"), "--out=DIR")
+  _assert_refused(_run("record", out, "--every=0"), "--every=0")
+  _assert_refused(_run("record", out, "--u_max=3"), "--u_max", "nothing")
+  (tmp_path / "file").write_text("mine")
+  into = f"--out={tmp_path / 'file'}"
+  _assert_refused(_run("record", "--smoke", into), "file")
+  into = f"--out={tmp_path}"
+  _assert_refused(_run("record", "--smoke", into), "not of a recording")
+  assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_interrupted_recording_is_gone_on_with(tmp_path):
+  whole, parts = tmp_path / "whole", tmp_path / "parts"
+  flags = ("--stream=synthetic:street?num_frames=400", *SMALL)
+  process = subprocess.Popen(
+    _command("record", *flags, f"--out={parts}"),
+    cwd=ROOT,
+    stderr=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  records, deadline = parts / recording.RECORDS, time.monotonic() + 100
+  while not (records.exists() and records.stat().st_size > 2000):
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.002)
+  process.send_signal(signal.SIGINT)
+  stdout, stderr = process.communicate(timeout=60)
+  assert process.returncode == 128 + signal.SIGINT, stderr
+  assert stdout.startswith("stopped: ") and "Traceback" not in stderr
+  assert 0 < len(recording.Recording(parts)) < 400
+  for path in (parts, whole):
+    result = _run("record", *flags, f"--out={path}")
+    assert result.returncode == 0, result.stderr
+  assert records.read_bytes() == (whole / recording.RECORDS).read_bytes()

@@ -1,0 +1,231 @@
+"""Recordings as teachers: of this stream, of another, of LVS's authors."""
+
+import numpy as np
+import pytest
+
+from ojd.errors import RequestError
+from ojd.formats import lvs_labels
+from ojd.run import job, recorder
+from ojd.run.config import RunConfig
+from ojd.streams import base as streams
+from ojd.teachers import base, recorded, recording
+from ojd.types import Sample
+
+ADDRESS = "synthetic:street?num_frames=6"
+SIZE = 32, 48
+
+
+def _open(address=ADDRESS, size=SIZE):
+  return streams.open_stream(address, *size)
+
+
+def _teacher(text, stream):
+  return job.make_teacher(RunConfig(teacher=text), stream.spec)
+
+
+def _record(path, stream, every=1):
+  teacher = _teacher("ground_truth", stream)
+  return recorder.record(
+    stream, teacher, str(path), teacher_name="ground_truth", every=every
+  )
+
+
+class _Exact:
+  """The instances that a synthetic stream draws."""
+
+  is_free = True
+
+  def __init__(self, stream):
+    self.class_names, self._stream = stream.spec.class_names, stream
+
+  def __call__(self, sample):
+    return self._stream.instances(sample.t)
+
+
+def test_answers_as_the_teacher_did(tmp_path):
+  stream = _open()
+  done = _record(tmp_path, stream)
+  assert (done.num_records, done.num_failures, done.start) == (6, 0, 0)
+  teacher = _teacher(f"recorded:{tmp_path}", stream)
+  assert teacher.is_free
+  assert teacher.class_names == stream.spec.class_names
+  for sample in stream.read(2):
+    np.testing.assert_array_equal(teacher(sample), sample.truth)
+
+
+def test_instances_give_the_same_labels(tmp_path):
+  stream = _open()
+  exact = _Exact(stream)
+  recorder.record(stream, exact, str(tmp_path), teacher_name="exact")
+  teacher = _teacher(f"recorded:{tmp_path}", stream)
+  groups = job.labels.parse_groups("", exact.class_names)
+  for sample in stream.read():
+    got = base.label(teacher, sample, groups)
+    expected = base.label(exact, sample, groups)
+    np.testing.assert_array_equal(got.classes, expected.classes)
+    np.testing.assert_array_equal(got.weights, expected.weights)
+
+
+@pytest.mark.parametrize(
+  ("address", "size", "words"),
+  [
+    (f"{ADDRESS}&seed=1", SIZE, ["the stream's stream", "seed=0", "seed=1"]),
+    (ADDRESS, (64, 48), ["height (32, now 64)"]),
+    (ADDRESS, (32, 64), ["width (48, now 64)"]),
+    ("synthetic:park", (64, 64), ["park", "height", "width"]),
+  ],
+)
+def test_recording_of_another_stream_is_refused(tmp_path, address, size, words):
+  _record(tmp_path, _open())
+  with pytest.raises(RequestError, match="of another stream") as error:
+    _teacher(f"recorded:{tmp_path}", _open(address, size))
+  for word in [str(tmp_path), *words]:
+    assert word in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+def test_frame_that_was_not_recorded_is_not_the_end(tmp_path):
+  stream = _open()
+  assert _record(tmp_path, stream, every=4).num_records == 2
+  teacher = _teacher(f"recorded:{tmp_path}", stream)
+  samples = list(stream.read())
+  for t in (0, 4):
+    np.testing.assert_array_equal(teacher(samples[t]), samples[t].truth)
+  with pytest.raises(recording.MissingFrameError, match="frame 1"):
+    teacher(samples[1])
+
+
+@pytest.mark.parametrize("text", ["recorded", "recorded:"])
+def test_path_must_be_given(text):
+  with pytest.raises(RequestError, match="where is the recording"):
+    _teacher(text, _open())
+
+
+def test_what_is_no_recording_is_refused(tmp_path):
+  (tmp_path / "file.npy").write_bytes(b"")
+  empty = tmp_path / "empty"
+  empty.mkdir()
+  for path in (tmp_path / "nowhere", tmp_path / "no.npy", empty):
+    with pytest.raises(RequestError, match="experiments.record"):
+      _teacher(f"recorded:{path}", _open())
+
+
+def test_recording_without_frames_is_refused(tmp_path):
+  stream = _open()
+  _record(tmp_path, stream)
+  (tmp_path / recording.RECORDS).unlink()
+  with pytest.raises(RequestError, match="holds no frames"):
+    _teacher(f"recorded:{tmp_path}", stream)
+
+
+class _Moody:
+  """Refuses some frames, for ever or once."""
+
+  is_free = False
+  class_names = ("background", "person")
+
+  def __init__(self):
+    self.calls = []
+
+  def __call__(self, sample):
+    self.calls.append(sample.t)
+    if sample.t == 2 or (sample.t == 4 and self.calls.count(4) < 3):
+      raise RuntimeError("not now")
+    return np.zeros(SIZE, np.uint8)
+
+
+def test_teacher_that_fails_leaves_a_gap(tmp_path):
+  teacher, problems = _Moody(), []
+  done = recorder.record(
+    _open(),
+    teacher,
+    str(tmp_path),
+    teacher_name="moody",
+    progress_fn=lambda progress: problems.append(progress.problem),
+  )
+  assert teacher.calls == [0, 1, 2, 2, 2, 3, 4, 4, 4, 5]
+  assert done.num_failures == 1
+  assert [bool(p) for p in problems] == [t == 2 for t in range(6)]
+  assert "frame 2: RuntimeError: not now" in problems[2]
+  assert recording.Recording(tmp_path).frames == [0, 1, 3, 4, 5]
+
+
+def test_recording_goes_on_where_it_was_stopped(tmp_path):
+  stream = _open()
+  _record(tmp_path / "whole", stream)
+  seen = []
+  part = lambda stop: recorder.record(
+    stream,
+    _teacher("ground_truth", stream),
+    str(tmp_path / "parts"),
+    teacher_name="ground_truth",
+    progress_fn=lambda progress: seen.append(progress.t),
+    should_stop=lambda: len(seen) >= stop,
+  )
+  assert part(2).num_records == 2
+  assert part(99).start == 2
+  assert seen == list(range(6))
+  assert part(99).num_records == 6 and seen == list(range(6))
+  files = (tmp_path / n / recording.RECORDS for n in ("whole", "parts"))
+  assert len({path.read_bytes() for path in files}) == 1
+
+
+def _lvs_record(t):
+  box = np.array([[0.25, 0.25, 0.75, 0.75]])
+  return [box, [1 + t], np.float32([0.9]), [np.ones((28, 28), np.float32)]]
+
+
+def _save_lvs(root, chunk, ts):
+  path = root / f"{lvs_labels.PREFIX}{chunk}.npy"
+  content = np.array({t: _lvs_record(t) for t in ts}, object)
+  np.save(path, content, allow_pickle=True)
+  return path
+
+
+def _request(argument, identity):
+  return base.TeacherRequest(
+    (), *SIZE, identity, name="recorded", argument=str(argument)
+  )
+
+
+def _ids(teacher, ts):
+  return [teacher(Sample(t, None, None)).class_ids.tolist() for t in ts]
+
+
+LVS = {"kind": "lvs", "chunks": [["dogs2000", 3], ["dogs2001", 4]]}
+
+
+def test_lvs_labels_of_one_file_answer_for_its_frames(tmp_path):
+  path = _save_lvs(tmp_path, "dogs2000", range(3))
+  for place in (path, tmp_path):
+    teacher = recorded.make_teacher(_request(place, {"kind": "video"}))
+    assert teacher.is_free and teacher.class_names[1] == "person"
+    assert _ids(teacher, (2, 0)) == [[3], [1]]
+    boxes = teacher(Sample(0, None, None)).boxes
+    np.testing.assert_array_equal(boxes, [[8, 12, 24, 36]])
+    with pytest.raises(recording.MissingFrameError, match="frame 3"):
+      teacher(Sample(3, None, None))
+
+
+def test_lvs_labels_are_matched_by_chunk(tmp_path):
+  _save_lvs(tmp_path, "dogs2000", range(3))
+  second = _save_lvs(tmp_path, "dogs2001", range(4))
+  teacher = recorded.make_teacher(_request(tmp_path, LVS))
+  assert _ids(teacher, range(7)) == [[1], [2], [3], [1], [2], [3], [4]]
+  teacher = recorded.make_teacher(_request(second, LVS))
+  assert _ids(teacher, (3, 6)) == [[1], [4]]
+  with pytest.raises(recording.MissingFrameError, match="frame 2"):
+    teacher(Sample(2, None, None))
+
+
+def test_lvs_labels_of_another_stream_are_refused(tmp_path):
+  _save_lvs(tmp_path, "birds2000", range(3))
+  with pytest.raises(RequestError, match="another stream.*dogs2000"):
+    recorded.make_teacher(_request(tmp_path, LVS))
+
+
+def test_several_lvs_files_need_their_stream(tmp_path):
+  for chunk in ("dogs2000", "dogs2001"):
+    _save_lvs(tmp_path, chunk, range(3))
+  with pytest.raises(RequestError, match="2 label files"):
+    recorded.make_teacher(_request(tmp_path, {"kind": "folder"}))

@@ -1,0 +1,420 @@
+"""Recordings: what comes back, what a torn or flipped file does."""
+
+import hashlib
+import json
+import struct
+import zlib
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ojd import labels as labels_lib
+from ojd.errors import RequestError
+from ojd.teachers import record_codec, recording
+from ojd.types import IGNORE, Instances
+
+H, W = 12, 17
+NAMES = ("background", "person", "car", "dog")
+HEADER = 20
+
+
+def _about(kind="class_map", **other):
+  about = recording.Description(
+    kind, "oracle", NAMES, {"kind": "made up", "seed": 3}, H, W, 9
+  )
+  return about._replace(**other)
+
+
+def _class_map(t):
+  rng = np.random.default_rng(t)
+  return rng.choice([0, 1, 2, 3, IGNORE], (H, W)).astype(np.uint8)
+
+
+def _write(path, answers, **about):
+  with recording.Writer(path, _about(**about)) as writer:
+    for t, answer in answers.items():
+      writer.write(t, answer)
+  return path
+
+
+def _soft(num=3, side=7, seed=0):
+  rng = np.random.default_rng(seed)
+  corners = rng.uniform(-3, 12, (num, 2))
+  return Instances(
+    boxes=np.hstack([corners, corners + 6]).astype(np.float32),
+    scores=rng.uniform(0, 1, num).astype(np.float32),
+    class_ids=rng.integers(0, 4, num).astype(np.int32),
+    masks=rng.uniform(0, 1, (num, side, side)).astype(np.float32),
+  )
+
+
+def _assert_close(got, expected):
+  for name in ("boxes", "scores", "class_ids"):
+    np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+  assert [a.dtype for a in got[:3]] == [np.float32, np.float32, np.int32]
+  assert got.masks.shape == expected.masks.shape
+  np.testing.assert_array_equal(got.masks >= 0.5, expected.masks >= 0.5)
+  if got.masks.size:
+    assert np.abs(got.masks - expected.masks).max() < 1 / 255
+
+
+def _quick(test):
+  return hypothesis.settings(max_examples=60, deadline=None)(test)
+
+
+@_quick
+@hypothesis.given(
+  hnp.arrays(
+    np.uint8,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=40),
+    elements=st.sampled_from([0, 1, 2, 3, IGNORE]),
+  )
+)
+def test_any_class_map_comes_back(classes):
+  size = classes.shape
+  payload = record_codec.encode("class_map", classes, *size, 4)
+  got = record_codec.decode("class_map", payload, *size, 4)
+  np.testing.assert_array_equal(got, classes)
+  assert got.dtype == np.uint8
+
+
+_UNIT = st.floats(0, 1, width=32)
+_PIXEL = st.floats(-40, 60, width=32)
+
+
+@st.composite
+def _instances(draw, size):
+  num = draw(st.integers(0, 4))
+  arrays = lambda kind, shape, elements: draw(
+    hnp.arrays(kind, shape, elements=elements)
+  )
+  return Instances(
+    arrays(np.float32, (num, 4), _PIXEL),
+    arrays(np.float32, num, _UNIT),
+    arrays(np.int32, num, st.integers(0, 3)),
+    arrays(np.float32, (num, *size), _UNIT),
+  )
+
+
+@_quick
+@hypothesis.given(_instances((6, 6)))
+def test_any_soft_masks_come_back(answer):
+  payload = record_codec.encode("instances", answer, H, W, 4)
+  got = record_codec.decode("instances", payload, H, W, 4)
+  if len(answer.boxes):
+    _assert_close(got, answer)
+  else:
+    assert len(got.boxes) == len(got.masks) == 0
+
+
+@_quick
+@hypothesis.given(_instances((H, W)))
+def test_whole_masks_give_the_same_labels(answer):
+  payload = record_codec.encode("instances", answer, H, W, 4)
+  got = record_codec.decode("instances", payload, H, W, 4)
+  assert got.masks.shape == answer.masks.shape
+  groups = labels_lib.parse_groups("", NAMES)
+  expected = labels_lib.from_instances(answer, groups, H, W)
+  same = labels_lib.from_instances(got, groups, H, W)
+  np.testing.assert_array_equal(same.classes, expected.classes)
+  np.testing.assert_array_equal(same.weights, expected.weights)
+
+
+def test_the_side_of_a_half_survives():
+  half = np.float32(0.5)
+  below = np.nextafter(half, np.float32(0))
+  masks = np.full((1, 2, 2), half)
+  masks[0, 0] = below, half
+  masks[0, 1] = 127.5 / 255, 127.49 / 255
+  answer = _soft(1)._replace(masks=masks)
+  payload = record_codec.encode("instances", answer, H, W, 4)
+  got = record_codec.decode("instances", payload, H, W, 4).masks
+  np.testing.assert_array_equal(got >= 0.5, [[[False, True], [True, False]]])
+
+
+def test_written_and_read_at_random(tmp_path):
+  answers = {t: _class_map(t) for t in (0, 3, 4, 8)}
+  record = recording.Recording(_write(tmp_path / "r", answers))
+  assert record.frames == [0, 3, 4, 8] and len(record) == 4
+  assert record.description == _about()
+  for t in (8, 0, 4, 3, 0):
+    np.testing.assert_array_equal(record.read(t), answers[t])
+
+
+def test_a_frame_that_is_not_there_may_be_asked_for(tmp_path):
+  record = recording.Recording(_write(tmp_path, {0: _class_map(0)}))
+  with pytest.raises(recording.MissingFrameError, match="frame 5"):
+    record.read(5)
+  assert not issubclass(recording.MissingFrameError, RequestError)
+
+
+def test_some_numbers_of_a_teacher_may_have_no_name(tmp_path):
+  names = ("background", "person", "", "dog")
+  _write(tmp_path, {0: _class_map(0)}, class_names=names)
+  assert recording.Recording(tmp_path).description.class_names == names
+
+
+def test_no_instances_come_back(tmp_path):
+  nothing = _soft(0)
+  path = _write(tmp_path, {2: nothing}, kind="instances")
+  got = recording.Recording(path).read(2)
+  assert got.boxes.shape == (0, 4) and len(got.masks) == 0
+
+
+def test_begun_recording_is_gone_on_with(tmp_path):
+  answers = {t: _class_map(t) for t in range(6)}
+  _write(tmp_path / "whole", answers)
+  _write(tmp_path / "r", {t: answers[t] for t in range(3)})
+  with recording.Writer(tmp_path / "r", _about()) as writer:
+    assert writer.last == 2 and writer.num_records == 3
+    for t in range(3, 6):
+      writer.write(t, answers[t])
+  whole, parts = (tmp_path / n / recording.RECORDS for n in ("whole", "r"))
+  assert whole.read_bytes() == parts.read_bytes()
+
+
+@pytest.mark.parametrize(
+  ("about", "word"),
+  [
+    ({"teacher": "another"}, "teacher (oracle, now another)"),
+    ({"height": 24}, "height (12, now 24)"),
+    ({"every": 2}, "every (1, now 2)"),
+    ({"stream": {"kind": "made up", "seed": 4}}, "stream's seed (3, now 4)"),
+    ({"kind": "instances"}, "kind (class_map, now instances)"),
+  ],
+)
+def test_recording_of_something_else_is_not_gone_on_with(tmp_path, about, word):
+  _write(tmp_path, {0: _class_map(0)})
+  before = (tmp_path / recording.RECORDS).read_bytes()
+  with pytest.raises(RequestError) as error:
+    recording.Writer(tmp_path, _about(**about))
+  assert word in str(error.value) and "\n" not in str(error.value)
+  assert (tmp_path / recording.RECORDS).read_bytes() == before
+
+
+def test_folder_of_other_things_is_left_alone(tmp_path):
+  (tmp_path / "mine").write_text("dear")
+  with pytest.raises(RequestError, match="not of a recording"):
+    recording.Writer(tmp_path, _about())
+  assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_file_in_the_way_is_told(tmp_path):
+  (tmp_path / "file").write_text("")
+  for path in (tmp_path / "file", tmp_path / "file" / "below"):
+    with pytest.raises(RequestError, match="file"):
+      recording.Writer(path, _about())
+
+
+def test_second_writer_is_refused(tmp_path):
+  with (
+    recording.Writer(tmp_path, _about()),
+    pytest.raises(RequestError, match="another process"),
+  ):
+    recording.Writer(tmp_path, _about())
+
+
+def test_frames_come_in_order(tmp_path):
+  with recording.Writer(tmp_path, _about()) as writer:
+    writer.write(4, _class_map(0))
+    for t in (4, 3, -1, 2**40):
+      with pytest.raises(ValueError, match="after frame 4"):
+        writer.write(t, _class_map(0))
+
+
+def _bad_answers():
+  soft, whole = _soft(), _class_map(0)
+  yield "class_map", whole[:-1]
+  yield "class_map", whole.astype(np.int32)
+  yield "class_map", np.full((H, W), 4, np.uint8)
+  yield "instances", soft._replace(scores=np.float32([0.1, np.nan, 0.1]))
+  yield "instances", soft._replace(scores=np.float32([0.1, 1.5, 0.1]))
+  yield "instances", soft._replace(scores=soft.scores[:2])
+  yield "instances", soft._replace(class_ids=np.int32([0, 4, 1]))
+  yield "instances", soft._replace(class_ids=np.int32([0, -1, 1]))
+  yield "instances", soft._replace(class_ids=np.float32([0, 1, 1]))
+  yield "instances", soft._replace(boxes=soft.boxes * np.inf)
+  yield "instances", soft._replace(masks=soft.masks[:2])
+  yield "instances", soft._replace(masks=soft.masks[0])
+  yield "instances", soft._replace(masks=soft.masks * 2)
+  yield "instances", soft._replace(masks=soft.masks * np.float32(np.nan))
+  yield "instances", soft._replace(masks=soft.masks.astype(np.complex64))
+
+
+@pytest.mark.parametrize(("kind", "answer"), list(_bad_answers()))
+def test_nonsense_is_not_recorded(tmp_path, kind, answer):
+  with recording.Writer(tmp_path, _about(kind)) as writer:
+    with pytest.raises(RequestError, match="frame 0 cannot be recorded"):
+      writer.write(0, answer)
+    assert writer.num_records == 0
+  assert not (tmp_path / recording.RECORDS).stat().st_size
+
+
+def test_kinds_do_not_mix(tmp_path):
+  with (
+    recording.Writer(tmp_path, _about()) as writer,
+    pytest.raises(RequestError, match="is instances, those before"),
+  ):
+    writer.write(0, _soft())
+
+
+def test_torn_tail_is_dropped_wherever_it_tore(tmp_path):
+  answers = {t: _class_map(t) for t in range(3)}
+  _write(tmp_path, answers)
+  path = tmp_path / recording.RECORDS
+  whole = path.read_bytes()
+  ends = [0]
+  while ends[-1] < len(whole):
+    (length,) = struct.unpack_from("<I", whole, ends[-1] + 8)
+    ends.append(ends[-1] + HEADER + length)
+  for cut in range(len(whole)):
+    path.write_bytes(whole[:cut])
+    record = recording.Recording(tmp_path)
+    assert len(record) == sum(end <= cut for end in ends[1:])
+  path.write_bytes(whole[:-5])
+  with recording.Writer(tmp_path, _about()) as writer:
+    assert writer.last == 1
+    writer.write(2, answers[2])
+  assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("tail", [bytes(4096), bytes(3)])
+def test_room_that_was_never_filled_is_dropped(tmp_path, tail):
+  _write(tmp_path, {0: _class_map(0)})
+  with (tmp_path / recording.RECORDS).open("ab") as file:
+    file.write(tail)
+  assert recording.Recording(tmp_path).frames == [0]
+
+
+def test_torn_payload_at_the_full_length_is_dropped(tmp_path):
+  _write(tmp_path, {t: _class_map(t) for t in range(3)})
+  path = tmp_path / recording.RECORDS
+  path.write_bytes(path.read_bytes()[:-30] + bytes(30))
+  assert recording.Recording(tmp_path).frames == [0, 1]
+
+
+def _read_all(path, expected):
+  """Whatever is read is right; else there is one line about it."""
+  try:
+    record = recording.Recording(path)
+    for t in record.frames:
+      assert _digest(record.read(t)) == expected[t]
+  except RequestError as error:
+    assert str(path) in str(error) and "\n" not in str(error)
+
+
+def _digest(answer):
+  parts = answer if isinstance(answer, Instances) else (answer,)
+  return hashlib.sha256(b"".join(p.tobytes() for p in parts)).digest()
+
+
+@pytest.mark.parametrize("kind", ["class_map", "instances"])
+def test_flipped_bits_never_give_a_wrong_answer(tmp_path, kind):
+  make = _class_map if kind == "class_map" else (lambda t: _soft(seed=t))
+  _write(tmp_path, {t: make(t) for t in range(4)}, kind=kind)
+  record = recording.Recording(tmp_path)
+  expected = {t: _digest(record.read(t)) for t in record.frames}
+  path = tmp_path / recording.RECORDS
+  whole = path.read_bytes()
+  rng = np.random.default_rng(0)
+  for bit in rng.integers(0, 8 * len(whole), 400):
+    flipped = bytearray(whole)
+    flipped[bit // 8] ^= 1 << (bit % 8)
+    path.write_bytes(flipped)
+    _read_all(tmp_path, expected)
+
+
+def test_flipped_bits_of_the_description_end_in_one_line(tmp_path):
+  _write(tmp_path, {0: _class_map(0)})
+  path = tmp_path / recording.DESCRIPTION
+  whole = path.read_bytes()
+  rng = np.random.default_rng(0)
+  for bit in rng.integers(0, 8 * len(whole), 300):
+    flipped = bytearray(whole)
+    flipped[bit // 8] ^= 1 << (bit % 8)
+    path.write_bytes(flipped)
+    try:
+      recording.Recording(tmp_path).read(0)
+    except RequestError as error:
+      assert str(tmp_path) in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("kind", ["class_map", "instances"])
+def test_random_payloads_behind_a_right_checksum(kind):
+  """A file made by an enemy, whose checksums are right."""
+  good = _class_map(0) if kind == "class_map" else _soft()
+  raw = zlib.decompress(record_codec.encode(kind, good, H, W, 4))
+  rng = np.random.default_rng(1)
+  for _ in range(300):
+    changed = bytearray(raw)
+    for place in rng.integers(0, len(raw), 3):
+      changed[place] = rng.integers(0, 256)
+    changed = changed[: rng.integers(0, len(raw) + 1)] or b""
+    try:
+      got = record_codec.decode(kind, zlib.compress(changed), H, W, 4)
+    except (ValueError, struct.error, zlib.error):
+      continue
+    record_codec.encode(kind, got, H, W, 4)
+
+
+def test_bomb_is_not_unpacked():
+  bomb = zlib.compress(bytes(1 << 26), 9)
+  with pytest.raises(ValueError, match="more than"):
+    record_codec.decode("class_map", bomb, H, W, 4)
+
+
+def test_many_huge_masks_are_not_made():
+  counts = struct.pack("<HHH", 9999, 8192, 8192)
+  payload = zlib.compress(counts + bytes(9999 * 22))
+  with pytest.raises(ValueError, match="masks"):
+    record_codec.decode("instances", payload, 8192, 8192, 4)
+
+
+def _description(**changes):
+  content = {"format": "ojd-recording", "version": 1, **_about()._asdict()}
+  return json.dumps(content | changes)
+
+
+@pytest.mark.parametrize(
+  ("text", "word"),
+  [
+    ("", "Expecting value"),
+    ("[]", "another format"),
+    ("[" * 100_000, "recording"),
+    ("{}", "another format"),
+    (_description(format="zip"), "another format"),
+    (_description(version=2), "version 2"),
+    (_description(kind="video"), "kind"),
+    (_description(class_names=[]), "class_names"),
+    (_description(class_names=[1]), "class_names"),
+    (_description(class_names="person"), "class_names"),
+    (_description(height=0), "height"),
+    (_description(width=10**9), "width"),
+    (_description(width=True), "width"),
+    (_description(stream="street"), "stream"),
+    (_description(num_frames="9"), "num_frames"),
+    (_description(teacher="x" * (1 << 20)), "too long"),
+  ],
+)
+def test_bad_descriptions_are_refused(tmp_path, text, word):
+  (tmp_path / recording.DESCRIPTION).write_text(text)
+  with pytest.raises(RequestError, match=word) as error:
+    recording.Recording(tmp_path)
+  assert str(tmp_path) in str(error.value)
+  assert len(str(error.value)) < 500
+
+
+def test_missing_recording_is_told_how_to_be_made(tmp_path):
+  with pytest.raises(RequestError, match="experiments.record"):
+    recording.Recording(tmp_path / "nowhere")
+
+
+def test_frames_out_of_order_in_the_file_are_refused(tmp_path):
+  _write(tmp_path, {3: _class_map(0)})
+  path = tmp_path / recording.RECORDS
+  path.write_bytes(path.read_bytes() * 2)
+  with pytest.raises(RequestError, match="frame 3 comes after frame 3"):
+    recording.Recording(tmp_path)
