@@ -8,7 +8,7 @@ fi
 wanted=$(cat requirements.txt setup.py | sha256sum)
 if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
   echo "setting up .venv (some minutes, once)" >&2
-  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  [ -x .venv/bin/pip ] || "$python" -m venv .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --editable '.[test]'
   echo "$wanted" > .venv/installed

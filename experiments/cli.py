@@ -1,5 +1,6 @@
 """What every binary has in common: flags, errors in one line, Ctrl-C."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -24,8 +25,10 @@ def _parse(argv):
   """absl's parser, but a wrong flag or a stray word is one line and a 2."""
   try:
     rest = flags.FLAGS(argv)
-  except SystemExit:
-    sys.exit(0)  # absl leaves --help with a 1
+  except SystemExit as end:
+    # absl leaves --help with a 1.
+    is_help = any(word.lstrip("-").startswith("help") for word in argv)
+    sys.exit(0 if is_help else end.code)
   except flags.Error as error:
     _fail(str(error).splitlines()[0], BAD_REQUEST)
   if len(rest) > 1:
@@ -45,7 +48,10 @@ def _guarded(main):
     message, code = str(error), BAD_REQUEST
     cause = error
   except KeyboardInterrupt:
-    return 128 + signal.SIGINT
+    sys.stdout.flush()
+    # A compilation may be under way in a thread: unloading everything beneath
+    # it would crash.
+    os._exit(128 + signal.SIGINT)
   except Exception as error:
     words = " ".join(str(error).split())
     message, code = f"{type(error).__name__}: {words} (--debug tells more)", 1
@@ -71,6 +77,8 @@ class Interrupt:
     if self.signal is not None:
       raise KeyboardInterrupt
     self.signal = number
+    message = b"stopping at the next frame; once more stops at once\n"
+    os.write(sys.stderr.fileno(), message)
 
   def is_wanted(self) -> bool:
     """Whether the run should end."""

@@ -6,17 +6,22 @@ import pathlib
 import jax
 
 
-def default_cache() -> pathlib.Path:
-  """`$XDG_CACHE_HOME/ojd/jax`, by default under `~/.cache`."""
+def default_cache() -> pathlib.Path | None:
+  """`$XDG_CACHE_HOME/ojd/jax`, else in `~/.cache`; None without a home."""
   base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-  return pathlib.Path(base).expanduser() / "ojd" / "jax"
+  try:
+    return pathlib.Path(base).expanduser() / "ojd" / "jax"
+  except RuntimeError:
+    return None
 
 
-def enable_cache(path: pathlib.Path) -> None:
+def enable_cache(path: pathlib.Path | None) -> None:
   """Keeps compiled programs in `path`; where that cannot be, does nothing.
 
   Only its owner may write there: a cached program is run unseen.
   """
+  if path is None:
+    return
   try:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
   except OSError:

@@ -1,6 +1,7 @@
 """What a run is asked for, checked before anything is touched."""
 
 import dataclasses
+import math
 
 from ojd import systems, updates
 from ojd.errors import RequestError
@@ -52,19 +53,24 @@ def check(config: RunConfig) -> None:
   if not 0.0 <= config.a_thresh <= 1.0:
     raise RequestError(f"--a_thresh={config.a_thresh}: a mean IoU is 0 to 1")
   _check_least("delta_min", config.delta_min, 1)
-  if config.delta_max < config.delta_min:
+  if config.system == "jit" and config.delta_max < config.delta_min:
     raise RequestError(
       f"--delta_max={config.delta_max} is below --delta_min={config.delta_min}"
     )
+  # Twice a stride is still an int32.
+  _check_most("delta_min", config.delta_min, 2**30 - 1)
+  _check_most("delta_max", config.delta_max, 2**30 - 1)
   _check_least("u_max", config.u_max, 0)
+  _check_most("u_max", config.u_max, 10**6)
   if not 0 <= config.u_min <= config.u_max:
     raise RequestError(
       f"--u_min={config.u_min}: from 0 to --u_max={config.u_max}"
     )
   _check_least("num_frames", config.num_frames, 1)
   _check_least("eval_every", config.eval_every, 0)
-  if config.learning_rate is not None and not config.learning_rate > 0:
-    raise RequestError(f"--learning_rate={config.learning_rate}: above 0")
+  rate = config.learning_rate
+  if rate is not None and not 0 < rate < math.inf:
+    raise RequestError(f"--learning_rate={rate}: above 0 and finite")
   if not 0 <= config.seed < 2**31:
     raise RequestError(f"--seed={config.seed}: from 0 to {2**31 - 1}")
 
@@ -79,3 +85,8 @@ def _check_name(flag, name, known):
 def _check_least(flag, value, least):
   if value is not None and value < least:
     raise RequestError(f"--{flag}={value}: at least {least}")
+
+
+def _check_most(flag, value, most):
+  if value > most:
+    raise RequestError(f"--{flag}={value}: at most {most}")

@@ -20,7 +20,7 @@ from ojd.run import tally as tally_lib
 from ojd.run.config import RunConfig
 from ojd.run.tally import Progress
 from ojd.teachers import base as teachers
-from ojd.types import IGNORE, Labels, Sample, StepInfo, check_frame
+from ojd.types import Labels, Sample, StepInfo, check_frame
 
 TEACHER_TRIES = 3
 # Without labels of its own the stream is judged by the teacher, which costs.
@@ -54,22 +54,27 @@ def run(
   """
   stages = timing.Stages()
   job = job_lib.make_job(config)
-  path = pathlib.Path(config.workdir).expanduser()
+  path = workdir.expand(config.workdir)
   description = workdir.describe_run(
     config, job.stream.spec.identity, job.groups.names, command
   )
-  status = workdir.inspect(path, description)
-  if status is workdir.Status.FINISHED:
-    return Outcome(status, workdir.read_summary(path))
-  if status is workdir.Status.UNFINISHED:
-    workdir.set_aside(path)
-  workdir.create(path, description)
-  loop = Loop(
-    job, path, stages=stages, progress_fn=progress_fn, should_stop=should_stop
-  )
-  summary = loop.run()
-  report.write_report(path)
-  return Outcome(status, summary)
+  workdir.inspect(path, description)  # before anything is written into it
+  with workdir.claim(path):
+    status = workdir.inspect(path, description)
+    if status is workdir.Status.FINISHED:
+      summary = workdir.read_summary(path)
+      if not (path / workdir.REPORT / "index.html").exists():
+        report.write_report(path)
+      return Outcome(status, summary)
+    if status is workdir.Status.UNFINISHED:
+      workdir.set_aside(path)
+    workdir.create(path, description)
+    loop = Loop(
+      job, path, stages=stages, progress_fn=progress_fn, should_stop=should_stop
+    )
+    summary = loop.run()
+    report.write_report(path)
+    return Outcome(status, summary)
 
 
 class Loop:
@@ -151,8 +156,10 @@ class Loop:
         with self.stages("read"):
           sample = next(iterator, None)
         if sample is None:
-          return True
+          break
         self._take(sample)
+      if not self.tally.num_frames:
+        raise RuntimeError("no frame of the stream could be read")
       return True
     finally:
       samples.close()
@@ -252,9 +259,11 @@ class Loop:
       return truth
     expected = truth
     if expected is None and labels is None:
-      labels, _ = self._ask_teacher(sample, line, stage="eval_teacher")
+      labels, problem = self._ask_teacher(sample, line, stage="eval_teacher")
+      if problem:
+        self._report_progress(problem)
     if expected is None and labels is not None:
-      expected = np.where(labels.weights > 0, labels.classes, IGNORE)
+      expected = labels.classes
     if expected is None:
       return truth
     with self.stages("evaluate"):

@@ -8,13 +8,16 @@ trajectory/ checkpoints/                 kept free for replay
 interrupted/    what runs left that did not finish, 1/, 2/, ...
 """
 
+import contextlib
 import dataclasses
 import enum
+import fcntl
 import importlib.metadata
 import json
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -24,7 +27,9 @@ from ojd.run.config import RunConfig
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 OVERLAY, MASKS, REPORT = "overlay.mp4", "masks", "report"
-_INTERRUPTED = "interrupted"
+_INTERRUPTED, _LOCK = "interrupted", ".lock"
+# Without these a summary is not one that this program wrote.
+_SUMMARY_KEYS = {"finished", "miou", "num_frames", "fps", "num_updates"}
 _RESULTS = (METRICS, SUMMARY, OVERLAY, MASKS, REPORT)
 
 
@@ -63,10 +68,13 @@ def _version(package):
 
 def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
   """Says what the folder holds; refuses one that is not this run's."""
-  if path.exists() and not path.is_dir():
-    raise RequestError(f"--workdir={path} is a file")
-  if not path.exists() or not any(path.iterdir()):
-    return Status.NEW
+  try:
+    if path.exists() and not path.is_dir():
+      raise RequestError(f"--workdir={path} is a file")
+    if not path.exists() or not any(map(_is_content, path.iterdir())):
+      return Status.NEW
+  except OSError as error:
+    raise RequestError(f"--workdir={path}: {error.strerror}") from None
   if not (path / CONFIG).exists():
     raise RequestError(
       f"--workdir={path} holds files that are not of a run; name a new folder"
@@ -78,8 +86,44 @@ def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
       "name a new folder"
     )
   summary = read_summary(path)
-  is_finished = summary is not None and summary.get("finished", False)
+  is_finished = summary is not None and summary["finished"]
   return Status.FINISHED if is_finished else Status.UNFINISHED
+
+
+def _is_content(path):
+  """Not what a run leaves that died before it began."""
+  return path.name != _LOCK and path.suffix != ".part"
+
+
+@contextlib.contextmanager
+def claim(path: pathlib.Path) -> Iterator[None]:
+  """Makes the folder and keeps every other process out of it.
+
+  The claim ends with the process, however that ends.
+  """
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    file = (path / _LOCK).open("a")
+  except OSError as error:
+    raise RequestError(
+      f"--workdir={path} cannot be written: {error.strerror}"
+    ) from None
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      raise RequestError(
+        f"--workdir={path}: another process is running in it"
+      ) from None
+    yield
+
+
+def expand(text: str) -> pathlib.Path:
+  """A path as a person types it, with its ~."""
+  try:
+    return pathlib.Path(text).expanduser()
+  except RuntimeError:
+    raise RequestError(f"--workdir={text}: there is no such home") from None
 
 
 def _read_config(path):
@@ -105,17 +149,18 @@ def _differences(old, new):
 
 
 def read_summary(path: pathlib.Path) -> dict[str, Any] | None:
-  """summary.json, or None where there is none to be read."""
+  """summary.json, or None where there is no whole one."""
   try:
-    return json.loads((path / SUMMARY).read_text())
-  except (OSError, ValueError):
+    summary = json.loads((path / SUMMARY).read_text())
+  except (OSError, ValueError, RecursionError):
     return None
+  is_whole = isinstance(summary, dict) and summary.keys() >= _SUMMARY_KEYS
+  return summary if is_whole else None
 
 
 def create(path: pathlib.Path, description: dict[str, Any]) -> None:
-  """Makes the folder and writes config.json."""
+  """Writes config.json: from here on the folder is this run's."""
   try:
-    path.mkdir(parents=True, exist_ok=True)
     write_json(path / CONFIG, description)
   except OSError as error:
     raise RequestError(
@@ -144,5 +189,9 @@ def num_interrupted(path: pathlib.Path) -> int:
 def write_json(path: pathlib.Path, content: Any) -> None:
   """Replaces a JSON file in one step: a reader sees the old or the new."""
   beside = path.with_name(path.name + ".part")
-  beside.write_text(json.dumps(content, indent=2) + "\n")
-  os.replace(beside, path)
+  try:
+    beside.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(beside, path)
+  except OSError:
+    beside.unlink(missing_ok=True)
+    raise

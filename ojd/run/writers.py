@@ -16,6 +16,7 @@ from ojd.run import overlay, palette, workdir
 _QUEUE_LENGTH = 8  # then the stream waits: memory stays bounded
 _MAX_SAMPLES = 12  # sample frames that a report shows at most
 _SAMPLE_PHASE = 5
+_MAX_SIDE = 4096  # of an overlay; H.264 levels end there
 
 
 class FrameRecord(NamedTuple):
@@ -95,9 +96,10 @@ class OverlayVideo:
     self._file.write_frame(paint(record, self._class_names))
 
   def close(self) -> None:
-    if self._file is not None:
-      self._file.close()
-      self._file = None  # or it closes itself once more, at exit
+    # Let go first: a file that failed to close tries once more at exit.
+    file, self._file = self._file, None
+    if file is not None:
+      file.close()
 
 
 class SampleFrames:
@@ -144,14 +146,19 @@ class MaskFiles:
 
 
 def paint(record: FrameRecord, class_names) -> np.ndarray:
-  """The overlay picture of a record."""
-  return overlay.compose(
+  """The overlay picture of a record, no larger than players can show."""
+  picture = overlay.compose(
     record.frame,
     record.reference,
     record.classes,
     class_names=class_names,
     caption=record.caption,
   )
+  scale = _MAX_SIDE / max(picture.shape[:2])
+  if scale >= 1:
+    return picture
+  height, width = (max(2, int(x * scale) // 2 * 2) for x in picture.shape[:2])
+  return np.asarray(Image.fromarray(picture).resize((width, height)))
 
 
 def open_sinks(

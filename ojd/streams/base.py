@@ -73,6 +73,8 @@ SCHEMES = {
   "lvs": "ojd.streams.lvs",
 }
 
+_WITHOUT_OPTIONS = ("folder",)  # their paths may hold a '?'
+
 
 def parse_address(uri: str) -> Address:
   """Takes `synthetic:street?seed=0` apart."""
@@ -82,6 +84,8 @@ def parse_address(uri: str) -> Address:
     raise RequestError(
       f"--stream={uri}: unknown kind of stream; known are {known}"
     )
+  if scheme in _WITHOUT_OPTIONS:
+    return Address(scheme, rest, {})
   path, _, query = rest.partition("?")
   try:
     pairs = urllib.parse.parse_qsl(

@@ -72,7 +72,10 @@ def open_stream(
 ) -> FolderStream:
   """Opens and checks the whole folder, so that a run does not end half-way."""
   address.refuse_others()
-  root = pathlib.Path(address.path).expanduser()
+  try:
+    root = pathlib.Path(address.path).expanduser()
+  except RuntimeError:
+    raise RequestError(f"--stream={address.path}: no such home") from None
   frames = _list_images(root, "frames")
   if not frames:
     raise RequestError(f"--stream: {root / 'frames'} holds no images")
@@ -135,13 +138,13 @@ def _read_description(root, needs_classes):
     classes = {int(k): str(v) for k, v in known.items()}
   except (
     *(OSError, ValueError, OverflowError),
-    *(TypeError, AttributeError, KeyError),
+    *(TypeError, AttributeError, KeyError, RecursionError),
   ) as error:
     raise RequestError(
       f"--stream: {path} is not a description of a stream "
       f"({type(error).__name__}: {error})"
     ) from None
-  if not 0 < fps <= 1000:
+  if not 0.01 <= fps <= 1000:
     raise RequestError(f"--stream: {path} says {fps} frames a second")
   return fps, classes
 
@@ -159,6 +162,8 @@ def _class_table(root, classes):
   for value, name in sorted(classes.items()):
     if not 0 <= value <= 255:
       raise RequestError(f"--stream: {root}: {value} is not a grey value")
+    if not (name.strip() and name.isprintable()):
+      raise RequestError(f"--stream: {root}: {name!r} is no name of a class")
     if name == BACKGROUND_NAME:
       lookup[value] = 0
     elif name != IGNORE_NAME:

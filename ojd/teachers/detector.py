@@ -7,6 +7,8 @@ from ojd.errors import RequestError
 from ojd.labels import MIN_MASK
 from ojd.types import Instances
 
+RANDOM = "random"  # in the place of a file of weights: to be timed
+
 
 def to_tensor(frame: np.ndarray) -> torch.Tensor:
   """[H, W, 3] uint8 -> [3, H, W] float in 0..1."""

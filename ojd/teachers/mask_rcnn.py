@@ -15,7 +15,6 @@ from ojd.teachers import detector
 from ojd.teachers.base import TeacherRequest
 from ojd.types import Instances, Sample
 
-RANDOM = "random"
 _VERSIONS = {
   "v1": (
     detection.maskrcnn_resnet50_fpn,
@@ -51,7 +50,7 @@ def make_teacher(request: TeacherRequest) -> MaskRcnn:
   build, weights = _VERSIONS[version]
   path = request.weights
   state = None
-  if path != RANDOM:
+  if path != detector.RANDOM:
     state = _read(path) if path else _download(weights)
   # weights_backbone=None: the backbone is in the weights, or random as well.
   model = build(

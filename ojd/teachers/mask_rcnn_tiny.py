@@ -123,5 +123,14 @@ class MaskRcnnTiny:
 def make_teacher(request: TeacherRequest) -> MaskRcnnTiny:
   """With the bundled weights, or those of `--teacher_weights`."""
   refuse_argument(request)
+  device = detector.pick_device(request.device)
+  if request.weights == detector.RANDOM:
+    return MaskRcnnTiny(build(), device)
   path = pathlib.Path(request.weights) if request.weights else WEIGHTS
-  return MaskRcnnTiny(load(path), detector.pick_device(request.device))
+  if not request.weights and not path.exists():
+    raise RequestError(
+      "--teacher=mask_rcnn_tiny: the package holds no trained weights; make "
+      "them with python -m experiments.train_teacher --workdir=DIR and give "
+      f"--teacher_weights=DIR/{WEIGHTS.name}"
+    )
+  return MaskRcnnTiny(load(path), device)

@@ -65,6 +65,10 @@ def test_smoke_run_leaves_what_the_contract_says(tmp_path):
   again = _run("--smoke", f"--workdir={path}", "--save_masks")
   assert again.returncode == 0 and "finished" in again.stdout
   assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
+  (path / "report" / "index.html").unlink()
+  assert _run("--smoke", f"--workdir={path}", "--save_masks").returncode == 0
+  assert (path / "report" / "index.html").exists()  # it needs only the files
+  before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
 
   other = _run("--smoke", f"--workdir={path}", "--save_masks", "--seed=5")
   _assert_refused(other, "--seed (0, now 5)")
@@ -189,4 +193,5 @@ def test_interrupted_run_keeps_what_it_did_and_can_be_repeated(
   summary = json.loads((path / "summary.json").read_text())
   assert summary["finished"] and summary["num_frames"] == 150
   assert summary["interrupted"] == 1
+  assert "once more" in stderr
   assert _without_times(_metrics(path))[: len(lines)] == _without_times(lines)

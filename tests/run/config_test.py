@@ -33,6 +33,10 @@ def test_defaults_are_the_papers():
     ("a_thresh", float("nan")),
     ("delta_min", 0),
     ("delta_max", 7),
+    ("delta_max", 2**31),
+    ("delta_min", 2**30),
+    ("u_max", 3_000_000_000),
+    ("learning_rate", float("inf")),
     ("u_max", -1),
     ("u_min", 9),
     ("num_frames", 0),
@@ -46,6 +50,10 @@ def test_value_out_of_range_is_refused_by_name(flag, value):
   with pytest.raises(RequestError, match=f"--{flag}") as error:
     check(dataclasses.replace(GOOD, **{flag: value}))
   assert "\n" not in str(error.value)
+
+
+def test_fixed_stride_knows_no_greatest_one():
+  check(dataclasses.replace(GOOD, system="fixed", delta_min=100))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from ojd import distill, labels, updates
@@ -56,9 +58,10 @@ class _Teacher:
     return self.stream.labels.classes[sample.t]
 
 
-def _system():
+def _system(tx=None):
+  tx = tx or updates.sgd(0.3)
   return jit_lib.jit(
-    STUDENT, updates.sgd(0.3), a_thresh=0.8, delta_min=2, delta_max=8, u_max=4
+    STUDENT, tx, a_thresh=0.8, delta_min=2, delta_max=8, u_max=4
   )
 
 
@@ -155,6 +158,37 @@ def test_without_labels_the_teacher_judges_now_and_then(tmp_path):
   assert summary["speedup_measured"] > 0
   # A key frame's answer judges too: it is not asked for twice.
   assert len(teacher.calls) == len(set(teacher.calls))
+
+
+def test_teacher_that_fails_to_judge_is_told_of(tmp_path):
+  stream = _Stream(has_truth=False)
+  teacher = _Teacher(stream, failures={7: 99})
+  loop = _loop(tmp_path, stream, teacher, eval_every=7)
+  problems = []
+  loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
+  summary = loop.run()
+  assert summary["teacher_failures"] == len(problems) == 1
+  assert summary["eval_frames"] == 4
+
+
+def test_updates_rolled_back_are_counted_up_to_the_summary(tmp_path):
+  stream = _Stream()
+  loop = _loop(tmp_path, stream)
+  # Every second update is infinite.
+  steps = lambda count: jnp.where(count % 2 == 0, -0.3, jnp.inf)
+  loop.job = loop.job._replace(system=_system(optax.scale_by_schedule(steps)))
+  summary = loop.run()
+  lines = [x for x in _lines(tmp_path) if x["is_key"]]
+  assert summary["num_rolled_back"] > 0 and summary["finished"]
+  assert summary["num_rolled_back"] == sum(x["num_rolled_back"] for x in lines)
+  assert all(np.isfinite(x["loss"]) for x in lines)
+
+
+def test_stream_of_which_nothing_can_be_read_is_a_failure(tmp_path):
+  with pytest.raises(RuntimeError, match="no frame"):
+    _loop(tmp_path, _Stream(broken=range(NUM_FRAMES))).run()
+  summary = json.loads((tmp_path / workdir.SUMMARY).read_text())
+  assert summary["num_skipped"] == NUM_FRAMES and not summary["finished"]
 
 
 def test_judging_can_be_turned_off(tmp_path):

@@ -15,6 +15,20 @@ CONFIG = RunConfig(workdir="x")
 STREAM = {"kind": "synthetic", "scene": "street"}
 
 
+SUMMARY = {
+  "finished": True,
+  "miou": {},
+  "num_frames": 1,
+  "fps": 1.0,
+  "num_updates": 0,
+}
+
+
+def _create(path, config=CONFIG):
+  with workdir.claim(path):
+    workdir.create(path, _description(config))
+
+
 def _description(config=CONFIG, stream=STREAM):
   names = ("background", "person")
   return workdir.describe_run(config, stream, names, "the command")
@@ -23,16 +37,52 @@ def _description(config=CONFIG, stream=STREAM):
 def test_life_of_a_workdir(tmp_path):
   path = tmp_path / "deep" / "run"
   assert workdir.inspect(path, _description()) is Status.NEW
-  workdir.create(path, _description())
+  _create(path)
   assert workdir.inspect(path, _description()) is Status.UNFINISHED
-  workdir.write_json(path / workdir.SUMMARY, {"finished": False})
+  workdir.write_json(path / workdir.SUMMARY, SUMMARY | {"finished": False})
   assert workdir.inspect(path, _description()) is Status.UNFINISHED
-  workdir.write_json(path / workdir.SUMMARY, {"finished": True})
+  workdir.write_json(path / workdir.SUMMARY, SUMMARY)
   assert workdir.inspect(path, _description()) is Status.FINISHED
 
 
+@pytest.mark.parametrize(
+  "content", ["[]", '{"finished": true}', "{", "[" * 9999]
+)
+def test_damaged_summary_is_that_of_an_unfinished_run(tmp_path, content):
+  _create(tmp_path)
+  (tmp_path / workdir.SUMMARY).write_text(content)
+  assert workdir.inspect(tmp_path, _description()) is Status.UNFINISHED
+
+
+def test_one_process_at_a_time(tmp_path):
+  again = workdir.claim(tmp_path / "run")
+  refused = pytest.raises(RequestError, match="another process")
+  with workdir.claim(tmp_path / "run"), refused:
+    again.__enter__()
+  with workdir.claim(tmp_path / "run"):
+    pass
+
+
+def test_start_that_failed_leaves_the_folder_usable(tmp_path, monkeypatch):
+  def full(self, text):
+    raise OSError(28, "No space left on device")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(type(tmp_path), "write_text", full)
+    with pytest.raises(RequestError, match="No space left"):
+      _create(tmp_path / "run")
+  (tmp_path / "run" / "config.json.part").write_text("")  # killed right there
+  assert workdir.inspect(tmp_path / "run", _description()) is Status.NEW
+
+
+@pytest.mark.parametrize("text", ["~nobody-of-that-name/x", "x" * 300])
+def test_paths_that_cannot_be_are_refused(text):
+  with pytest.raises(RequestError, match="--workdir"):
+    workdir.inspect(workdir.expand(text), _description())
+
+
 def test_config_says_what_made_the_run(tmp_path):
-  workdir.create(tmp_path, _description())
+  _create(tmp_path)
   config = json.loads((tmp_path / workdir.CONFIG).read_text())
   assert config["flags"]["a_thresh"] == 0.8
   assert config["stream"] == STREAM
@@ -41,7 +91,7 @@ def test_config_says_what_made_the_run(tmp_path):
 
 
 def test_other_flags_are_named(tmp_path):
-  workdir.create(tmp_path, _description())
+  _create(tmp_path)
   other = dataclasses.replace(CONFIG, a_thresh=0.9, seed=3, workdir="y")
   with pytest.raises(RequestError) as error:
     workdir.inspect(tmp_path, _description(other))
@@ -52,7 +102,7 @@ def test_other_flags_are_named(tmp_path):
 
 
 def test_other_frames_behind_the_same_address_are_refused(tmp_path):
-  workdir.create(tmp_path, _description())
+  _create(tmp_path)
   with pytest.raises(RequestError, match="--stream"):
     workdir.inspect(tmp_path, _description(stream={"kind": "folder"}))
 
@@ -77,11 +127,11 @@ def test_file_in_the_way_is_refused(tmp_path):
   with pytest.raises(RequestError, match="is a file"):
     workdir.inspect(path, _description())
   with pytest.raises(RequestError, match="cannot be written"):
-    workdir.create(path / "below", _description())
+    _create(path / "below")
 
 
 def test_unfinished_results_are_set_aside_not_lost(tmp_path):
-  workdir.create(tmp_path, _description())
+  _create(tmp_path)
   for attempt in (1, 2):
     (tmp_path / workdir.METRICS).write_text(f"attempt {attempt}")
     (tmp_path / workdir.MASKS).mkdir()

@@ -73,6 +73,17 @@ def test_fractional_frame_rates_are_kept(tmp_path):
   assert rate == pytest.approx(29.97, abs=0.01)
 
 
+@pytest.mark.parametrize("size", [(32, 3000), (5000, 32)])
+def test_overlay_is_never_larger_than_players_show(tmp_path, size):
+  path = tmp_path / "overlay.mp4"
+  video = writers.OverlayVideo(path, 25.0, NAMES)
+  video.write(_record(0, *size))
+  video.close()
+  with av.open(str(path)) as file:
+    (frame,) = file.decode(video=0)
+  assert max(frame.height, frame.width) in (4094, 4096)
+
+
 def test_masks_hold_classes_and_show_colours(tmp_path):
   masks = writers.MaskFiles(tmp_path / "masks", NAMES)
   masks.write(_record(5))

@@ -11,9 +11,9 @@ def test_address_is_taken_apart():
   assert address == ("synthetic", "street", {"seed": "3", "cuts": ""})
 
 
-@pytest.mark.parametrize("uri", ["folder:/a/b", "folder:/a/b?"])
-def test_address_without_options(uri):
-  assert base.parse_address(uri) == ("folder", "/a/b", {})
+@pytest.mark.parametrize("path", ["/a/b", "/a/b?", "/what?x=1"])
+def test_folder_has_no_options_so_its_path_may_hold_any_sign(path):
+  assert base.parse_address(f"folder:{path}") == ("folder", path, {})
 
 
 def test_path_may_hold_colons_and_spaces():
@@ -69,10 +69,9 @@ def test_typo_in_an_option_is_refused():
   base.parse_address("synthetic:street?seed=3").refuse_others("seed", "cuts")
 
 
-@pytest.mark.parametrize("uri", ["synthetic:street?sead=3", "folder:/a?seed=3"])
-def test_typo_in_an_option_stops_the_opening(uri):
+def test_typo_in_an_option_stops_the_opening():
   with pytest.raises(RequestError, match="has no option"):
-    base.open_stream(uri, 32, 32)
+    base.open_stream("synthetic:street?sead=3", 32, 32)
 
 
 @pytest.mark.parametrize("side", [0, 7, -32, 31, 10**6])

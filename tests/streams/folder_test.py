@@ -357,9 +357,17 @@ def test_file_that_is_no_image(labelled, file, content):
   assert str(labelled / file) in _refusal(labelled)
 
 
-def test_option_of_a_folder(labelled):
-  with pytest.raises(RequestError, match="'sequence'"):
-    _open(f"{labelled}?sequence=1")
+def test_path_with_a_question_mark(labelled):
+  odd = labelled.rename(labelled.with_name("what?x=1"))
+  assert _open(odd).spec.class_names
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\ud800b"])
+def test_class_without_a_printable_name(labelled, name):
+  text = json.dumps({"classes": {"0": "background", "255": name}})
+  (labelled / "stream.json").write_text(text)
+  with pytest.raises(RequestError, match="no name of a class"):
+    _open(labelled)
 
 
 # What is survived while it is read.
