@@ -1,7 +1,7 @@
 """`mask_rcnn_tiny`: a small Mask R-CNN for the synthetic world.
 
 Built from torchvision's own classes around a MobileNetV3-small with a narrow
-feature pyramid, small enough that its trained weights are part of the package.
+feature pyramid: 1.8 million parameters, 3.7 MB in half precision.
 """
 
 import pathlib
