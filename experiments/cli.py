@@ -54,7 +54,8 @@ def _guarded(main):
     os._exit(128 + signal.SIGINT)
   except Exception as error:
     words = " ".join(str(error).split())
-    message, code = f"{type(error).__name__}: {words} (--debug tells more)", 1
+    message = f"{type(error).__name__}: {words} (--debug tells more)"
+    code = FAILURE
     cause = error
   if _DEBUG.value:
     raise cause
