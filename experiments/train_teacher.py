@@ -15,12 +15,10 @@ import tempfile
 import numpy as np
 from absl import flags
 
-from experiments import cli, progress
-from ojd import labels, metrics
+from experiments import album, cli, judging, progress
+from ojd import labels
 from ojd.errors import RequestError
-from ojd.streams import base as streams
-from ojd.teachers import detector, train_tiny
-from ojd.teachers import mask_rcnn_tiny as tiny
+from ojd.teachers import detector, mask_rcnn_tiny, tiny_network, train_tiny
 
 _DEFAULTS = train_tiny.Recipe()
 _WORKDIR = flags.DEFINE_string("workdir", "", "where the training is kept")
@@ -30,70 +28,50 @@ _RATE = flags.DEFINE_float("learning_rate", _DEFAULTS.learning_rate, "peak")
 _SEED = flags.DEFINE_integer("seed", _DEFAULTS.seed, "of the whole training")
 _SMOKE = flags.DEFINE_bool("smoke", False, "a few steps, to see that it works")
 
-SCENES = ("street", "street", "park", "sports", "night_fall")
-# Streams of lower seeds are for judging, and for anyone's runs.
-FIRST_SEED = 10_000
-JUDGED = tuple(
-  f"synthetic:{scene}?seed={seed}"
-  for scene in ("street", "park", "sports", "night_fall", "cuts")
-  for seed in (1, 2)
-)
-_STEPS_PER_WORLD = 16  # a new world costs as much as several frames of it
-_NUM_FRAMES = 600
 
+class Batches:
+  """Draws the batch of any step: a function of recipe and step."""
 
-class Worlds:
-  """Draws the batch of any step; keeps the streams of the latest steps."""
+  def __init__(self, recipe: train_tiny.Recipe, pages: album.Album):
+    self._recipe, self._pages = recipe, pages
+    self._shares = album.frame_shares(pages)
 
-  def __init__(self, recipe: train_tiny.Recipe):
-    self._recipe = recipe
-    self._block, self._streams = -1, []
-
-  def batch(self, step: int):
-    """Images and targets of a step: a function of recipe and step."""
-    block = step // _STEPS_PER_WORLD
-    if block != self._block:
-      self._block, self._streams = block, self._open(block)
+  def __call__(self, step: int) -> tuple[list, list]:
+    """Images and targets, as torchvision's detectors take them."""
     rng = np.random.default_rng([self._recipe.seed, 1, step])
     pairs = []
-    for stream in self._streams:
-      frame, instances = stream.annotated(int(rng.integers(_NUM_FRAMES)))
-      names = stream.spec.class_names
-      pair = train_tiny.example(names, frame, instances)
+    for i in rng.choice(len(self._shares), self._recipe.batch, p=self._shares):
+      pair = train_tiny.example(*(part[i] for part in self._pages))
       pairs.append(train_tiny.mirror(*pair) if rng.random() < 0.5 else pair)
     images, targets = zip(*pairs, strict=True)
     return list(images), list(targets)
 
-  def _open(self, block):
-    rng = np.random.default_rng([self._recipe.seed, 0, block])
-    opened = []
-    for _ in range(self._recipe.batch):
-      scene = SCENES[int(rng.integers(len(SCENES)))]
-      seed = FIRST_SEED + int(rng.integers(900_000_000))
-      address = f"synthetic:{scene}?seed={seed}&num_frames={_NUM_FRAMES}"
-      size = self._recipe.height, self._recipe.width
-      opened.append(streams.open_stream(address, *size))
-    return opened
+
+def judge(teacher, recipe: train_tiny.Recipe, addresses, every: int):
+  """IoU of each class where a teacher's instances become labels."""
+  groups = labels.parse_groups("", tiny_network.CLASS_NAMES)
+  size = recipe.height, recipe.width
+  return judging.judge(
+    lambda sample: (
+      labels.from_instances(teacher(sample), groups, *size).classes
+    ),
+    addresses,
+    *size,
+    every=every,
+  )
 
 
-def judge(
-  teacher, addresses, height: int, width: int, *, every: int
-) -> dict[str, float]:
-  """IoU of each class, and their mean, against the exact masks."""
-  names = tiny.CLASS_NAMES
-  groups = labels.parse_groups("", names)
-  confusion = np.zeros((len(names), len(names)), np.int64)
-  for address in addresses:
-    stream = streams.open_stream(address, height, width)
-    truth_groups = labels.match_groups(groups, stream.spec.class_names)
-    for t in range(0, stream.spec.num_frames, every):
-      sample = next(iter(stream.read(t)))
-      truth = np.take(truth_groups.lookup, sample.truth)
-      answer = labels.from_instances(teacher(sample), groups, height, width)
-      confusion += metrics.confusion_matrix(truth, answer.classes, len(names))
-  iou = metrics.iou_per_class(confusion)
-  per_class = dict(zip(names[1:], iou[1:].tolist(), strict=True))
-  return per_class | {"mean": metrics.run_miou(confusion)}
+def _draw(recipe):
+  """What is learnt from; the state of a training does not hold it."""
+  log = progress.Counter("world", recipe.num_worlds)
+  plan = album.Plan(
+    recipe.seed,
+    recipe.num_worlds,
+    recipe.frames_per_world,
+    recipe.height,
+    recipe.width,
+  )
+  return album.draw(plan, lambda num_worlds: log(num_worlds, "drawn"))
 
 
 def main() -> int:
@@ -102,35 +80,41 @@ def main() -> int:
     raise RequestError("--workdir=DIR is missing: where is it to be kept?")
   if _STEPS.value < 1 or _BATCH.value < 1 or not _RATE.value > 0:
     raise RequestError("--num_steps, --batch, --learning_rate: above 0")
-  recipe = train_tiny.Recipe(
+  recipe = _DEFAULTS._replace(
     seed=_SEED.value,
-    num_steps=3 if _SMOKE.value else _STEPS.value,
-    batch=2 if _SMOKE.value else _BATCH.value,
+    num_steps=_STEPS.value,
+    num_dense_steps=min(_DEFAULTS.num_dense_steps, _STEPS.value // 4),
+    batch=_BATCH.value,
     learning_rate=_RATE.value,
   )
+  if _SMOKE.value:
+    recipe = recipe._replace(
+      num_steps=4, num_dense_steps=2, batch=2, num_worlds=2, frames_per_world=2
+    )
   folder = pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise RequestError(f"--workdir={folder}: {error.strerror}") from None
+  pages = _draw(recipe)
   interrupt, log = cli.Interrupt(), progress.Counter("step", recipe.num_steps)
   model = train_tiny.train(
     recipe,
-    Worlds(recipe).batch,
+    Batches(recipe, pages),
     folder,
     report_fn=lambda r: log(r.step + 1, f"loss {r.loss:.3f}"),
     should_stop=interrupt.is_wanted,
   )
   if interrupt.is_wanted():
     return interrupt.exit_code()
-  tiny.save(model, folder / tiny.WEIGHTS.name)
-  addresses, every = (JUDGED[:1], 300) if _SMOKE.value else (JUDGED, 20)
-  teacher = tiny.MaskRcnnTiny(model, detector.pick_device("cpu"))
-  iou = judge(teacher, addresses, recipe.height, recipe.width, every=every)
-  print("IoU on worlds never seen:")
-  for name, value in iou.items():
-    print(f"  {name:<8} {value:.3f}")
-  print(f"weights: {folder / tiny.WEIGHTS.name}")
+  path = folder / mask_rcnn_tiny.WEIGHTS.name
+  tiny_network.save(model, path)
+  teacher = mask_rcnn_tiny.MaskRcnnTiny(model, detector.pick_device("cpu"))
+  addresses, every = judging.JUDGED, 20
+  if _SMOKE.value:
+    addresses, every = addresses[:1], 300
+  print(judging.in_words(judge(teacher, recipe, addresses, every)))
+  print(f"weights: {path}")
   return 0
 
 

@@ -1,8 +1,9 @@
 """Trains `mask_rcnn_tiny` on the synthetic world: seeded, and resumable.
 
-What step i sees is a function of (seed, i) alone, and the state after it is
-kept from time to time, so that an interrupted training goes on as if nothing
-had been.
+First the backbone alone learns the class of every pixel, which is cheap, then
+the whole detector learns. What step i sees is a function of (seed, i) alone,
+and the state after it is kept from time to time, so that an interrupted
+training goes on as if nothing had been.
 """
 
 import math
@@ -15,23 +16,28 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ojd.errors import RequestError
 from ojd.teachers import detector
-from ojd.teachers import mask_rcnn_tiny as tiny
-from ojd.types import Instances
+from ojd.teachers import tiny_network as tiny
 
 _WARM_UP = 200
 _CLIP = 5.0
 # What is smaller is no more than noise to a network of this size.
 _LEAST_SIDE, _LEAST_PIXELS = 3, 16
+# Beside the detector's other losses: labels are made of masks.
+_MASK_SHARE = 2.0
 
 
 class Recipe(NamedTuple):
   """What decides the weights."""
 
   seed: int = 0
-  num_steps: int = 4000
+  num_dense_steps: int = 6000  # backbone only
+  num_steps: int = 24000  # these included
   batch: int = 4
   learning_rate: float = 1.5e-3
+  num_worlds: int = 1000
+  frames_per_world: int = 8
   height: int = 192
   width: int = 320
 
@@ -44,33 +50,45 @@ class StepReport(NamedTuple):
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-  """A short warm-up, then half a cosine down to nothing."""
-  if step < _WARM_UP:
-    return recipe.learning_rate * (step + 1) / _WARM_UP
-  share = (step - _WARM_UP) / max(recipe.num_steps - _WARM_UP, 1)
+  """Two warm-ups, for the backbone and the detector; half a cosine at last."""
+  dense = recipe.num_dense_steps
+  since = step if step < dense else step - dense
+  if since < _WARM_UP:
+    return recipe.learning_rate * (since + 1) / _WARM_UP
+  if step < dense:
+    return recipe.learning_rate
+  share = (since - _WARM_UP) / max(recipe.num_steps - dense - _WARM_UP, 1)
   return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def example(class_names, frame: np.ndarray, instances: Instances):
-  """One frame with the instances that can be learnt from.
+def example(frame: np.ndarray, things: np.ndarray, class_ids: np.ndarray):
+  """One frame with the things that can be learnt from.
 
   Args:
-    class_names: what the instances' class ids mean.
     frame: [H, W, 3] uint8.
-    instances: exact ones, with masks of the frame's size.
+    things: [H, W] uint8; the number of the thing at each pixel, 0 is none.
+    class_ids: [256]; the class of each number, as in tiny_network.CLASS_NAMES.
 
   Returns:
     Image and target as torchvision's detectors take them.
   """
-  to_class = np.array([tiny.CLASS_NAMES.index(name) for name in class_names])
-  boxes = instances.boxes[:, [1, 0, 3, 2]]
-  sides = boxes[:, 2:] - boxes[:, :2]
-  large = sides.min(1, initial=np.inf) >= _LEAST_SIDE
-  large &= instances.masks.sum((1, 2)) >= _LEAST_PIXELS
+  boxes, masks = [], []
+  for number in np.flatnonzero(np.bincount(things.ravel(), minlength=256)):
+    mask = things == number
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    box = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    is_large = min(box[2] - box[0], box[3] - box[1]) >= _LEAST_SIDE
+    if class_ids[number] and is_large and mask.sum() >= _LEAST_PIXELS:
+      boxes.append((*box, class_ids[number]))
+      masks.append(mask)
+  boxes = np.array(boxes, np.float32).reshape(-1, 5)
+  masks = np.array(masks, np.uint8).reshape(-1, *things.shape)
   target = {
-    "boxes": torch.from_numpy(boxes[large].astype(np.float32)),
-    "labels": torch.from_numpy(to_class[instances.class_ids[large]]).long(),
-    "masks": torch.from_numpy(instances.masks[large].astype(np.uint8)),
+    "boxes": torch.from_numpy(boxes[:, :4].copy()),
+    "labels": torch.from_numpy(boxes[:, 4].astype(np.int64)),
+    "masks": torch.from_numpy(masks),
+    # Whatever its size, of every pixel.
+    "classes": torch.from_numpy(class_ids[things].astype(np.int64)),
   }
   return detector.to_tensor(frame), target
 
@@ -79,8 +97,8 @@ def mirror(image, target):
   """Left becomes right."""
   boxes = target["boxes"].clone()
   boxes[:, [0, 2]] = image.shape[2] - boxes[:, [2, 0]]
-  masks = target["masks"].flip(2)
-  return image.flip(2), target | {"boxes": boxes, "masks": masks}
+  flipped = {name: target[name].flip(-1) for name in ("masks", "classes")}
+  return image.flip(2), target | flipped | {"boxes": boxes}
 
 
 def train(
@@ -103,7 +121,7 @@ def train(
     should_stop: asked before every step.
   """
   torch.manual_seed(recipe.seed)
-  model = _WithHint(tiny.build())
+  model = _WithHint(tiny.build()).to(memory_format=torch.channels_last)
   tx = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
   path = folder / "training.pt"
   first = _restore(path, recipe, model, tx)
@@ -113,7 +131,9 @@ def train(
       break
     # The network draws its own samples of proposals.
     torch.manual_seed(recipe.seed * 1_000_003 + step)
-    loss = _update(model, tx, batch_fn(step), learning_rate(recipe, step))
+    is_dense = step < recipe.num_dense_steps
+    rate = learning_rate(recipe, step)
+    loss = _update(model, tx, batch_fn(step), rate, is_dense)
     report_fn(StepReport(step, loss))
     is_last = step + 1 == recipe.num_steps
     if (step + 1) % save_every == 0 or is_last or should_stop():
@@ -122,49 +142,50 @@ def train(
 
 
 class _WithHint(torch.nn.Module):
-  """The detector and a hint: the class of every fourth pixel.
+  """The detector and a hint: the class of every second pixel.
 
   A detector learns from a few boxes a frame, this from every pixel, through the
-  finest level of the same pyramid; it is left out of the weights.
+  map that the masks are read from; it is left out of the weights.
   """
 
   def __init__(self, detector: torch.nn.Module):
     super().__init__()
     self.detector = detector
-    self._classify = torch.nn.Conv2d(tiny.PYRAMID, len(tiny.CLASS_NAMES), 1)
-    self._importance = torch.full((len(tiny.CLASS_NAMES),), 3.0)
-    self._importance[0] = 1.0
+    num_classes = len(tiny.CLASS_NAMES)
+    self._classify = torch.nn.Conv2d(tiny.FINE_CHANNELS, num_classes, 1)
+    importance = torch.full((num_classes,), 3.0)
+    importance[0] = 1.0
+    self.register_buffer("_importance", importance)
     detector.backbone.register_forward_hook(self._keep)
 
-  def _keep(self, module, inputs, pyramid):
+  def _keep(self, module, inputs, maps):
     del module, inputs
-    self._finest = pyramid["0"]
+    self._fine = maps[tiny.FINE]
 
-  def forward(self, images, targets):
-    """The loss of a batch."""
-    loss = sum(self.detector(images, targets).values())
-    logits = self._classify(self._finest)
-    classes = torch.stack([_class_map(target) for target in targets])
-    rows, columns = classes.shape[1:]
-    hint = F.cross_entropy(
-      logits[..., :rows, :columns], classes, weight=self._importance
-    )
-    return loss + hint
-
-
-def _class_map(target):
-  """The labels of every fourth pixel of a target's masks, [H/4, W/4]."""
-  masks = target["masks"][:, ::4, ::4].long()
-  labelled = masks * target["labels"][:, None, None]
-  empty = torch.zeros((1, *masks.shape[1:]), dtype=torch.long)
-  return torch.cat([empty, labelled]).amax(0)
+  def forward(self, images, targets, is_dense: bool):
+    """The loss of a batch; of the hint alone where `is_dense`."""
+    detected = 0.0
+    if is_dense:
+      self.detector.backbone(self.detector.transform(images)[0].tensors)
+    else:
+      losses = self.detector(images, targets)
+      detected = sum(losses.values())
+      detected = detected + (_MASK_SHARE - 1) * losses["loss_mask"]
+    classes = torch.stack([target["classes"] for target in targets])
+    logits = self._classify(self._fine).float()
+    # The network pads its maps to whole cells.
+    classes = classes[:, ::2, ::2]
+    logits = logits[..., : classes.shape[1], : classes.shape[2]]
+    return detected + F.cross_entropy(logits, classes, self._importance)
 
 
-def _update(model, tx, batch, rate):
+def _update(model, tx, batch, rate, is_dense):
   """One step; returns its loss. A step that is not finite changes nothing."""
   for group in tx.param_groups:
     group["lr"] = rate
-  loss = model(*batch)
+  # Half the time where the processor multiplies in bfloat16.
+  with torch.autocast("cpu", torch.bfloat16):
+    loss = model(*batch, is_dense)
   tx.zero_grad()
   loss.backward()
   norm = torch.nn.utils.clip_grad_norm_(model.parameters(), _CLIP)
@@ -184,9 +205,17 @@ def _restore(path, recipe, model, tx):
   """Loads the latest state of this recipe; returns the step to go on with."""
   if not path.exists():
     return 0
-  state = torch.load(path, weights_only=True)
-  if state["recipe"] != recipe._asdict():
-    return 0
+  try:
+    state = torch.load(path, weights_only=True)
+  except Exception as error:  # of a dozen kinds
+    words = str(error).split("\n")[0]
+    raise RequestError(f"{path} cannot be read: {words}") from None
+  for name, value in recipe._asdict().items():
+    if state["recipe"].get(name) != value:
+      raise RequestError(
+        f"{path.parent} holds a training with {name}="
+        f"{state['recipe'].get(name)}, not {value}; take another --workdir"
+      )
   model.load_state_dict(state["model"])
   tx.load_state_dict(state["tx"])
   return state["step"]

@@ -5,14 +5,22 @@ import pytest
 import safetensors.torch
 import torch
 
-from experiments import train_teacher
+from experiments import album, judging, train_teacher
 from ojd.errors import RequestError
 from ojd.streams import base as streams
 from ojd.teachers import base, train_tiny
-from ojd.teachers import mask_rcnn_tiny as tiny
+from ojd.teachers import tiny_network as tiny
 from ojd.types import Instances
 
-RECIPE = train_tiny.Recipe(num_steps=3, batch=2, height=64, width=96)
+RECIPE = train_tiny.Recipe(
+  num_dense_steps=2,
+  num_steps=4,
+  batch=2,
+  num_worlds=2,
+  frames_per_world=2,
+  height=64,
+  width=96,
+)
 REQUEST = base.TeacherRequest((), 64, 96, {}, device="cpu")
 
 
@@ -63,69 +71,110 @@ def test_other_files_are_refused_in_a_line(weights, tmp_path, damage):
     assert name in str(error.value)
 
 
-def _train(folder, **arguments):
+@pytest.fixture(scope="module")
+def pages():
+  return album.draw(album.Plan(0, 2, 2, 64, 96))
+
+
+def _train(folder, pages, recipe=RECIPE, **arguments):
   folder.mkdir(exist_ok=True)
-  batch_fn = train_teacher.Worlds(RECIPE).batch
-  return train_tiny.train(RECIPE, batch_fn, folder, save_every=1, **arguments)
+  batch_fn = train_teacher.Batches(recipe, pages)
+  return train_tiny.train(recipe, batch_fn, folder, save_every=1, **arguments)
 
 
-def test_interrupted_training_ends_with_the_same_weights(tmp_path):
+@pytest.mark.parametrize("first", [1, 3])
+def test_interrupted_training_ends_with_the_same_weights(
+  tmp_path, pages, first
+):
+  """Whether it was interrupted before the detector began to learn or after."""
   losses = []
-  whole = _train(tmp_path / "whole", report_fn=losses.append)
-  assert [report.step for report in losses] == [0, 1, 2]
-  stops = iter([False, True, True])
-  _train(tmp_path / "parts", should_stop=lambda: next(stops))
+  whole = _train(tmp_path / "whole", pages, report_fn=losses.append)
+  assert [report.step for report in losses] == [0, 1, 2, 3]
+  stops = iter([False] * first + [True])
+  _train(tmp_path / "parts", pages, should_stop=lambda: next(stops))
   rest = []
-  parts = _train(tmp_path / "parts", report_fn=rest.append)
-  assert rest[0].step == 1
+  parts = _train(tmp_path / "parts", pages, report_fn=rest.append)
+  assert rest[0].step == first
   for a, b in zip(
     whole.state_dict().values(), parts.state_dict().values(), strict=True
   ):
     assert torch.equal(a, b)
 
 
-def test_learning_rate_rises_then_falls_to_nothing():
-  recipe = train_tiny.Recipe(num_steps=1000, learning_rate=1.0)
-  rates = [train_tiny.learning_rate(recipe, i) for i in range(1001)]
-  assert rates[0] < 0.01 and max(rates) == pytest.approx(1.0)
-  assert rates.index(max(rates)) in (199, 200)
-  assert rates[600] == pytest.approx(0.5) and rates[1000] < 1e-9
+def test_another_recipe_in_the_same_folder_is_refused(tmp_path, pages):
+  _train(tmp_path, pages)
+  with pytest.raises(RequestError, match="batch=2, not 1"):
+    _train(tmp_path, pages, RECIPE._replace(batch=1))
+
+
+def test_a_broken_state_is_one_line(tmp_path, pages):
+  (tmp_path / "training.pt").write_bytes(b"PK\x03\x04nothing")
+  with pytest.raises(RequestError, match="cannot be read") as error:
+    _train(tmp_path, pages)
+  assert "\n" not in str(error.value)
+
+
+def test_dense_steps_leave_the_heads_alone(tmp_path, pages):
+  recipe = RECIPE._replace(num_dense_steps=2, num_steps=2)
+  torch.manual_seed(recipe.seed)
+  before = tiny.build().state_dict()
+  after = _train(tmp_path, pages, recipe).state_dict()
+  changed = {n.split(".")[0] for n in before if (before[n] != after[n]).any()}
+  assert changed == {"backbone"}
+
+
+def test_learning_rate_rises_twice_then_falls_to_nothing():
+  recipe = train_tiny.Recipe(
+    num_dense_steps=1000, num_steps=3000, learning_rate=1.0
+  )
+  rates = [train_tiny.learning_rate(recipe, i) for i in range(3001)]
+  assert rates[0] < 0.01 and rates[200:1000] == [1.0] * 800
+  assert rates[1000] < 0.01 and rates[1200] == pytest.approx(1.0)
+  assert rates[2100] == pytest.approx(0.5) and rates[3000] < 1e-9
 
 
 def test_examples_leave_specks_out_and_mirror_both_sides():
   frame = np.zeros((20, 30, 3), np.uint8)
   frame[2:12, 3:9] = 255
-  masks = np.zeros((2, 20, 30), bool)
-  masks[0, 2:12, 3:9] = True
-  masks[1, 0:2, 0:2] = True  # too small to be learnt
-  boxes = np.array([[2, 3, 12, 9], [0, 0, 2, 2]], np.float32)
-  instances = Instances(boxes, np.ones(2), np.array([1, 1]), masks)
-  names = ("background", "dog")
-  image, target = train_tiny.example(names, frame, instances)
+  things = np.zeros((20, 30), np.uint8)
+  things[2:12, 3:9] = 2
+  things[0:2, 0:2] = 5  # too small to be learnt
+  dog, person = map(tiny.CLASS_NAMES.index, ("dog", "person"))
+  class_ids = np.zeros(256, np.uint8)
+  class_ids[[2, 5]] = dog, person
+  image, target = train_tiny.example(frame, things, class_ids)
   assert target["boxes"].tolist() == [[3, 2, 9, 12]]
-  assert target["labels"].tolist() == [tiny.CLASS_NAMES.index("dog")]
+  assert target["labels"].tolist() == [dog]
+  assert target["classes"][0, 0] == person and target["classes"][5, 5] == dog
   image, target = train_tiny.mirror(image, target)
   assert target["boxes"].tolist() == [[21, 2, 27, 12]]
   left, top, right, bottom = map(int, target["boxes"][0])
   inside = torch.zeros(20, 30, dtype=torch.bool)
   inside[top:bottom, left:right] = True
   assert torch.equal(target["masks"][0].bool(), inside)
+  assert torch.equal(target["classes"] == dog, inside)
   assert torch.equal(image[0] > 0.5, inside)
 
 
-def test_batches_are_a_function_of_the_step():
-  one, other = train_teacher.Worlds(RECIPE), train_teacher.Worlds(RECIPE)
-  other.batch(40)  # another world before
-  (a, target_a), (b, target_b) = one.batch(17), other.batch(17)
+def test_batches_are_a_function_of_the_step(pages):
+  one = train_teacher.Batches(RECIPE, pages)
+  other = train_teacher.Batches(RECIPE, pages)
+  other(40)  # another step before
+  (a, target_a), (b, target_b) = one(17), other(17)
   assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
   assert torch.equal(target_a[0]["masks"], target_b[0]["masks"])
-  c, _ = one.batch(18)
-  assert not torch.equal(a[0], c[0])
+  assert any(not torch.equal(a[0], one(step)[0][0]) for step in range(18, 28))
 
 
 def test_judge_gives_the_truth_full_marks():
+  recipe = RECIPE._replace(height=64, width=96)
   address = "synthetic:street?seed=3&num_frames=41"
   stream = streams.open_stream(address, 64, 96)
   teacher = lambda sample: stream.instances(sample.t)
-  iou = train_teacher.judge(teacher, [address], 64, 96, every=20)
-  assert iou["mean"] == 1.0 and iou["person"] == 1.0
+  iou = train_teacher.judge(teacher, recipe, [address], 20)
+  assert iou[judging.MEAN] == iou["person"] == 1.0
+  nothing = lambda sample: stream.instances(sample.t)._replace(
+    scores=np.zeros(len(stream.instances(sample.t).scores))
+  )
+  iou = train_teacher.judge(nothing, recipe, [address], 20)
+  assert iou[judging.MEAN] == 0.0 and 0 < iou[judging.WITH_BACKGROUND] < 0.5

@@ -1,0 +1,117 @@
+"""Frames of many made-up worlds, drawn once and learnt from many times."""
+
+import concurrent.futures
+import multiprocessing
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ojd.streams import base as streams
+from ojd.streams.synthetic import places
+
+# Every class that a world can hold; the class ids of an album.
+CLASS_NAMES = places.class_names("cuts", has_cuts=True)
+SCENES = ("street", "street", "park", "sports", "night_fall")
+# Worlds of lower seeds are for judging, and for anyone's runs.
+FIRST_SEED = 10_000
+_LAST_SEED = 900_000_000
+_NUM_FRAMES = 600  # of a world's stream; an album takes a few of them
+# A class that fewer frames than this show is drawn from more often.
+_COMMON = 0.5
+
+
+class Plan(NamedTuple):
+  """What decides an album."""
+
+  seed: int
+  num_worlds: int
+  frames_per_world: int
+  height: int
+  width: int
+
+
+class Album(NamedTuple):
+  """Frames with everything that is to be known of their things.
+
+  Attributes:
+    frames: [N, H, W, 3] uint8.
+    things: [N, H, W] uint8; the number of the thing at each pixel, 0 is none.
+    class_ids: [N, 256] uint8; the class of each number.
+  """
+
+  frames: np.ndarray
+  things: np.ndarray
+  class_ids: np.ndarray
+
+  def class_map(self, i: int) -> np.ndarray:
+    """Classes of frame i, [H, W] uint8."""
+    return self.class_ids[i][self.things[i]]
+
+
+def draw(
+  plan: Plan, report_fn: Callable[[int], None] = lambda num_worlds: None
+) -> Album:
+  """Draws an album on every core; the same for the same plan.
+
+  Args:
+    plan: what decides it.
+    report_fn: called with the number of worlds drawn so far.
+  """
+  work = [(plan, world) for world in range(plan.num_worlds)]
+  num_frames = plan.num_worlds * plan.frames_per_world
+  album = Album(
+    np.empty((num_frames, plan.height, plan.width, 3), np.uint8),
+    np.empty((num_frames, plan.height, plan.width), np.uint8),
+    np.empty((num_frames, 256), np.uint8),
+  )
+  context = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(
+    min(len(os.sched_getaffinity(0)), plan.num_worlds), context
+  ) as pool:
+    for world, parts in enumerate(pool.map(_draw_world, work)):
+      first = world * plan.frames_per_world
+      for whole, part in zip(album, parts, strict=True):
+        whole[first : first + plan.frames_per_world] = part
+      report_fn(world + 1)
+  return album
+
+
+def frame_shares(album: Album) -> np.ndarray:
+  """How often each frame is to be drawn, [N], so that rare classes are seen.
+
+  A frame counts by the rarest class it shows: the square root of how many
+  times rarer that is than common.
+  """
+  classes = range(1, len(CLASS_NAMES))
+  shows = np.stack([(album.class_ids == c).any(1) for c in classes], 1)
+  frequency = np.maximum(shows.mean(0), 1e-6)
+  factor = np.maximum(np.sqrt(_COMMON / frequency), 1.0)
+  repeats = np.where(shows, factor, 1.0).max(1)
+  return repeats / repeats.sum()
+
+
+def _draw_world(work):
+  plan, world = work
+  rng = np.random.default_rng([plan.seed, world])
+  scene = SCENES[int(rng.integers(len(SCENES)))]
+  seed = FIRST_SEED + int(rng.integers(_LAST_SEED))
+  address = f"synthetic:{scene}?seed={seed}&num_frames={_NUM_FRAMES}"
+  stream = streams.open_stream(address, plan.height, plan.width)
+  lookup = np.array([CLASS_NAMES.index(n) for n in stream.spec.class_names])
+  # One moment of each stretch, so that they differ.
+  stretch = _NUM_FRAMES // plan.frames_per_world
+  moments = np.arange(plan.frames_per_world) * stretch
+  moments += rng.integers(stretch, size=plan.frames_per_world)
+  pages = [_page(*stream.annotated(int(t)), lookup) for t in moments]
+  return tuple(np.stack(part) for part in zip(*pages, strict=True))
+
+
+def _page(frame, instances, lookup):
+  class_ids = np.zeros(256, np.uint8)
+  class_ids[1 : len(instances.class_ids) + 1] = lookup[instances.class_ids]
+  numbers = np.arange(1, len(instances.masks) + 1, dtype=np.uint8)
+  # Things never share a pixel.
+  things = (instances.masks * numbers[:, None, None]).sum(0, dtype=np.uint8)
+  return frame, np.broadcast_to(things, frame.shape[:2]), class_ids
