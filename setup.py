@@ -4,6 +4,7 @@ import pathlib
 
 import setuptools
 
+COCO = "pycocotools>=2.0.8,<3"  # the polygons of COCO's format
 ROOT = pathlib.Path(__file__).parent
 
 
@@ -20,7 +21,12 @@ setuptools.setup(
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["ojd*", "experiments*"]),
   install_requires=_requirements(),
+  package_data={
+    "ojd.models": ["assets/*.safetensors"],
+    "ojd.teachers": ["assets/*.safetensors"],
+  },
   extras_require={
-    "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8"],
+    "coco": [COCO],
+    "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8", COCO],
   },
 )

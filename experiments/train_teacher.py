@@ -83,7 +83,7 @@ def main() -> int:
   recipe = _DEFAULTS._replace(
     seed=_SEED.value,
     num_steps=_STEPS.value,
-    num_dense_steps=min(_DEFAULTS.num_dense_steps, _STEPS.value // 4),
+    num_dense_steps=min(_DEFAULTS.num_dense_steps, _STEPS.value // 3),
     batch=_BATCH.value,
     learning_rate=_RATE.value,
   )

@@ -20,7 +20,8 @@ from ojd.errors import RequestError
 from ojd.teachers import detector
 from ojd.teachers import tiny_network as tiny
 
-_WARM_UP = 200
+_WARM_UP = 200  # steps
+_HORIZON, _COOL_DOWN = 1.28, 1 / 3  # of the steps
 _CLIP = 5.0
 # What is smaller is no more than noise to a network of this size.
 _LEAST_SIDE, _LEAST_PIXELS = 3, 16
@@ -33,7 +34,7 @@ class Recipe(NamedTuple):
 
   seed: int = 0
   num_dense_steps: int = 6000  # backbone only
-  num_steps: int = 24000  # these included
+  num_steps: int = 18750  # these included
   batch: int = 4
   learning_rate: float = 1.5e-3
   num_worlds: int = 1000
@@ -50,15 +51,22 @@ class StepReport(NamedTuple):
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-  """Two warm-ups, for the backbone and the detector; half a cosine at last."""
+  """Warm-ups for backbone and detector, half a cosine, and a short end.
+
+  The cosine alone would need more steps than there are: a straight line down to
+  nothing over the last third cuts it short.
+  """
   dense = recipe.num_dense_steps
   since = step if step < dense else step - dense
   if since < _WARM_UP:
     return recipe.learning_rate * (since + 1) / _WARM_UP
   if step < dense:
     return recipe.learning_rate
-  share = (since - _WARM_UP) / max(recipe.num_steps - dense - _WARM_UP, 1)
-  return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+  horizon = _HORIZON * recipe.num_steps - dense - _WARM_UP
+  share = (since - _WARM_UP) / max(horizon, 1)
+  cosine = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+  left = (recipe.num_steps - step) / (_COOL_DOWN * recipe.num_steps)
+  return cosine * min(1.0, left)
 
 
 def example(frame: np.ndarray, things: np.ndarray, class_ids: np.ndarray):

@@ -130,7 +130,10 @@ def test_learning_rate_rises_twice_then_falls_to_nothing():
   rates = [train_tiny.learning_rate(recipe, i) for i in range(3001)]
   assert rates[0] < 0.01 and rates[200:1000] == [1.0] * 800
   assert rates[1000] < 0.01 and rates[1200] == pytest.approx(1.0)
-  assert rates[2100] == pytest.approx(0.5) and rates[3000] < 1e-9
+  # Half of a cosine that ends at 3840: at 2520, halfway, a half, of which the
+  # last thousand steps leave 480 thousandths.
+  assert rates[1860] == pytest.approx(0.5 + 0.5 * 2**-0.5)
+  assert rates[2520] == pytest.approx(0.5 * 0.48) and rates[3000] == 0.0
 
 
 def test_examples_leave_specks_out_and_mirror_both_sides():

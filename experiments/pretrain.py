@@ -1,0 +1,178 @@
+r"""Trains a student beforehand, on the synthetic world or on a COCO folder.
+
+    python -m experiments.pretrain --workdir=runs/student
+    python -m experiments.pretrain --workdir=runs/coco --data=coco:DIR
+    python -m experiments.pretrain --smoke
+
+The first makes the student of `--init=bundled`: about an hour on two cores. A
+COCO folder holds annotations/instances_train2017.json and train2017/ (or those
+of --split); 150,000 steps of it need a GPU. The same command goes on where an
+interrupted one stopped. At the end it writes student.safetensors into the
+workdir, for `online_distill --init=FILE`; of the synthetic world it also prints
+the IoU of each class on worlds never seen.
+"""
+
+import pathlib
+import tempfile
+from typing import NamedTuple
+
+import jax
+from absl import flags
+
+from experiments import album, cli, judging, lessons, progress
+from ojd import distill, pretraining
+from ojd.errors import RequestError
+from ojd.formats import coco
+from ojd.models import pretrained
+from ojd.models import student as student_lib
+from ojd.pretraining import Recipe
+from ojd.run import compilation
+
+_DATA = flags.DEFINE_string(
+  "data", "synthetic", "what is learnt from: synthetic, or coco:DIR"
+)
+_SPLIT = flags.DEFINE_string("split", "train2017", "of a COCO folder")
+_WORKDIR = flags.DEFINE_string("workdir", "", "where the training is kept")
+_STEPS = flags.DEFINE_integer("num_steps", None, "updates; empty: the recipe's")
+_BATCH = flags.DEFINE_integer("batch", None, "frames an update; likewise")
+_RATE = flags.DEFINE_float("learning_rate", None, "the highest; likewise")
+_SEED = flags.DEFINE_integer("seed", 0, "of the whole training")
+_SMOKE = flags.DEFINE_bool("smoke", False, "a few steps, to see that it works")
+
+_NUM_WORLDS, _FRAMES_PER_WORLD = 1000, 8
+# Other worlds than those of the bundled teacher.
+_ALBUM_SEED = 1
+_COCO = Recipe(
+  num_steps=150_000,
+  batch=6,
+  optimizer="slow_adam",
+  learning_rate=0.1,
+  weight_decay=4e-5,
+  height=768,
+  width=768,
+)
+_COCO_EPOCHS_A_DECAY = 10
+
+
+class Course(NamedTuple):
+  """What is taught, and how."""
+
+  recipe: Recipe
+  class_names: tuple[str, ...]
+  about: dict  # JSON; of the data
+  batch_fn: lessons.Callable[[int], lessons.Batch]
+
+
+def synthetic_course() -> Course:
+  """Worlds of other seeds than those that anything is judged by."""
+  recipe = _changed(Recipe())
+  worlds, frames = _NUM_WORLDS, _FRAMES_PER_WORLD
+  if _SMOKE.value:
+    recipe = recipe._replace(num_steps=3, batch=2)
+    worlds, frames = 2, 2
+  plan = album.Plan(
+    _ALBUM_SEED + _SEED.value, worlds, frames, recipe.height, recipe.width
+  )
+  log = progress.Counter("world", worlds)
+  pages = album.draw(plan, lambda num_worlds: log(num_worlds, "drawn"))
+  return Course(
+    recipe,
+    album.CLASS_NAMES,
+    {"data": "synthetic", "num_worlds": worlds, "frames_per_world": frames},
+    lessons.ahead(lessons.Worlds(recipe, pages)),
+  )
+
+
+def coco_course(folder: str, split: str) -> Course:
+  """The authors' recipe for COCO, on the things of its pictures."""
+  root = pathlib.Path(folder).expanduser()
+  images = coco.open_coco(
+    root / split, root / "annotations" / f"instances_{split}.json"
+  )
+  recipe = _changed(_COCO)
+  if _SMOKE.value:
+    recipe = recipe._replace(num_steps=2, batch=1, height=96, width=96)
+  steps = max(_COCO_EPOCHS_A_DECAY * len(images) // recipe.batch, 1)
+  return Course(
+    recipe._replace(decay_steps=steps),
+    images.class_names,
+    {"data": "coco", "split": split, "num_images": len(images)},
+    lessons.ahead(lessons.Coco(recipe, images)),
+  )
+
+
+def _changed(recipe):
+  asked = {
+    "num_steps": _STEPS.value,
+    "batch": _BATCH.value,
+    "learning_rate": _RATE.value,
+  }
+  asked = {name: x for name, x in asked.items() if x is not None}
+  for name, x in asked.items():
+    if not x > 0:
+      raise RequestError(f"--{name}={x}: above 0")
+  return recipe._replace(seed=_SEED.value, **asked)
+
+
+def _course():
+  kind, _, folder = _DATA.value.partition(":")
+  if kind == "coco" and folder:
+    return coco_course(folder, _SPLIT.value)
+  if _DATA.value == "synthetic":
+    return synthetic_course()
+  raise RequestError(f"--data={_DATA.value}: synthetic or coco:DIR")
+
+
+def _judge(student, params, recipe):
+  predict = jax.jit(lambda f: distill.classify(student.apply(params, f)))
+  addresses, every = judging.JUDGED, 20
+  if _SMOKE.value:
+    addresses, every = addresses[:1], 300
+  return judging.judge(
+    lambda sample: jax.device_get(predict(sample.frame)),
+    addresses,
+    recipe.height,
+    recipe.width,
+    every=every,
+  )
+
+
+def main() -> int:
+  """Trains, writes the weights and judges them."""
+  if not (_WORKDIR.value or _SMOKE.value):
+    raise RequestError("--workdir=DIR is missing: where is it to be kept?")
+  compilation.enable_cache(compilation.default_cache())
+  course = _course()
+  recipe, names = course.recipe, course.class_names
+  folder = pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise RequestError(f"--workdir={folder}: {error.strerror}") from None
+  model = student_lib.MODELS["jitnet"](num_classes=len(names))
+  student = student_lib.from_linen(model)
+  about = {"model": "jitnet", **course.about}
+  interrupt, log = cli.Interrupt(), progress.Counter("step", recipe.num_steps)
+  params = pretraining.train(
+    student,
+    recipe,
+    about,
+    course.batch_fn,
+    folder,
+    report_fn=lambda r: log(r.step + 1, f"loss {r.loss:.3f}"),
+    should_stop=interrupt.is_wanted,
+  )
+  if interrupt.is_wanted():
+    return interrupt.exit_code()
+  path = folder / "student.safetensors"
+  about |= recipe._asdict()
+  flat = pretrained.flatten(jax.device_get(params))
+  pretrained.save(path, pretrained.Pretrained(flat, names, about))
+  if about["data"] == "synthetic":
+    print(judging.in_words(_judge(student, params, recipe)))
+  print(f"weights: {path}")
+  return 0
+
+
+if __name__ == "__main__":
+  cli.run(main)

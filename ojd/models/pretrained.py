@@ -1,0 +1,171 @@
+"""Students trained beforehand: their file, and how they fit other classes.
+
+A file holds half-precision weights by name and, as metadata, what they are
+weights of. Whoever starts from it may tell other classes apart: the logits of a
+group are the average of its members', those of an unknown class are fresh.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from ojd.errors import RequestError
+from ojd.labels import ClassGroups
+from ojd.models.student import Params, Student
+
+BUNDLED = pathlib.Path(__file__).parent / "assets" / "jitnet.safetensors"
+_MAX_BYTES = 1 << 30
+# The layers whose width follows the number of classes.
+_HEAD, _LAST = "logits", "decoder_conv1"
+
+
+class Pretrained(NamedTuple):
+  """Weights and what they are weights of."""
+
+  params: dict[str, np.ndarray]  # float32, by "layer/.../leaf"
+  class_names: tuple[str, ...]  # "background" first
+  about: dict[str, Any]  # JSON; the network and how it was trained
+
+
+def flatten(params: Params) -> dict[str, Any]:
+  """Parameters by "layer/.../leaf"."""
+  return traverse_util.flatten_dict(params, sep="/")
+
+
+def save(path: pathlib.Path, pretrained: Pretrained) -> None:
+  """Writes a file, whole or not at all."""
+  half = {k: np.asarray(v, np.float16) for k, v in pretrained.params.items()}
+  metadata = {
+    "class_names": json.dumps(pretrained.class_names),
+    "about": json.dumps(pretrained.about),
+  }
+  beside = path.with_suffix(".part")
+  safetensors.numpy.save_file(half, beside, metadata)
+  os.replace(beside, path)
+
+
+def load(path: pathlib.Path) -> Pretrained:
+  """Reads a file that `save` wrote; anything else is a RequestError."""
+  try:
+    if path.stat().st_size > _MAX_BYTES:
+      raise RequestError(f"--init={path}: larger than a student can be")
+    with safetensors.safe_open(path, "numpy") as file:
+      metadata = file.metadata() or {}
+      params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    class_names = tuple(json.loads(metadata["class_names"]))
+    about = json.loads(metadata["about"])
+  except OSError as error:
+    raise RequestError(f"--init={path}: {error.strerror or error}") from None
+  except (safetensors.SafetensorError, KeyError, ValueError, TypeError):
+    raise RequestError(
+      f"--init={path}: not a student that was trained beforehand"
+    ) from None
+  floats = {name: value.astype(np.float32) for name, value in params.items()}
+  for name, value in floats.items():
+    if not np.isfinite(value).all():
+      raise RequestError(f"--init={path}: {name} is not finite")
+  return Pretrained(floats, class_names, about)
+
+
+def start_from(
+  student: Student, pretrained: Pretrained, groups: ClassGroups
+) -> Student:
+  """The student whose first parameters are the trained ones, fitted.
+
+  Raises a RequestError where the file is of another network.
+  """
+  example = jax.ShapeDtypeStruct((64, 64, 3), np.uint8)
+  shapes = jax.eval_shape(student.init, jax.random.key(0), example)
+  _check(flatten(shapes), pretrained)
+
+  def init(rng_key, frame):
+    return fit(student.init(rng_key, frame), pretrained, groups)
+
+  return student._replace(init=init)
+
+
+def fit(fresh: Params, pretrained: Pretrained, groups: ClassGroups) -> Params:
+  """Trained parameters in the shape of fresh ones, over other classes.
+
+  Args:
+    fresh: random parameters; what the file cannot give stays as it is here.
+    pretrained: of the same network but for its number of classes.
+    groups: the student's classes, matched by name.
+  """
+  fresh, given = flatten(fresh), pretrained.params
+  columns = [_sources(groups, i, pretrained) for i in range(len(groups.names))]
+  wide = fresh[f"{_HEAD}/kernel"].shape[2]
+  channels = _channels(given[f"{_HEAD}/kernel"], columns, wide)
+  fitted = dict(given)
+  for name in given:
+    if name.startswith(f"{_LAST}/"):
+      fitted[name] = _widen(fresh[name], given[name][..., channels])
+  kernel = np.zeros((1, 1, wide, given[f"{_HEAD}/kernel"].shape[3]), np.float32)
+  # New channels count for nothing at first, so that the answer stays.
+  kernel[:, :, : len(channels)] = given[f"{_HEAD}/kernel"][:, :, channels]
+  for leaf, source in (("kernel", kernel), ("bias", given[f"{_HEAD}/bias"])):
+    name = f"{_HEAD}/{leaf}"
+    fitted[name] = _columns(fresh[name], source, columns)
+  return traverse_util.unflatten_dict(fitted, sep="/")
+
+
+def _sources(groups, label, pretrained):
+  """Which classes of the file a class of the student is made of."""
+  wanted = {groups.names[label], *groups.members[label]}
+  return [i for i, n in enumerate(pretrained.class_names) if n in wanted]
+
+
+def _channels(kernel, columns, limit):
+  """The channels worth keeping, at most `limit`: those the logits lean on."""
+  known = sorted({i for sources in columns for i in sources})
+  importance = np.abs(kernel[0, 0][:, known]).sum(1)
+  return np.sort(np.argsort(-importance, kind="stable")[:limit])
+
+
+def _widen(fresh, given):
+  """`given` in the first channels of the last axis, `fresh` in the others."""
+  return jax.numpy.concatenate([given, fresh[..., given.shape[-1] :]], -1)
+
+
+def _columns(fresh, source, columns):
+  """Averages of the source's last axis; fresh where there is no source."""
+  parts = [
+    source[..., sources].mean(-1) if sources else fresh[..., label]
+    for label, sources in enumerate(columns)
+  ]
+  return jax.numpy.stack(parts, -1)
+
+
+def _check(shapes, pretrained):
+  """Raises unless the file is of this network, whatever its classes."""
+  given = pretrained.params
+  for name in sorted(shapes.keys() | given.keys()):
+    there = given[name].shape if name in given else None
+    here = shapes[name].shape if name in shapes else None
+    if there == here:
+      continue
+    layer = name.split("/")[0]
+    is_elastic = layer in (_HEAD, _LAST) and there is not None and here
+    if not is_elastic or _fixed_part(name, there) != _fixed_part(name, here):
+      raise RequestError(
+        f"--init: the file is of another network: {name} is {there}, not {here}"
+      )
+  num_outputs = given[f"{_HEAD}/bias"].shape
+  if num_outputs != (len(pretrained.class_names),):
+    raise RequestError(
+      f"--init: {len(pretrained.class_names)} class names for logits of "
+      f"{num_outputs}"
+    )
+
+
+def _fixed_part(name, shape):
+  """What of a head's shape does not follow the number of classes."""
+  is_kernel = name == f"{_HEAD}/kernel"
+  return shape[:2] if is_kernel else shape[:-1]
