@@ -16,10 +16,14 @@ lower is better.
     warm_vs_cold_start   from the start of a run to its first answer, second
                          time over first, eight updates on the first frame
                          and drawing its world included (warm below 5000 ms)
+    labels_vs_student    30 instances of 28x28 masks made labels, over the
+                         student's forward pass (labels below 15 ms at
+                         720x1280)
     student_vs_mask_rcnn, student_vs_mask_rcnn_tiny
-                         the student's forward pass over the teacher's answer
-                         (random weights, so that nothing is found and no mask
-                         drawn: the least it takes); 720x1280 and 192x320
+                         the student's forward pass over the teacher's answer,
+                         at 720x1280 and at 192x320; mask_rcnn has random
+                         weights, so that nothing is found and no mask drawn:
+                         the least it takes
 """
 
 import functools
@@ -39,6 +43,7 @@ from PIL import Image
 
 from experiments import cli
 from ojd import distill, losses, updates
+from ojd import labels as labels_lib
 from ojd.errors import RequestError
 from ojd.models import jitnet
 from ojd.models.student import from_linen
@@ -46,7 +51,7 @@ from ojd.run import compilation, job, measure, runner, workdir
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.teachers import base as teachers
-from ojd.types import Labels
+from ojd.types import Instances, Labels
 
 _SMOKE = flags.DEFINE_bool("smoke", False, "small sizes, few repetitions")
 _SIZE = flags.DEFINE_string("size", None, "HxW; empty: each figure's own")
@@ -113,7 +118,13 @@ def run_loop(size, repeats):
     stream = pathlib.Path(folder) / "stream"
     _write_folder(stream, size, num_frames)
     made = job.make_job(
-      RunConfig(stream=f"folder:{stream}", system="frozen", overlay=False)
+      RunConfig(
+        stream=f"folder:{stream}",
+        teacher="ground_truth",
+        system="frozen",
+        init="random",
+        overlay=False,
+      )
     )
     compiled = job.compile_system(made.system, *size, seed=0)
     pairs = [
@@ -179,9 +190,33 @@ def draw(size, repeats):
   )
 
 
-def teacher(name, size, repeats):
+def make_labels(size, repeats):
+  """Labels of a detector's answer against the student's forward pass."""
+  rng = np.random.default_rng(0)
+  corners = rng.uniform(0, 0.8, (30, 2)) * size
+  sides = rng.uniform(0.05, 0.5, (30, 2)) * size
+  instances = Instances(
+    np.concatenate([corners, corners + sides], 1).astype(np.float32),
+    np.ones(30, np.float32),
+    rng.integers(1, NUM_CLASSES, 30).astype(np.int32),
+    rng.random((30, 28, 28), np.float32),
+  )
+  names = ("background", *(f"class {i}" for i in range(1, NUM_CLASSES)))
+  groups = labels_lib.parse_groups("", names)
+  student, params, frame, _ = _student_inputs(size)
+  apply = jax.jit(student.apply)
+  return measure.compare(
+    "labels_vs_student",
+    lambda: labels_lib.from_instances(instances, groups, *size),
+    lambda: apply(params, frame),
+    repeats=repeats,
+    note=f"30 instances made labels and a forward pass, {size[0]}x{size[1]}",
+  )
+
+
+def teacher(name, weights, size, repeats):
   """The student's forward pass against a teacher's whole answer."""
-  request = teachers.TeacherRequest((), *size, {}, weights="random")
+  request = teachers.TeacherRequest((), *size, {}, weights=weights)
   made = teachers.make_teacher(name, request)
   world = streams.open_stream("synthetic:street", *size)
   sample = next(iter(world.read()))
@@ -225,45 +260,44 @@ def _first_frame_ms(folder, name, size):
   return 1e3 * workdir.read_summary(path)["first_frame_seconds"]
 
 
-# name -> function, its size, its size in a smoke run
+_BIG, _SMALL, _SMOKE_SIZE = (720, 1280), (192, 320), (64, 96)
+_mask_rcnn = functools.partial(teacher, "mask_rcnn", "random")
+_mask_rcnn_tiny = functools.partial(teacher, "mask_rcnn_tiny", "")
+
+# name -> functions and the size of each
 FIGURES = {
-  "adapt": (adapt, (256, 448), (64, 96)),
-  "run": (run_loop, (720, 1280), (64, 96)),
-  "draw": (draw, (192, 320), (64, 96)),
-  "start": (start, (192, 320), (64, 96)),
-  "teacher": (
-    functools.partial(teacher, "mask_rcnn"),
-    (720, 1280),
-    (64, 96),
-  ),
-  "tiny_teacher": (
-    functools.partial(teacher, "mask_rcnn_tiny"),
-    (192, 320),
-    (64, 96),
-  ),
+  "adapt": [(adapt, (256, 448))],
+  "run": [(run_loop, _BIG)],
+  "draw": [(draw, _SMALL)],
+  "start": [(start, _SMALL)],
+  "labels": [(make_labels, _BIG)],
+  "teacher": [
+    (fn, size)
+    for size in (_BIG, _SMALL)
+    for fn in (_mask_rcnn, _mask_rcnn_tiny)
+  ],
 }
 
 _WHAT = flags.DEFINE_list("what", ["all"], "of all, " + ", ".join(FIGURES))
 
 
 def _chosen():
-  """Name -> call without arguments, by the flags."""
+  """The figures asked for, as calls without arguments."""
   names = list(FIGURES) if _WHAT.value == ["all"] else _WHAT.value
   repeats = 3 if _SMOKE.value else _REPEATS.value
   if repeats < 1:
     raise RequestError(f"--repeats={repeats}: at least 1")
-  chosen = {}
+  asked = _SMOKE_SIZE if _SMOKE.value else None
+  asked = _parse_size(_SIZE.value) if _SIZE.value else asked
+  pairs = []
   for name in names:
     if name not in FIGURES:
       raise RequestError(
         f"--what={name}: unknown; known are all, {', '.join(FIGURES)}"
       )
-    fn, size, smoke_size = FIGURES[name]
-    size = smoke_size if _SMOKE.value else size
-    if _SIZE.value:
-      size = _parse_size(_SIZE.value)
-    chosen[name] = functools.partial(fn, size, repeats)
-  return chosen
+    pairs += [(fn, asked or size) for fn, size in FIGURES[name]]
+  # Of one size, some are the same.
+  return [functools.partial(*pair, repeats) for pair in dict.fromkeys(pairs)]
 
 
 def _parse_size(text):
@@ -282,11 +316,11 @@ def main() -> None:
   """Measures what was asked for, printing each figure as it is known."""
   chosen = _chosen()
   compilation.enable_cache(compilation.default_cache())
-  line = "{:<20} {:>7} {:>10} {:>12} {:>7}  {}"
+  line = "{:<26} {:>7} {:>10} {:>12} {:>7}  {}"
   print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores")
   print(line.format("name", "ratio", "ms", "opponent ms", "spread", ""))
   figures = []
-  for fn in chosen.values():
+  for fn in chosen:
     f = fn()
     figures.append(f.as_json())
     cells = f"{f.ratio:.3f}", f"{f.ms:.2f}", f"{f.opponent_ms:.2f}"

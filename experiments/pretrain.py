@@ -39,7 +39,7 @@ _RATE = flags.DEFINE_float("learning_rate", None, "the highest; likewise")
 _SEED = flags.DEFINE_integer("seed", 0, "of the whole training")
 _SMOKE = flags.DEFINE_bool("smoke", False, "a few steps, to see that it works")
 
-_NUM_WORLDS, _FRAMES_PER_WORLD = 1000, 8
+_NUM_WORLDS, _FRAMES_PER_WORLD = 500, 8
 # Other worlds than those of the bundled teacher.
 _ALBUM_SEED = 1
 _COCO = Recipe(

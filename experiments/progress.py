@@ -38,13 +38,15 @@ def in_words(summary: dict[str, Any]) -> str:
     else f"{measured:.2f} measured"
   )
   state = "done" if summary["finished"] else "stopped"
-  skipped = summary["num_skipped"]
+  skipped, delay = summary["num_skipped"], summary.get("mean_delay_frames")
   return (
     f"{state}: {summary['num_frames']} frames"
     + (f" ({skipped} unreadable skipped)" if skipped else "")
     + f", {summary['num_key_frames']} key frames "
     f"({summary['key_frame_fraction']:.1%}), "
-    f"{summary['num_updates']} updates\n"
+    f"{summary['num_updates']} updates"
+    + ("" if delay is None else f", labels {delay:.1f} frames late")
+    + "\n"
     f"mIoU against the {miou['reference']}: {mean}"
     + (f" ({classes})" if classes else "")
     + f"\n{summary['fps']:.1f} frames/s; speed-up over the teacher: "

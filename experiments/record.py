@@ -32,14 +32,17 @@ _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny run, to see that it works")
 
 _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
 _LOG_SECONDS = 5.0
-# Flags of a run that mean something here, beside the teacher's own.
+# Flags of a run that mean something here, beside the teacher's own; of those,
+# what is about waiting does not.
 _FLAGS_USED = ("stream", "height", "width", "num_frames")
+_FLAGS_OF_WAITING = ("teacher_process", "teacher_timeout")
 
 
 def _check(config: RunConfig):
   """Refuses what would be ignored, or what cannot be done."""
   for field in dataclasses.fields(config):
     is_used = field.name in _FLAGS_USED or field.name.startswith("teacher")
+    is_used &= field.name not in _FLAGS_OF_WAITING
     if not is_used and getattr(config, field.name) != field.default:
       raise RequestError(f"--{field.name} means nothing to a recording")
   for name, value in (
@@ -82,6 +85,12 @@ def _size(progress):
   return f"{progress.num_bytes / progress.num_records:.0f} bytes a frame"
 
 
+def _teacher_name(config):
+  """Who answered; a recording is gone on with by the same teacher alone."""
+  half = "half" if config.teacher_half else ""
+  return " ".join(filter(None, [config.teacher, config.teacher_weights, half]))
+
+
 def main() -> int:
   """Records what the flags ask for and says what came of it."""
   config = run_flags.run_config(_SMOKE_DEFAULTS if _SMOKE.value else None)
@@ -93,7 +102,7 @@ def main() -> int:
     stream,
     job.make_teacher(config, stream.spec),
     out,
-    teacher_name=" ".join([config.teacher, config.teacher_weights]).strip(),
+    teacher_name=_teacher_name(config),
     every=_EVERY.value,
     num_frames=config.num_frames,
     progress_fn=_Log(),

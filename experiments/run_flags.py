@@ -19,6 +19,15 @@ _HELP = {
   "teacher_weights": "a file with the teacher's weights; mask_rcnn also takes "
   "random, to be timed; empty: its own",
   "teacher_device": "cpu, cuda or cuda:N; empty: a GPU where there is one",
+  "teacher_half": "run the networks of mask_rcnn and mask_rcnn_tiny in half "
+  "precision; needs a GPU",
+  "teacher_process": "run the teacher in a process of its own, which is "
+  "restarted when it dies or hangs",
+  "teacher_timeout": "seconds after which such a process counts as hung; ten "
+  "times that for its start and its first answer",
+  "async_teacher": "go on with the student as it is while the teacher works, "
+  "and learn when its answer comes; no two runs are equal then. A stream "
+  "without labels is judged by those answers, unless --eval_every is given",
   "system": "the method: " + ", ".join(systems.SYSTEMS),
   "workdir": "the folder that the run fills",
   "classes": "what to tell apart, as 'person;auto=car,bus,truck'; empty: all",
@@ -34,7 +43,8 @@ _HELP = {
   "update": "the gradient step: " + ", ".join(updates.VARIANTS),
   "learning_rate": "of the gradient step; empty: "
   + ", ".join(f"{n} {v.learning_rate}" for n, v in updates.VARIANTS.items()),
-  "init": "the student's first parameters: random",
+  "init": "the student's first parameters: random, bundled, or a file of "
+  "experiments.pretrain",
   "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "
   "stream's own labels, else each 30th by the teacher",
   "overlay": "write overlay.mp4 and sample frames",

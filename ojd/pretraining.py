@@ -35,7 +35,7 @@ class Recipe(NamedTuple):
   """
 
   seed: int = 0
-  num_steps: int = 16_000
+  num_steps: int = 6_000
   batch: int = 4
   optimizer: str = "adamw"
   learning_rate: float = 2e-3

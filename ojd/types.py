@@ -6,16 +6,19 @@ W width, C classes (background included), N instances. A class map is
 asked about.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Union
 
-import jax
 import numpy as np
+
+if TYPE_CHECKING:
+  # A teacher's process reads this file and has no use for the rest of jax.
+  import jax
 
 BACKGROUND = 0
 IGNORE = 255
 MAX_CLASSES = 255  # a class map holds bytes, and 255 is taken by IGNORE
 
-Array = jax.Array | np.ndarray
+Array = Union["jax.Array", np.ndarray]
 Frame = Array  # [H, W, 3] uint8, RGB
 
 
@@ -38,14 +41,14 @@ class Instances(NamedTuple):
 class StepInfo(NamedTuple):
   """What `System.learn` did on a key frame; scalars, 0 on other frames."""
 
-  is_key: jax.Array  # bool
-  stride: jax.Array  # int32, frames between teacher calls from here on
-  num_updates: jax.Array  # int32, updates kept
-  num_rolled_back: jax.Array  # int32, updates undone: the loss was not finite
-  miou_before: jax.Array  # float32, agreement with the teacher at first
-  miou_after: jax.Array  # float32, and after the last update
-  loss: jax.Array  # float32, of the last finite forward pass
-  grad_norm: jax.Array  # float32, of the last update kept, 0 without one
+  is_key: "jax.Array"  # bool
+  stride: "jax.Array"  # int32, frames between teacher calls from here on
+  num_updates: "jax.Array"  # int32, updates kept
+  num_rolled_back: "jax.Array"  # int32, updates undone: the loss was not finite
+  miou_before: "jax.Array"  # float32, agreement with the teacher at first
+  miou_after: "jax.Array"  # float32, and after the last update
+  loss: "jax.Array"  # float32, of the last finite forward pass
+  grad_norm: "jax.Array"  # float32, of the last update kept, 0 without one
 
 
 class Sample(NamedTuple):

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+import pathlib
 
 from ojd import systems, updates
 from ojd.errors import RequestError
 
-INITS = ("random",)
+# Or a file that was made by training a student beforehand.
+INITS = ("random", "bundled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +19,10 @@ class RunConfig:
   teacher: str = "ground_truth"
   teacher_weights: str = ""
   teacher_device: str = ""
+  teacher_half: bool = False
+  teacher_process: bool = False
+  teacher_timeout: float = 60.0
+  async_teacher: bool = False
   system: str = "jit"
   workdir: str = ""
   classes: str = ""
@@ -49,7 +55,10 @@ def check(config: RunConfig) -> None:
     raise RequestError("--workdir=DIR is missing: where should the run go?")
   _check_name("system", config.system, systems.SYSTEMS)
   _check_name("update", config.update, updates.VARIANTS)
-  _check_name("init", config.init, INITS)
+  if config.init not in INITS and not pathlib.Path(config.init).is_file():
+    raise RequestError(
+      f"--init={config.init}: no such file; also known are {', '.join(INITS)}"
+    )
   if not 0.0 <= config.a_thresh <= 1.0:
     raise RequestError(f"--a_thresh={config.a_thresh}: a mean IoU is 0 to 1")
   _check_least("delta_min", config.delta_min, 1)
@@ -71,6 +80,10 @@ def check(config: RunConfig) -> None:
   rate = config.learning_rate
   if rate is not None and not 0 < rate < math.inf:
     raise RequestError(f"--learning_rate={rate}: above 0 and finite")
+  if not 0 < config.teacher_timeout < math.inf:
+    raise RequestError(
+      f"--teacher_timeout={config.teacher_timeout}: seconds, above 0 and finite"
+    )
   if not 0 <= config.seed < 2**31:
     raise RequestError(f"--seed={config.seed}: from 0 to {2**31 - 1}")
 

@@ -1,5 +1,6 @@
 """From a config to the things that run: stream, teacher, system, jitted."""
 
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,9 +8,11 @@ import jax
 import numpy as np
 
 from ojd import distill, labels, systems, updates
+from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
+from ojd.teachers import asking, process
 from ojd.teachers import base as teachers
 from ojd.types import Labels
 
@@ -19,10 +22,16 @@ class Job(NamedTuple):
 
   config: RunConfig
   stream: streams.Stream
-  teacher: teachers.Teacher
+  # The worker, which is also its Labeller, where the teacher has a process.
+  teacher: teachers.Teacher | process.Worker
   groups: labels.ClassGroups  # of the teacher's classes
-  truth_groups: labels.ClassGroups | None  # of the stream's own, if it has any
+  truth_groups: labels.ClassGroups | None  # of its own classes
   system: distill.System
+
+  def close(self) -> None:
+    """Ends the teacher's process, where it has one."""
+    if isinstance(self.teacher, process.Worker):
+      self.teacher.close()
 
 
 class Compiled(NamedTuple):
@@ -33,36 +42,84 @@ class Compiled(NamedTuple):
   # Both consume the state given: what does not change is not copied.
   learn: Callable[..., Any]
   predict: Callable[..., Any]
+  # Classes by `predict`, the state left as it is; only where it was asked for.
+  peek: Callable[..., Any] | None = None
 
 
 def make_job(config: RunConfig) -> Job:
   """Opens stream and teacher and builds the system of a checked config."""
   stream = streams.open_stream(config.stream, config.height, config.width)
-  truth_names = stream.spec.class_names
-  teacher = make_teacher(config, stream.spec)
+  teacher = _open_teacher(config, stream.spec)
+  try:
+    return _make_job(config, stream, teacher)
+  except BaseException:
+    if isinstance(teacher, process.Worker):
+      teacher.close()
+    raise
+
+
+def _make_job(config, stream, teacher):
   classes = config.classes.strip() or stream.spec.default_classes
   groups = labels.parse_groups(classes, teacher.class_names)
-  truth_groups = None
-  if truth_names:
-    truth_groups = labels.match_groups(groups, truth_names)
-  model = student_lib.MODELS["jitnet"](num_classes=len(groups.names))
-  system = make_system(config, student_lib.from_linen(model))
+  truth_groups = _truth_groups(groups, stream.spec.class_names)
+  student = make_student(config.init, groups)
+  system = make_system(config, student)
   return Job(config, stream, teacher, groups, truth_groups, system)
+
+
+def _truth_groups(groups, truth_names):
+  """Groups over the stream's own classes; None where they share no name."""
+  wanted = {name for members in groups.members for name in members}
+  if wanted.isdisjoint(truth_names):
+    return None
+  return labels.match_groups(groups, truth_names)
 
 
 def make_teacher(
   config: RunConfig, spec: streams.StreamSpec
 ) -> teachers.Teacher:
   """The teacher of a config, told of the stream that it will see."""
-  request = teachers.TeacherRequest(
+  return teachers.make_teacher(config.teacher, _request(config, spec))
+
+
+def _open_teacher(config, spec):
+  """The teacher, in this process or in its own."""
+  if not config.teacher_process:
+    return make_teacher(config, spec)
+  return process.Worker(
+    config.teacher, _request(config, spec), timeout=config.teacher_timeout
+  )
+
+
+def _request(config, spec):
+  return teachers.TeacherRequest(
     truth_names=spec.class_names,
     height=spec.height,
     width=spec.width,
     stream_identity=spec.identity,
     weights=config.teacher_weights,
     device=config.teacher_device,
+    half=config.teacher_half,
   )
-  return teachers.make_teacher(config.teacher, request)
+
+
+def make_labeller(job: Job) -> asking.Labeller:
+  """Who asks the teacher of a job: the stream waits for it, or does not."""
+  if isinstance(job.teacher, process.Worker):
+    job.teacher.set_groups(job.groups)
+    return job.teacher
+  make = asking.OtherThread if job.config.async_teacher else asking.SameThread
+  return make(job.teacher, job.groups)
+
+
+def make_student(init: str, groups: labels.ClassGroups) -> student_lib.Student:
+  """The student over some classes, with the first parameters of `--init`."""
+  model = student_lib.MODELS["jitnet"](num_classes=len(groups.names))
+  student = student_lib.from_linen(model)
+  if init == "random":
+    return student
+  path = pretrained.BUNDLED if init == "bundled" else pathlib.Path(init)
+  return pretrained.start_from(student, pretrained.load(path), groups)
 
 
 def make_system(
@@ -75,8 +132,10 @@ def make_system(
   return systems.SYSTEMS[config.system](student, tx, config.settings)
 
 
-def compile_system(system: distill.System, height, width, seed) -> Compiled:
-  """Compiles the four functions ahead of time."""
+def compile_system(
+  system: distill.System, height, width, seed, with_peek=False
+) -> Compiled:
+  """Compiles the four functions ahead of time, and `peek` if need be."""
   frame = jax.ShapeDtypeStruct((height, width, 3), np.uint8)
   classes = jax.ShapeDtypeStruct((height, width), np.uint8)
   weights = jax.ShapeDtypeStruct((height, width), np.float32)
@@ -88,9 +147,14 @@ def compile_system(system: distill.System, height, width, seed) -> Compiled:
   state = jax.eval_shape(init)
   learn = jax.jit(system.learn, donate_argnums=0)
   predict = jax.jit(system.predict, donate_argnums=0)
+  peek = None
+  if with_peek:
+    peek = jax.jit(lambda state, frame: system.predict(state, frame)[1])
+    peek = peek.lower(state, frame).compile()
   return Compiled(
     init=jax.jit(init).lower().compile(),
     next_key=jax.jit(system.next_key).lower(state).compile(),
     learn=learn.lower(state, frame, Labels(classes, weights)).compile(),
     predict=predict.lower(state, frame).compile(),
+    peek=peek,
   )

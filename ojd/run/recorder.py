@@ -3,14 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ojd.errors import RequestError
 from ojd.run import prefetch
 from ojd.streams import base as streams
+from ojd.teachers import asking, recording
 from ojd.teachers import base as teachers
-from ojd.teachers import recording
 from ojd.types import Sample, check_frame
-
-TEACHER_TRIES = 3
 
 
 class Progress(NamedTuple):
@@ -120,18 +117,17 @@ class _Recorder:
     if sample.frame is None:
       return f"frame {sample.t} skipped: {sample.problem}"
     check_frame("the stream's frame", sample.frame)
-    for _ in range(TEACHER_TRIES):
-      try:
-        answer = self._teacher(sample)
-        break
-      except RequestError:
-        raise
-      except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-    else:
+    answer, problem = asking.insist(lambda: self._ask(sample))
+    if problem:
       self._num_failures += 1
       return f"the teacher failed on frame {sample.t}: {problem}"
     if self._writer is None:
       self._open(recording.kind_of(answer))
     self._writer.write(sample.t, answer)
     return ""
+
+  def _ask(self, sample):
+    """An answer that a run can be made of."""
+    answer = self._teacher(sample)
+    teachers.check_answer(self._teacher, answer, sample.frame)
+    return answer

@@ -164,6 +164,7 @@ def _tiles(summary):
     ("mIoU", text.fixed(mean, 3), judged),
     ("key frames", text.percent(get("key_frame_fraction")), of_all),
     ("updates", text.integer(updates), per_key),
+    *_delay(get("mean_delay_frames")),
     ("speed-up", text.times(measured), "measured"),
     ("speed-up", paper, "paper's cost model"),
     ("frames/s", text.fixed(get("fps"), 1), "without compiling"),
@@ -179,6 +180,13 @@ def _tiles(summary):
     if text.is_number(get(name)) and get(name):
       tiles.append((title, text.integer(get(name)), note, "warn"))
   return f'<div class="tiles">{"".join(_tile(*tile) for tile in tiles)}</div>'
+
+
+def _delay(frames):
+  """A tile, for a run that did not wait for its teacher."""
+  if not text.is_number(frames):
+    return []
+  return [("delay", text.fixed(frames, 1), "frames, of the teacher's labels")]
 
 
 def _tile(title, value, note, kind=""):

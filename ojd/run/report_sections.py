@@ -13,25 +13,30 @@ from PIL import Image
 
 from ojd.run import palette
 from ojd.run import report_text as text
+from ojd.run.tally import APART
 from ojd.types import MAX_CLASSES
 
 _MAX_IMAGE_WIDTH = 1600  # of a sample frame in the page
-# Stages that the method itself does not take, so that no speed counts them.
-_APART = ("compile", "evaluate", "eval_teacher")
 _STAGES = {
   "read": "read the stream",
   "predict": "student, other frames",
   "teacher": "teacher, key frames",
+  "teacher_failed": "teacher, without an answer",
+  "ask": "hand frames to the teacher",
   "learn": "training, key frames",
   "write": "write files",
   "compile": "compile",
   "evaluate": "compare with the reference",
   "eval_teacher": "teacher, for the comparison",
+  "eval_teacher_failed": "teacher, without an answer to compare with",
+  "teacher_async": "teacher, beside the stream",
 }
 _TERMS = {
   "key frame": "a frame that the teacher labels and the student trains on.",
   "stride": "how many frames pass from one key frame to the next; it doubles "
   "while the student agrees with the teacher, and halves when it does not.",
+  "delay": "frames from the one that the teacher was asked about to the one "
+  "before which the student learnt its labels; 0 where the stream waits.",
   "update": "one gradient step of the student.",
   "mIoU": "mean intersection over union: the pixels that two class maps share "
   "over all that either has, averaged over the classes but background; "
@@ -137,8 +142,8 @@ def times(run: Run) -> str:
     return ""
   known = [name for name in _STAGES if name in seconds]
   names = known + [name for name in seconds if name not in _STAGES]
-  total = sum(value for name, value in seconds.items() if name not in _APART)
-  ordered = sorted(names, key=lambda name: name in _APART)
+  total = sum(value for name, value in seconds.items() if name not in APART)
+  ordered = sorted(names, key=lambda name: name in APART)
   rows = "".join(_time_row(run, name, seconds[name], total) for name in ordered)
   return f"""<section><h2>Time</h2>
 <div class="card"><table><thead><tr><th>stage</th><th class="n">seconds</th>
@@ -149,7 +154,7 @@ per second and speed-up leave them out.</p></section>"""
 
 
 def _time_row(run, name, seconds, total):
-  is_apart = name in _APART
+  is_apart = name in APART
   share = "" if is_apart else text.percent(seconds / total if total else 0.0)
   count = _occurrences(run, name)
   each = f"{1e3 * seconds / count:.1f}" if count else ""
@@ -168,6 +173,8 @@ def _occurrences(run, name):
   if name in whole:
     count = run.summary.get(whole[name])
     return count if text.is_number(count) else 0
+  # In a line the teacher's time has one name, whoever waited for it.
+  name = "teacher" if name == "teacher_async" else name
   return sum(text.is_number(row.get(f"ms_{name}")) for row in run.rows)
 
 
@@ -210,6 +217,8 @@ def _figure(stem, source, rows):
   if row.get("is_key"):
     updates = text.count(row.get("num_updates"), "update")
     words.append(f'<span class="key">key frame</span>, {updates}')
+  if text.is_number(row.get("delay")):
+    words.append(f"labels {text.count(row['delay'], 'frame')} late")
   if text.is_number(row.get("eval_miou")):
     words.append(f"mIoU {row['eval_miou']:.3f}")
   if row.get("stride"):

@@ -8,8 +8,15 @@ import numpy as np
 from ojd import metrics
 from ojd.run.timing import Stages, paper_speedup, peak_memory_mb
 
-# What the method itself does not take: compiling, and being judged.
-_APART = ("compile", "evaluate", "eval_teacher")
+# What the method itself does not take: compiling, being judged, and what the
+# teacher does while the stream goes on.
+APART = (
+  "compile",
+  "evaluate",
+  "eval_teacher",
+  "eval_teacher_failed",
+  "teacher_async",
+)
 
 
 @dataclasses.dataclass
@@ -25,6 +32,8 @@ class Tally:
   num_teacher_failures: int = 0
   eval_frames: int = 0
   stride: int = 0
+  # Frames from questions to what was learnt of them; None where all wait.
+  total_delay: int | None = None
   next_key: int = 0
   first_frame_seconds: float | None = None  # from the start to the answer
   finished: bool = False
@@ -65,7 +74,7 @@ def progress(
 
 def seconds_of_work(stages: Stages) -> float:
   """Time that the method took: no compilation, no judging."""
-  return sum(s for name, s in stages.seconds.items() if name not in _APART)
+  return sum(s for name, s in stages.seconds.items() if name not in APART)
 
 
 def _frames_per_second(tally, stages):
@@ -75,7 +84,8 @@ def _frames_per_second(tally, stages):
 
 def _measured_speedup(tally, stages):
   """Over the teacher on every frame, from its average time."""
-  teacher = stages.mean("teacher") or stages.mean("eval_teacher")
+  names = ("teacher", "teacher_async", "eval_teacher")
+  teacher = next(filter(None, map(stages.mean, names)), 0.0)
   return teacher * _frames_per_second(tally, stages)
 
 
@@ -92,12 +102,17 @@ def summarize(
   per_class = metrics.iou_per_class(tally.confusion)
   paper = paper_speedup(tally.num_frames, tally.num_keys, tally.num_updates)
   measured = None if is_teacher_free else _measured_speedup(tally, stages)
+  late = {}
+  if tally.total_delay is not None:
+    delay = tally.total_delay / tally.num_keys if tally.num_keys else None
+    late["mean_delay_frames"] = delay
   return {
     "finished": tally.finished,
     "num_frames": tally.num_frames,
     "num_key_frames": tally.num_keys,
     "key_frame_fraction": round(tally.num_keys / max(tally.num_frames, 1), 6),
     "num_updates": tally.num_updates,
+    **late,
     "num_rolled_back": tally.num_rolled_back,
     "num_skipped": tally.num_skipped,
     "teacher_failures": tally.num_teacher_failures,

@@ -27,10 +27,13 @@ class Stages:
     try:
       yield
     finally:
-      spent = self._clock() - start
-      self.last[name] = spent
-      self.seconds[name] = self.seconds.get(name, 0.0) + spent
-      self.counts[name] = self.counts.get(name, 0) + 1
+      self.add(name, self._clock() - start)
+
+  def add(self, name: str, seconds: float) -> None:
+    """Counts a block that was timed elsewhere."""
+    self.last[name] = seconds
+    self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+    self.counts[name] = self.counts.get(name, 0) + 1
 
   def milliseconds(self, name: str) -> float:
     """Of the latest block of that name."""

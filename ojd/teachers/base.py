@@ -28,6 +28,10 @@ class Teacher(Protocol):
 
   A call that raises a RequestError ends the run; after any other exception the
   teacher is asked again, and then the stream goes on without its answer.
+
+  One that has its answer on a device may also offer
+  `label(sample, groups) -> Labels`, the labels of the answer that a call would
+  have given: it is asked instead, and the labels may be JAX arrays.
   """
 
   class_names: tuple[str, ...]  # "background" first
@@ -47,6 +51,7 @@ class TeacherRequest(NamedTuple):
   stream_identity: dict[str, Any]  # JSON; equal for equal frames
   weights: str = ""  # a file; empty: the teacher's own
   device: str = ""  # of a torch teacher; empty: a GPU where there is one
+  half: bool = False  # its networks in half precision; a GPU's alone
   name: str = ""  # of the teacher, filled by `make_teacher`
   argument: str = ""  # what follows `name:`, likewise
 
@@ -91,21 +96,32 @@ def label(
   teacher: Teacher, sample: Sample, groups: labels_lib.ClassGroups
 ) -> Labels:
   """Asks the teacher, and turns its answer into labels for the student."""
+  own_label = getattr(teacher, "label", None)
+  if own_label is not None:
+    return own_label(sample, groups)
   answer = teacher(sample)
+  check_answer(teacher, answer, sample.frame)
   if isinstance(answer, Instances):
-    height, width = sample.frame.shape[:2]
-    _check_instances(answer, height, width, len(teacher.class_names))
-    return labels_lib.from_instances(answer, groups, height, width)
+    return labels_lib.from_instances(answer, groups, *sample.frame.shape[:2])
+  return labels_lib.from_class_map(answer, groups)
+
+
+def check_answer(
+  teacher: Teacher, answer: Instances | np.ndarray, frame: np.ndarray
+) -> None:
+  """Raises a RequestError where an answer does not fit the frame."""
+  if isinstance(answer, Instances):
+    _check_instances(answer, *frame.shape[:2], len(teacher.class_names))
+    return
   if len(teacher.class_names) > MAX_CLASSES:
     raise RequestError(
       f"--teacher: a class map cannot tell {len(teacher.class_names)} classes "
       f"apart, at most {MAX_CLASSES}"
     )
   try:
-    check_class_map("its answer", answer, sample.frame)
+    check_class_map("its answer", answer, frame)
   except ValueError as error:
     raise RequestError(f"--teacher: {error}") from None
-  return labels_lib.from_class_map(answer, groups)
 
 
 def _check_instances(instances, height, width, num_classes):

@@ -10,10 +10,10 @@ import torch
 from torchvision.models import detection
 
 from ojd.errors import RequestError
-from ojd.labels import BACKGROUND_NAME, MIN_SCORE
+from ojd.labels import BACKGROUND_NAME, MIN_SCORE, ClassGroups
 from ojd.teachers import detector
 from ojd.teachers.base import TeacherRequest
-from ojd.types import Instances, Sample
+from ojd.types import Instances, Labels, Sample
 
 _VERSIONS = {
   "v1": (
@@ -32,12 +32,21 @@ class MaskRcnn:
 
   is_free = False
 
-  def __init__(self, model: torch.nn.Module, class_names, device: torch.device):
+  def __init__(
+    self,
+    model: torch.nn.Module,
+    class_names,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+  ):
     self.class_names = class_names
-    self._detector = detector.Detector(model, device)
+    self._detector = detector.Detector(model, device, dtype)
 
   def __call__(self, sample: Sample) -> Instances:
     return self._detector(sample.frame)
+
+  def label(self, sample: Sample, groups: ClassGroups) -> Labels:
+    return self._detector.label(sample.frame, groups)
 
 
 def make_teacher(request: TeacherRequest) -> MaskRcnn:
@@ -48,6 +57,8 @@ def make_teacher(request: TeacherRequest) -> MaskRcnn:
       f"--teacher=mask_rcnn:{version}: known are {', '.join(_VERSIONS)}"
     )
   build, weights = _VERSIONS[version]
+  device = detector.pick_device(request.device)
+  dtype = detector.pick_dtype(request.half, device)
   path = request.weights
   state = None
   if path != detector.RANDOM:
@@ -61,8 +72,7 @@ def make_teacher(request: TeacherRequest) -> MaskRcnn:
   )
   if state is not None:
     _load(model, state, path)
-  device = detector.pick_device(request.device)
-  return MaskRcnn(model, _class_names(weights), device)
+  return MaskRcnn(model, _class_names(weights), device, dtype)
 
 
 def _class_names(weights):

@@ -5,9 +5,10 @@ import pathlib
 import torch
 
 from ojd.errors import RequestError
+from ojd.labels import ClassGroups
 from ojd.teachers import detector, tiny_network
 from ojd.teachers.base import TeacherRequest, refuse_argument
-from ojd.types import Instances, Sample
+from ojd.types import Instances, Labels, Sample
 
 WEIGHTS = (
   pathlib.Path(__file__).parent / "assets" / "mask_rcnn_tiny.safetensors"
@@ -20,19 +21,28 @@ class MaskRcnnTiny:
   class_names = tiny_network.CLASS_NAMES
   is_free = False
 
-  def __init__(self, model: torch.nn.Module, device: torch.device):
-    self._detector = detector.Detector(model, device)
+  def __init__(
+    self,
+    model: torch.nn.Module,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+  ):
+    self._detector = detector.Detector(model, device, dtype)
 
   def __call__(self, sample: Sample) -> Instances:
     return self._detector(sample.frame)
+
+  def label(self, sample: Sample, groups: ClassGroups) -> Labels:
+    return self._detector.label(sample.frame, groups)
 
 
 def make_teacher(request: TeacherRequest) -> MaskRcnnTiny:
   """With the bundled weights, or those of `--teacher_weights`."""
   refuse_argument(request)
   device = detector.pick_device(request.device)
+  dtype = detector.pick_dtype(request.half, device)
   if request.weights == detector.RANDOM:
-    return MaskRcnnTiny(tiny_network.build(), device)
+    return MaskRcnnTiny(tiny_network.build(), device, dtype)
   path = pathlib.Path(request.weights) if request.weights else WEIGHTS
   if not request.weights and not path.exists():
     raise RequestError(
@@ -40,4 +50,4 @@ def make_teacher(request: TeacherRequest) -> MaskRcnnTiny:
       "them with python -m experiments.train_teacher --workdir=DIR and give "
       f"--teacher_weights=DIR/{WEIGHTS.name}"
     )
-  return MaskRcnnTiny(tiny_network.load(path), device)
+  return MaskRcnnTiny(tiny_network.load(path), device, dtype)

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = ("--height=48", "--width=64", "--nooverlay")
+TRUTH = "--teacher=ground_truth"
+SMALL = ("--height=48", "--width=64", TRUTH, "--nooverlay")
 
 
 def _command(*flags):
@@ -131,7 +132,7 @@ def _bad_streams(tmp_path):
 def test_bad_streams_are_refused_before_anything_is_written(tmp_path):
   path = tmp_path / "run"
   for address, word in _bad_streams(tmp_path).items():
-    result = _run(f"--workdir={path}", f"--stream={address}", "--nooverlay")
+    result = _run(f"--workdir={path}", f"--stream={address}", TRUTH)
     _assert_refused(result, word)
     assert not path.exists()
 
@@ -151,7 +152,7 @@ def test_bad_streams_are_refused_before_anything_is_written(tmp_path):
 )
 def test_bad_flags_are_refused_before_anything_is_written(tmp_path, flag, word):
   path = tmp_path / "run"
-  _assert_refused(_run(f"--workdir={path}", flag, *SMALL[2:]), word)
+  _assert_refused(_run(f"--workdir={path}", *SMALL[2:], flag), word)
   assert not path.exists()
 
 

@@ -10,7 +10,8 @@ import time
 from ojd.teachers import recording
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = ("--height=48", "--width=64")
+TRUTH = "--teacher=ground_truth"
+SMALL = ("--height=48", "--width=64", TRUTH)
 STREAM = "--stream=synthetic:street?num_frames=40"
 
 
@@ -60,18 +61,20 @@ def test_replayed_run_equals_the_first(tmp_path):
 
 
 def test_smoke_run_leaves_a_recording(tmp_path):
-  result = _run("record", "--smoke", f"--out={tmp_path / 'r'}")
+  result = _run("record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}")
   assert result.returncode == 0, result.stderr
   assert "24 frames recorded" in result.stdout
   record = recording.Recording(tmp_path / "r")
   assert record.frames == list(range(24))
   assert record.description.teacher == "ground_truth"
   # On a recording that is whole the same command has nothing to do.
-  again = _run("record", "--smoke", f"--out={tmp_path / 'r'}")
+  again = _run("record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}")
   assert again.returncode == 0
   assert "24 frames recorded" in again.stdout
   assert "went on from frame 24" in again.stdout
-  other = _run("record", "--smoke", f"--out={tmp_path / 'r'}", "--every=2")
+  other = _run(
+    "record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}", "--every=2"
+  )
   _assert_refused(other, "every (1, now 2)")
 
 
@@ -88,12 +91,14 @@ def test_bad_flags_are_refused(tmp_path):
   out = f"--out={tmp_path / 'r'}"
   _assert_refused(_run("record"), "--out=DIR")
   _assert_refused(_run("record", out, "--every=0"), "--every=0")
-  _assert_refused(_run("record", out, "--u_max=3"), "--u_max", "nothing")
+  for flag in ("--u_max=3", "--teacher_process", "--teacher_timeout=9"):
+    refused = _run("record", out, flag)
+    _assert_refused(refused, flag.partition("=")[0], "nothing")
   (tmp_path / "file").write_text("mine")
   into = f"--out={tmp_path / 'file'}"
-  _assert_refused(_run("record", "--smoke", into), "file")
+  _assert_refused(_run("record", "--smoke", TRUTH, into), "file")
   into = f"--out={tmp_path}"
-  _assert_refused(_run("record", "--smoke", into), "not of a recording")
+  _assert_refused(_run("record", "--smoke", TRUTH, into), "not of a recording")
   assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 

@@ -2,7 +2,10 @@
 
 import numpy as np
 
-from ojd.types import Labels
+from ojd.streams.base import StreamSpec
+from ojd.types import Labels, Sample
+
+NAMES = ("background", "red", "green")
 
 
 def coloured_squares(num_frames, height=16, width=20, seed=0):
@@ -24,3 +27,21 @@ def coloured_squares(num_frames, height=16, width=20, seed=0):
       classes[t, y : y + side, x : x + side] = label
   weights = np.where(classes > 0, 5.0, 1.0).astype(np.float32)
   return frames.astype(np.uint8), Labels(classes, weights)
+
+
+class Stream:
+  """Coloured squares, 16x20; frames in `broken` cannot be read."""
+
+  def __init__(self, num_frames=30, has_truth=True, broken=()):
+    self.frames, self.labels = coloured_squares(num_frames)
+    self.has_truth, self.broken = has_truth, broken
+    names = NAMES if has_truth else ()
+    self.spec = StreamSpec(16, 20, 25.0, num_frames, names, {"kind": "test"})
+
+  def read(self, start=0):
+    for t in range(start, len(self.frames)):
+      if t in self.broken:
+        yield Sample(t, None, None, "torn in two")
+      else:
+        truth = self.labels.classes[t] if self.has_truth else None
+        yield Sample(t, self.frames[t], truth)

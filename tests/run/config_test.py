@@ -44,6 +44,9 @@ def test_defaults_are_the_papers():
     ("learning_rate", 0.0),
     ("learning_rate", float("nan")),
     ("seed", -1),
+    ("teacher_timeout", 0.0),
+    ("teacher_timeout", float("inf")),
+    ("teacher_timeout", float("nan")),
   ],
 )
 def test_value_out_of_range_is_refused_by_name(flag, value):

@@ -13,38 +13,19 @@ from ojd.metrics import confusion_matrix, run_miou
 from ojd.run import job as job_lib
 from ojd.run import runner, workdir
 from ojd.run.config import RunConfig
-from ojd.streams.base import StreamSpec
 from ojd.systems import jit as jit_lib
-from ojd.types import Labels, Sample
+from ojd.teachers import asking
+from ojd.types import Labels
 from tests.reference import scenes, tiny_student
 
-NAMES = ("background", "red", "green")
 STUDENT = tiny_student.make()
 NUM_FRAMES = 30
 
 
-class _Stream:
-  """Coloured squares; frames in `broken` cannot be read."""
-
-  def __init__(self, has_truth=True, broken=()):
-    self.frames, self.labels = scenes.coloured_squares(NUM_FRAMES)
-    self.has_truth, self.broken = has_truth, broken
-    names = NAMES if has_truth else ()
-    self.spec = StreamSpec(16, 20, 25.0, NUM_FRAMES, names, {"kind": "test"})
-
-  def read(self, start=0):
-    for t in range(start, NUM_FRAMES):
-      if t in self.broken:
-        yield Sample(t, None, None, "torn in two")
-      else:
-        truth = self.labels.classes[t] if self.has_truth else None
-        yield Sample(t, self.frames[t], truth)
-
-
 class _Teacher:
-  """Knows the answers of a `_Stream`; fails `failures` times on a frame."""
+  """Knows a stream's answers; fails `failures` times on a frame."""
 
-  class_names = NAMES
+  class_names = scenes.NAMES
   is_free = False
 
   def __init__(self, stream, failures=None):
@@ -67,7 +48,7 @@ def _system(tx=None):
 
 def _loop(path, stream, teacher=None, **config):
   teacher = teacher or _Teacher(stream)
-  groups = labels.parse_groups("", NAMES)
+  groups = labels.parse_groups("", scenes.NAMES)
   config = RunConfig(workdir=str(path), overlay=False, **config)
   truth_groups = groups if stream.has_truth else None
   job = job_lib.Job(config, stream, teacher, groups, truth_groups, _system())
@@ -80,7 +61,7 @@ def _lines(path):
 
 
 def test_host_loop_equals_scan_stream(tmp_path):
-  stream = _Stream()
+  stream = scenes.Stream()
   loop = _loop(tmp_path, stream)
   summary = loop.run()
   weighed = [
@@ -110,7 +91,7 @@ def test_host_loop_equals_scan_stream(tmp_path):
 
 
 def test_frame_that_cannot_be_read_is_skipped_and_counted(tmp_path):
-  loop = _loop(tmp_path, _Stream(broken=(0, 7)))
+  loop = _loop(tmp_path, scenes.Stream(broken=(0, 7)))
   problems = []
   loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
   summary = loop.run()
@@ -125,16 +106,16 @@ def test_frame_that_cannot_be_read_is_skipped_and_counted(tmp_path):
 
 
 def test_teacher_that_fails_is_retried(tmp_path):
-  stream = _Stream()
-  teacher = _Teacher(stream, failures={0: runner.TEACHER_TRIES - 1})
+  stream = scenes.Stream()
+  teacher = _Teacher(stream, failures={0: asking.TRIES - 1})
   summary = _loop(tmp_path, stream, teacher).run()
-  assert teacher.calls[: runner.TEACHER_TRIES] == [0] * runner.TEACHER_TRIES
+  assert teacher.calls[: asking.TRIES] == [0] * asking.TRIES
   assert summary["teacher_failures"] == 0 and summary["finished"]
   assert _lines(tmp_path)[0]["is_key"]
 
 
 def test_stream_goes_on_without_a_teacher_that_keeps_failing(tmp_path):
-  stream = _Stream()
+  stream = scenes.Stream()
   teacher = _Teacher(stream, failures={0: 99, 2: 99})
   loop = _loop(tmp_path, stream, teacher)
   problems = []
@@ -148,7 +129,7 @@ def test_stream_goes_on_without_a_teacher_that_keeps_failing(tmp_path):
 
 
 def test_without_labels_the_teacher_judges_now_and_then(tmp_path):
-  stream = _Stream(has_truth=False)
+  stream = scenes.Stream(has_truth=False)
   teacher = _Teacher(stream)
   summary = _loop(tmp_path, stream, teacher, eval_every=7).run()
   lines = _lines(tmp_path)
@@ -161,7 +142,7 @@ def test_without_labels_the_teacher_judges_now_and_then(tmp_path):
 
 
 def test_teacher_that_fails_to_judge_is_told_of(tmp_path):
-  stream = _Stream(has_truth=False)
+  stream = scenes.Stream(has_truth=False)
   teacher = _Teacher(stream, failures={7: 99})
   loop = _loop(tmp_path, stream, teacher, eval_every=7)
   problems = []
@@ -172,7 +153,7 @@ def test_teacher_that_fails_to_judge_is_told_of(tmp_path):
 
 
 def test_updates_rolled_back_are_counted_up_to_the_summary(tmp_path):
-  stream = _Stream()
+  stream = scenes.Stream()
   loop = _loop(tmp_path, stream)
   # Every second update is infinite.
   steps = lambda count: jnp.where(count % 2 == 0, -0.3, jnp.inf)
@@ -186,13 +167,13 @@ def test_updates_rolled_back_are_counted_up_to_the_summary(tmp_path):
 
 def test_stream_of_which_nothing_can_be_read_is_a_failure(tmp_path):
   with pytest.raises(RuntimeError, match="no frame"):
-    _loop(tmp_path, _Stream(broken=range(NUM_FRAMES))).run()
+    _loop(tmp_path, scenes.Stream(broken=range(NUM_FRAMES))).run()
   summary = json.loads((tmp_path / workdir.SUMMARY).read_text())
   assert summary["num_skipped"] == NUM_FRAMES and not summary["finished"]
 
 
 def test_judging_can_be_turned_off(tmp_path):
-  summary = _loop(tmp_path, _Stream(), eval_every=0).run()
+  summary = _loop(tmp_path, scenes.Stream(), eval_every=0).run()
   assert summary["eval_frames"] == 0
   assert summary["miou"]["mean"] is None
 
@@ -200,9 +181,9 @@ def test_judging_can_be_turned_off(tmp_path):
 def test_num_frames_and_a_wish_to_stop_end_a_run(tmp_path):
   for name in ("short", "stopped"):
     (tmp_path / name).mkdir()
-  summary = _loop(tmp_path / "short", _Stream(), num_frames=11).run()
+  summary = _loop(tmp_path / "short", scenes.Stream(), num_frames=11).run()
   assert summary["num_frames"] == 11 and summary["finished"]
-  loop = _loop(tmp_path / "stopped", _Stream())
+  loop = _loop(tmp_path / "stopped", scenes.Stream())
   loop.should_stop = lambda: loop.tally.num_frames == 5
   summary = loop.run()
   assert summary["num_frames"] == 5 and not summary["finished"]
@@ -210,7 +191,7 @@ def test_num_frames_and_a_wish_to_stop_end_a_run(tmp_path):
 
 
 def test_error_of_the_stream_leaves_a_summary(tmp_path):
-  stream = _Stream()
+  stream = scenes.Stream()
   read = stream.read
 
   def broken(start=0):

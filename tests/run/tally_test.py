@@ -64,6 +64,19 @@ def test_numbers_by_hand():
   json.dumps(summary, allow_nan=False)
 
 
+def test_teacher_beside_the_stream_takes_none_of_its_time():
+  tally = _tally()
+  tally.total_delay = 20
+  seconds = {"predict": 8.0, "learn": 2.0, "teacher_async": 2.5}
+  summary = _summarize(tally, seconds)
+  assert summary["fps"] == pytest.approx(10.0)
+  assert summary["speedup_measured"] == pytest.approx(5.0)
+  assert summary["mean_delay_frames"] == 4.0
+  tally.total_delay = tally.num_keys = 0
+  assert _summarize(tally, seconds)["mean_delay_frames"] is None
+  assert "mean_delay_frames" not in _summarize(_tally(), seconds)
+
+
 def test_free_teacher_has_no_measured_speedup():
   summary = _summarize(_tally(), {"predict": 1.0}, is_teacher_free=True)
   assert summary["speedup_measured"] is None

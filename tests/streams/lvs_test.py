@@ -1,5 +1,6 @@
 """LVS folders: chunks in order, any start, truth by the teacher's rules."""
 
+import dataclasses
 import fractions
 import json
 
@@ -144,10 +145,10 @@ def test_frames_and_truth_are_resized(driving):
 
 
 def test_classes_of_the_table_are_the_default(driving):
-  config = RunConfig(stream=f"lvs:{driving}", workdir="x")
+  config = RunConfig(f"lvs:{driving}", "ground_truth", workdir="x")
   made = job.make_job(config)
   assert made.groups.names == ("background", "person", "auto", "bike")
-  config = RunConfig(stream=f"lvs:{driving}", workdir="x", classes="car")
+  config = dataclasses.replace(config, classes="car")
   assert job.make_job(config).groups.names == ("background", "car")
 
 

@@ -5,11 +5,15 @@ import urllib.error
 import numpy as np
 import pytest
 import torch
+from torchvision import ops
 from torchvision.models import detection
 
 from ojd import labels
 from ojd.errors import RequestError
-from ojd.teachers import base, detector
+from ojd.run import job
+from ojd.run.config import RunConfig
+from ojd.streams.base import StreamSpec
+from ojd.teachers import base, detector, tiny_network
 from ojd.types import Sample
 
 REQUEST = base.TeacherRequest((), 64, 96, {}, weights="random", device="cpu")
@@ -122,3 +126,55 @@ def test_unknown_versions_and_devices_are_refused():
   if not torch.cuda.is_available():
     with pytest.raises(RequestError, match="no GPU"):
       detector.pick_device("cuda")
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "mask_rcnn_tiny"])
+def test_half_precision_without_a_gpu_is_refused_in_a_line(name):
+  config = RunConfig(
+    teacher=name,
+    teacher_weights="nowhere",  # which is not even looked for
+    teacher_device="cpu",
+    teacher_half=True,
+  )
+  spec = StreamSpec(64, 96, 25.0, None, (), {})
+  with pytest.raises(
+    RequestError, match="--teacher_half: needs a GPU"
+  ) as error:
+    job.make_teacher(config, spec)
+  assert "\n" not in str(error.value)
+  assert detector.pick_dtype(False, torch.device("cpu")) is None
+  assert detector.pick_dtype(True, torch.device("cuda")) is torch.float16
+
+
+def _build_v2():
+  # No threshold: random weights are sure of nothing.
+  return detection.maskrcnn_resnet50_fpn_v2(
+    weights=None, weights_backbone=None, min_size=96, box_score_thresh=0.0
+  )
+
+
+@pytest.mark.parametrize(
+  "build", [_build_v2, lambda: tiny_network.build(score_thresh=0.0)]
+)
+@pytest.mark.parametrize(
+  ("dtype", "share"), [(torch.float16, 0.7), (torch.bfloat16, 0.4)]
+)
+def test_half_precision_answers_in_floats_nearby(build, dtype, share):
+  frame = np.kron(_sample(6, 9).frame, np.ones((16, 16, 1), np.uint8))
+  torch.manual_seed(0)
+  state = build().state_dict()
+  answers = []
+  for precision in (None, dtype):
+    model = build()
+    model.load_state_dict(state)
+    made = detector.Detector(model, torch.device("cpu"), precision)
+    answers.append(made(frame))
+  whole, half = answers
+  assert half.boxes.dtype == half.scores.dtype == np.float32
+  assert half.masks.shape == (len(half.scores), 96, 144)
+  assert not np.array_equal(half.scores, whole.scores)  # it did make a change
+  np.testing.assert_allclose(half.scores[:20], whole.scores[:20], atol=0.1)
+  # In another order, and now and then another of two that overlap.
+  boxes = (torch.from_numpy(x.boxes[:20].copy()) for x in (half, whole))
+  best = ops.box_iou(*boxes).amax(1)
+  assert len(best) == 20 and (best > 0.9).float().mean() > share

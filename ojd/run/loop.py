@@ -1,0 +1,295 @@
+"""The host loop: a frame at a time from the stream into files.
+
+On a key frame the teacher is asked and the system learns; on every other frame
+it predicts. Only after a key frame does the host ask the device for the next.
+"""
+
+import contextlib
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from ojd import metrics
+from ojd.run import job as job_lib
+from ojd.run import overlay, prefetch, timing, workdir, writers
+from ojd.run import tally as tally_lib
+from ojd.run.tally import Progress
+from ojd.teachers import asking
+from ojd.types import Labels, Sample, StepInfo, check_frame
+
+# Without labels of its own the stream is judged by the teacher, which costs.
+EVAL_EVERY_BY_TEACHER = 30
+
+ProgressFn = Callable[[Progress], None]
+
+
+class Loop:
+  """One run: the state of the system, the counts, the clock, the files."""
+
+  needs_peek = False  # of the system, once compiled
+
+  def __init__(
+    self,
+    job: job_lib.Job,
+    path: pathlib.Path,
+    *,
+    stages: timing.Stages | None = None,
+    progress_fn: ProgressFn = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    compiled: job_lib.Compiled | None = None,
+    labeller: asking.Labeller | None = None,
+  ):
+    """Opens the files of a run in `path`, a folder made for it.
+
+    Args:
+      job: what to run.
+      path: the workdir.
+      stages: the clock; of a start that began earlier, for instance.
+      progress_fn: called after every frame.
+      should_stop: asked before every frame.
+      compiled: the job's system, where it was compiled before.
+      labeller: asks the teacher; None for the one that the job names. It is
+        closed at the end of the run.
+    """
+    self.job, self.path = job, path
+    self.progress_fn, self.should_stop = progress_fn, should_stop
+    self.stages = stages or timing.Stages()
+    self.system = compiled
+    self.labeller = labeller or job_lib.make_labeller(job)
+    num_classes = len(job.groups.names)
+    self.tally = tally_lib.Tally(np.zeros((num_classes, num_classes), np.int64))
+    self.metrics = writers.MetricsWriter(path / workdir.METRICS)
+    self.sinks = writers.open_sinks(
+      path,
+      job.stream.spec.fps,
+      job.groups.names,
+      video=job.config.overlay,
+      masks=job.config.save_masks,
+    )
+    self.reference, self.reference_t = None, 0
+
+  def run(self) -> dict[str, Any]:
+    """Goes through the stream; whatever happens, writes the summary."""
+    try:
+      with contextlib.ExitStack() as files:
+        files.callback(self.labeller.close)
+        for file in (self.metrics, *self.sinks):
+          files.callback(self._close, file)
+        self._compile()
+        is_over = self._go_through()
+      # Only now is every file whole.
+      self.tally.finished = is_over
+    finally:
+      summary = self.summary()
+      workdir.write_json(self.path / workdir.SUMMARY, summary)
+    return summary
+
+  def _close(self, file):
+    with self.stages("write"):
+      file.close()
+
+  def _compile(self):
+    with self.stages("compile"):
+      spec, seed = self.job.stream.spec, self.job.config.seed
+      if self.system is None:
+        self.system = job_lib.compile_system(
+          self.job.system, spec.height, spec.width, seed, self.needs_peek
+        )
+      self.state = jax.block_until_ready(self.system.init())
+      self.tally.next_key = int(self.system.next_key(self.state))
+
+  def _go_through(self):
+    """Takes every frame; returns whether the stream is over."""
+    samples = prefetch.Prefetcher(self.job.stream.read())
+    iterator = iter(samples)
+    try:
+      while not self._is_over():
+        if self.should_stop():
+          return False
+        with self.stages("read"):
+          sample = next(iterator, None)
+        if sample is None:
+          break
+        self._take(sample)
+      if not self.tally.num_frames:
+        raise RuntimeError("no frame of the stream could be read")
+      return True
+    finally:
+      samples.close()
+
+  def _is_over(self):
+    limit = self.job.config.num_frames
+    seen = self.tally.num_frames + self.tally.num_skipped
+    return limit is not None and seen >= limit
+
+  def _take(self, sample: Sample):
+    """One frame, from the stream's sample to the last file."""
+    if sample.frame is None:
+      self.tally.num_skipped += 1
+      self._report_progress(f"frame {sample.t} skipped: {sample.problem}")
+      return
+    check_frame("the stream's frame", sample.frame)
+    news = self.labeller.tend()
+    if news:
+      self._report_progress(news)
+    line = {"t": sample.t, "is_key": False}
+    classes, info, labels, problem = self._step(sample, line)
+    if not self.tally.num_frames:
+      self.tally.first_frame_seconds = self.stages.elapsed()
+    line["stride"] = self.tally.stride
+    truth = self._evaluate(sample, classes, labels, line)
+    self.tally.num_frames += 1
+    with self.stages("write"):
+      self.metrics.write(line)
+      if self.sinks:
+        self._write(sample, truth, classes, info)
+    self._report_progress(problem)
+
+  def _step(self, sample, line):
+    """The system's part of a frame; completes its line.
+
+    Returns:
+      The student's classes, the StepInfo of a key frame, the labels of this
+      very frame where there are some, and what went wrong with the teacher.
+    """
+    labels, problem = None, ""
+    if self.tally.num_frames == self.tally.next_key:
+      labels, problem = self._ask_teacher(sample, line)
+    if labels is not None:
+      return *self._learn(sample, labels, line), labels, ""
+    classes = self._predict(sample, line)
+    if problem:  # the key frame passed without an answer
+      self.tally.next_key = int(self.system.next_key(self.state))
+    return classes, None, None, problem
+
+  def _ask_teacher(self, sample, line, stage="teacher"):
+    """Waits for labels; None, and why, where there are none."""
+    start = self.stages.elapsed()
+    self.labeller.ask(sample)
+    answer = self.labeller.answer(wait=True)
+    spent = self.stages.elapsed() - start
+    if answer.labels is None:
+      # Apart from the answers: their mean is what the teacher takes.
+      self.stages.add(f"{stage}_failed", spent)
+      return None, self._note_failure(answer)
+    self.stages.add(stage, spent)
+    line[f"ms_{stage}"] = self.stages.milliseconds(stage)
+    return answer.labels, ""
+
+  def _note_failure(self, answer: asking.Answer):
+    self.tally.num_teacher_failures += 1
+    return f"the teacher failed on frame {answer.sample.t}: {answer.problem}"
+
+  def _learn(self, sample, labels: Labels, line):
+    with self.stages("learn"):
+      self.state, classes, info = jax.block_until_ready(
+        self.system.learn(self.state, sample.frame, labels)
+      )
+    info: StepInfo = jax.tree.map(lambda x: np.asarray(x).item(), info)
+    tally = self.tally
+    tally.next_key = int(self.system.next_key(self.state))
+    tally.stride = info.stride
+    tally.num_keys += 1
+    tally.num_updates += info.num_updates
+    tally.num_rolled_back += info.num_rolled_back
+    line.update(
+      is_key=True,
+      num_updates=info.num_updates,
+      num_rolled_back=info.num_rolled_back,
+      miou_before=info.miou_before,
+      miou_after=info.miou_after,
+      loss=tally_lib.finite(info.loss),
+      grad_norm=tally_lib.finite(info.grad_norm),
+      ms_learn=self.stages.milliseconds("learn"),
+    )
+    # A GPU's teacher leaves its labels there.
+    self.reference = np.asarray(labels.classes)
+    self.reference_t = sample.t
+    return np.asarray(classes), info
+
+  def _predict(self, sample, line):
+    with self.stages("predict"):
+      self.state, classes = self.system.predict(self.state, sample.frame)
+      classes = np.asarray(classes)  # waits
+    line.update(num_updates=0, ms_predict=self.stages.milliseconds("predict"))
+    return classes
+
+  def _evaluate(self, sample, classes, labels, line):
+    """Compares with the truth, else now and then with the teacher."""
+    groups, every = self.job.truth_groups, self.job.config.eval_every
+    if every is None:
+      every = 1 if groups else EVAL_EVERY_BY_TEACHER
+    is_due = every > 0 and self.tally.num_frames % every == 0
+    truth = None
+    if groups is not None and (is_due or self.sinks):
+      with self.stages("evaluate"):
+        truth = np.take(groups.lookup, sample.truth)
+    if not is_due:
+      return truth
+    expected = truth
+    if expected is None:
+      expected = self._ask_to_judge(sample, labels, line)
+    if expected is not None:
+      self._compare(expected, classes, line)
+    return truth
+
+  def _ask_to_judge(self, sample, labels, line):
+    """The teacher's classes of a frame; None where it has no answer."""
+    if labels is None:
+      labels, problem = self._ask_teacher(sample, line, stage="eval_teacher")
+      if problem:
+        self._report_progress(problem)
+    return None if labels is None else labels.classes
+
+  def _compare(self, expected, classes, line):
+    with self.stages("evaluate"):
+      confusion = metrics.confusion_matrix(
+        np.asarray(expected), classes, len(self.job.groups.names)
+      )
+      line["eval_miou"] = metrics.run_miou(confusion)
+      self.tally.confusion += confusion
+      self.tally.eval_frames += 1
+
+  def _write(self, sample, truth, classes, info):
+    if truth is not None:
+      reference, title = truth, "truth"
+    else:
+      age = sample.t - self.reference_t
+      reference = self.reference
+      title = "teacher" if age == 0 else f"teacher, {age} frames ago"
+    caption = overlay.Caption(
+      t=sample.t,
+      is_key=info is not None,
+      num_updates=info.num_updates if info else 0,
+      stride=self.tally.stride,
+      miou=self.tally.miou(),
+      reference_title=title,
+      seconds=sample.t / self.job.stream.spec.fps,
+    )
+    record = writers.FrameRecord(
+      sample.t, sample.frame, reference, classes, caption
+    )
+    for sink in self.sinks:
+      sink.put(record)
+
+  def _report_progress(self, problem):
+    limits = (self.job.stream.spec.num_frames, self.job.config.num_frames)
+    known = [limit for limit in limits if limit is not None]
+    total = min(known) if known else None
+    self.progress_fn(
+      tally_lib.progress(self.tally, self.stages, total, problem)
+    )
+
+  def summary(self) -> dict[str, Any]:
+    """The content of summary.json."""
+    return tally_lib.summarize(
+      self.tally,
+      self.stages,
+      class_names=self.job.groups.names,
+      has_truth=self.job.truth_groups is not None,
+      is_teacher_free=self.job.teacher.is_free,
+      num_interrupted=workdir.num_interrupted(self.path),
+    )

@@ -1,0 +1,245 @@
+"""`--teacher_process`: the asker's side of a teacher in its own process.
+
+A worker that dies or hangs is killed and, after a pause that doubles, started
+again; until then its questions are answered at once, with no labels. Nothing
+here waits for a start but the first.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+
+from ojd.errors import RequestError
+from ojd.labels import ClassGroups
+from ojd.teachers import worker
+from ojd.teachers.asking import Answer
+from ojd.teachers.base import TeacherRequest
+from ojd.teachers.child import Child
+from ojd.types import Labels, Sample
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds until a worker is restarted
+# Models load at the start, and much is set up at the first answer.
+START_FACTOR = 10
+_POLL_SECONDS = 0.05  # between looks at the clock; messages wake at once
+
+
+class Worker:
+  """A Labeller whose teacher, of which it knows the classes, is elsewhere."""
+
+  def __init__(
+    self,
+    text: str,
+    request: TeacherRequest,
+    *,
+    timeout: float,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    """Starts the worker and waits until it is ready.
+
+    Args:
+      text: of the teacher, for `make_teacher`; so is the request.
+      request: what the teacher may need to know.
+      timeout: seconds after which a question counts as never to be answered;
+        ten times that for a start and the first answer after it.
+      clock: in seconds.
+    """
+    self._start_message = worker.Start(text, request)
+    self._timeout, self._clock = timeout, clock
+    self._groups: ClassGroups | None = None
+    self._child: Child | None = None
+    self._dying: list[Child] = []
+    self._is_closed = False
+    self._deadline = math.inf  # for what the worker does now
+    self._pause, self._retry_at, self._reason = 0.0, 0.0, ""
+    self._question: Sample | None = None
+    self._is_sent = False
+    self._answer: Answer | None = None
+    self._news = ""
+    try:
+      self._begin(*self._first_greeting())
+    except BaseException:
+      self.close()
+      raise
+
+  def _first_greeting(self):
+    """Class names and whether the teacher is free; raises if it cannot be."""
+    self._child = Child(self._start_message)
+    deadline = self._clock() + self._limit()
+    while not self._child.has_message(_POLL_SECONDS):
+      if self._clock() >= deadline:
+        raise RuntimeError(
+          f"the teacher's process was not ready within {self._limit():g} s; "
+          "--teacher_timeout allows more"
+        )
+    try:
+      message = self._child.read()
+    except EOFError:
+      raise RuntimeError(
+        f"the teacher's process {self._child.last_words()} as it started"
+      ) from None
+    if isinstance(message, worker.Refused):
+      raise RequestError(message.message)
+    if isinstance(message, worker.Failed):
+      raise RuntimeError(message.message)
+    return message
+
+  def _begin(self, class_names, is_free):
+    self.class_names, self.is_free = class_names, is_free
+    self._child.is_ready = True
+
+  @property
+  def pid(self) -> int | None:
+    """Of the worker; None while there is none."""
+    return self._child.process.pid if self._child else None
+
+  @property
+  def is_ready(self) -> bool:
+    """Whether a question would be worked on at once."""
+    return self._child is not None and self._child.is_ready
+
+  def set_groups(self, groups: ClassGroups) -> None:
+    """Says what the labels are to be; before the first question."""
+    self._groups = groups
+    if self._child is not None:
+      self._tell(groups)
+
+  def ask(self, sample: Sample) -> None:
+    """Begins a question; the one before must have been answered."""
+    self._question, self._is_sent, self._answer = sample, False, None
+    self._look()
+
+  def answer(self, wait: bool) -> Answer | None:
+    """The answer to the open question; None where there is none (yet).
+
+    Waits for a worker that works, never for one that is being restarted.
+    """
+    while True:
+      self._look()
+      if self._answer is not None:
+        answer, self._question, self._answer = self._answer, None, None
+        return answer
+      if not wait or self._question is None:
+        return None
+      if not self._is_sent:
+        self._fail("its process is being started again")
+      elif self._child is not None:
+        self._child.has_message(_POLL_SECONDS)
+
+  def tend(self) -> str:
+    """Restarts the worker when it is time; says what went wrong meanwhile."""
+    self._look()
+    news, self._news = self._news, ""
+    return news
+
+  def close(self) -> None:
+    """Ends the worker; one amid an answer is killed."""
+    self._is_closed = True
+    child, self._child = self._child, None
+    if child is not None:
+      is_busy = not child.is_ready or self._question is not None
+      child.kill() if is_busy else child.dismiss()
+      self._dying.append(child)
+    for child in self._dying:
+      child.wait()
+    self._dying, self._question, self._answer = [], None, None
+
+  def _look(self):
+    """All that can be done without waiting."""
+    self._dying = [child for child in self._dying if not child.has_ended()]
+    if self._is_closed:
+      return
+    if self._child is None and self._clock() >= self._retry_at:
+      self._restart()
+    while self._child is not None and self._child.has_message():
+      self._hear()
+    if self._child is not None and self._clock() >= self._deadline:
+      self._lose(
+        f"its process gave no answer within {self._limit():g} s"
+        if self._child.is_ready
+        else f"its process was not ready within {self._limit():g} s"
+      )
+    if self._question is not None and not self._is_sent:
+      self._post()
+
+  def _limit(self):
+    """Seconds for what the worker does now."""
+    is_proven = self._child is not None and self._child.has_answered
+    return self._timeout * (1 if is_proven else START_FACTOR)
+
+  def _restart(self):
+    try:
+      self._child = Child(self._start_message)
+      self._deadline = self._clock() + self._limit()
+    except OSError as error:
+      self._lose(f"its process cannot be started: {error}")
+
+  def _hear(self):
+    """Takes one message of the worker."""
+    try:
+      message = self._child.read()
+    except EOFError:
+      return self._lose(f"its process {self._child.last_words()}")
+    if not self._child.is_ready:
+      return self._hear_greeting(message)
+    self._deadline = math.inf
+    self._child.has_answered = True
+    if isinstance(message, worker.Refused):
+      self._question = None
+      raise RequestError(message.message)
+    if isinstance(message, worker.Failed):
+      return self._fail(message.message)
+    self._pause = 0.0
+    board = self._child.board
+    labels = Labels(board.classes.copy(), board.weights.copy())
+    self._answer = Answer(self._question, labels, "", message.seconds)
+
+  def _hear_greeting(self, message):
+    """The first message after a restart."""
+    if not isinstance(message, worker.Ready):
+      self._lose(message.message)
+    elif message.class_names != self.class_names:
+      self._lose("it knows other classes now")
+    else:
+      self._child.is_ready, self._deadline = True, math.inf
+      if self._groups is not None:
+        self._tell(self._groups)
+
+  def _post(self):
+    """Sends the open question, or answers it where nobody is there."""
+    if self._answer is not None:
+      return
+    if self._child is None:
+      pause = max(self._retry_at - self._clock(), 0.0)
+      self._fail(f"{self._reason}; it is started again in {pause:.1f} s")
+    elif self._child.is_ready:
+      sample, board = self._question, self._child.board
+      board.frame[...] = sample.frame
+      if sample.truth is not None:
+        board.truth[...] = sample.truth
+      self._is_sent = True
+      self._deadline = self._clock() + self._limit()
+      self._tell(worker.Ask(sample.t, sample.truth is not None))
+
+  def _tell(self, message):
+    """A worker that is gone is noticed when it is listened to."""
+    with contextlib.suppress(OSError):
+      self._child.send(message)
+
+  def _lose(self, reason):
+    """Gives the worker up, and sets when another is started."""
+    child, self._child = self._child, None
+    if child is not None:
+      child.kill()
+      self._dying.append(child)
+    self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
+    self._retry_at, self._reason = self._clock() + self._pause, reason
+    self._deadline = math.inf
+    words = f"{reason}; it is started again in {self._pause:g} s"
+    if self._question is not None and self._answer is None:
+      self._fail(words)
+    else:
+      self._news = f"the teacher is away: {words}"
+
+  def _fail(self, problem):
+    self._answer = Answer(self._question, None, problem, 0.0)

@@ -1,0 +1,279 @@
+"""The host loop that does not wait, against a plain simulation of it."""
+
+import functools
+import json
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from ojd import labels, updates
+from ojd.metrics import confusion_matrix, run_miou
+from ojd.run import job as job_lib
+from ojd.run import late, report, workdir
+from ojd.run.config import RunConfig
+from ojd.systems import jit as jit_lib
+from ojd.teachers import asking
+from tests.reference import scenes, tiny_student
+
+GROUPS = labels.parse_groups("", scenes.NAMES)
+NUM_FRAMES = 30
+SYSTEM = jit_lib.jit(
+  tiny_student.make(),
+  updates.sgd(0.3),
+  a_thresh=0.8,
+  delta_min=2,
+  delta_max=8,
+  u_max=4,
+)
+
+
+@functools.cache
+def _compiled():
+  return job_lib.compile_system(SYSTEM, 16, 20, seed=0, with_peek=True)
+
+
+class _Labeller:
+  """Answers when it was looked after so many times, or when waited for."""
+
+  def __init__(self, stream, delays, failures=()):
+    self.stream, self.delays, self.failures = stream, delays, failures
+    self.asked, self.question, self.num_looks = [], None, 0
+    self.is_closed = False
+
+  def ask(self, sample):
+    assert self.question is None, "one question at a time"
+    self.asked.append(sample.t)
+    self.question, self.num_looks = sample, 0
+
+  def answer(self, wait):
+    assert self.question is not None
+    self.num_looks += 1
+    delay = self.delays[min(len(self.asked), len(self.delays)) - 1]
+    if self.num_looks < delay and not wait:
+      return None
+    sample, self.question = self.question, None
+    if sample.t in self.failures:
+      return asking.Answer(sample, None, "out of memory", 0.0)
+    classes = self.stream.labels.classes[sample.t]
+    made = labels.from_class_map(classes, GROUPS)
+    return asking.Answer(sample, made, "", 0.25)
+
+  def tend(self):
+    return ""
+
+  def close(self):
+    self.is_closed = True
+
+
+class _Knowing:
+  """The same answers as a Teacher that takes its time."""
+
+  class_names = scenes.NAMES
+  is_free = False
+
+  def __init__(self, stream, seconds=0.0):
+    self.stream, self.seconds = stream, seconds
+
+  def __call__(self, sample):
+    time.sleep(self.seconds)
+    return self.stream.labels.classes[sample.t]
+
+
+def _loop(path, stream, labeller=None, teacher=None, overlay=False, **config):
+  config = RunConfig(
+    workdir=str(path), overlay=overlay, async_teacher=True, **config
+  )
+  truth_groups = GROUPS if stream.has_truth else None
+  teacher = teacher or _Knowing(stream)
+  job = job_lib.Job(config, stream, teacher, GROUPS, truth_groups, SYSTEM)
+  return late.LateLoop(job, path, compiled=_compiled(), labeller=labeller)
+
+
+def _lines(path):
+  text = (path / workdir.METRICS).read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def _simulate(stream, delays):
+  """What must happen, frame by frame: (asked, k or None, updates, mIoU)."""
+  learn, predict = jax.jit(SYSTEM.learn), jax.jit(SYSTEM.predict)
+  state = SYSTEM.init(jax.random.key(0), np.zeros((16, 20, 3), np.uint8))
+  question, num_asked, stride, due, story = None, 0, 2, 0, []
+  for s, frame in enumerate(stream.frames):
+    k, is_asked, count = None, False, 0
+    if question is not None and s - question == delays[num_asked - 1]:
+      k, question = question, None
+      made = labels.from_class_map(stream.labels.classes[k], GROUPS)
+      state, _, info = learn(state, stream.frames[k], made)
+      count = int(info.num_updates)
+      # Algorithm 1, by hand: double or halve, then the next multiple.
+      is_good = float(info.miou_after) > 0.8
+      stride = min(8, 2 * stride) if is_good else max(2, stride // 2)
+      due = (s // stride + 1) * stride
+      _, classes = predict(state, frame)
+    else:
+      if question is None and s == due:
+        question, is_asked, num_asked = s, True, num_asked + 1
+      state, classes = predict(state, frame)
+    confusion = confusion_matrix(
+      stream.labels.classes[s], np.asarray(classes), 3
+    )
+    story.append((is_asked, k, count, run_miou(confusion)))
+  return story, state
+
+
+@pytest.mark.parametrize(
+  "delays", [[1] * 30, [3] * 30, [7] * 30, [1, 5, 2, 9, 4, 3, 30, 1]]
+)
+def test_loop_does_what_a_simulation_does(tmp_path, delays):
+  stream = scenes.Stream(NUM_FRAMES)
+  labeller = _Labeller(stream, delays)
+  loop = _loop(tmp_path, stream, labeller)
+  summary = loop.run()
+  story, state = _simulate(stream, delays)
+  lines = _lines(tmp_path)
+  assert [line["t"] for line in lines] == list(range(NUM_FRAMES))
+  assert [line.get("asked", False) for line in lines] == [x[0] for x in story]
+  assert [line.get("key_t") for line in lines] == [x[1] for x in story]
+  assert [line["num_updates"] for line in lines] == [x[2] for x in story]
+  np.testing.assert_allclose(
+    [line["eval_miou"] for line in lines], [x[3] for x in story], rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    loop.state.params["kernel"], state.params["kernel"], atol=1e-5
+  )
+  assert int(loop.state.t) == int(state.t) == NUM_FRAMES
+  keys = [line for line in lines if line["is_key"]]
+  assert [k["delay"] for k in keys] == delays[: len(keys)]
+  assert all(k["t"] - k["key_t"] == k["delay"] for k in keys)
+  assert all(k["ms_teacher"] == 250.0 and "ms_learn" in k for k in keys)
+  assert summary["num_key_frames"] == len(keys) > 0
+  assert summary["mean_delay_frames"] == pytest.approx(
+    np.mean(delays[: len(keys)])
+  )
+  assert summary["finished"] and labeller.is_closed
+  # The open question at the end counts as nothing.
+  assert len(labeller.asked) - len(keys) in (0, 1)
+  assert summary["teacher_failures"] == 0
+
+
+def test_time_of_the_teacher_is_apart(tmp_path):
+  stream = scenes.Stream(NUM_FRAMES)
+  loop = _loop(tmp_path, stream, _Labeller(stream, [2] * 30))
+  summary = loop.run()
+  seconds = summary["seconds"]
+  count = summary["num_key_frames"]
+  assert seconds["teacher_async"] == pytest.approx(0.25 * count)
+  assert "teacher" not in seconds
+  apart = ("compile", "evaluate", "teacher_async")
+  work = sum(s for name, s in seconds.items() if name not in apart)
+  assert summary["fps"] == pytest.approx(NUM_FRAMES / work, rel=0.05)
+  assert summary["speedup_measured"] == pytest.approx(
+    0.25 * summary["fps"], rel=0.01
+  )
+
+
+def test_failure_is_told_of_and_the_next_question_asked_in_turn(tmp_path):
+  stream = scenes.Stream(NUM_FRAMES)
+  # Frame 2 is a key frame of the first stride, and known of just then.
+  labeller = _Labeller(stream, [2] * 30, failures=(0, 2))
+  loop = _loop(tmp_path, stream, labeller)
+  problems = []
+  loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
+  summary = loop.run()
+  assert labeller.asked[:3] == [0, 2, 4]
+  assert problems == [
+    f"the teacher failed on frame {t}: out of memory" for t in (0, 2)
+  ]
+  assert summary["teacher_failures"] == 2 and summary["finished"]
+  keys = [line for line in _lines(tmp_path) if line["is_key"]]
+  assert (keys[0]["key_t"], keys[0]["t"]) == (4, 6)
+
+
+def test_without_labels_the_answers_judge_what_was_said_before_them(tmp_path):
+  stream = scenes.Stream(NUM_FRAMES, has_truth=False)
+  labeller = _Labeller(stream, [3] * 30)
+  loop = _loop(tmp_path, stream, labeller)
+  said, predict = [], loop._predict
+  loop._predict = lambda *args: said.append(predict(*args)) or said[-1]
+  summary = loop.run()
+  lines = _lines(tmp_path)
+  keys = [line for line in lines if line["is_key"]]
+  assert [line for line in lines if "eval_miou" in line] == keys
+  assert summary["eval_frames"] == len(keys)
+  for line in keys:
+    assert line["eval_t"] == line["key_t"]
+  # Frame 0 was answered by the student that had learnt nothing.
+  expected = run_miou(confusion_matrix(stream.labels.classes[0], said[0], 3))
+  assert keys[0]["eval_miou"] == pytest.approx(expected)
+
+
+def test_the_teacher_judges_other_frames_where_that_was_asked_for(tmp_path):
+  stream = scenes.Stream(NUM_FRAMES, has_truth=False)
+  labeller = _Labeller(stream, [3] * 30)
+  summary = _loop(tmp_path, stream, labeller, eval_every=7).run()
+  lines = _lines(tmp_path)
+  judged = [line["t"] for line in lines if "eval_miou" in line]
+  assert judged == [0, 7, 14, 21, 28]
+  assert not any("eval_t" in line for line in lines)
+  # The key frame 0 is asked about once; its answer was waited for.
+  assert labeller.asked.count(0) == 1
+  assert [line for line in lines if line["is_key"]][0]["delay"] == 1
+  assert summary["eval_frames"] == 5 and summary["finished"]
+
+
+def test_judging_can_be_turned_off(tmp_path):
+  stream = scenes.Stream(NUM_FRAMES, has_truth=False)
+  loop = _loop(tmp_path, stream, _Labeller(stream, [3] * 30), eval_every=0)
+  assert loop.run()["eval_frames"] == 0
+
+
+def test_frames_that_cannot_be_read_are_no_trouble(tmp_path):
+  stream = scenes.Stream(NUM_FRAMES, broken=(1, 2))
+  summary = _loop(tmp_path, stream, _Labeller(stream, [1] * 30)).run()
+  first = [line for line in _lines(tmp_path) if line["is_key"]][0]
+  # In frames of the stream, of which two passed unseen.
+  assert (first["key_t"], first["t"], first["delay"]) == (0, 3, 3)
+  assert summary["num_skipped"] == 2 and summary["finished"]
+
+
+def test_pictures_and_report_know_how_old_the_labels_are(tmp_path):
+  stream = scenes.Stream(NUM_FRAMES, has_truth=False)
+  loop = _loop(tmp_path, stream, _Labeller(stream, [5] * 30), overlay=True)
+  records = []
+  for sink in loop.sinks:
+    put = sink.put
+    sink.put = lambda record, put=put: records.append(record) or put(record)
+  loop.run()
+  titles = {r.t: r.caption.reference_title for r in records}
+  by_t = {r.t: r for r in records}
+  assert by_t[4].reference is None
+  assert titles[5] == "teacher, 5 frames ago"
+  assert by_t[5].caption.is_key and not by_t[0].caption.is_key
+  np.testing.assert_array_equal(by_t[5].reference, stream.labels.classes[0])
+  page = report.write_report(tmp_path).read_text()
+  assert "labels 5 frames late" in page
+  assert "teacher, beside the stream" in page
+  assert ">delay<" in page
+
+
+def test_thread_teaches_while_the_stream_goes_on(tmp_path):
+  stream = scenes.Stream(NUM_FRAMES)
+  read = stream.read
+
+  def live(start=0):
+    for sample in read(start):
+      time.sleep(0.01)
+      yield sample
+
+  stream.read = live
+  loop = _loop(tmp_path, stream, teacher=_Knowing(stream, seconds=0.05))
+  assert isinstance(loop.labeller, asking.OtherThread)
+  summary = loop.run()
+  keys = [line for line in _lines(tmp_path) if line["is_key"]]
+  assert keys and summary["finished"]
+  assert summary["mean_delay_frames"] > 1
+  # Nobody waited for the teacher.
+  assert summary["seconds"]["ask"] < 0.05 * len(keys)

@@ -1,0 +1,275 @@
+"""Labels made by torch against those made by numpy, and their way to JAX."""
+
+import json
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ojd import labels as labels_lib
+from ojd import updates
+from ojd.run import job as job_lib
+from ojd.run import loop, workdir
+from ojd.run.config import RunConfig
+from ojd.systems import jit as jit_lib
+from ojd.teachers import (
+  base,
+  detector,
+  device_labels,
+  mask_rcnn_tiny,
+  tiny_network,
+)
+from ojd.types import IGNORE, Labels, Sample
+from tests.reference import labels_loop, scenes, tiny_student
+
+NAMES = ("background", "person", "bicycle", "car", "bus", "truck", "dog")
+MEMBERS = (("person",), ("car", "bus", "truck"), ("bicycle",))  # no dog
+GROUPS = labels_lib.parse_groups(
+  "person;auto=car,bus,truck;bike=bicycle", NAMES
+)
+H, W = 20, 24
+DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available()]
+
+
+def _output(boxes, labels, masks, scores=None):
+  """As torchvision gives it; boxes are x0 y0 x1 y1."""
+  scores = [1.0] * len(labels) if scores is None else scores
+  return {
+    "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+    "labels": torch.tensor(labels, dtype=torch.int64),
+    "scores": torch.tensor(scores, dtype=torch.float32),
+    "masks": torch.as_tensor(masks, dtype=torch.float32),
+  }
+
+
+def _random_output(seed, num, height=H, width=W, outside=12.0):
+  """Boxes of any size, some empty, some partly or wholly out of the frame."""
+  rng = np.random.default_rng(seed)
+  x = rng.uniform(-outside, width + outside, (num, 2))
+  y = rng.uniform(-outside, height + outside, (num, 2))
+  is_sorted = rng.random(num) < 0.9
+  x[is_sorted] = np.sort(x[is_sorted])
+  y[is_sorted] = np.sort(y[is_sorted])
+  is_whole = rng.random(num) < 0.3  # on a pixel's edge
+  boxes = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
+  boxes[is_whole] = boxes[is_whole].round()
+  labels = rng.choice([1, 2, 3, 4, 5, 6, IGNORE], num)
+  scores = rng.choice([0.1, 0.4999, 0.5, 0.8, 1.0], num)
+  # Not cut to the boxes, and often just one half.
+  masks = rng.choice([0.0, 0.4999, 0.5, 1.0], (num, 1, height, width))
+  return _output(boxes, labels, masks, scores)
+
+
+def _as_numpy(labels):
+  classes, weights = (np.asarray(part) for part in labels)
+  assert (classes.dtype, weights.dtype) == (np.uint8, np.float32)
+  return Labels(classes, weights)
+
+
+def _assert_equals_numpy(output, device, groups=GROUPS, height=H, width=W):
+  there = {name: part.to(device) for name, part in output.items()}
+  got = device_labels.from_output(there, groups, height, width)
+  instances = detector.to_instances(output)
+  expected = labels_lib.from_instances(instances, groups, height, width)
+  for ours, theirs in zip(_as_numpy(got), expected, strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+  return got
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@settings(deadline=None, max_examples=150)
+@example(seed=0, num=0)
+@given(seed=st.integers(0, 2**32 - 1), num=st.integers(0, 8))
+def test_random_outputs_equal_numpy(device, seed, num):
+  _assert_equals_numpy(_random_output(seed, num), device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@settings(deadline=None, max_examples=30)
+@given(
+  seed=st.integers(0, 2**32 - 1),
+  num=st.integers(1, 5),
+  wanted=st.sets(st.sampled_from(NAMES[1:]), min_size=1),
+)
+def test_any_groups_and_sizes_equal_numpy(device, seed, num, wanted):
+  groups = labels_lib.parse_groups(";".join(sorted(wanted)), NAMES)
+  height, width = np.random.default_rng(seed).integers(1, 90, 2).tolist()
+  output = _random_output(seed, num, height, width)
+  _assert_equals_numpy(output, device, groups, height, width)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), num=st.integers(1, 5))
+def test_equals_the_loop_over_pixels(seed, num):
+  output = _random_output(seed, num, outside=0.0)
+  output["labels"] = output["labels"].clamp(max=6)
+  got = _as_numpy(device_labels.from_output(output, GROUPS, H, W))
+  instances = detector.to_instances(output)
+  expected = labels_loop.from_instances(instances, NAMES, MEMBERS, H, W)
+  np.testing.assert_array_equal(got.classes, expected[0])
+  np.testing.assert_array_equal(got.weights, expected[1])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_rules_by_hand(device):
+  """A bicycle over a person, a dog, a doubtful car."""
+  masks = np.zeros((4, 1, H, W))
+  masks[:, :, :, :] = 1
+  masks[0, 0, 4, 4] = 0.4999
+  boxes = [[4, 4, 10, 8], [8, 6, 12, 10], [0, 12, 8, 20], [14, 0, 24, 20]]
+  output = _output(boxes, [1, 2, 6, 3], masks, [0.5, 0.6, 1.0, 0.4999])
+  classes, weights = _as_numpy(_assert_equals_numpy(output, device))
+  expected = np.zeros((H, W), np.uint8)
+  expected[4:8, 4:10] = 1
+  expected[4, 4] = 0
+  expected[6:10, 8:12] = 3
+  np.testing.assert_array_equal(classes, expected)
+  expected = np.ones((H, W), np.float32)
+  expected[3:9, 3:11] = 5
+  expected[5:11, 7:13] = 5
+  np.testing.assert_array_equal(weights, expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_nobody_there(device):
+  nothing = _output([], [], np.zeros((0, 1, H, W)))
+  classes, weights = _as_numpy(_assert_equals_numpy(nothing, device))
+  assert not classes.any() and (weights == 1).all()
+
+
+def test_jax_gets_what_torch_made_without_a_copy(monkeypatch):
+  made = []
+  make = device_labels._make
+  monkeypatch.setattr(
+    device_labels, "_make", lambda *args: made.append(make(*args)) or made[-1]
+  )
+  for seed in range(5):
+    labels = device_labels.from_output(_random_output(seed, 3), GROUPS, H, W)
+    for array, tensor in zip(labels, made[-1], strict=True):
+      assert isinstance(array, jax.Array)
+      assert array.unsafe_buffer_pointer() == tensor.data_ptr()
+      assert array.devices() == {jax.devices()[0]}
+
+
+def test_memory_lives_as_long_as_jax_needs_it():
+  kept = []
+  for seed in range(50):
+    output = _random_output(seed, 3)
+    instances = detector.to_instances(output)
+    expected = labels_lib.from_instances(instances, GROUPS, H, W)
+    kept.append((device_labels.from_output(output, GROUPS, H, W), expected))
+  for got, expected in kept:
+    np.testing.assert_array_equal(got.classes, expected.classes)
+    np.testing.assert_array_equal(got.weights, expected.weights)
+
+
+def test_numpy_where_jax_is_on_another_device(monkeypatch):
+  gpu = types.SimpleNamespace(platform="gpu", local_hardware_id=0)
+  monkeypatch.setattr(jax, "devices", lambda: [gpu])
+  got = _assert_equals_numpy(_random_output(1, 3), "cpu")
+  assert all(type(part) is np.ndarray for part in got)
+
+
+def test_numpy_in_a_process_without_jax(monkeypatch):
+  monkeypatch.delitem(sys.modules, "jax")
+  got = device_labels.from_output(_random_output(1, 3), GROUPS, H, W)
+  assert all(type(part) is np.ndarray for part in got)
+  assert "jax" not in sys.modules
+
+
+class _Devices:
+  """A teacher that knows a stream's answers and has them in torch."""
+
+  class_names = scenes.NAMES
+  is_free = False
+
+  def __init__(self, stream):
+    self.stream = stream
+
+  def __call__(self, sample):
+    raise AssertionError("its own labels are asked for")
+
+  def label(self, sample, groups):
+    made = labels_lib.from_class_map(
+      self.stream.labels.classes[sample.t], groups
+    )
+    # A copy: what JAX is given must lie as torch would have it.
+    tensors = (torch.from_numpy(part).clone() for part in made)
+    return Labels(*map(device_labels.hand_over, tensors))
+
+
+class _Hosts(_Devices):
+  def label(self, sample, groups):
+    return Labels(*map(np.asarray, super().label(sample, groups)))
+
+
+def test_run_is_the_same_with_labels_of_jax(tmp_path):
+  stream = scenes.Stream(has_truth=False)
+  groups = labels_lib.parse_groups("", scenes.NAMES)
+  system = jit_lib.jit(
+    tiny_student.make(),
+    updates.sgd(0.3),
+    a_thresh=0.8,
+    delta_min=2,
+    delta_max=8,
+    u_max=4,
+  )
+  compiled = job_lib.compile_system(system, 16, 20, seed=0)
+  runs = []
+  for teacher in (_Devices(stream), _Hosts(stream)):
+    path = tmp_path / type(teacher).__name__
+    path.mkdir()
+    config = RunConfig(workdir=str(path), eval_every=7)
+    job = job_lib.Job(config, stream, teacher, groups, None, system)
+    run = loop.Loop(job, path, compiled=compiled)
+    summary = run.run()
+    assert summary["finished"] and summary["eval_frames"] == 5
+    assert type(run.reference) is np.ndarray
+    lines = (path / workdir.METRICS).read_text().splitlines()
+    runs.append(
+      [
+        {k: v for k, v in json.loads(line).items() if not k.startswith("ms_")}
+        for line in lines
+      ]
+    )
+  assert runs[0] == runs[1]
+  assert sum(line["num_updates"] for line in runs[0]) > 0
+
+
+def _detector(on_device, device="cpu"):
+  torch.manual_seed(0)
+  model = tiny_network.build(score_thresh=0.0)
+  return detector.Detector(
+    model, torch.device(device), labels_on_device=on_device
+  )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_detector_labels_alike_on_both_ways(device, monkeypatch):
+  monkeypatch.setattr(labels_lib, "MIN_SCORE", 0.1)  # its weights are random
+  frame = scenes.coloured_squares(1, 96, 128)[0][0]
+  groups = labels_lib.parse_groups("", NAMES)
+  there, here = (
+    _detector(on_device, device).label(frame, groups)
+    for on_device in (True, False)
+  )
+  assert type(here.classes) is np.ndarray
+  assert here.classes.any() and (here.weights == 5).any()
+  np.testing.assert_array_equal(there.classes, here.classes)
+  np.testing.assert_array_equal(there.weights, here.weights)
+
+
+def test_detector_labels_on_the_host_where_its_device_is_a_cpu(monkeypatch):
+  monkeypatch.setattr(device_labels, "from_output", None)
+  frame = scenes.coloured_squares(1, 64, 96)[0][0]
+  groups = labels_lib.parse_groups("", NAMES)
+  teacher = mask_rcnn_tiny.MaskRcnnTiny(
+    tiny_network.build(), torch.device("cpu")
+  )
+  made = base.label(teacher, Sample(0, frame, None), groups)
+  assert type(made.classes) is np.ndarray and made.classes.shape == (64, 96)

@@ -1,0 +1,334 @@
+"""A teacher in its own process: the same answers, and every way to lose it."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from ojd import labels
+from ojd.errors import RequestError
+from ojd.teachers import asking, base, process
+from ojd.types import Sample
+from tests.reference import odd_teachers as odd
+
+ROOT = pathlib.Path(__file__).parents[2]
+REQUEST = base.TeacherRequest(odd.NAMES, 16, 20, {})
+OBEDIENT = "tests.reference.odd_teachers:Obedient"
+GROUPS = labels.parse_groups("", odd.NAMES)
+
+
+class _Clock:
+  """Stands still until it is moved."""
+
+  now = 0.0
+
+  def __call__(self):
+    return self.now
+
+
+@pytest.fixture
+def start():
+  """Starts workers, and ends them after the test."""
+  workers = []
+
+  def start(text=OBEDIENT, timeout=60.0, **kwargs):
+    worker = process.Worker(text, REQUEST, timeout=timeout, **kwargs)
+    worker.set_groups(GROUPS)
+    workers.append(worker)
+    return worker
+
+  yield start
+  for worker in workers:
+    worker.close()
+
+
+def _sample(what=0, t=0):
+  truth = np.random.default_rng(t).integers(0, 3, (16, 20)).astype(np.uint8)
+  return Sample(t, odd.frame_that_says(what), truth)
+
+
+def _ask(worker, what=0):
+  """Asks a worker that works, and waits."""
+  worker.ask(_sample(what))
+  return worker.answer(wait=True)
+
+
+def _until(condition, seconds=20):
+  deadline = time.monotonic() + seconds
+  while not (found := condition()):
+    assert time.monotonic() < deadline
+    time.sleep(0.005)
+  return found
+
+
+def _ask_patiently(worker, what=0):
+  """Asks, and waits for a restart as well."""
+  worker.ask(_sample(what))
+  return _until(lambda: worker.answer(wait=False))
+
+
+def _is_alive(pid):
+  """Not ended; one that nobody has waited for has ended as well."""
+  try:
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+  except OSError:
+    return False
+  return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+  ("text", "what"),
+  [("ground_truth", 0), (OBEDIENT, 0), (OBEDIENT, odd.INSTANCES)],
+)
+def test_labels_are_those_of_this_process(start, text, what):
+  worker, here = start(text), base.make_teacher(text, REQUEST)
+  assert worker.class_names == here.class_names
+  assert worker.is_free == here.is_free
+  answers = []
+  for t in range(3):
+    worker.ask(_sample(what, t))
+    answers.append(worker.answer(wait=True))
+  # Only now: an earlier answer must not be overwritten by a later one.
+  for t, answer in enumerate(answers):
+    expected = base.label(here, _sample(what, t), GROUPS)
+    assert answer.sample.t == t and answer.problem == ""
+    assert 0 < answer.seconds < 10
+    for got, want in zip(answer.labels, expected, strict=True):
+      np.testing.assert_array_equal(got, want)
+      assert got.dtype == want.dtype
+
+
+def test_answer_is_looked_for_without_waiting(start):
+  worker = start()
+  assert worker.answer(wait=False) is None and worker.answer(wait=True) is None
+  worker.ask(_sample())
+  answer = _until(lambda: worker.answer(wait=False))
+  assert answer.labels is not None
+  assert worker.answer(wait=False) is None  # it was given once
+
+
+def test_worker_imports_neither_jax_nor_torch(start):
+  assert not _ask(start(), odd.MODULES).labels.classes.any()
+
+
+def test_teacher_that_raises_fails_and_stays(start):
+  worker = start()
+  pid = worker.pid
+  answer = _ask(worker, odd.RAISE)
+  assert answer.labels is None
+  assert answer.problem == "RuntimeError: out of memory"
+  assert _ask(worker).labels is not None and worker.pid == pid
+
+
+def test_wrong_answer_ends_the_run_in_a_line(start):
+  worker = start()
+  with pytest.raises(RequestError, match="--teacher: its answer") as error:
+    _ask(worker, odd.WRONG)
+  assert "\n" not in str(error.value)
+
+
+def test_pauses_double_up_to_the_longest_and_a_good_answer_ends_them(
+  start, monkeypatch
+):
+  monkeypatch.setattr(process, "LONGEST_PAUSE", 3.0)
+  clock = _Clock()
+  worker = start(clock=clock)
+  for pause in (1, 2, 3, 3):
+    answer = _ask_patiently(worker, odd.DIE)
+    assert answer.labels is None
+    assert answer.problem == (
+      f"its process ended with code 7; it is started again in {pause} s"
+    )
+    clock.now += pause - 0.1
+    for wait in (True, False):
+      worker.ask(_sample())
+      answer = worker.answer(wait)  # at once, whether one waits or not
+      assert answer.problem.endswith("it is started again in 0.1 s")
+    assert worker.pid is None
+    clock.now += 0.2
+    assert worker.tend() == "" and worker.pid is not None
+  assert _ask_patiently(worker).labels is not None
+  assert _ask(worker, odd.DIE).problem.endswith("again in 1 s")
+
+
+def test_nobody_waits_for_a_restart(start):
+  clock = _Clock()
+  worker = start(clock=clock)
+  _ask(worker, odd.DIE)
+  clock.now += 2
+  answer = _ask(worker)  # starts it, which takes longer than to ask
+  assert answer.problem == "its process is being started again"
+  assert _ask_patiently(worker).labels is not None
+
+
+def test_worker_killed_while_idle_is_told_of_once(start):
+  clock = _Clock()
+  worker = start(clock=clock)
+  assert _ask(worker).labels is not None and worker.tend() == ""
+  os.kill(worker.pid, signal.SIGKILL)
+  assert _until(worker.tend) == (
+    "the teacher is away: its process was ended by SIGKILL; it is started "
+    "again in 1 s"
+  )
+  assert worker.tend() == ""
+  clock.now += 1
+  assert _ask_patiently(worker).labels is not None
+
+
+def test_worker_that_hangs_is_killed(start):
+  clock = _Clock()
+  worker = start(clock=clock, timeout=5.0)
+  # The first answer has ten times as long.
+  for limit in (50, 5):
+    pid = worker.pid
+    worker.ask(_sample(odd.HANG))
+    clock.now += limit - 0.1
+    assert worker.answer(wait=False) is None and worker.pid == pid
+    clock.now += 0.2
+    answer = worker.answer(wait=False)
+    assert f"no answer within {limit} s" in answer.problem
+    _until(lambda pid=pid: not _is_alive(pid))
+    clock.now += 1
+    assert _ask_patiently(worker).labels is not None
+
+
+def test_worker_that_is_stopped_is_killed_while_one_waits(start):
+  worker = start(timeout=0.3)
+  _ask(worker)
+  pid = worker.pid
+  os.kill(pid, signal.SIGSTOP)
+  before = time.monotonic()
+  assert "no answer within 0.3 s" in _ask(worker).problem
+  assert time.monotonic() - before < 5
+  _until(lambda: not _is_alive(pid))
+
+
+def test_restart_that_fails_is_tried_again(start, monkeypatch):
+  clock = _Clock()
+  worker = start(clock=clock)
+  _ask(worker, odd.DIE)
+
+  def refuse(*args, **kwargs):
+    raise OSError("no more processes")
+
+  with monkeypatch.context() as broken:
+    broken.setattr(subprocess, "Popen", refuse)
+    clock.now += 1
+    assert _ask(worker).problem == (
+      "its process cannot be started: no more processes; it is started again "
+      "in 2 s"
+    )
+  clock.now += 2
+  assert _ask_patiently(worker).labels is not None
+
+
+@pytest.mark.parametrize(
+  ("text", "error", "words"),
+  [
+    ("nobody", RequestError, "--teacher=nobody"),
+    ("no_such_module:make", RequestError, "cannot be imported"),
+    ("ground_truth:x", RequestError, "takes nothing after its name"),
+    (OBEDIENT.replace("Obedient", "raises_at_start"), RuntimeError, "weights"),
+    (OBEDIENT.replace("Obedient", "dies_at_start"), RuntimeError, "code 3"),
+  ],
+)
+def test_start_that_fails_is_told_in_a_line(start, text, error, words):
+  with pytest.raises(error, match=words) as raised:
+    start(text)
+  assert "\n" not in str(raised.value)
+
+
+def test_start_has_a_limit(monkeypatch):
+  monkeypatch.setattr(process, "_POLL_SECONDS", 0.0)
+  ticks = iter(range(0, 10_000, 30))
+  with pytest.raises(RuntimeError, match="not ready within 600 s"):
+    process.Worker(OBEDIENT, REQUEST, timeout=60.0, clock=lambda: next(ticks))
+
+
+@pytest.mark.parametrize("what", [0, odd.HANG])
+def test_nothing_is_left_after_the_end(start, what):
+  files = set(os.listdir("/proc/self/fd"))
+  worker = start()
+  pid = worker.pid
+  os.kill(pid, signal.SIGINT)  # Ctrl-C is for the asker
+  if what == odd.HANG:
+    worker.ask(_sample(what))
+  else:
+    assert _ask(worker).labels is not None
+  before = time.monotonic()
+  worker.close()
+  assert not _is_alive(pid) and time.monotonic() - before < 3
+  worker.close()
+  assert worker.tend() == "" and worker.answer(wait=True) is None
+  assert set(os.listdir("/proc/self/fd")) == files
+
+
+_ORPHAN = f"""
+import time
+from tests.teachers import process_test
+from ojd.teachers import process
+worker = process.Worker(process_test.OBEDIENT, process_test.REQUEST, timeout=99)
+worker.set_groups(process_test.GROUPS)
+worker.ask(process_test._sample({odd.HANG}))
+print(worker.pid, flush=True)
+time.sleep(99)
+"""
+
+
+def test_worker_ends_with_whoever_started_it():
+  asker = subprocess.Popen(
+    [sys.executable, "-c", _ORPHAN], cwd=ROOT, stdout=subprocess.PIPE, text=True
+  )
+  with asker:
+    pid = int(asker.stdout.readline())
+    assert _is_alive(pid)
+    shared = os.listdir("/dev/shm")
+    asker.kill()
+    _until(lambda: not _is_alive(pid), seconds=5)
+  assert set(os.listdir("/dev/shm")) <= set(shared)
+
+
+def test_teacher_is_asked_three_times():
+  calls = []
+
+  def ask(results):
+    calls.append(next(results))
+    if isinstance(calls[-1], Exception):
+      raise calls[-1]
+    return calls[-1]
+
+  def insist(*results):
+    calls.clear()
+    results = iter(results)
+    return asking.insist(lambda: ask(results))
+
+  error = OSError("the cable")
+  assert insist("yes") == ("yes", "")
+  assert insist(error, error, "yes") == ("yes", "")
+  assert insist(error, error, error, "late") == (None, "OSError: the cable")
+  assert len(calls) == asking.TRIES
+  with pytest.raises(RequestError):
+    insist(error, RequestError("no"), "yes")
+
+
+def test_other_thread_answers_later_and_passes_a_request_error_on():
+  teacher = base.make_teacher(OBEDIENT, REQUEST)
+  thread = asking.OtherThread(teacher, GROUPS)
+  assert thread.answer(wait=True) is None  # there is no question
+  thread.ask(_sample())
+  assert _until(lambda: thread.answer(wait=False)).labels is not None
+  assert thread.answer(wait=False) is None
+  thread.ask(_sample(odd.RAISE))
+  assert thread.answer(wait=True).problem == "RuntimeError: out of memory"
+  thread.ask(_sample(odd.WRONG))
+  with pytest.raises(RequestError, match="its answer"):
+    thread.answer(wait=True)
+  thread.ask(_sample())
+  thread.close()
+  thread.close()
+  assert thread.answer(wait=True) is None
