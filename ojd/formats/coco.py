@@ -1,256 +1,333 @@
-"""A folder of images with annotations in COCO's format, as class maps.
+"""Pictures with the outlines of what is in them, as COCO's files have it.
 
-The annotations may be anybody's: sizes are bounded, every item is checked as it
-is used, and run lengths are added up before anything is painted by them.
+One JSON file lists `images`, `categories` and `annotations`. What covers what
+is not written down: smaller things are taken to lie over larger ones. A region
+with `iscrowd` is a class map's 255 wherever no single thing is.
 """
 
 import json
+import os
 import pathlib
+import reprlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from ojd import types
 from ojd.errors import RequestError
 from ojd.labels import BACKGROUND_NAME
 from ojd.types import BACKGROUND, IGNORE, MAX_CLASSES
 
-_MAX_BYTES = 4 << 30
-_MAX_SIDE = 1 << 15
+_MAX_FILE_BYTES = 4 << 30
+# pycocotools checks nothing. It makes room for five letters and an end a run,
+# and 24 bits fit in five; for an outline it takes as much memory as it is long,
+# and does not notice when there is none.
+_MAX_PIXELS = (1 << 24) - 1  # of an image
+_MAX_COORDINATE = 1 << 20
+_MAX_OUTLINE = 1 << 20  # pixels, of all polygons of an annotation
+_MAX_RUN_LETTERS = 7
+# Pillow reads more, and starts other programs for some.
+_IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+_KINDS = {int: "a whole number", str: "text", list: "a list"}
+
+_REPR = reprlib.Repr()  # short, and one line
+_REPR.maxstring = 100
 
 
-class CocoSet(NamedTuple):
-  """Images and what is where in them."""
+class _Thing(NamedTuple):
+  """One annotation: either polygons or runs."""
 
-  folder: pathlib.Path
-  class_names: tuple[str, ...]  # "background" first, then by category id
-  images: tuple[dict[str, Any], ...]
-  annotations: dict[int, list[dict[str, Any]]]  # by image id
-  labels: dict[int, int]  # category id -> class
+  label: int  # a class, or IGNORE
+  polygons: list[np.ndarray]  # [2 * N] float64: x, y, x, y, ... each
+  # [N] int64, pixels outside, inside, outside, ... down one column after
+  # the other
+  runs: np.ndarray | None
 
-  def __len__(self) -> int:
-    return len(self.images)
+
+class _Picture(NamedTuple):
+  """One image, and what is in it."""
+
+  path: pathlib.Path
+  height: int
+  width: int
+  things: list[_Thing]
+
+
+class CocoSet:
+  """Pictures and their class maps; what is drawn was checked beforehand."""
+
+  def __init__(
+    self, class_names: tuple[str, ...], pictures: list[_Picture], mask_lib: Any
+  ):
+    self.class_names = class_names  # "background" first
+    self._pictures = pictures
+    self._mask_lib = mask_lib
+
+  def __len__(self):
+    return len(self._pictures)
 
   def read(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image i, [H, W, 3] uint8, and its class map [H, W] uint8."""
-    about = self.images[i]
-    frame = _read_image(self.folder / about["file_name"], about)
-    parts = self.annotations.get(about["id"], [])
-    return frame, paint(parts, self.labels, *frame.shape[:2])
+    """Picture i: [H, W, 3] uint8 RGB and its class map, [H, W] uint8."""
+    picture = self._pictures[i]
+    return _load_image(picture), _paint(picture, self._mask_lib)
 
 
-def open_coco(folder: pathlib.Path, annotations: pathlib.Path) -> CocoSet:
-  """Reads the annotations of a folder of images.
+def open_coco(
+  images_dir: pathlib.Path, annotations_file: pathlib.Path
+) -> CocoSet:
+  """Reads and checks the annotations; images are opened when asked for.
 
-  Args:
-    folder: of the images.
-    annotations: the JSON file, as `instances_train2017.json`.
+  Classes are the categories in the order of their ids, after the background.
   """
-  content = _read_json(annotations)
-  where = f"--data: {annotations}"
-  for key in ("images", "annotations", "categories"):
-    if not _is_list_of_dicts(content.get(key)):
-      raise RequestError(f"{where}: {key!r} is no list of objects")
-  categories = {}
-  for item in content["categories"]:
-    _require(_is_id(item.get("id")), where, "category", item)
-    _require(isinstance(item.get("name"), str), where, "category", item)
-    categories[item["id"]] = item["name"]
-  if not 1 <= len(categories) < MAX_CLASSES:
+  try:
+    from pycocotools import mask as mask_lib
+  except ImportError:
     raise RequestError(
-      f"{where}: {len(categories)} categories; from 1 to {MAX_CLASSES - 1}"
-    )
-  images = {}
-  for item in content["images"]:
-    _require(_is_image(item), where, "image", item)
-    images[item["id"]] = item
-  if not images:
-    raise RequestError(f"{where}: holds no image")
-  by_image: dict[int, list] = {}
-  for item in content["annotations"]:
-    fits = _is_id(item.get("image_id")) and item["image_id"] in images
-    fits = fits and _is_id(item.get("category_id"))
-    fits = fits and item["category_id"] in categories
-    _require(fits, where, "annotation", item)
-    by_image.setdefault(item["image_id"], []).append(item)
-  order = sorted(categories)
-  if not folder.is_dir():
-    raise RequestError(f"--data: {folder} is no folder of images")
-  return CocoSet(
-    folder,
-    (BACKGROUND_NAME, *(categories[i] for i in order)),
-    tuple(images.values()),
-    by_image,
-    {category: 1 + i for i, category in enumerate(order)},
-  )
-
-
-def paint(
-  annotations: list[dict[str, Any]],
-  labels: dict[int, int],
-  height: int,
-  width: int,
-) -> np.ndarray:
-  """The class map of an image's annotations, the smallest things on top.
-
-  Crowds, which nobody told apart, are ignored where nothing else is.
-  """
-  classes = np.full((height, width), BACKGROUND, np.uint8)
-  masks = [(a, _mask(a, height, width)) for a in annotations]
-  things = [(a, mask) for a, mask in masks if not a.get("iscrowd")]
-  for annotation, mask in masks:
-    if annotation.get("iscrowd"):
-      classes[mask] = IGNORE
-  for annotation, mask in sorted(things, key=lambda pair: -pair[1].sum()):
-    classes[mask] = labels[annotation["category_id"]]
-  return classes
+      "--data: COCO needs pycocotools: pip install pycocotools"
+    ) from None
+  if not images_dir.is_dir():
+    raise RequestError(f"--data: there is no folder {images_dir}")
+  about = _load_json(annotations_file)
+  names: dict[int, str] = {}
+  pictures: dict[int, _Picture] = {}
+  for key, add in (
+    ("categories", lambda item: _add(names, item, _name(item, names))),
+    ("images", lambda item: _add(pictures, item, _picture(item, images_dir))),
+  ):
+    _for_each(annotations_file, about, key, add)
+    if not about[key]:
+      raise RequestError(f"--data: {annotations_file} has no {key}")
+  ids = sorted(names)
+  labels = {category: label for label, category in enumerate(ids, 1)}
+  add = lambda item: _add_thing(pictures, labels, item)
+  _for_each(annotations_file, about, "annotations", add)
+  class_names = (BACKGROUND_NAME, *(names[category] for category in ids))
+  return CocoSet(class_names, list(pictures.values()), mask_lib)
 
 
 def resize_and_pad(
   image: np.ndarray, classes: np.ndarray, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The long side becomes `side`; the rest of the square is ignored."""
-  height, width = classes.shape
-  scale = side / max(height, width)
-  size = max(1, round(width * scale)), max(1, round(height * scale))
-  small = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
-  labels = Image.fromarray(classes).resize(size, Image.Resampling.NEAREST)
-  padded = np.zeros((side, side, 3), np.uint8)
-  padded_classes = np.full((side, side), IGNORE, np.uint8)
-  padded[: size[1], : size[0]] = np.asarray(small)
-  padded_classes[: size[1], : size[0]] = np.asarray(labels)
-  return padded, padded_classes
+  """Brings the longer side to `side`, then fills up a square.
 
-
-def _mask(annotation, height, width):
-  """Pixels of an annotation, [H, W] bool."""
-  segmentation = annotation.get("segmentation")
-  try:
-    if isinstance(segmentation, dict):
-      return _from_runs(segmentation, height, width)
-    return _from_polygons(segmentation, height, width)
-  except (ValueError, TypeError, KeyError) as error:
-    raise RequestError(
-      f"--data: annotation {str(annotation.get('id'))[:20]}: {error}"
-    ) from None
-
-
-def _from_runs(segmentation, height, width):
-  """Run lengths of off and on in turn, down the columns."""
-  if list(segmentation["size"]) != [height, width]:
-    raise ValueError(f"its size is not that of the image, {height}x{width}")
-  counts = segmentation["counts"]
-  if isinstance(counts, str):
-    counts = _decode_counts(counts)
-  counts = np.asarray(counts)
-  if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.integer):
-    raise ValueError("its counts are no list of whole numbers")
-  is_sane = (counts >= 0).all() and (counts <= height * width).all()
-  if not is_sane or counts.sum() != height * width:
-    raise ValueError("its counts do not add up to the image")
-  is_on = np.arange(len(counts)) % 2 == 1
-  return np.repeat(is_on, counts).reshape(width, height).T
-
-
-def _decode_counts(text):
-  """COCO's compressed counts: five bits a character, as differences.
-
-  Written out here because the library's own decoder trusts what it reads.
+  Args:
+    image: [H, W, 3] uint8; bilinear, filled up with 0 below or to the right.
+    classes: [H, W] uint8; nearest, filled up with IGNORE.
+    side: of the square, in pixels.
   """
-  counts, value, shift = [], 0, 0
-  for character in text:
-    code = ord(character) - 48
-    if not 0 <= code < 64:
-      raise ValueError("its counts hold a character that cannot be there")
-    value |= (code & 31) << shift
-    shift += 5
-    if shift > 60:
-      raise ValueError("one of its counts is too large")
-    if code & 32:
-      continue
-    if code & 16:
-      value -= 1 << shift
-    # From the third on, a difference to the one before the last.
-    counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-    value, shift = 0, 0
-  if shift:
-    raise ValueError("its counts break off")
+  types.check_frame("image", image)
+  types.check_class_map("classes", classes, image)
+  scale = side / max(classes.shape)
+  height, width = (max(round(scale * x), 1) for x in classes.shape)
+  resize = lambda x, how: Image.fromarray(x).resize((width, height), how)
+  square = np.zeros((side, side, 3), np.uint8)
+  square[:height, :width] = resize(image, Image.Resampling.BILINEAR)
+  class_map = np.full((side, side), IGNORE, np.uint8)
+  class_map[:height, :width] = resize(classes, Image.Resampling.NEAREST)
+  return square, class_map
+
+
+def _load_json(path):
+  """The file's object, with its three lists."""
+  try:
+    size = path.stat().st_size
+    if size > _MAX_FILE_BYTES:
+      raise ValueError(f"{size >> 20} MiB, more than {_MAX_FILE_BYTES >> 20}")
+    with path.open("rb") as file:
+      about = json.load(file)
+    if not isinstance(about, dict):
+      raise ValueError("it holds no object")
+    for key in ("images", "annotations", "categories"):
+      if not isinstance(about.get(key), list):
+        raise ValueError(f"it has no list of {key}")
+    if len(about["categories"]) >= MAX_CLASSES:
+      raise ValueError(f"more than {MAX_CLASSES - 1} categories")
+  except OSError as error:
+    words = f"{path} cannot be read: {error.strerror}"
+    raise RequestError(f"--data: {words}") from None
+  except (ValueError, RecursionError, MemoryError) as error:
+    words = f"{path} is not in COCO's format ({str(error) or 'too large'})"
+    raise RequestError(f"--data: {words}") from None
+  return about
+
+
+def _for_each(path, about, key, take: Callable[[dict[str, Any]], None]):
+  """Calls `take` with each item of a list; its ValueError names the item."""
+  for i, item in enumerate(about[key]):
+    try:
+      if not isinstance(item, dict):
+        raise ValueError(f"{_REPR.repr(item)} is no object")
+      take(item)
+    except ValueError as error:
+      raise RequestError(f"--data: {path}: {key}[{i}]: {error}") from None
+
+
+def _field(item, key, kind):
+  value = item.get(key)
+  if type(value) is not kind:  # True is no number here
+    raise ValueError(f"{key} is {_REPR.repr(value)}, not {_KINDS[kind]}")
+  return value
+
+
+def _add(table, item, value):
+  number = _field(item, "id", int)
+  if number in table:
+    raise ValueError(f"the id {_REPR.repr(number)} is there already")
+  table[number] = value
+
+
+def _name(item, names):
+  name = _field(item, "name", str)
+  if not (name.strip() and name.isprintable()):
+    raise ValueError(f"{_REPR.repr(name)} is no name of a class")
+  if name == BACKGROUND_NAME or name in names.values():
+    raise ValueError(f"the name {_REPR.repr(name)} is there already")
+  return name
+
+
+def _picture(item, images_dir):
+  name = _field(item, "file_name", str)
+  height, width = (_field(item, key, int) for key in ("height", "width"))
+  if min(height, width) < 1 or height * width > _MAX_PIXELS:
+    size = _REPR.repr((height, width))
+    raise ValueError(f"height and width {size}: from 1 to {_MAX_PIXELS} pixels")
+  relative = pathlib.PurePath(name)
+  if relative.is_absolute() or ".." in relative.parts:
+    raise ValueError(f"file_name {_REPR.repr(name)} is not in {images_dir}")
+  path = images_dir / relative
+  if not os.path.isfile(path):  # unlike pathlib's, refuses no text
+    raise ValueError(f"there is no file {_REPR.repr(name)} in {images_dir}")
+  return _Picture(path, height, width, [])
+
+
+def _add_thing(pictures, labels, item):
+  image, category = (
+    _field(item, f"{x}_id", int) for x in ("image", "category")
+  )
+  if image not in pictures:
+    raise ValueError(f"there is no image of id {_REPR.repr(image)}")
+  if category not in labels:
+    raise ValueError(f"there is no category of id {_REPR.repr(category)}")
+  is_crowd = item.get("iscrowd", 0)
+  if is_crowd not in (0, 1):
+    raise ValueError(f"iscrowd is {_REPR.repr(is_crowd)}, not 0 or 1")
+  picture, shape = pictures[image], item.get("segmentation")
+  label = IGNORE if is_crowd else labels[category]
+  if isinstance(shape, dict):
+    thing = _Thing(label, [], _runs(shape, picture.height, picture.width))
+  else:
+    thing = _Thing(label, _polygons(shape), None)
+  picture.things.append(thing)
+
+
+def _polygons(value):
+  """Lists of x, y, x, y, ... that pycocotools can be trusted with."""
+  if not isinstance(value, list) or not value:
+    raise ValueError("segmentation is neither polygons nor runs")
+  polygons, length = [], 0
+  for numbers in value:
+    if not isinstance(numbers, list) or not set(map(type, numbers)) <= {
+      *(int, float)
+    }:
+      raise ValueError("segmentation has a polygon that is no list of numbers")
+    if len(numbers) < 6 or len(numbers) % 2:
+      raise ValueError(
+        f"segmentation has a polygon of {len(numbers)} numbers, not 6, 8, ..."
+      )
+    # Written so that NaN fails.
+    if not all(-_MAX_COORDINATE <= x <= _MAX_COORDINATE for x in numbers):
+      raise ValueError(
+        f"segmentation has a coordinate beyond {_MAX_COORDINATE}, or none"
+      )
+    polygons.append(np.array(numbers, np.float64))
+    points = polygons[-1].reshape(-1, 2)
+    steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1)
+    length += len(points) + float(steps.sum())
+  if length > _MAX_OUTLINE:
+    raise ValueError(
+      f"segmentation has outlines of {length:.0f} pixels, more than "
+      f"{_MAX_OUTLINE}"
+    )
+  return polygons
+
+
+def _runs(value, height, width):
+  """Run lengths, from a list or letters, that fill the picture exactly."""
+  counts, size = value.get("counts"), value.get("size")
+  if size != [height, width]:
+    raise ValueError(
+      f"segmentation has size {_REPR.repr(size)}, its image {[height, width]}"
+    )
+  if isinstance(counts, str):
+    counts = _decompress(counts)
+  elif not isinstance(counts, list) or not set(map(type, counts)) <= {int}:
+    raise ValueError("segmentation has counts that are no whole numbers")
+  if min(counts, default=0) < 0 or sum(counts) != height * width:
+    raise ValueError(
+      f"segmentation has counts that do not add up to {height * width} pixels"
+    )
   return np.array(counts, np.int64)
 
 
-def _from_polygons(polygons, height, width):
-  """Everything inside any of the polygons."""
+def _decompress(text):
+  """Run lengths from COCO's letters.
+
+  A letter has five bits of a signed number, the lowest first, and one that says
+  whether there are more. From the fourth number on it is what the run is longer
+  than the one before the last. pycocotools would read on past the end of a text
+  that breaks off.
+  """
+  counts: list[int] = []
+  value, num_letters = 0, 0
+  for letter in text:
+    code = ord(letter) - 48
+    if not 0 <= code < 64 or num_letters == _MAX_RUN_LETTERS:
+      raise ValueError("segmentation has counts that are not COCO's letters")
+    value |= (code & 31) << 5 * num_letters
+    num_letters += 1
+    if code & 32:
+      continue
+    if code & 16:
+      value -= 1 << 5 * num_letters
+    counts.append(value + counts[-2] if len(counts) > 2 else value)
+    value, num_letters = 0, 0
+  if num_letters:
+    raise ValueError("segmentation has counts that break off")
+  return counts
+
+
+def _paint(picture, mask_lib):
+  """The class map of a picture: crowds first, then large before small."""
+  height, width = picture.height, picture.width
+  layers = []
+  for thing in picture.things:
+    runs = thing.runs
+    if runs is None:
+      parts = mask_lib.frPyObjects(thing.polygons, height, width)
+      letters = mask_lib.merge(parts)["counts"].decode("ascii")
+      runs = np.array(_decompress(letters), np.int64)
+    layers.append((thing.label, runs, runs[1::2].sum()))
+  layers.sort(key=lambda layer: (layer[0] != IGNORE, -layer[2]))
+  columns = np.full(width * height, BACKGROUND, np.uint8)
+  for label, runs, _ in layers:
+    columns[np.repeat(np.arange(len(runs)) % 2 == 1, runs)] = label
+  return np.ascontiguousarray(columns.reshape(width, height).T)
+
+
+def _load_image(picture):
   try:
-    from pycocotools import mask as coco_mask
-  except ImportError:
+    with Image.open(picture.path, formats=_IMAGE_FORMATS) as image:
+      size = image.height, image.width
+      if size == (picture.height, picture.width):
+        return np.asarray(image.convert("RGB"))
+  except Exception as error:  # Pillow has many, for files that are broken
+    words = str(error).split("\n")[0]
     raise RequestError(
-      "--data: polygons need pycocotools: pip install pycocotools"
+      f"--data: {picture.path} cannot be read: {words}"
     ) from None
-  if not isinstance(polygons, list) or not polygons:
-    raise ValueError("its segmentation is neither polygons nor run lengths")
-  mask = np.zeros((height, width), bool)
-  for polygon in polygons:
-    points = np.asarray(polygon, np.float64)
-    if points.ndim != 1 or len(points) < 6 or len(points) % 2:
-      raise ValueError("a polygon is three or more pairs of numbers")
-    if not np.isfinite(points).all():
-      raise ValueError("a polygon is not finite")
-    points = np.clip(points.reshape(-1, 2), 0, (width, height))
-    (runs,) = coco_mask.frPyObjects([points.ravel().tolist()], height, width)
-    mask |= _from_runs(
-      runs | {"counts": runs["counts"].decode()}, height, width
-    )
-  return mask
-
-
-def _read_json(path):
-  try:
-    if path.stat().st_size > _MAX_BYTES:
-      raise RequestError(f"--data: {path} is larger than 4 GiB")
-    content = json.loads(path.read_bytes())
-  except OSError as error:
-    raise RequestError(f"--data: {path}: {error.strerror}") from None
-  except (ValueError, RecursionError):
-    raise RequestError(f"--data: {path} is no JSON") from None
-  if not isinstance(content, dict):
-    raise RequestError(f"--data: {path} holds no annotations")
-  return content
-
-
-def _read_image(path, about):
-  try:
-    with Image.open(path) as image:
-      size = about["width"], about["height"]
-      if image.size != size:
-        raise RequestError(
-          f"--data: {path} is {image.size[1]}x{image.size[0]}, not "
-          f"{size[1]}x{size[0]} as its annotations say"
-        )
-      return np.asarray(image.convert("RGB"))
-  except (OSError, Image.DecompressionBombError, SyntaxError) as error:
-    raise RequestError(f"--data: {path} cannot be read: {error}") from None
-
-
-def _is_list_of_dicts(value):
-  return isinstance(value, list) and all(isinstance(x, dict) for x in value)
-
-
-def _is_id(value):
-  return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_image(item):
-  """Whether an image's entry has a size and stays inside the folder."""
-  name = item.get("file_name")
-  if not isinstance(name, str) or not name or "\0" in name:
-    return False
-  path = pathlib.PurePosixPath(name)
-  sides = item.get("height"), item.get("width")
-  has_size = all(_is_id(side) and 0 < side <= _MAX_SIDE for side in sides)
-  inside = not path.is_absolute() and ".." not in path.parts
-  return _is_id(item.get("id")) and has_size and inside
-
-
-def _require(is_good, where, kind, item):
-  if not is_good:
-    raise RequestError(f"{where}: a bad {kind}: {json.dumps(item)[:100]}")
+  raise RequestError(
+    f"--data: {picture.path} has height and width {size}, its annotations "
+    f"{(picture.height, picture.width)}"
+  )

@@ -1,6 +1,9 @@
-"""COCO's format against squares cut out by hand and the library's own codec."""
+"""COCO's format: squares cut out by hand, and files made by somebody unkind."""
 
 import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from ojd.errors import RequestError
 from ojd.formats import coco
 
 H, W = 20, 30
-CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
+DEEP = "[" * 100_000
 
 
 def _square(top, left, bottom, right):
@@ -23,44 +26,44 @@ def _square(top, left, bottom, right):
 
 
 def _polygon(top, left, bottom, right):
-  return [[left, top, right, top, right, bottom, left, bottom]]
+  return [left, top, right, top, right, bottom, left, bottom]
 
 
 def _compressed(mask):
   runs = coco_mask.encode(np.asfortranarray(mask))
-  return {"size": [H, W], "counts": runs["counts"].decode()}
+  return {"size": list(mask.shape), "counts": runs["counts"].decode()}
 
 
 def _uncompressed(mask):
   flat = mask.T.ravel()
   edges = np.flatnonzero(np.diff(flat)) + 1
   counts = np.diff([0, *edges, flat.size]).tolist()
-  return {"size": [H, W], "counts": ([0] if flat[0] else []) + counts}
+  counts = ([0] if flat[0] else []) + counts
+  return {"size": list(mask.shape), "counts": counts}
 
 
-def _annotation(i, category, segmentation, crowd=0):
+def _annotation(category, segmentation, image=1, **others):
   return {
-    "id": i,
-    "image_id": 1,
+    "image_id": image,
     "category_id": category,
-    "iscrowd": crowd,
     "segmentation": segmentation,
+    **others,
   }
 
 
 def _content():
   crowd = _uncompressed(_square(0, 20, 20, 30))
   return {
-    "categories": [dict(category) for category in CATEGORIES],
+    "categories": [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}],
     "images": [
       {"id": i, "file_name": f"{i}.png", "height": H, "width": W}
       for i in (1, 2)
     ],
     "annotations": [
-      _annotation(10, 3, _polygon(5, 5, 8, 8)),  # small, on top
-      _annotation(11, 7, _compressed(_square(2, 2, 15, 15))),
-      _annotation(12, 3, _uncompressed(_square(10, 18, 14, 24))),
-      _annotation(13, 7, crowd, crowd=1),
+      _annotation(3, [_polygon(5, 5, 8, 8)], iscrowd=0),  # small, on top
+      _annotation(7, _compressed(_square(2, 2, 15, 15)), iscrowd=0),
+      _annotation(3, _uncompressed(_square(10, 18, 14, 24))),
+      _annotation(7, crowd, iscrowd=1),
     ],
   }
 
@@ -70,11 +73,20 @@ def _write(folder, content):
     Image.fromarray(np.full((H, W, 3), i, np.uint8)).save(folder / f"{i}.png")
   path = folder / "instances.json"
   path.write_text(content if isinstance(content, str) else json.dumps(content))
-  return coco.open_coco(folder, path)
+  return path
+
+
+def _open(folder, content):
+  return coco.open_coco(folder, _write(folder, content))
+
+
+def _class_map(folder, *annotations):
+  content = _content() | {"annotations": list(annotations)}
+  return _open(folder, content).read(0)[1]
 
 
 def test_small_things_lie_on_top_and_crowds_are_ignored(tmp_path):
-  images = _write(tmp_path, _content())
+  images = _open(tmp_path, _content())
   assert images.class_names == ("background", "cat", "dog") and len(images) == 2
   frame, classes = images.read(0)
   expected = np.zeros((H, W), np.uint8)
@@ -83,29 +95,74 @@ def test_small_things_lie_on_top_and_crowds_are_ignored(tmp_path):
   expected[10:14, 18:24] = 1
   expected[5:8, 5:8] = 1
   np.testing.assert_array_equal(classes, expected)
-  assert (frame == 1).all()
+  assert (frame == 1).all() and frame.shape == (H, W, 3)
+  assert frame.dtype == classes.dtype == np.uint8
   frame, classes = images.read(1)  # nothing is said of it
   assert (frame == 2).all() and not classes.any()
 
 
+def test_images_come_in_three_colours_whatever_the_file(tmp_path):
+  path = _write(tmp_path, _content())
+  Image.fromarray(np.full((H, W), 8, np.uint8)).save(tmp_path / "1.png")
+  red = np.tile(np.uint8([200, 0, 0, 9]), (H, W, 1))
+  Image.fromarray(red).save(tmp_path / "2.png")
+  images = coco.open_coco(tmp_path, path)
+  assert (images.read(0)[0] == 8).all()
+  assert (images.read(1)[0] == [200, 0, 0]).all()
+
+
+def test_parts_of_a_thing_count_together_and_may_leave_the_image(tmp_path):
+  parts = [_polygon(0, 0, 4, 6), _polygon(10, 20, H + 5, W + 9)]
+  got = _class_map(
+    tmp_path,
+    _annotation(7, [_polygon(0, 0, 10, 10)]),  # 100 pixels, of 24 + 100
+    _annotation(3, parts),
+    _annotation(7, [_polygon(-9, -9, -2, -2)]),  # nowhere
+  )
+  expected = np.zeros((H, W), np.uint8)
+  expected[10:, 20:] = expected[:4, :6] = 1
+  expected[:10, :10] = 2
+  np.testing.assert_array_equal(got, expected)
+
+
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
-def test_both_kinds_of_run_lengths_give_the_mask_back(seed, share):
-  mask = (np.random.default_rng(seed).random((H, W)) < share).astype(np.uint8)
-  for runs in (_compressed(mask), _uncompressed(mask)):
-    got = coco.paint([_annotation(1, 3, runs)], {3: 1}, H, W)
-    np.testing.assert_array_equal(got, mask)
+@given(
+  *(st.integers(0, 2**32 - 1), st.floats(0, 1)),
+  *(st.integers(1, 40), st.integers(1, 40)),
+)
+def test_both_kinds_of_runs_give_the_mask_back(seed, share, height, width):
+  rng = np.random.default_rng(seed)
+  mask = (rng.random((height, width)) < share).astype(np.uint8)
+  for make in (_compressed, _uncompressed):
+    runs = coco._runs(make(mask), height, width)
+    picture = coco._Picture(
+      pathlib.Path(), height, width, [coco._Thing(1, [], runs)]
+    )
+    np.testing.assert_array_equal(coco._paint(picture, coco_mask), mask)
+
+
+def test_long_runs_are_read_as_the_library_writes_them():
+  mask = np.zeros((1000, 3000), np.uint8)
+  mask[:, 700:2900] = 1
+  mask[3, 5] = mask[-1, -1] = 1
+  runs = coco._runs(_compressed(mask), *mask.shape)
+  assert runs.tolist() == _uncompressed(mask)["counts"]
 
 
 def test_square_of_a_side_keeps_the_shape_and_ignores_the_rest():
   image = np.full((H, W, 3), 9, np.uint8)
   classes = np.zeros((H, W), np.uint8)
   classes[:10] = 4
-  frame, labels = coco.resize_and_pad(image, classes, 60)
-  assert frame.shape == (60, 60, 3)
-  assert (labels[:20] == 4).all() and (labels[20:40] == 0).all()
-  assert (labels[40:] == 255).all() and (frame[40:] == 0).all()
-  assert (frame[:40] == 9).all()
+  for turn in (np.asarray, lambda x: x.swapaxes(0, 1)):
+    frame, labels = map(
+      turn, coco.resize_and_pad(turn(image), turn(classes), 60)
+    )
+    assert frame.shape == (60, 60, 3) and labels.shape == (60, 60)
+    assert (labels[:20] == 4).all() and (labels[20:40] == 0).all()
+    assert (labels[40:] == 255).all() and (frame[40:] == 0).all()
+    assert (frame[:40] == 9).all()
+  frame, labels = coco.resize_and_pad(image[:1], classes[:1], 2)
+  assert labels.tolist() == [[4, 4], [255, 255]]  # never without a row
 
 
 def _with(key, value, where="annotations", i=0):
@@ -114,53 +171,158 @@ def _with(key, value, where="annotations", i=0):
   return content
 
 
-RUNS = {"size": [H, W], "counts": [0, H * W]}
+def _drawn(segmentation):
+  return _with("segmentation", segmentation)
+
+
+def _counts(counts, size=(H, W)):
+  return _drawn({"size": size, "counts": counts})
+
+
+def _categories(*names):
+  items = [{"id": i, "name": name} for i, name in enumerate(names)]
+  return _content() | {"categories": items, "annotations": []}
+
+
+NAN, INF = float("nan"), float("inf")
+ZIGZAG = [[0, 0, W, H] * 20_000]
 
 
 @pytest.mark.parametrize(
-  "content",
+  ("content", "words"),
   [
-    "{",
-    "[]",
-    "{}",
-    _content() | {"images": []},
-    _content() | {"categories": []},
-    _content() | {"annotations": [3]},
-    _content()
-    | {"categories": [{"id": i, "name": str(i)} for i in range(300)]},
-    _with("name", 3, "categories"),
-    _with("file_name", "../1.png", "images"),
-    _with("file_name", "/etc/passwd", "images"),
-    _with("height", 10**9, "images"),
-    _with("height", H + 1, "images"),  # not what the file is
-    _with("file_name", "3.png", "images"),  # not there
-    _with("image_id", 99),
-    _with("category_id", 99),
-    _with("category_id", None),
-    _with("segmentation", None),
-    _with("segmentation", [[1, 2, 3, 4]]),
-    _with("segmentation", [[1, 2, 3, 4, 5, "x"]]),
-    _with("segmentation", [[1, 2, 3, 4, 5, float("nan")]]),
-    _with("segmentation", RUNS | {"size": [W, H]}),
-    _with("segmentation", RUNS | {"counts": [0, H * W + 1]}),
-    _with("segmentation", RUNS | {"counts": [H * W + 5, -5]}),
-    _with("segmentation", RUNS | {"counts": [0.5, 1.5]}),
-    _with("segmentation", RUNS | {"counts": "oooooooooooooooooooo"}),
-    _with("segmentation", RUNS | {"counts": "\x01"}),
-    _with("segmentation", RUNS | {"counts": "P"}),
-    _with("segmentation", {"size": 3, "counts": []}),
+    ("{", "instances.json is not in COCO's format"),
+    (DEEP, "instances.json is not in COCO's format"),
+    ('{"images": 1' + "0" * 5000 + "}", "not in COCO's format"),
+    ("[]", "it holds no object"),
+    ("{}", "it has no list of images"),
+    (_content() | {"annotations": {}}, "it has no list of annotations"),
+    (_content() | {"images": []}, "has no images"),
+    (_content() | {"categories": []}, "has no categories"),
+    (_content() | {"annotations": [3]}, "annotations[0]: 3 is no object"),
+    (_categories(*map(str, range(255))), "more than 254 categories"),
+    (_categories("a", 3), "categories[1]: name is 3, not text"),
+    (_categories("a\nb"), r"categories[0]: 'a\nb' is no name"),
+    (_categories("a", "a"), "categories[1]: the name 'a' is there already"),
+    (_categories("background"), "the name 'background' is there already"),
+    (_with("id", 7, "categories", 1), "categories[1]: the id 7 is there"),
+    (_with("id", True, "categories"), "id is True, not a whole number"),
+    (_with("id", "1", "images"), "images[0]: id is '1', not a whole number"),
+    (_with("id", 1, "images", 1), "images[1]: the id 1 is there already"),
+    (_with("file_name", None, "images"), "file_name is None, not text"),
+    (_with("file_name", "../1.png", "images"), "'../1.png' is not in"),
+    (_with("file_name", "a/../../1.png", "images"), "is not in"),
+    (_with("file_name", "/etc/passwd", "images"), "'/etc/passwd' is not in"),
+    (_with("file_name", "3.png", "images"), "there is no file '3.png'"),
+    (_with("file_name", "", "images"), "there is no file ''"),
+    (_with("file_name", "a\0\n", "images"), r"there is no file 'a\x00\n'"),
+    (_with("file_name", "\ud800", "images"), r"there is no file '\ud800'"),
+    (_with("file_name", "a" * 9999, "images"), "there is no file 'aaa"),
+    (_with("height", 2.0, "images"), "height is 2.0, not a whole number"),
+    (_with("height", 0, "images"), "height and width (0, 30): from 1 to"),
+    (_with("width", 10**9, "images"), "height and width (20, 1000000000)"),
+    (_with("image_id", 99), "annotations[0]: there is no image of id 99"),
+    (_with("image_id", [1]), "annotations[0]: image_id is [1], not a whole"),
+    (_with("category_id", 99), "there is no category of id 99"),
+    (_with("category_id", None), "category_id is None, not a whole number"),
+    (_with("iscrowd", "no"), "annotations[0]: iscrowd is 'no', not 0 or 1"),
+    (_drawn(None), "neither polygons nor runs"),
+    (_drawn([]), "neither polygons nor runs"),
+    (_drawn("text"), "neither polygons nor runs"),
+    (_drawn([3]), "a polygon that is no list of numbers"),
+    (_drawn([[1, 2, 3, 4, 5, "6"]]), "a polygon that is no list of numbers"),
+    (_drawn([[1, 2, 3, 4]]), "a polygon of 4 numbers"),
+    (_drawn([[1, 2, 3, 4, 5, 6, 7]]), "a polygon of 7 numbers"),
+    (_drawn([[1, 2, 3, 4, 5, NAN]]), "a coordinate beyond 1048576, or none"),
+    (_drawn([[1, 2, 3, 4, 5, INF]]), "a coordinate beyond 1048576"),
+    (_drawn([[1, 2, 3, 4, 5, 10**400]]), "a coordinate beyond 1048576"),
+    (_drawn(ZIGZAG), "outlines of 1240000 pixels, more than 1048576"),
+    (_drawn([ZIGZAG[0][:20_000]] * 4), "outlines of 1240000 pixels"),
+    (_drawn({}), "size None, its image [20, 30]"),
+    (_counts([0, H * W], [W, H]), "size [30, 20], its image [20, 30]"),
+    (_counts(None), "counts that are no whole numbers"),
+    (_counts([[1], [2, 3]]), "counts that are no whole numbers"),
+    (_counts([0.5, 599.5]), "counts that are no whole numbers"),
+    (_counts([]), "counts that do not add up to 600"),
+    (_counts([0, H * W + 1]), "counts that do not add up to 600"),
+    (_counts([H * W + 5, -5]), "counts that do not add up to 600"),
+    (_counts([H * W + 2**64, -(2**64)]), "counts that do not add up to 600"),
+    (_counts(""), "counts that do not add up to 600"),
+    (_counts("1"), "counts that do not add up to 600"),
+    (_counts("\x01"), "not COCO's letters"),
+    (_counts("é"), "not COCO's letters"),
+    (_counts("o" * 20 + "0"), "not COCO's letters"),
+    (_counts("o"), "counts that break off"),
+    (_counts("oooooo?" * 60), "counts that do not add up to 600"),
   ],
 )
-def test_bad_annotations_are_one_line(tmp_path, content):
-  with pytest.raises(RequestError, match="--data") as error:
-    _write(tmp_path, content).read(0)
+def test_bad_annotations_are_one_line(tmp_path, content, words):
+  with pytest.raises(RequestError) as error:
+    _open(tmp_path, content)
+  message = str(error.value)
+  assert message.startswith(f"--data: {tmp_path / 'instances.json'}")
+  assert words in message and "\n" not in message
+  assert len(message) < 500 + len(str(tmp_path))
+
+
+def _break(path, kind):
+  if kind == "other size":
+    Image.fromarray(np.zeros((H, W + 1, 3), np.uint8)).save(path)
+  elif kind == "text":
+    path.write_text("no image\n")
+  elif kind == "half":
+    noise = np.random.default_rng(0).integers(0, 256, (H, W, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:200])
+  else:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+  ("kind", "words"),
+  [
+    ("other size", "has height and width (20, 31), its annotations (20, 30)"),
+    ("text", "cannot be read"),
+    ("half", "cannot be read"),
+    ("gone", "cannot be read"),
+  ],
+)
+def test_bad_images_are_one_line(tmp_path, kind, words):
+  images = _open(tmp_path, _content())
+  _break(tmp_path / "1.png", kind)
+  with pytest.raises(RequestError) as error:
+    images.read(0)
+  message = str(error.value)
+  assert message.startswith(f"--data: {tmp_path / '1.png'} ")
+  assert words in message and "\n" not in message
+
+
+def test_absent_and_large_files_are_one_line(tmp_path):
+  path = _write(tmp_path, _content())
+  with pytest.raises(RequestError, match=r"none\.json cannot be read: No such"):
+    coco.open_coco(tmp_path, tmp_path / "none.json")
+  with pytest.raises(RequestError, match="there is no folder .*nowhere$"):
+    coco.open_coco(tmp_path / "nowhere", path)
+  with path.open("r+b") as file:
+    file.truncate((4 << 30) + (1 << 20))  # takes no room on the disk
+  with pytest.raises(RequestError, match="4097 MiB, more than 4096"):
+    coco.open_coco(tmp_path, path)
+
+
+def test_without_pycocotools_one_line_says_what_to_install(
+  tmp_path, monkeypatch
+):
+  path = _write(tmp_path, _content())
+  monkeypatch.setitem(sys.modules, "pycocotools", None)
+  with pytest.raises(RequestError, match="pip install pycocotools") as error:
+    coco.open_coco(tmp_path, path)
   assert "\n" not in str(error.value)
 
 
-def test_absent_files_are_one_line(tmp_path):
-  with pytest.raises(RequestError, match=r"none\.json"):
-    coco.open_coco(tmp_path, tmp_path / "none.json")
-  path = tmp_path / "good.json"
-  path.write_text(json.dumps(_content()))
-  with pytest.raises(RequestError, match="no folder"):
-    coco.open_coco(tmp_path / "nowhere", path)
+def test_module_can_be_imported_without_pycocotools():
+  code = "import sys; from ojd.formats import coco; print(*sys.modules)"
+  root = pathlib.Path(coco.__file__).parents[2]
+  result = subprocess.run(
+    [sys.executable, "-c", code], cwd=root, capture_output=True, check=True
+  )
+  assert b"pycocotools" not in result.stdout
