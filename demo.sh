@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job on the embedded stream: a student learns a football match, live.
+# The main job on the embedded stream: a student adapts to a football match, live.
 # Arguments go to the binary and win over those here:
 # ./demo.sh --workdir=runs/park --stream=synthetic:park
 set -euo pipefail

@@ -3,9 +3,9 @@ r"""Trains mask_rcnn_tiny, a small Mask R-CNN, on the synthetic world.
     python -m experiments.train_teacher --workdir=runs/teacher
     python -m experiments.train_teacher --smoke
 
-The defaults take about half an hour on one core (OMP_NUM_THREADS=1 keeps it off
-the others) and reach a mean IoU of 0.57 on worlds never seen. The same command
-goes on where an interrupted one stopped. At the end it writes
+The defaults made the bundled weights: about ninety minutes on two cores, 3 GB
+of memory, a mean IoU of 0.75 on worlds never seen. The same command goes on
+where an interrupted one stopped. At the end it writes
 mask_rcnn_tiny.safetensors into the workdir and prints the IoU of each class.
 """
 

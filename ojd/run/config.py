@@ -16,7 +16,7 @@ class RunConfig:
   """The flags of `online_distill`, by their names; None is "as it comes"."""
 
   stream: str = "synthetic:street"
-  teacher: str = "ground_truth"
+  teacher: str = "mask_rcnn_tiny"
   teacher_weights: str = ""
   teacher_device: str = ""
   teacher_half: bool = False
@@ -37,7 +37,7 @@ class RunConfig:
   u_min: int = 0
   update: str = "sgd"
   learning_rate: float | None = None
-  init: str = "random"
+  init: str = "bundled"
   eval_every: int | None = None
   overlay: bool = True
   save_masks: bool = False

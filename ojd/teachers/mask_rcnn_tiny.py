@@ -4,7 +4,6 @@ import pathlib
 
 import torch
 
-from ojd.errors import RequestError
 from ojd.labels import ClassGroups
 from ojd.teachers import detector, tiny_network
 from ojd.teachers.base import TeacherRequest, refuse_argument
@@ -44,10 +43,4 @@ def make_teacher(request: TeacherRequest) -> MaskRcnnTiny:
   if request.weights == detector.RANDOM:
     return MaskRcnnTiny(tiny_network.build(), device, dtype)
   path = pathlib.Path(request.weights) if request.weights else WEIGHTS
-  if not request.weights and not path.exists():
-    raise RequestError(
-      "--teacher=mask_rcnn_tiny: the package holds no trained weights; make "
-      "them with python -m experiments.train_teacher --workdir=DIR and give "
-      f"--teacher_weights=DIR/{WEIGHTS.name}"
-    )
   return MaskRcnnTiny(tiny_network.load(path), device, dtype)
