@@ -12,6 +12,17 @@ from ojd.formats import coco
 from ojd.pretraining import Recipe
 from ojd.types import IGNORE, Labels
 
+# The authors' recipe; the rate falls tenfold every so many epochs.
+COCO = Recipe(
+  num_steps=150_000,
+  batch=6,
+  optimizer="slow_adam",
+  learning_rate=0.1,
+  weight_decay=4e-5,
+  height=768,
+  width=768,
+)
+COCO_EPOCHS_A_DECAY = 10
 _COCO_WEIGHT = 10.0  # the authors', of every pixel
 _LEAST_ZOOM = 0.6  # of the frame's sides; things of other sizes are seen too
 

@@ -43,16 +43,6 @@ _SMOKE = flags.DEFINE_bool("smoke", False, "a few steps, to see that it works")
 _NUM_WORLDS, _FRAMES_PER_WORLD = 500, 8
 # Other worlds than those of the bundled teacher.
 _ALBUM_SEED = 1
-_COCO = Recipe(
-  num_steps=150_000,
-  batch=6,
-  optimizer="slow_adam",
-  learning_rate=0.1,
-  weight_decay=4e-5,
-  height=768,
-  width=768,
-)
-_COCO_EPOCHS_A_DECAY = 10
 
 
 class Course(NamedTuple):
@@ -90,10 +80,10 @@ def coco_course(folder: str, split: str) -> Course:
   images = coco.open_coco(
     root / split, root / "annotations" / f"instances_{split}.json"
   )
-  recipe = _changed(_COCO)
+  recipe = _changed(lessons.COCO)
   if _SMOKE.value:
     recipe = recipe._replace(num_steps=2, batch=1, height=96, width=96)
-  steps = max(_COCO_EPOCHS_A_DECAY * len(images) // recipe.batch, 1)
+  steps = max(lessons.COCO_EPOCHS_A_DECAY * len(images) // recipe.batch, 1)
   return Course(
     recipe._replace(decay_steps=steps),
     images.class_names,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import album, lessons, pretrain
+from experiments import album, lessons
 from ojd import pretraining
 from ojd.formats import coco
 from ojd.models import pretrained
@@ -144,6 +144,6 @@ def test_bad_requests_are_one_line(flags, words, tmp_path):
 
 
 def test_recipe_for_coco_is_the_published_one():
-  recipe = pretrain._COCO
+  recipe = lessons.COCO
   assert (recipe.num_steps, recipe.batch, recipe.height) == (150_000, 6, 768)
   assert (recipe.learning_rate, recipe.weight_decay) == (0.1, 4e-5)
