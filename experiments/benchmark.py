@@ -16,6 +16,9 @@ lower is better.
     warm_vs_cold_start   from the start of a run to its first answer, second
                          time over first, eight updates on the first frame
                          and drawing its world included (warm below 5000 ms)
+    checkpoint_share     time that the loop spends on checkpoints, over that of
+                         the whole run, with the default interval (below 0.01
+                         at 192x320)
     labels_vs_student    30 instances of 28x28 masks made labels, over the
                          student's forward pass (labels below 15 ms at
                          720x1280)
@@ -47,7 +50,15 @@ from ojd import labels as labels_lib
 from ojd.errors import RequestError
 from ojd.models import jitnet
 from ojd.models.student import from_linen
-from ojd.run import compilation, job, measure, runner, workdir
+from ojd.run import (
+  compilation,
+  job,
+  keeper,
+  measure,
+  runner,
+  tally,
+  workdir,
+)
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.teachers import base as teachers
@@ -190,6 +201,37 @@ def draw(size, repeats):
   )
 
 
+def checkpoint(size, repeats):
+  """A run's time for checkpoints against the whole of its time."""
+  config = RunConfig(
+    stream="synthetic:street",
+    teacher="ground_truth",
+    init="random",
+    height=size[0],
+    width=size[1],
+    num_frames=40 * repeats,
+    overlay=False,
+  )
+  made, pairs = job.make_job(config), []
+  abstract = keeper.abstract(made)
+  compiled = job.compile_system(made.system, *size, seed=0)
+  for _ in range(max(2, repeats // 2)):
+    with tempfile.TemporaryDirectory() as folder:
+      path = pathlib.Path(folder)
+      loop = runner.Loop(
+        *(made, path),
+        compiled=compiled,
+        keeper=keeper.Keeper(path, abstract, {}),
+      )
+      loop.run()
+      stages = loop.stages
+      spent = 1e3 * stages.seconds["checkpoint"]
+      pairs.append((spent, 1e3 * tally.seconds_of_work(stages)))
+  count = stages.counts["checkpoint"]
+  note = f"{count} checkpoints and all of a run, {size[0]}x{size[1]}"
+  return measure.figure("checkpoint_share", np.array(pairs), note)
+
+
 def make_labels(size, repeats):
   """Labels of a detector's answer against the student's forward pass."""
   rng = np.random.default_rng(0)
@@ -270,6 +312,7 @@ FIGURES = {
   "run": [(run_loop, _BIG)],
   "draw": [(draw, _SMALL)],
   "start": [(start, _SMALL)],
+  "checkpoint": [(checkpoint, _SMALL)],
   "labels": [(make_labels, _BIG)],
   "teacher": [
     (fn, size)

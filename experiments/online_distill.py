@@ -9,6 +9,7 @@ and speed-up, and leave a folder with metrics.jsonl, summary.json, overlay.mp4
 and report/index.html. The same command on a finished folder says so.
 """
 
+import sys
 import tempfile
 
 from absl import flags
@@ -37,6 +38,7 @@ def main() -> int:
       run_flags.command("experiments.online_distill", config),
       progress_fn=watcher,
       should_stop=interrupt.is_wanted,
+      note_fn=lambda note: print(note, file=sys.stderr),
     )
   finally:
     watcher.close()

@@ -47,6 +47,8 @@ _HELP = {
   "experiments.pretrain",
   "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "
   "stream's own labels, else each 30th by the teacher",
+  "checkpoint_every": "key frames from one checkpoint to the next, from which "
+  "an interrupted run goes on; 0: none",
   "overlay": "write overlay.mp4 and sample frames",
   "save_masks": "write the student's class maps as PNG files",
 }

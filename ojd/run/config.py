@@ -39,6 +39,7 @@ class RunConfig:
   learning_rate: float | None = None
   init: str = "bundled"
   eval_every: int | None = None
+  checkpoint_every: int = 16
   overlay: bool = True
   save_masks: bool = False
 
@@ -77,6 +78,7 @@ def check(config: RunConfig) -> None:
     )
   _check_least("num_frames", config.num_frames, 1)
   _check_least("eval_every", config.eval_every, 0)
+  _check_least("checkpoint_every", config.checkpoint_every, 0)
   rate = config.learning_rate
   if rate is not None and not 0 < rate < math.inf:
     raise RequestError(f"--learning_rate={rate}: above 0 and finite")

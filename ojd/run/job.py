@@ -132,6 +132,13 @@ def make_system(
   return systems.SYSTEMS[config.system](student, tx, config.settings)
 
 
+def abstract_state(job: Job) -> distill.State:
+  """Types and shapes of the state of a job's system."""
+  spec = job.stream.spec
+  frame = jax.ShapeDtypeStruct((spec.height, spec.width, 3), np.uint8)
+  return jax.eval_shape(job.system.init, jax.random.key(0), frame)
+
+
 def compile_system(
   system: distill.System, height, width, seed, with_peek=False
 ) -> Compiled:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ojd import metrics
 from ojd.run import job as job_lib
+from ojd.run import keeper as keeper_lib
 from ojd.run import overlay, prefetch, timing, workdir, writers
 from ojd.run import tally as tally_lib
 from ojd.run.tally import Progress
@@ -41,6 +42,8 @@ class Loop:
     should_stop: Callable[[], bool] = lambda: False,
     compiled: job_lib.Compiled | None = None,
     labeller: asking.Labeller | None = None,
+    keeper: keeper_lib.Keeper | None = None,
+    start: keeper_lib.Point | None = None,
   ):
     """Opens the files of a run in `path`, a folder made for it.
 
@@ -53,33 +56,48 @@ class Loop:
       compiled: the job's system, where it was compiled before.
       labeller: asks the teacher; None for the one that the job names. It is
         closed at the end of the run.
+      keeper: of the checkpoints, where there are to be some; it is closed
+        likewise.
+      start: where to go on; None for the beginning.
     """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
     self.stages = stages or timing.Stages()
     self.system = compiled
     self.labeller = labeller or job_lib.make_labeller(job)
-    num_classes = len(job.groups.names)
-    self.tally = tally_lib.Tally(np.zeros((num_classes, num_classes), np.int64))
-    self.metrics = writers.MetricsWriter(path / workdir.METRICS)
+    self.keeper, self._start = keeper, start
+    if start is None:
+      self.tally = tally_lib.empty(len(job.groups.names))
+      self.next_t, self.reference, self.reference_t = 0, None, None
+    else:
+      self.tally, self.next_t = start.tally, start.t
+      self.tally.num_resumed += 1
+      self.reference, self.reference_t = start.reference, start.reference_t
+      self.stages.restore(start.seconds, start.counts)
+    self.metrics = writers.MetricsWriter(
+      path / workdir.METRICS, self.tally.num_frames
+    )
     self.sinks = writers.open_sinks(
       path,
       job.stream.spec.fps,
       job.groups.names,
       video=job.config.overlay,
       masks=job.config.save_masks,
+      start=self.next_t,
     )
-    self.reference, self.reference_t = None, 0
 
   def run(self) -> dict[str, Any]:
     """Goes through the stream; whatever happens, writes the summary."""
     try:
       with contextlib.ExitStack() as files:
         files.callback(self.labeller.close)
+        if self.keeper is not None:
+          files.callback(self.keeper.close)
         for file in (self.metrics, *self.sinks):
           files.callback(self._close, file)
         self._compile()
         is_over = self._go_through()
+        self._keep()
       # Only now is every file whole.
       self.tally.finished = is_over
     finally:
@@ -98,12 +116,15 @@ class Loop:
         self.system = job_lib.compile_system(
           self.job.system, spec.height, spec.width, seed, self.needs_peek
         )
-      self.state = jax.block_until_ready(self.system.init())
+      if self._start is None:
+        self.state = jax.block_until_ready(self.system.init())
+      else:
+        self.state, self._start = self._start.state, None
       self.tally.next_key = int(self.system.next_key(self.state))
 
   def _go_through(self):
     """Takes every frame; returns whether the stream is over."""
-    samples = prefetch.Prefetcher(self.job.stream.read())
+    samples = prefetch.Prefetcher(self.job.stream.read(self.next_t))
     iterator = iter(samples)
     try:
       while not self._is_over():
@@ -113,12 +134,37 @@ class Loop:
           sample = next(iterator, None)
         if sample is None:
           break
+        num_keys = self.tally.num_keys
         self._take(sample)
+        self.next_t = sample.t + 1
+        if self.tally.num_keys > num_keys and self._is_checkpoint_due():
+          self._keep()
       if not self.tally.num_frames:
         raise RuntimeError("no frame of the stream could be read")
       return True
     finally:
       samples.close()
+
+  def _is_checkpoint_due(self):
+    every = self.job.config.checkpoint_every
+    return every > 0 and self.tally.num_keys % every == 0
+
+  def _keep(self):
+    """Makes a checkpoint of this moment, if the run has any."""
+    if self.keeper is None:
+      return
+    with self.stages("checkpoint"):
+      waits = [sink.cut() for sink in self.sinks]
+      point = keeper_lib.Point(
+        t=self.next_t,
+        state=self.state,
+        reference=self.reference,
+        reference_t=self.reference_t,
+        tally=self.tally,
+        seconds=dict(self.stages.seconds),
+        counts=dict(self.stages.counts),
+      )
+      self.keeper.keep(point, lambda: [wait() for wait in waits])
 
   def _is_over(self):
     limit = self.job.config.num_frames
@@ -257,7 +303,7 @@ class Loop:
     if truth is not None:
       reference, title = truth, "truth"
     else:
-      age = sample.t - self.reference_t
+      age = 0 if self.reference is None else sample.t - self.reference_t
       reference = self.reference
       title = "teacher" if age == 0 else f"teacher, {age} frames ago"
     caption = overlay.Caption(

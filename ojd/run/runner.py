@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ojd.run import job as job_lib
+from ojd.run import keeper as keeper_lib
 from ojd.run import late, report, timing, workdir
 from ojd.run.config import RunConfig
 from ojd.run.loop import Loop, ProgressFn
@@ -23,21 +24,25 @@ def run(
   *,
   progress_fn: ProgressFn = lambda progress: None,
   should_stop: Callable[[], bool] = lambda: False,
+  note_fn: Callable[[str], None] = lambda note: None,
 ) -> Outcome:
-  """Runs a checked config in its workdir; a finished one is left as it is.
+  """Runs a checked config in its workdir, or goes on with it.
+
+  A finished one is left as it is.
 
   Args:
     config: of `config.check`.
     command: how to run this again, for the report.
     progress_fn: called after every frame.
     should_stop: asked before every frame; True ends the run cleanly.
+    note_fn: told where the run goes on, and why not later.
   """
   stages = timing.Stages()
   with contextlib.closing(job_lib.make_job(config)) as job:
-    return _run(job, command, stages, progress_fn, should_stop)
+    return _run(job, command, stages, progress_fn, should_stop, note_fn)
 
 
-def _run(job, command, stages, progress_fn, should_stop):
+def _run(job, command, stages, progress_fn, should_stop, note_fn):
   config, path = job.config, workdir.expand(job.config.workdir)
   description = workdir.describe_run(
     config, job.stream.spec.identity, job.groups.names, command
@@ -50,13 +55,40 @@ def _run(job, command, stages, progress_fn, should_stop):
       if not (path / workdir.REPORT / "index.html").exists():
         report.write_report(path)
       return Outcome(status, summary)
-    if status is workdir.Status.UNFINISHED:
+    keeper, start = None, None
+    if config.checkpoint_every:
+      keeper = _keeper(job, path, description)
+      start = _start(keeper, note_fn)
+    if status is workdir.Status.UNFINISHED and start is None:
       workdir.set_aside(path)
     workdir.create(path, description)
     make_loop = late.LateLoop if config.async_teacher else Loop
     loop = make_loop(
-      job, path, stages=stages, progress_fn=progress_fn, should_stop=should_stop
+      *(job, path),
+      stages=stages,
+      progress_fn=progress_fn,
+      should_stop=should_stop,
+      keeper=keeper,
+      start=start,
     )
     summary = loop.run()
+    if summary["finished"]:
+      workdir.drop_parts(path)
     report.write_report(path)
     return Outcome(status, summary)
+
+
+def _keeper(job, path, description):
+  """Of the checkpoints of a job in its workdir."""
+  about = {name: description[name] for name in ("flags", "stream", "versions")}
+  return keeper_lib.Keeper(path, keeper_lib.abstract(job), about)
+
+
+def _start(keeper, note_fn):
+  """Where to go on; None at the beginning."""
+  point, problems = keeper.latest()
+  for problem in problems:
+    note_fn(f"passed over a checkpoint: {problem}")
+  if point is not None:
+    note_fn(f"going on with frame {point.t}")
+  return point

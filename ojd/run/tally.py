@@ -36,11 +36,28 @@ class Tally:
   total_delay: int | None = None
   next_key: int = 0
   first_frame_seconds: float | None = None  # from the start to the answer
+  num_resumed: int = 0  # times that the run was gone on with
   finished: bool = False
 
   def miou(self) -> float | None:
     """Of the run so far; None where nothing was compared."""
     return metrics.run_miou(self.confusion) if self.eval_frames else None
+
+
+def empty(num_classes: int) -> Tally:
+  """The counts before the first frame."""
+  return Tally(np.zeros((num_classes, num_classes), np.int64))
+
+
+def to_json(tally: Tally) -> dict[str, Any]:
+  """The counts as `from_json` takes them."""
+  return dataclasses.asdict(tally) | {"confusion": tally.confusion.tolist()}
+
+
+def from_json(content: dict[str, Any]) -> Tally:
+  """The counts that `to_json` wrote down."""
+  confusion = np.array(content["confusion"], np.int64)
+  return Tally(**content | {"confusion": confusion})
 
 
 class Progress(NamedTuple):
@@ -132,8 +149,8 @@ def summarize(
     "seconds": {name: round(s, 4) for name, s in stages.seconds.items()},
     "first_frame_seconds": tally.first_frame_seconds,
     "peak_memory_mb": peak_memory_mb(),
-    "interrupted": num_interrupted + (not tally.finished),
-    "resumed": 0,
+    "interrupted": num_interrupted + tally.num_resumed + (not tally.finished),
+    "resumed": tally.num_resumed,
   }
 
 

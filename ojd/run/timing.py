@@ -35,6 +35,12 @@ class Stages:
     self.seconds[name] = self.seconds.get(name, 0.0) + seconds
     self.counts[name] = self.counts.get(name, 0) + 1
 
+  def restore(self, seconds: dict[str, float], counts: dict[str, int]) -> None:
+    """Adds what the same stages took before this clock was made."""
+    for name, spent in seconds.items():
+      self.seconds[name] = self.seconds.get(name, 0.0) + spent
+      self.counts[name] = self.counts.get(name, 0) + counts[name]
+
   def milliseconds(self, name: str) -> float:
     """Of the latest block of that name."""
     return round(1e3 * self.last[name], 3)

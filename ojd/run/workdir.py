@@ -4,8 +4,9 @@ config.json     flags, versions, devices, the stream's identity
 metrics.jsonl   one line a frame
 summary.json    the run in numbers
 masks/ overlay.mp4 report/index.html     what a person looks at
-trajectory/ checkpoints/                 kept free for replay
-interrupted/    what runs left that did not finish, 1/, 2/, ...
+checkpoints/    from which an interrupted run goes on
+overlay_parts/  the video of a run that is not finished, up to each of them
+interrupted/    what runs left that could not be gone on with, 1/, 2/, ...
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -27,10 +29,14 @@ from ojd.run.config import RunConfig
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 OVERLAY, MASKS, REPORT = "overlay.mp4", "masks", "report"
+CHECKPOINTS, OVERLAY_PARTS = "checkpoints", "overlay_parts"
 _INTERRUPTED, _LOCK = "interrupted", ".lock"
+_FORMAT = 2  # of the whole folder
 # Without these a summary is not one that this program wrote.
 _SUMMARY_KEYS = {"finished", "miou", "num_frames", "fps", "num_updates"}
-_RESULTS = (METRICS, SUMMARY, OVERLAY, MASKS, REPORT)
+_RESULTS = (
+  *(METRICS, SUMMARY, OVERLAY, OVERLAY_PARTS, MASKS, REPORT, CHECKPOINTS),
+)
 
 
 class Status(enum.Enum):
@@ -47,6 +53,7 @@ def describe_run(
   """The content of config.json."""
   packages = ("jax", "jaxlib", "flax", "optax", "torch")
   return {
+    "format": _FORMAT,
     "flags": dataclasses.asdict(config),
     "command": command,
     "stream": stream_identity,
@@ -129,11 +136,18 @@ def expand(text: str) -> pathlib.Path:
 def _read_config(path):
   try:
     config = json.loads((path / CONFIG).read_text())
-    return config if isinstance(config["flags"], dict) else {}["flags"]
+    config = config if isinstance(config["flags"], dict) else {}["flags"]
   except (OSError, ValueError, KeyError, TypeError):
     raise RequestError(
       f"--workdir={path}: its {CONFIG} cannot be read; name a new folder"
     ) from None
+  there = config.get("format", 1)
+  if there != _FORMAT:
+    raise RequestError(
+      f"--workdir={path} is of format {there}, and this program writes "
+      f"{_FORMAT}; name a new folder"
+    )
+  return config
 
 
 def _differences(old, new):
@@ -178,6 +192,11 @@ def set_aside(path: pathlib.Path) -> int:
     if (path / name).exists():
       os.replace(path / name, target / name)
   return number
+
+
+def drop_parts(path: pathlib.Path) -> None:
+  """Deletes the parts of a video that is whole."""
+  shutil.rmtree(path / OVERLAY_PARTS, ignore_errors=True)
 
 
 def num_interrupted(path: pathlib.Path) -> int:

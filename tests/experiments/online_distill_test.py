@@ -191,8 +191,9 @@ def test_interrupted_run_keeps_what_it_did_and_can_be_repeated(
 
   again = _run(*flags)
   assert again.returncode == 0, again.stderr
+  assert f"going on with frame {len(lines)}\n" in again.stderr
   summary = json.loads((path / "summary.json").read_text())
   assert summary["finished"] and summary["num_frames"] == 150
-  assert summary["interrupted"] == 1
+  assert summary["interrupted"] == summary["resumed"] == 1
   assert "once more" in stderr
   assert _without_times(_metrics(path))[: len(lines)] == _without_times(lines)

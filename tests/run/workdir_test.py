@@ -121,6 +121,16 @@ def test_broken_config_is_refused(tmp_path, content):
     workdir.inspect(tmp_path, _description())
 
 
+def test_another_format_is_refused_by_its_number(tmp_path):
+  _create(tmp_path)
+  path = tmp_path / workdir.CONFIG
+  content = json.loads(path.read_text())
+  for number in (1, 99):
+    path.write_text(json.dumps(content | {"format": number}))
+    with pytest.raises(RequestError, match=f"format {number}"):
+      workdir.inspect(tmp_path, _description())
+
+
 def test_file_in_the_way_is_refused(tmp_path):
   path = tmp_path / "file"
   path.write_text("")

@@ -45,7 +45,7 @@ def test_metrics_reach_the_file_line_by_line(tmp_path):
 
 def test_overlay_video_plays_with_every_frame(tmp_path):
   path = tmp_path / "overlay.mp4"
-  video = writers.OverlayVideo(path, 25.0, NAMES)
+  video = writers.OverlayVideo(tmp_path, 25.0, NAMES)
   for t in range(12):
     video.write(_record(t))
   video.close()
@@ -64,7 +64,7 @@ def test_overlay_video_plays_with_every_frame(tmp_path):
 
 def test_fractional_frame_rates_are_kept(tmp_path):
   path = tmp_path / "overlay.mp4"
-  video = writers.OverlayVideo(path, 30000 / 1001, NAMES)
+  video = writers.OverlayVideo(tmp_path, 30000 / 1001, NAMES)
   for t in range(3):
     video.write(_record(t))
   video.close()
@@ -76,12 +76,82 @@ def test_fractional_frame_rates_are_kept(tmp_path):
 @pytest.mark.parametrize("size", [(32, 3000), (5000, 32)])
 def test_overlay_is_never_larger_than_players_show(tmp_path, size):
   path = tmp_path / "overlay.mp4"
-  video = writers.OverlayVideo(path, 25.0, NAMES)
+  video = writers.OverlayVideo(tmp_path, 25.0, NAMES)
   video.write(_record(0, *size))
   video.close()
   with av.open(str(path)) as file:
     (frame,) = file.decode(video=0)
   assert max(frame.height, frame.width) in (4094, 4096)
+
+
+def _pictures(path):
+  with av.open(str(path)) as file:
+    return [f.to_ndarray(format="rgb24") for f in file.decode(video=0)]
+
+
+@pytest.mark.parametrize("fps", [25.0, 30000 / 1001])
+def test_overlay_gone_on_with_shows_every_frame_once(tmp_path, fps):
+  whole, parts = tmp_path / "whole", tmp_path / "parts"
+  whole.mkdir(), parts.mkdir()
+  video = writers.OverlayVideo(whole, fps, NAMES)
+  for t in range(20):
+    video.write(_record(t))
+  video.close()
+  video = writers.OverlayVideo(parts, fps, NAMES)
+  for t in range(11):  # killed amid its second part
+    video.write(_record(t))
+    if t == 7:
+      video.cut()
+  video = writers.OverlayVideo(parts, fps, NAMES, start=8)
+  for t in range(8, 20):
+    video.write(_record(t))
+    if t == 14:
+      video.cut()
+  video.close()
+  one, other = (_pictures(x / workdir.OVERLAY) for x in (whole, parts))
+  assert len(one) == len(other) == 20
+  for a, b in zip(one, other, strict=True):
+    assert np.abs(a.astype(int) - b.astype(int)).mean() < 8
+  with av.open(str(parts / workdir.OVERLAY)) as file:
+    times = [float(frame.time) for frame in file.decode(video=0)]
+  np.testing.assert_allclose(times, np.arange(20) / fps, atol=2e-3)
+
+
+@pytest.mark.parametrize("start", [0, 9, 13, 55])
+def test_sample_frames_gone_on_with_are_the_same(tmp_path, start):
+  record = _record(0, 32, 32)
+  names = []
+  for folder, begin in ((tmp_path / "whole", 0), (tmp_path / "parts", start)):
+    samples = writers.SampleFrames(folder, NAMES)
+    for t in range(begin + 3 if begin else 100):
+      samples.write(record._replace(t=t))
+    samples = writers.SampleFrames(folder, NAMES, start) if begin else samples
+    for t in range(begin, 100 if begin else 0):
+      samples.write(record._replace(t=t))
+    if begin or folder.name == "whole":
+      names.append(sorted(p.name for p in folder.iterdir()))
+  assert names[0] == names[-1]
+
+
+def test_metrics_gone_on_with_lose_what_is_done_again(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"t": 0}\n{"t": 1}\n{"t": 2}\n{"t"')
+  writer = writers.MetricsWriter(path, 2)
+  writer.write({"t": 2, "again": True})
+  writer.close()
+  assert path.read_text() == '{"t": 0}\n{"t": 1}\n{"t": 2, "again": true}\n'
+
+
+def test_a_cut_comes_after_what_was_put_before():
+  seen = []
+  background = writers.Background(seen.append, cut=lambda: seen.append("cut"))
+  for i in range(5):
+    background.put(i)
+  wait = background.cut()
+  background.put(5)
+  wait()
+  assert seen[:6] == [0, 1, 2, 3, 4, "cut"]
+  background.close()
 
 
 def test_masks_hold_classes_and_show_colours(tmp_path):
@@ -139,7 +209,7 @@ def test_error_in_the_thread_is_raised_to_the_run_and_ends_nothing_twice():
   def write(record):
     raise OSError("disk full")
 
-  background = writers.Background(write, lambda: closed.append(1))
+  background = writers.Background(write, close=lambda: closed.append(1))
   background.put(0)
   with pytest.raises(OSError, match="disk full"):
     for i in range(100):
