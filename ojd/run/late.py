@@ -35,6 +35,7 @@ class LateLoop(loop.Loop):
       return classes, info, None, ""
     if answer is not None:
       problem = self._note_failure(answer)
+      self._leave(lambda trail: trail.failed(sample.t, problem))
       self.tally.next_key = int(self.system.next_key(self.state))
     is_asked = self.tally.num_frames == self.tally.next_key
     if is_asked and not self._is_open:

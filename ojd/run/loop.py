@@ -15,8 +15,16 @@ import numpy as np
 from ojd import metrics
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
-from ojd.run import overlay, prefetch, timing, workdir, writers
+from ojd.run import (
+  overlay,
+  prefetch,
+  timing,
+  trajectory_record,
+  workdir,
+  writers,
+)
 from ojd.run import tally as tally_lib
+from ojd.run import trail as trail_lib
 from ojd.run.tally import Progress
 from ojd.teachers import asking
 from ojd.types import Labels, Sample, StepInfo, check_frame
@@ -44,6 +52,7 @@ class Loop:
     labeller: asking.Labeller | None = None,
     keeper: keeper_lib.Keeper | None = None,
     start: keeper_lib.Point | None = None,
+    trail: trail_lib.Trail | None = None,
   ):
     """Opens the files of a run in `path`, a folder made for it.
 
@@ -59,13 +68,14 @@ class Loop:
       keeper: of the checkpoints, where there are to be some; it is closed
         likewise.
       start: where to go on; None for the beginning.
+      trail: of the teacher's answers, where they are to be kept; closed too.
     """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
     self.stages = stages or timing.Stages()
     self.system = compiled
     self.labeller = labeller or job_lib.make_labeller(job)
-    self.keeper, self._start = keeper, start
+    self.keeper, self._start, self.trail = keeper, start, trail
     if start is None:
       self.tally = tally_lib.empty(len(job.groups.names))
       self.next_t, self.reference, self.reference_t = 0, None, None
@@ -91,8 +101,9 @@ class Loop:
     try:
       with contextlib.ExitStack() as files:
         files.callback(self.labeller.close)
-        if self.keeper is not None:
-          files.callback(self.keeper.close)
+        for holder in (self.trail, self.keeper):
+          if holder is not None:
+            files.callback(holder.close)
         for file in (self.metrics, *self.sinks):
           files.callback(self._close, file)
         self._compile()
@@ -213,6 +224,9 @@ class Loop:
 
   def _ask_teacher(self, sample, line, stage="teacher"):
     """Waits for labels; None, and why, where there are none."""
+    known = self._recall(sample.t, stage)
+    if known is not None:
+      return known
     start = self.stages.elapsed()
     self.labeller.ask(sample)
     answer = self.labeller.answer(wait=True)
@@ -220,10 +234,35 @@ class Loop:
     if answer.labels is None:
       # Apart from the answers: their mean is what the teacher takes.
       self.stages.add(f"{stage}_failed", spent)
-      return None, self._note_failure(answer)
+      problem = self._note_failure(answer)
+      self._leave(lambda trail: trail.failed(sample.t, problem))
+      return None, problem
     self.stages.add(stage, spent)
     line[f"ms_{stage}"] = self.stages.milliseconds(stage)
     return answer.labels, ""
+
+  def _recall(self, t, stage):
+    """What the teacher said before the run was interrupted, if it did."""
+    kind = (
+      trajectory_record.KEY if stage == "teacher" else (trajectory_record.EVAL)
+    )
+    record = self.trail.known(kind, t) if self.trail else None
+    if record is None:
+      return None
+    labels = record.labels()
+    if labels is not None:
+      return labels, ""
+    self.tally.num_teacher_failures += 1
+    self._leave(lambda trail: trail.failed(t, record.problem))
+    return None, record.problem
+
+  def _leave(self, add):
+    """Adds to the trail, if there is one."""
+    if self.trail is not None:
+      with self.stages("trajectory"):
+        problem = add(self.trail)
+      if problem:
+        self._report_progress(problem)
 
   def _note_failure(self, answer: asking.Answer):
     self.tally.num_teacher_failures += 1
@@ -250,6 +289,12 @@ class Loop:
       loss=tally_lib.finite(info.loss),
       grad_norm=tally_lib.finite(info.grad_norm),
       ms_learn=self.stages.milliseconds("learn"),
+    )
+    key_t = line.get("key_t")
+    self._leave(
+      lambda trail: trail.learnt(
+        line["t"], labels, info, self.state, tally.next_key, key_t
+      )
     )
     # A GPU's teacher leaves its labels there.
     self.reference = np.asarray(labels.classes)
@@ -288,6 +333,8 @@ class Loop:
       labels, problem = self._ask_teacher(sample, line, stage="eval_teacher")
       if problem:
         self._report_progress(problem)
+      else:
+        self._leave(lambda trail: trail.judged(sample.t, labels))
     return None if labels is None else labels.classes
 
   def _compare(self, expected, classes, line):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
 from ojd.run import late, report, timing, workdir
+from ojd.run import trail as trail_lib
 from ojd.run.config import RunConfig
 from ojd.run.loop import Loop, ProgressFn
 
@@ -62,6 +63,9 @@ def _run(job, command, stages, progress_fn, should_stop, note_fn):
     if status is workdir.Status.UNFINISHED and start is None:
       workdir.set_aside(path)
     workdir.create(path, description)
+    trail = _trail(job, path, description, start)
+    if trail.problem:
+      note_fn(trail.problem)
     make_loop = late.LateLoop if config.async_teacher else Loop
     loop = make_loop(
       *(job, path),
@@ -70,6 +74,7 @@ def _run(job, command, stages, progress_fn, should_stop, note_fn):
       should_stop=should_stop,
       keeper=keeper,
       start=start,
+      trail=trail,
     )
     summary = loop.run()
     if summary["finished"]:
@@ -92,3 +97,15 @@ def _start(keeper, note_fn):
   if point is not None:
     note_fn(f"going on with frame {point.t}")
   return point
+
+
+def _trail(job, path, description, start):
+  """The trajectory of a job's run; wherever the folder has moved to."""
+  flags = {k: v for k, v in description["flags"].items() if k != "workdir"}
+  names = ("stream", "class_names")
+  return trail_lib.Trail(
+    path / workdir.TRAJECTORY,
+    {"flags": flags, **{name: description[name] for name in names}},
+    start=start.t if start else 0,
+    is_repeatable=not job.config.async_teacher,
+  )

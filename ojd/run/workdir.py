@@ -4,6 +4,7 @@ config.json     flags, versions, devices, the stream's identity
 metrics.jsonl   one line a frame
 summary.json    the run in numbers
 masks/ overlay.mp4 report/index.html     what a person looks at
+trajectory/     the teacher's answers and what was learnt of each
 checkpoints/    from which an interrupted run goes on
 overlay_parts/  the video of a run that is not finished, up to each of them
 interrupted/    what runs left that could not be gone on with, 1/, 2/, ...
@@ -29,13 +30,15 @@ from ojd.run.config import RunConfig
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 OVERLAY, MASKS, REPORT = "overlay.mp4", "masks", "report"
-CHECKPOINTS, OVERLAY_PARTS = "checkpoints", "overlay_parts"
+CHECKPOINTS, TRAJECTORY = "checkpoints", "trajectory"
+OVERLAY_PARTS = "overlay_parts"
 _INTERRUPTED, _LOCK = "interrupted", ".lock"
 _FORMAT = 2  # of the whole folder
 # Without these a summary is not one that this program wrote.
 _SUMMARY_KEYS = {"finished", "miou", "num_frames", "fps", "num_updates"}
 _RESULTS = (
-  *(METRICS, SUMMARY, OVERLAY, OVERLAY_PARTS, MASKS, REPORT, CHECKPOINTS),
+  *(METRICS, SUMMARY, OVERLAY, OVERLAY_PARTS, MASKS, REPORT),
+  *(CHECKPOINTS, TRAJECTORY),
 )
 
 

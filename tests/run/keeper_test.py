@@ -1,7 +1,9 @@
 """A loop stopped at any frame, and gone on with, tells the same story."""
 
 import json
+import pathlib
 import shutil
+import tempfile
 
 import jax
 import numpy as np
@@ -10,12 +12,13 @@ import pytest
 from ojd import labels, updates
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
-from ojd.run import late, loop, workdir
+from ojd.run import late, loop, trajectory, workdir
+from ojd.run import trail as trail_lib
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
 from tests.reference import scenes, tiny_student
 
-NUM_FRAMES = 30
+NUM_FRAMES, ASLEEP = 30, range(3, 14)
 TIMES = ("seconds", "fps", "speedup_measured", "first_frame_seconds")
 STUDENT = tiny_student.make()
 SYSTEM = jit_lib.jit(
@@ -25,15 +28,16 @@ COMPILED = job_lib.compile_system(SYSTEM, 16, 20, 0, with_peek=True)
 
 
 class _Teacher:
-  """Knows the answers, but has none to frames 12 and 13."""
+  """Knows the answers, but has none while it is asleep."""
 
   class_names, is_free = scenes.NAMES, False
 
   def __init__(self, stream):
-    self.stream = stream
+    self.stream, self.calls = stream, []
 
   def __call__(self, sample):
-    if sample.t in (12, 13):
+    self.calls.append(sample.t)
+    if sample.t in ASLEEP:
       raise RuntimeError("asleep")
     return self.stream.labels.classes[sample.t]
 
@@ -60,6 +64,12 @@ def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
   )
   keeper = keeper_lib.Keeper(path, keeper_lib.abstract(job), {"name": "test"})
   start, problems = keeper.latest()
+  trail = trail_lib.Trail(
+    path / workdir.TRAJECTORY,
+    {"name": "test"},
+    start=start.t if start else 0,
+    is_repeatable=make is loop.Loop,
+  )
   seen = []
   made = make(
     *(job, path),
@@ -68,6 +78,7 @@ def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
     compiled=COMPILED,
     keeper=keeper,
     start=start,
+    trail=trail,
   )
   return made, problems
 
@@ -81,7 +92,8 @@ def _story(path, summary):
   apart = (*TIMES, "interrupted", "resumed", "peak_memory_mb")
   counts = {k: v for k, v in summary.items() if k not in apart}
   masks = {p.name: p.read_bytes() for p in (path / workdir.MASKS).iterdir()}
-  return lines, counts, masks
+  log = (path / workdir.TRAJECTORY / trajectory.LOG).read_bytes()
+  return lines, counts, masks, log
 
 
 @pytest.fixture(scope="module", params=[True, False])
@@ -120,12 +132,62 @@ def test_what_came_after_the_checkpoint_is_done_again(tmp_path, whole):
   has_truth, story, _ = whole
   path = tmp_path / "run"
   _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
-  _as_killed(path, -1)
+  _as_killed(path, -2)
   with (path / workdir.METRICS).open("a") as file:
     file.write('{"t": 20, "torn')
+  log = trajectory.read(path / workdir.TRAJECTORY)
   made, problems = _loop(path, every=1, has_truth=has_truth)
   assert problems == [] and made.next_t < 20
+  again = [t for t, _ in log.records if t >= made.next_t]
   assert _story(path, made.run()) == story
+  # What the teacher said is not asked for again.
+  assert again and not set(again) & set(made.job.teacher.calls)
+
+
+def test_trajectory_says_what_the_metrics_say(whole):
+  has_truth, story, _ = whole
+  lines, _, _, log = story
+  records = list(_read_log(log))
+  keys = {r.t: r.decision for r in records if r.kind == "key"}
+  stream = scenes.Stream(NUM_FRAMES)
+  assert list(keys) == [line["t"] for line in lines if line["is_key"]]
+  for line in lines:
+    if line["is_key"]:
+      decision = keys[line["t"]]
+      for name in ("num_updates", "miou_before", "miou_after", "stride"):
+        assert getattr(decision, name) == line[name]
+  failed = [r.t for r in records if r.kind == "failed"]
+  assert failed and set(failed) <= set(ASLEEP)
+  for record in records:
+    if record.kind != "failed":
+      classes = stream.labels.classes[record.t]
+      np.testing.assert_array_equal(record.labels().classes, classes)
+
+
+def _read_log(content):
+  with tempfile.TemporaryDirectory() as folder:
+    (pathlib.Path(folder) / trajectory.LOG).write_bytes(content)
+    yield from trajectory.read(folder)
+
+
+def test_another_course_is_told_and_replaces_the_old_one(tmp_path):
+  path = tmp_path / "run"
+  _loop(path, every=1, frames=20)[0].run()
+  _as_killed(path, -2)
+  made, _ = _loop(path, every=1)
+  # As another machine's arithmetic would: the state is not the one kept.
+  made._start = made._start._replace(
+    state=made._start.state._replace(
+      params=jax.tree.map(lambda x: x * 1.01, made._start.state.params)
+    )
+  )
+  told = []
+  made.progress_fn = lambda progress: told.append(progress.problem)
+  assert made.run()["finished"]
+  (problem,) = [x for x in told if "otherwise" in x]
+  log = trajectory.read(path / workdir.TRAJECTORY)
+  times = [t for t, _ in log.records]
+  assert times == sorted(times) and log.problem == ""
 
 
 def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.run import workdir
+from ojd.run import trajectory, workdir
 from tests import binaries
 
 NUM_FRAMES = 240
@@ -28,7 +28,7 @@ FLAGS = (
 
 
 def _story(path):
-  """All that must be equal: lines, summary, masks, the last checkpoint."""
+  """All that must be equal: lines, summary, masks, last checkpoint, log."""
   lines = (path / workdir.METRICS).read_text().splitlines()
   lines = [json.loads(line) for line in lines]
   lines = [
@@ -50,7 +50,8 @@ def _story(path):
   last = max(int(x.name) for x in folder.iterdir() if x.name.isdecimal())
   (meta,) = (folder / str(last) / "meta").rglob("metadata")
   content = json.loads(meta.read_text())
-  return lines, counts, masks, (last, content["digest"])
+  log = (path / workdir.TRAJECTORY / trajectory.LOG).read_bytes()
+  return lines, counts, masks, (last, content["digest"], log)
 
 
 def _assert_same(path, other):
