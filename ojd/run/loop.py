@@ -243,9 +243,8 @@ class Loop:
 
   def _recall(self, t, stage):
     """What the teacher said before the run was interrupted, if it did."""
-    kind = (
-      trajectory_record.KEY if stage == "teacher" else (trajectory_record.EVAL)
-    )
+    is_key = stage == "teacher"
+    kind = trajectory_record.KEY if is_key else trajectory_record.EVAL
     record = self.trail.known(kind, t) if self.trail else None
     if record is None:
       return None
