@@ -58,6 +58,7 @@ class Sample(NamedTuple):
   frame: np.ndarray | None  # [H, W, 3] uint8; None if it could not be read
   truth: np.ndarray | None  # [H, W] uint8, a class map; None without labels
   problem: str = ""  # why the frame is None
+  seconds: float | None = None  # time stamp; None: t over the stream's rate
 
 
 def check_frame(name: str, frame: Frame) -> None:

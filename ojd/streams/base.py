@@ -26,6 +26,9 @@ class StreamSpec(NamedTuple):
     str, Any
   ]  # JSON; two streams with equal identity give equal frames
   default_classes: str = ""  # groups of --classes where none are asked for
+  # Height and width before resizing; None where they are those above.
+  source_size: tuple[int, int] | None = None
+  is_live: bool = False  # frames come when they come, and only once
 
 
 class Stream(Protocol):

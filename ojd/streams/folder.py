@@ -106,6 +106,7 @@ def open_stream(
       "meaning": lookup.tobytes().hex() if masks else "",
       "source_size": [size[1], size[0]],
     },
+    source_size=(size[1], size[0]),
   )
   return FolderStream(frames, masks, lookup, spec)
 

@@ -127,6 +127,7 @@ def open_stream(
       "source_size": [heads[0].height, heads[0].width],
     },
     default_classes=classes,
+    source_size=(heads[0].height, heads[0].width),
   )
   return LvsStream(chunks, truth_groups, spec)
 
