@@ -81,6 +81,11 @@ def run_config(defaults: dict[str, typing.Any] | None = None) -> RunConfig:
   return RunConfig(**values)
 
 
+def given() -> dict[str, typing.Any]:
+  """The flags that were given, by name."""
+  return {n: holder.value for n, holder in _HOLDERS.items() if holder.present}
+
+
 def with_workdir(config: RunConfig, path: str) -> RunConfig:
   """The same config in another folder."""
   return dataclasses.replace(config, workdir=path)
@@ -91,10 +96,13 @@ def command(module: str, config: RunConfig) -> str:
   words = [f"python -m {module}"]
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
-    if value == field.default:
-      continue
-    if isinstance(value, bool):
-      words.append(f"--{'' if value else 'no'}{field.name}")
-    else:
-      words.append(shlex.quote(f"--{field.name}={value}"))
+    if value != field.default:
+      words.append(word(field.name, value))
   return " ".join(words)
+
+
+def word(name: str, value: typing.Any) -> str:
+  """A flag as a person types it."""
+  if isinstance(value, bool):
+    return f"--{'' if value else 'no'}{name}"
+  return shlex.quote(f"--{name}={value}")

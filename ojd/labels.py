@@ -59,6 +59,13 @@ def parse_groups(text: str, teacher_names: tuple[str, ...]) -> ClassGroups:
   return ClassGroups(names, members, _lookup(members, teacher_names))
 
 
+def known_groups(
+  names: tuple[str, ...], members: tuple[tuple[str, ...], ...]
+) -> ClassGroups:
+  """Groups as they were written down; of no teacher's classes yet."""
+  return ClassGroups(names, members, _lookup(members, ()))
+
+
 def match_groups(
   groups: ClassGroups, other_names: tuple[str, ...]
 ) -> ClassGroups:

@@ -1,8 +1,8 @@
 """Students trained beforehand: their file, and how they fit other classes.
 
-A file holds half-precision weights by name and, as metadata, what they are
-weights of. Whoever starts from it may tell other classes apart: the logits of a
-group are the average of its members', those of an unknown class are fresh.
+A file holds weights by name and, as metadata, what they are weights of. Whoever
+starts from it may tell other classes apart: the logits of a group are the
+average of its members', those of an unknown class are fresh.
 """
 
 import json
@@ -39,15 +39,17 @@ def flatten(params: Params) -> dict[str, Any]:
   return traverse_util.flatten_dict(params, sep="/")
 
 
-def save(path: pathlib.Path, pretrained: Pretrained) -> None:
-  """Writes a file, whole or not at all."""
-  half = {k: np.asarray(v, np.float16) for k, v in pretrained.params.items()}
+def save(
+  path: pathlib.Path, pretrained: Pretrained, dtype: type = np.float16
+) -> None:
+  """Writes a file, whole or not at all; float32 loses nothing."""
+  params = {k: np.asarray(v, dtype) for k, v in pretrained.params.items()}
   metadata = {
     "class_names": json.dumps(pretrained.class_names),
     "about": json.dumps(pretrained.about),
   }
-  beside = path.with_suffix(".part")
-  safetensors.numpy.save_file(half, beside, metadata)
+  beside = path.with_name(path.name + ".part")
+  safetensors.numpy.save_file(params, beside, metadata)
   os.replace(beside, path)
 
 

@@ -25,7 +25,7 @@ from ojd.distill import State
 from ojd.errors import RequestError
 from ojd.run import state_arrays
 
-FORMAT = 1  # of T/meta
+FORMAT = 2  # of T/meta
 _STATE, _META, _DIGEST = "state", "meta", "digest"
 
 
@@ -193,7 +193,7 @@ def _write(folder, host, content, keep_every, known, before):
 
   try:
     before()
-    content["digest"] = state_arrays.digest(state_arrays.by_name(host))
+    content["digest"] = state_arrays.marks(state_arrays.by_name(host)).digest
     if content == known and path.exists():
       return known
     _sweep(folder, "*" + unfinished)  # of processes that were killed
@@ -262,7 +262,7 @@ def _read(path, abstract_state):
       wanted = state_arrays.specs(abstract_state)
       state_arrays.check_specs(str(path), content["leaves"], wanted)
       arrays = state_arrays.by_name(load(_STATE, ocp.args.StandardRestore()))
-      if state_arrays.digest(arrays) != content["digest"]:
+      if state_arrays.marks(arrays).digest != content["digest"]:
         raise ValueError("its numbers are not those saved")
     except RequestError:
       raise

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ojd import distill, labels, systems, updates
+from ojd.errors import RequestError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.run.config import RunConfig
@@ -22,8 +23,9 @@ class Job(NamedTuple):
 
   config: RunConfig
   stream: streams.Stream
-  # The worker, which is also its Labeller, where the teacher has a process.
-  teacher: teachers.Teacher | process.Worker
+  # The worker, which is also its Labeller, where the teacher has a process;
+  # None where what it said before is at hand.
+  teacher: teachers.Teacher | process.Worker | None
   groups: labels.ClassGroups  # of the teacher's classes
   truth_groups: labels.ClassGroups | None  # of its own classes
   system: distill.System
@@ -59,12 +61,38 @@ def make_job(config: RunConfig) -> Job:
 
 
 def _make_job(config, stream, teacher):
-  classes = config.classes.strip() or stream.spec.default_classes
-  groups = labels.parse_groups(classes, teacher.class_names)
+  groups = _parse_groups(config, stream.spec, teacher)
+  return _assemble(config, stream, teacher, groups)
+
+
+def _parse_groups(config, spec, teacher):
+  classes = config.classes.strip() or spec.default_classes
+  return labels.parse_groups(classes, teacher.class_names)
+
+
+def _assemble(config, stream, teacher, groups):
   truth_groups = _truth_groups(groups, stream.spec.class_names)
-  student = make_student(config.init, groups)
-  system = make_system(config, student)
+  system = make_system(config, make_student(config.init, groups))
   return Job(config, stream, teacher, groups, truth_groups, system)
+
+
+def make_job_without_teacher(
+  config: RunConfig, groups: labels.ClassGroups
+) -> Job:
+  """What `make_job` makes, over classes that were written down."""
+  stream = streams.open_stream(config.stream, config.height, config.width)
+  return _assemble(config, stream, None, groups)
+
+
+def open_labeller(job: Job) -> asking.Labeller:
+  """The labeller of a job that was made without its teacher."""
+  teacher = _open_teacher(job.config, job.stream.spec)
+  groups = _parse_groups(job.config, job.stream.spec, teacher)
+  if (groups.names, groups.members) != (job.groups.names, job.groups.members):
+    raise RequestError(
+      f"--teacher={job.config.teacher} knows other classes than it did"
+    )
+  return make_labeller(job._replace(teacher=teacher, groups=groups))
 
 
 def _truth_groups(groups, truth_names):

@@ -59,13 +59,18 @@ class Keeper:
     )
     self._latest: int | None = None
 
-  def latest(self) -> tuple[Point | None, list[str]]:
+  def latest(
+    self, at_most: int | None = None
+  ) -> tuple[Point | None, list[str]]:
     """The point to go on from, and why any later one cannot be.
 
     The metrics must reach as far as the point does.
+
+    Args:
+      at_most: points of later frames are passed over.
     """
     num_lines = _num_lines(self._path / workdir.METRICS)
-    at_most, problems = None, []
+    problems = []
     while True:
       found, damaged = self._checkpoints.restore_latest(self._abstract, at_most)
       problems += damaged
@@ -74,6 +79,7 @@ class Keeper:
       point = _point(found)
       if point.tally.num_frames <= num_lines:
         self._latest = found.t
+        point.tally.num_resumed += 1
         return point, problems
       problems.append(f"the metrics end before frame {found.t}")
       at_most = found.t - 1
@@ -100,6 +106,10 @@ class Keeper:
     kept = Kept(point.state, reference)
     self._checkpoints.save(point.t, kept, meta, before)
     self._latest = point.t
+
+  def steps(self) -> list[int]:
+    """The frames that come next at every point kept."""
+    return self._checkpoints.steps()
 
   def close(self) -> None:
     """Waits until all is written."""

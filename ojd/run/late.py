@@ -37,7 +37,7 @@ class LateLoop(loop.Loop):
       problem = self._note_failure(answer)
       self._leave(lambda trail: trail.failed(sample.t, problem))
       self.tally.next_key = int(self.system.next_key(self.state))
-    is_asked = self.tally.num_frames == self.tally.next_key
+    is_asked = self.tally.clock == self.tally.next_key
     if is_asked and not self._is_open:
       with self.stages("ask"):
         self.labeller.ask(sample)
@@ -65,12 +65,12 @@ class LateLoop(loop.Loop):
       line["eval_t"] = answer.sample.t
     delay = sample.t - answer.sample.t
     self.tally.total_delay += delay
-    self.stages.add("teacher_async", answer.seconds)
-    line.update(
-      key_t=answer.sample.t,
-      delay=delay,
-      ms_teacher=self.stages.milliseconds("teacher_async"),
-    )
+    line.update(key_t=answer.sample.t, delay=delay)
+    is_known = self.knows(answer.sample.t)
+    self.tally.num_recalled += is_known
+    if not is_known:
+      self.stages.add("teacher_async", answer.seconds)
+      line["ms_teacher"] = self.stages.milliseconds("teacher_async")
     # It moves the system's clock on by one, for this frame.
     _, info = self._learn(answer.sample, answer.labels, line)
     with self.stages("predict"):

@@ -53,6 +53,7 @@ class Loop:
     keeper: keeper_lib.Keeper | None = None,
     start: keeper_lib.Point | None = None,
     trail: trail_lib.Trail | None = None,
+    knows: Callable[[int], bool] = lambda t: False,
   ):
     """Opens the files of a run in `path`, a folder made for it.
 
@@ -69,6 +70,7 @@ class Loop:
         likewise.
       start: where to go on; None for the beginning.
       trail: of the teacher's answers, where they are to be kept; closed too.
+      knows: whether the labeller needs no teacher to label frame t.
     """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
@@ -76,12 +78,12 @@ class Loop:
     self.system = compiled
     self.labeller = labeller or job_lib.make_labeller(job)
     self.keeper, self._start, self.trail = keeper, start, trail
+    self.knows = knows
     if start is None:
       self.tally = tally_lib.empty(len(job.groups.names))
       self.next_t, self.reference, self.reference_t = 0, None, None
     else:
       self.tally, self.next_t = start.tally, start.t
-      self.tally.num_resumed += 1
       self.reference, self.reference_t = start.reference, start.reference_t
       self.stages.restore(start.seconds, start.counts)
     self.metrics = writers.MetricsWriter(
@@ -179,8 +181,7 @@ class Loop:
 
   def _is_over(self):
     limit = self.job.config.num_frames
-    seen = self.tally.num_frames + self.tally.num_skipped
-    return limit is not None and seen >= limit
+    return limit is not None and self.next_t >= limit
 
   def _take(self, sample: Sample):
     """One frame, from the stream's sample to the last file."""
@@ -213,7 +214,7 @@ class Loop:
       very frame where there are some, and what went wrong with the teacher.
     """
     labels, problem = None, ""
-    if self.tally.num_frames == self.tally.next_key:
+    if self.tally.clock == self.tally.next_key:
       labels, problem = self._ask_teacher(sample, line)
     if labels is not None:
       return *self._learn(sample, labels, line), labels, ""
@@ -224,6 +225,8 @@ class Loop:
 
   def _ask_teacher(self, sample, line, stage="teacher"):
     """Waits for labels; None, and why, where there are none."""
+    is_known = self.knows(sample.t)
+    self.tally.num_recalled += is_known
     known = self._recall(sample.t, stage)
     if known is not None:
       return known
@@ -237,8 +240,9 @@ class Loop:
       problem = self._note_failure(answer)
       self._leave(lambda trail: trail.failed(sample.t, problem))
       return None, problem
-    self.stages.add(stage, spent)
-    line[f"ms_{stage}"] = self.stages.milliseconds(stage)
+    if not is_known:  # else there was no teacher to be timed
+      self.stages.add(stage, spent)
+      line[f"ms_{stage}"] = self.stages.milliseconds(stage)
     return answer.labels, ""
 
   def _recall(self, t, stage):
@@ -312,7 +316,7 @@ class Loop:
     groups, every = self.job.truth_groups, self.job.config.eval_every
     if every is None:
       every = 1 if groups else EVAL_EVERY_BY_TEACHER
-    is_due = every > 0 and self.tally.num_frames % every == 0
+    is_due = every > 0 and self.tally.clock % every == 0
     truth = None
     if groups is not None and (is_due or self.sinks):
       with self.stages("evaluate"):
@@ -382,6 +386,6 @@ class Loop:
       self.stages,
       class_names=self.job.groups.names,
       has_truth=self.job.truth_groups is not None,
-      is_teacher_free=self.job.teacher.is_free,
+      is_teacher_free=self.labeller.is_free,
       num_interrupted=workdir.num_interrupted(self.path),
     )

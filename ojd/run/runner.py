@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ojd.run import fork as fork_lib
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
 from ojd.run import late, report, timing, workdir
@@ -26,6 +27,7 @@ def run(
   progress_fn: ProgressFn = lambda progress: None,
   should_stop: Callable[[], bool] = lambda: False,
   note_fn: Callable[[str], None] = lambda note: None,
+  fork: fork_lib.Fork | None = None,
 ) -> Outcome:
   """Runs a checked config in its workdir, or goes on with it.
 
@@ -37,17 +39,25 @@ def run(
     progress_fn: called after every frame.
     should_stop: asked before every frame; True ends the run cleanly.
     note_fn: told where the run goes on, and why not later.
+    fork: the moment of another run that this one begins with, if any.
   """
   stages = timing.Stages()
-  with contextlib.closing(job_lib.make_job(config)) as job:
-    return _run(job, command, stages, progress_fn, should_stop, note_fn)
+  make = job_lib.make_job if fork is None else _make_fork(fork)
+  with contextlib.closing(make(config)) as job:
+    return _run(job, fork, command, stages, progress_fn, should_stop, note_fn)
 
 
-def _run(job, command, stages, progress_fn, should_stop, note_fn):
+def _make_fork(fork):
+  return lambda config: fork_lib.make_job(fork, config)
+
+
+def _run(job, fork, command, stages, progress_fn, should_stop, note_fn):
   config, path = job.config, workdir.expand(job.config.workdir)
   description = workdir.describe_run(
-    config, job.stream.spec.identity, job.groups.names, command
+    config, job.stream.spec.identity, job.groups, command
   )
+  if fork is not None:
+    description["fork"] = fork_lib.describe(fork)
   workdir.inspect(path, description)  # before anything is written into it
   with workdir.claim(path):
     status = workdir.inspect(path, description)
@@ -60,9 +70,17 @@ def _run(job, command, stages, progress_fn, should_stop, note_fn):
     if config.checkpoint_every:
       keeper = _keeper(job, path, description)
       start = _start(keeper, note_fn)
+    branch = None
+    if fork is not None and start is None:
+      branch = fork_lib.first_point(fork, job, note_fn)
     if status is workdir.Status.UNFINISHED and start is None:
       workdir.set_aside(path)
     workdir.create(path, description)
+    if branch is not None:
+      start = _begin_fork(fork, branch, path, keeper)
+    labeller, knows = None, lambda t: False
+    if fork is not None:
+      labeller, knows = fork_lib.make_labeller(fork, job)
     trail = _trail(job, path, description, start)
     if trail.problem:
       note_fn(trail.problem)
@@ -75,12 +93,22 @@ def _run(job, command, stages, progress_fn, should_stop, note_fn):
       keeper=keeper,
       start=start,
       trail=trail,
+      labeller=labeller,
+      knows=knows,
     )
     summary = loop.run()
     if summary["finished"]:
       workdir.drop_parts(path)
     report.write_report(path)
     return Outcome(status, summary)
+
+
+def _begin_fork(fork, branch, path, keeper):
+  """Keeps the fork's first point: nothing but its parent could make it."""
+  fork_lib.write_parent(fork, path)
+  if keeper is not None:
+    keeper.keep(branch, lambda: None)
+  return branch
 
 
 def _keeper(job, path, description):
@@ -100,12 +128,10 @@ def _start(keeper, note_fn):
 
 
 def _trail(job, path, description, start):
-  """The trajectory of a job's run; wherever the folder has moved to."""
-  flags = {k: v for k, v in description["flags"].items() if k != "workdir"}
-  names = ("stream", "class_names")
+  """The trajectory of a job's run."""
   return trail_lib.Trail(
     path / workdir.TRAJECTORY,
-    {"flags": flags, **{name: description[name] for name in names}},
+    workdir.log_identity(description),
     start=start.t if start else 0,
     is_repeatable=not job.config.async_teacher,
   )

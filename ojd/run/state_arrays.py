@@ -6,7 +6,8 @@ the types of the tree need not be stored: whoever restores it knows them.
 """
 
 import hashlib
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,18 @@ def to_host(state: State) -> Any:
   )
 
 
+def lend(state: State) -> dict[str, np.ndarray]:
+  """Its arrays by name, for numpy; keys as their bits. Good while it lives."""
+  bits = lambda x: jax.random.key_data(x) if _is_key(x) else x
+  arrays = {name: bits(x) for name, x in by_name(state).items()}
+  return {n: np.asarray(x) for n, x in jax.device_get(arrays).items()}
+
+
+def learnt(state: State) -> dict[str, np.ndarray]:
+  """`lend` of the parameters; of a state without any, of all of it."""
+  return lend(getattr(state, "params", state))
+
+
 def to_device(arrays: dict[str, np.ndarray], abstract_state: State) -> State:
   """The state of `to_host`, on the default device; no type is weak any more.
 
@@ -103,11 +116,32 @@ def _typed(array, abstract):
   return jax.random.wrap_key_data(array, impl=kinds[0])
 
 
-def digest(arrays: dict[str, np.ndarray]) -> str:
-  """A hash of all names, types, shapes and bits."""
-  result = hashlib.blake2b(digest_size=16)
+class Marks(NamedTuple):
+  """Hashes of some arrays, as hexadecimal text."""
+
+  digest: str  # of all names, types, shapes and bits
+  # Two bytes an array, in the order of their names: enough to tell which one
+  # differs, where the digest tells that one does.
+  by_leaf: str
+
+
+def marks(arrays: dict[str, np.ndarray]) -> Marks:
+  """Tells arrays apart, all at once and one by one."""
+  total, by_leaf = hashlib.blake2b(digest_size=16), b""
   for name in sorted(arrays):
     x = arrays[name]
-    result.update(f"{name} {x.dtype}{x.shape} ".encode())
-    result.update(x.reshape(-1).view(np.uint8))
-  return result.hexdigest()
+    leaf = hashlib.blake2b(x.reshape(-1).view(np.uint8), digest_size=16)
+    total.update(f"{name} {x.dtype}{x.shape} ".encode() + leaf.digest())
+    by_leaf += leaf.digest()[:2]
+  return Marks(total.hexdigest(), by_leaf.hex())
+
+
+def differing(names: Iterable[str], here: Marks, there: Marks) -> list[str]:
+  """Which of some arrays differ; in one of 65536 cases one is missed."""
+  hashes = zip(_split(here.by_leaf), _split(there.by_leaf), strict=False)
+  pairs = zip(sorted(names), hashes, strict=False)
+  return [name for name, (a, b) in pairs if a != b]
+
+
+def _split(text):
+  return [text[i : i + 4] for i in range(0, len(text), 4)]

@@ -24,9 +24,12 @@ class Tally:
   """Counts of a run in progress."""
 
   confusion: np.ndarray  # [C, C] int64
+  first_t: int = 0  # the first frame; of a fork not that of the stream
+  num_before: int = 0  # frames that the system had seen by then
   num_frames: int = 0
   num_keys: int = 0
   num_updates: int = 0
+  num_recalled: int = 0  # questions whose answer was known
   num_rolled_back: int = 0
   num_skipped: int = 0  # frames that could not be read
   num_teacher_failures: int = 0
@@ -38,6 +41,11 @@ class Tally:
   first_frame_seconds: float | None = None  # from the start to the answer
   num_resumed: int = 0  # times that the run was gone on with
   finished: bool = False
+
+  @property
+  def clock(self) -> int:
+    """Frames that the system has seen."""
+    return self.num_before + self.num_frames
 
   def miou(self) -> float | None:
     """Of the run so far; None where nothing was compared."""
@@ -78,7 +86,7 @@ def progress(
 ) -> Progress:
   """The counts as a watcher wants them."""
   return Progress(
-    num_frames=tally.num_frames + tally.num_skipped,
+    num_frames=tally.first_t + tally.num_frames + tally.num_skipped,
     total=total,
     fps=_frames_per_second(tally, stages),
     stride=tally.stride,
@@ -130,6 +138,7 @@ def summarize(
     "key_frame_fraction": round(tally.num_keys / max(tally.num_frames, 1), 6),
     "num_updates": tally.num_updates,
     **late,
+    "num_recalled": tally.num_recalled,
     "num_rolled_back": tally.num_rolled_back,
     "num_skipped": tally.num_skipped,
     "teacher_failures": tally.num_teacher_failures,

@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from ojd.distill import State
-from ojd.run import trajectory, trajectory_record
+from ojd.run import state_arrays, trajectory, trajectory_record
 from ojd.run.trajectory_record import Decision, Record
 from ojd.types import Labels, StepInfo
 
@@ -67,6 +67,7 @@ class Trail:
       next_key: the next frame to ask about.
       key_t: the frame asked about, where that is an older one.
     """
+    marks = state_arrays.marks(state_arrays.learnt(state))
     decision = Decision(
       num_updates=info.num_updates,
       num_rolled_back=info.num_rolled_back,
@@ -76,8 +77,8 @@ class Trail:
       miou_after=info.miou_after,
       loss=info.loss,
       grad_norm=info.grad_norm,
-      # A system without parameters of that name is told apart by all it has.
-      params_hash=trajectory.params_hash(getattr(state, "params", state)),
+      params_hash=marks.digest,
+      leaf_hashes=marks.by_leaf,
       delay=None if key_t is None else t - key_t,
       key_t=key_t,
     )

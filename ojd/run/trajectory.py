@@ -5,15 +5,11 @@ log (see `append_log`) in a folder of its own, one record a question, in the
 order of frames.
 """
 
-import hashlib
 import os
 import pathlib
 import struct
 from collections.abc import Iterator
 from typing import Any
-
-import jax
-import numpy as np
 
 from ojd.errors import RequestError
 from ojd.formats import append_log
@@ -21,7 +17,7 @@ from ojd.run import trajectory_record
 from ojd.run.trajectory_record import Record
 
 LOG = "log.bin"
-_FORMAT = append_log.Format(b"OJDT", 1, "trajectory log")
+_FORMAT = append_log.Format(b"OJDT", 2, "trajectory log")
 
 
 class Writer:
@@ -211,23 +207,3 @@ def _scan(file, path):
 
 def _unreadable(path, error):
   return RequestError(f"{path} cannot be read: {error.strerror}")
-
-
-def params_hash(params: Any) -> str:
-  """A hash of all names, shapes, types and bits of a tree of arrays.
-
-  A dict and a NamedTuple of the same arrays by the same names have the same.
-  """
-  leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(params))
-  arrays = {
-    jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-    for path, leaf in leaves
-  }
-  if len(arrays) < len(leaves):
-    raise ValueError("two arrays have the same name")
-  result = hashlib.blake2b(digest_size=16)
-  for name in sorted(arrays):
-    x = arrays[name]
-    result.update(f"{name}\0{x.dtype}{x.shape}\0".encode())
-    result.update(x.reshape(-1).view(np.uint8))
-  return result.hexdigest()

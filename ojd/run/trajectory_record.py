@@ -12,7 +12,7 @@ KINDS = (KEY, EVAL, FAILED)
 
 _MAX_PROBLEM_BYTES = 1 << 16
 _START = struct.Struct("<Bq")  # kind, t
-_DECISION = struct.Struct("<6q4dB")  # whole numbers, floats, bytes of the hash
+_DECISION = struct.Struct("<6q4dBH")  # whole numbers, floats, bytes of hashes
 _NONE = -1  # of the two whole numbers that may be missing
 
 
@@ -27,7 +27,8 @@ class Decision(NamedTuple):
   miou_after: float
   loss: float  # may be infinite or NaN, as may all of these
   grad_norm: float
-  params_hash: str  # of the student afterwards; hexadecimal
+  params_hash: str  # of the student afterwards; hexadecimal, as is the next
+  leaf_hashes: str = ""  # of its single arrays (`state_arrays.Marks`)
   delay: int | None = None  # frames the labels were late
   key_t: int | None = None  # the frame that they are of, where it is not t
 
@@ -93,13 +94,18 @@ def _pack_decision(decision):
   wholes = (*decision[:4], *(x for x in late if x is not None))
   if min(wholes) < 0:
     raise ValueError(f"a negative number in {decision}")
-  digest = bytes.fromhex(decision.params_hash)
-  if digest.hex() != decision.params_hash:
-    raise ValueError(f"a hash is not {decision.params_hash!r}")
+  hashes = [_bytes_of(x) for x in (decision.params_hash, decision.leaf_hashes)]
   late = (_NONE if x is None else x for x in late)
   floats = decision[4:8]
-  numbers = _DECISION.pack(*decision[:4], *late, *floats, len(digest))
-  return numbers + digest
+  numbers = _DECISION.pack(*decision[:4], *late, *floats, *map(len, hashes))
+  return numbers + b"".join(hashes)
+
+
+def _bytes_of(text):
+  content = bytes.fromhex(text)
+  if content.hex() != text:
+    raise ValueError(f"a hash is not {text!r}")
+  return content
 
 
 def unpack_start(payload: bytes) -> tuple[int, str]:
@@ -118,12 +124,13 @@ def unpack(payload: bytes) -> Record:
     return Record(t, kind, problem=rest.decode())
   if kind == EVAL:
     return Record(t, kind, packed=rest)
-  *numbers, num = _DECISION.unpack_from(rest)
+  *numbers, first, second = _DECISION.unpack_from(rest)
   wholes, floats = numbers[:6], numbers[6:]
   late = (None if x == _NONE else x for x in wholes[4:])
-  end = _DECISION.size + num
+  middle = _DECISION.size + first
+  end = middle + second
   if len(rest) < end:
     raise ValueError("it is cut off")
-  digest = rest[_DECISION.size : end].hex()
-  decision = Decision(*wholes[:4], *floats, digest, *late)
+  hashes = rest[_DECISION.size : middle].hex(), rest[middle:end].hex()
+  decision = Decision(*wholes[:4], *floats, *hashes, *late)
   return Record(t, kind, decision, packed=rest[end:])

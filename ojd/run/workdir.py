@@ -4,6 +4,7 @@ config.json     flags, versions, devices, the stream's identity
 metrics.jsonl   one line a frame
 summary.json    the run in numbers
 masks/ overlay.mp4 report/index.html     what a person looks at
+parent.jsonl    of a fork, metrics.jsonl of the run that it branched off from
 trajectory/     the teacher's answers and what was learnt of each
 checkpoints/    from which an interrupted run goes on
 overlay_parts/  the video of a run that is not finished, up to each of them
@@ -26,14 +27,16 @@ from typing import Any
 import jax
 
 from ojd.errors import RequestError
+from ojd.labels import ClassGroups
 from ojd.run.config import RunConfig
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 OVERLAY, MASKS, REPORT = "overlay.mp4", "masks", "report"
 CHECKPOINTS, TRAJECTORY = "checkpoints", "trajectory"
 OVERLAY_PARTS = "overlay_parts"
+PARENT_METRICS = "parent.jsonl"
 _INTERRUPTED, _LOCK = "interrupted", ".lock"
-_FORMAT = 2  # of the whole folder
+_FORMAT = 3  # of the whole folder
 # Without these a summary is not one that this program wrote.
 _SUMMARY_KEYS = {"finished", "miou", "num_frames", "fps", "num_updates"}
 _RESULTS = (
@@ -51,21 +54,39 @@ class Status(enum.Enum):
 
 
 def describe_run(
-  config: RunConfig, stream_identity: dict[str, Any], class_names, command: str
+  config: RunConfig,
+  stream_identity: dict[str, Any],
+  groups: ClassGroups,
+  command: str,
 ) -> dict[str, Any]:
-  """The content of config.json."""
-  packages = ("jax", "jaxlib", "flax", "optax", "torch")
+  """The content of config.json; that of a fork has a "fork" as well."""
   return {
     "format": _FORMAT,
     "flags": dataclasses.asdict(config),
     "command": command,
     "stream": stream_identity,
-    "class_names": list(class_names),
-    "versions": {
-      "python": sys.version.split()[0],
-      **{name: _version(name) for name in ("ojd", *packages)},
-    },
+    "class_names": list(groups.names),
+    "class_members": [list(members) for members in groups.members],
+    "versions": versions(),
     "devices": [str(device) for device in jax.devices()],
+  }
+
+
+def log_identity(description: dict[str, Any]) -> dict[str, Any]:
+  """Whose trajectory it is; wherever the folder has moved to."""
+  flags = {k: v for k, v in description["flags"].items() if k != "workdir"}
+  names = ("stream", "class_names")
+  fork = description.get("fork")
+  origin = {"from_frame": fork["from_frame"]} if fork else {}
+  return {"flags": flags, **{n: description[n] for n in names}, **origin}
+
+
+def versions() -> dict[str, str | None]:
+  """Of Python and of the packages that numbers may depend on."""
+  packages = ("ojd", "jax", "jaxlib", "flax", "optax", "torch")
+  return {
+    "python": sys.version.split()[0],
+    **{name: _version(name) for name in packages},
   }
 
 
@@ -89,7 +110,7 @@ def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
     raise RequestError(
       f"--workdir={path} holds files that are not of a run; name a new folder"
     )
-  differing = _differences(_read_config(path), description)
+  differing = _differences(read_config(path), description)
   if differing:
     raise RequestError(
       f"--workdir={path} holds a run with other {'; '.join(differing)}; "
@@ -136,7 +157,8 @@ def expand(text: str) -> pathlib.Path:
     raise RequestError(f"--workdir={text}: there is no such home") from None
 
 
-def _read_config(path):
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+  """config.json; a RequestError where it is not of this program's making."""
   try:
     config = json.loads((path / CONFIG).read_text())
     config = config if isinstance(config["flags"], dict) else {}["flags"]
@@ -162,7 +184,15 @@ def _differences(old, new):
       words.append(f"--{name} ({before}, now {now})")
   if not words and old.get("stream") != new["stream"]:
     words.append("frames behind the same --stream")
-  return words
+  return words or _differing_origins(old.get("fork"), new.get("fork"))
+
+
+def _differing_origins(old, new):
+  """Whether two runs of the same flags begin elsewhere, in words."""
+  if old is None or new is None:
+    return [] if old is new else ["beginning: one is a fork, one is not"]
+  names = ("from_frame", "parent")
+  return [f"{n} ({old[n]}, now {new[n]})" for n in names if old[n] != new[n]]
 
 
 def read_summary(path: pathlib.Path) -> dict[str, Any] | None:

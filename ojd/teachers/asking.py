@@ -32,6 +32,8 @@ class Answer(NamedTuple):
 class Labeller(Protocol):
   """Labels a frame at a time for a host that may have other things to do."""
 
+  is_free: bool  # its answers cost nothing
+
   def ask(self, sample: Sample) -> None:
     """Begins a question; the one before must have been answered."""
     ...
@@ -86,6 +88,7 @@ class SameThread:
 
   def __init__(self, teacher: base.Teacher, groups: ClassGroups):
     self._teacher, self._groups = teacher, groups
+    self.is_free = teacher.is_free
     self._question: Sample | None = None
 
   def ask(self, sample: Sample) -> None:
@@ -110,6 +113,7 @@ class OtherThread:
 
   def __init__(self, teacher: base.Teacher, groups: ClassGroups):
     self._teacher, self._groups = teacher, groups
+    self.is_free = teacher.is_free
     self._questions: queue.SimpleQueue = queue.SimpleQueue()
     self._answers: queue.SimpleQueue = queue.SimpleQueue()
     self._is_open = False

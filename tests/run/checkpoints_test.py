@@ -263,9 +263,9 @@ def test_another_state_is_refused(checkpoints, wanted, words):
 
 def test_another_format_is_refused(checkpoints, monkeypatch):
   with monkeypatch.context() as patch:
-    patch.setattr(checkpoints_lib, "FORMAT", 2)
+    patch.setattr(checkpoints_lib, "FORMAT", 3)
     _save_some(checkpoints, 1)
-  with pytest.raises(RequestError, match="of format 2, and only 1 is known"):
+  with pytest.raises(RequestError, match="of format 3, and only 2 is known"):
     checkpoints.restore_latest(ABSTRACT)
 
 

@@ -37,6 +37,8 @@ def _compiled():
 class _Labeller:
   """Answers when it was looked after so many times, or when waited for."""
 
+  is_free = False
+
   def __init__(self, stream, delays, failures=()):
     self.stream, self.delays, self.failures = stream, delays, failures
     self.asked, self.question, self.num_looks = [], None, 0

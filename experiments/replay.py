@@ -1,0 +1,200 @@
+r"""Tells a recorded run again, takes a student out of it, or lets it fork.
+
+    python -m experiments.replay --workdir=runs/demo
+    python -m experiments.replay --workdir=runs/demo --from_frame=300 \
+        --to_frame=399
+    python -m experiments.replay --workdir=runs/demo --at_frame=300 \
+        --export=student.safetensors
+    python -m experiments.replay --workdir=runs/demo --fork=runs/adam \
+        --from_frame=300 --update=adam --learning_rate=0.001
+
+The first two run the frames again from the nearest checkpoint, with the labels
+on record and no teacher, and say whether all is bit for bit what it was (exit
+code 0) or where it first is not (1). The third writes the student that answered
+frame 300 and, beside it, its program. The fourth goes on from frame 300 with
+other flags, as a run of its own, which the same command goes on with.
+"""
+
+import pathlib
+import sys
+import time
+
+from absl import flags
+
+from experiments import cli, progress, run_flags
+from ojd.errors import RequestError
+from ojd.run import (
+  compilation,
+  fork,
+  recorded_run,
+  replay,
+  runner,
+  take,
+  workdir,
+)
+from ojd.run import config as config_lib
+
+flags.adopt_module_key_flags(run_flags)
+_FROM = flags.DEFINE_integer("from_frame", None, "the first frame; empty: all")
+_TO = flags.DEFINE_integer("to_frame", None, "the last frame; empty: all")
+_AT = flags.DEFINE_integer("at_frame", None, "the frame of --export")
+_EXPORT = flags.DEFINE_string(
+  "export", "", "a file for the student that answered --at_frame"
+)
+_FORK = flags.DEFINE_string(
+  "fork", "", "a folder for a run that goes on from --from_frame otherwise"
+)
+
+
+def main() -> int:
+  """Does what the flags ask for."""
+  given = run_flags.given()
+  if not given.get("workdir"):
+    raise RequestError("--workdir=DIR is missing: which run?")
+  path = workdir.expand(given.pop("workdir"))
+  compilation.enable_cache(compilation.default_cache())
+  if _FORK.value:
+    _refuse("fork", to_frame=_TO, at_frame=_AT, export=_EXPORT)
+    return _fork(path, given)
+  if given:
+    raise RequestError(f"--{min(given)} means nothing without --fork")
+  if _EXPORT.value or _AT.value is not None:
+    _refuse("export", from_frame=_FROM, to_frame=_TO)
+    return _export(path)
+  return _replay(path)
+
+
+def _refuse(mode, **holders):
+  for name, holder in holders.items():
+    if holder.value not in (None, ""):
+      raise RequestError(f"--{name} means nothing with --{mode}")
+
+
+def _note(note):
+  print(note, file=sys.stderr)
+
+
+def _counter(run):
+  """Tells how far the telling is, every few seconds."""
+  counters = []
+
+  def tell(done, total):
+    if not counters:
+      counters.append(progress.Counter("frame", total))
+    counters[0](done, f"of {run.path}")
+
+  return tell
+
+
+def _replay(path):
+  run = recorded_run.read(path)
+  if run.log.problem:
+    _note(run.log.problem)
+  found = replay.replay(
+    *(run, _FROM.value, _TO.value), progress_fn=_counter(run), note_fn=_note
+  )
+  print("\n".join(in_words(run, found)))
+  return 0 if found.is_equal else 1
+
+
+def in_words(run, found: replay.Replayed) -> list[str]:
+  """What came of a replay, in a few lines."""
+  start = "a checkpoint" if found.start.is_checkpoint else "the beginning"
+  live = ""
+  if found.seconds_live:
+    ratio = found.seconds_live / found.seconds
+    live = f", the run itself {found.seconds_live:.1f} s: {ratio:.2f} times"
+  lines = [
+    f"frames {found.start.t} to {found.end - 1} of {run.path}, from {start}: "
+    f"{found.num_keys} key frames, {found.num_updates} updates",
+    f"replayed in {found.seconds:.1f} s{live}",
+  ]
+  if found.is_equal:
+    return [
+      *lines,
+      f"bit-equal: the parameters after {found.num_keys} key frames, the mIoU "
+      f"of {found.num_judged} frames, all arrays of {found.num_checkpoints} "
+      "checkpoints",
+    ]
+  if found.divergence:
+    lines.append(_divergence(found.divergence))
+  if found.largest:
+    d = found.largest
+    others = f" ({d.num_others} more arrays differ)" if d.num_others else ""
+    lines.append(
+      f"largest difference at a checkpoint: {d.name} by {d.size:.3g}, after "
+      f"{d.t} frames{others}"
+    )
+  if found.num_judged:
+    lines.append(
+      f"mean mIoU of {found.num_judged} frames: {found.miou_there:.4f} there, "
+      f"{found.miou_here:.4f} here, a difference of "
+      f"{found.miou_here - found.miou_there:+.4f}"
+    )
+  for words in replay.machine_differences(run):
+    lines.append(f"recorded with other {words}")
+  return lines
+
+
+def _divergence(d: replay.Divergence):
+  leaves = ""
+  if d.leaf:
+    more = f" and {d.num_leaves - 1} more" if d.num_leaves > 1 else ""
+    leaves = f" in {d.leaf}{more}"
+  return f"first divergence: frame {d.t}{leaves}: {d.words}"
+
+
+def _export(path):
+  if not _EXPORT.value or _AT.value is None:
+    raise RequestError("--export=FILE and --at_frame=N belong together")
+  run = recorded_run.read(path)
+  begun = time.perf_counter()
+  taken = take.take(run, _AT.value, pathlib.Path(_EXPORT.value), note_fn=_note)
+  print(
+    f"{taken.params}: the student that answered frame {_AT.value}, "
+    f"{taken.num_params} parameters; --init={taken.params} begins with it\n"
+    f"{taken.program}: its program for {taken.size}, to be read by jax "
+    f"{taken.jax} and those of the {taken.months} months after it\n"
+    f"took {time.perf_counter() - begun:.1f} s"
+  )
+  return 0
+
+
+def _fork(path, given):
+  if _FROM.value is None:
+    raise RequestError("--fork needs --from_frame=N: where to branch off")
+  branch = fork.open_fork(path, _FROM.value)
+  given = given | {"workdir": _FORK.value}
+  config = fork.child_config(branch.parent.config, given)
+  config_lib.check(config)
+  interrupt, watcher = cli.Interrupt(), progress.watcher()
+  place = {"workdir": path, "fork": _FORK.value, "from_frame": branch.t}
+  words = [run_flags.word(name, value) for name, value in place.items()]
+  words += [run_flags.word(*x) for x in given.items() if x[0] != "workdir"]
+  command = " ".join(["python -m experiments.replay", *words])
+  try:
+    outcome = runner.run(
+      config,
+      command,
+      progress_fn=watcher,
+      should_stop=interrupt.is_wanted,
+      note_fn=_note,
+      fork=branch,
+    )
+  finally:
+    watcher.close()
+  if outcome.status is workdir.Status.FINISHED:
+    print(f"{config.workdir} holds this fork already, finished:")
+  print(progress.in_words(outcome.summary))
+  num_keys = outcome.summary["num_key_frames"]
+  num_known = outcome.summary["num_recalled"]
+  print(
+    f"a fork of {path} at frame {branch.t}; {num_known} answers were on record"
+    f", {num_keys} key frames"
+  )
+  print(f"report: {config.workdir}/{workdir.REPORT}/index.html")
+  return interrupt.exit_code()
+
+
+if __name__ == "__main__":
+  cli.run(main)

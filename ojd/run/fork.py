@@ -1,0 +1,213 @@
+"""Another course from a moment of a run: the same past, other flags.
+
+The fork is a run of its own in a folder of its own. It begins with the student
+of its parent and learns from what its parent's teacher said; its own teacher is
+asked about other frames only.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ojd.distill import State
+from ojd.errors import RequestError
+from ojd.run import job as job_lib
+from ojd.run import keeper as keeper_lib
+from ojd.run import (
+  recorded_run,
+  retell,
+  state_arrays,
+  tally,
+  trajectory_record,
+  workdir,
+)
+from ojd.run.config import RunConfig
+from ojd.run.recorded_run import RecordedRun
+from ojd.teachers import recalling
+
+# What the labels and the student at the fork are of.
+_INHERITED = (
+  *("stream", "height", "width", "classes", "seed", "init"),
+  *("teacher", "teacher_weights", "teacher_half"),
+)
+_OF_SCHEDULE = ("system", "delta_min", "delta_max")
+
+
+class Fork(NamedTuple):
+  """Where a run branches off, and from what."""
+
+  parent: RecordedRun
+  t: int  # the fork's first frame
+
+
+def child_config(parent: RunConfig, given: dict[str, Any]) -> RunConfig:
+  """The parent's flags with others in their place.
+
+  Args:
+    parent: its flags.
+    given: flags of the fork by name, its workdir among them.
+  """
+  for name in _INHERITED:
+    if name in given and given[name] != getattr(parent, name):
+      raise RequestError(
+        f"--{name}: a fork has its parent's, {getattr(parent, name)!r}"
+      )
+  # Of another gradient step the parent's rate would be wrong by far.
+  if given.get("update", parent.update) != parent.update:
+    given = {"learning_rate": None} | given
+  return dataclasses.replace(parent, **given)
+
+
+def open_fork(path: pathlib.Path, t: int) -> Fork:
+  """The moment before frame t of a run; a RequestError where it has none."""
+  parent = recorded_run.read(path)
+  if not parent.first <= t <= parent.end:
+    raise recorded_run.range_error("from_frame", t, parent)
+  return Fork(parent, t)
+
+
+def describe(fork: Fork) -> dict[str, Any]:
+  """What config.json says of the fork."""
+  frames = [row["t"] for row in fork.parent.rows]
+  return {
+    "parent": str(fork.parent.path.resolve()),
+    "from_frame": fork.t,
+    "num_before": fork.parent.num_before + sum(t < fork.t for t in frames),
+    "flags": dataclasses.asdict(fork.parent.config),
+  }
+
+
+def write_parent(fork: Fork, path: pathlib.Path) -> None:
+  """Keeps the parent's metrics beside the fork's, for its report."""
+  lines = "".join(json.dumps(row) + "\n" for row in fork.parent.rows)
+  (path / workdir.PARENT_METRICS).write_text(lines)
+
+
+def make_job(fork: Fork, config: RunConfig) -> job_lib.Job:
+  """The fork's stream and system; its teacher is not opened."""
+  return recorded_run.open_job(fork.parent, config)
+
+
+def make_labeller(
+  fork: Fork, job: job_lib.Job
+) -> tuple[recalling.Recalling, Callable[[int], bool]]:
+  """Who labels the fork's frames, and whether a frame is known already."""
+  known = recorded_run.LabelsByFrame(fork.parent.log)
+  opened = lambda: job_lib.open_labeller(job)
+  return recalling.Recalling(known.get, opened), known.__contains__
+
+
+def first_point(
+  fork: Fork, job: job_lib.Job, note_fn: Callable[[str], None]
+) -> keeper_lib.Point:
+  """The beginning of the fork: its parent's student in its own system."""
+  parent, t = fork.parent, fork.t
+  parent_job, keeper, compiled = retell.open_again(parent)
+  try:
+    start, problems = retell.begin(parent, keeper, compiled, t)
+    for problem in problems:
+      note_fn(f"passed over a checkpoint: {problem}")
+    state = start.state
+    for step in retell.tell(parent, parent_job, compiled, start, t):
+      state = step.state
+      if retell.has_diverged(step):
+        note_fn(f"frame {step.sample.t} goes otherwise than it was recorded")
+    state = jax.tree.map(jnp.copy, state)
+  finally:
+    keeper.close()
+  state, renewed = carry_over(state, parent.config, job)
+  for name in renewed:
+    note_fn(f"the fork's {name} starts anew")
+  return _point(fork, job, state)
+
+
+def _point(fork, job, state):
+  """The fork's first point: its counts begin, its past is the parent's."""
+  counts = tally.empty(len(job.groups.names))
+  counts.first_t = fork.t
+  counts.num_before = describe(fork)["num_before"]
+  past = [row for row in fork.parent.rows if row["t"] < fork.t]
+  counts.stride = past[-1].get("stride", 0) if past else 0
+  keys = [
+    t
+    for t, kind in fork.parent.log.records
+    if kind == trajectory_record.KEY and t < fork.t
+  ]
+  reference, reference_t = None, None
+  if keys:
+    record = fork.parent.log.find(trajectory_record.KEY, keys[-1])
+    reference = np.asarray(record.labels().classes)
+    late = record.decision.key_t
+    reference_t = record.t if late is None else late
+  return keeper_lib.Point(
+    t=fork.t,
+    state=state,
+    reference=reference,
+    reference_t=reference_t,
+    tally=counts,
+    seconds={},
+    counts={},
+  )
+
+
+def carry_over(
+  state: State, parent: RunConfig, job: job_lib.Job
+) -> tuple[State, list[str]]:
+  """The parent's state in the system of another job.
+
+  The parameters and the clock must fit. What else the state has is kept part by
+  part, where it is of the same kind and the flags that it follows are the same.
+
+  Returns:
+    The state, and the names of the parts that start anew.
+  """
+  there = state_arrays.by_name(state)
+  spec = job.stream.spec
+  frame = np.zeros((spec.height, spec.width, 3), np.uint8)
+  seed = jax.random.key(job.config.seed)
+  fresh = jax.jit(job.system.init)(seed, frame)
+  here = state_arrays.by_name(fresh)
+  parts = _parts(here)
+  for name in ("params", "t"):
+    state_arrays.check_specs(
+      "the parent",
+      state_arrays.specs({n: there[n] for n in _parts(there).get(name, ())}),
+      state_arrays.specs({n: here[n] for n in parts.get(name, ())}),
+    )
+  kept, renewed = dict(here), []
+  for part, names in parts.items():
+    if _is_kept(part, parent, job.config) and _fits(there, here, names):
+      kept |= {name: there[name] for name in names}
+    else:
+      renewed.append(part)
+  leaves = [kept[name] for name in here]  # in the order of the tree
+  return jax.tree.unflatten(jax.tree.structure(fresh), leaves), renewed
+
+
+def _parts(named):
+  """Names of leaves by the field of the state that they are in."""
+  parts: dict[str, list[str]] = {}
+  for name in named:
+    parts.setdefault(name.partition(".")[0], []).append(name)
+  return parts
+
+
+def _is_kept(part, parent, child):
+  if part in ("params", "t"):
+    return True
+  names = ("update",) if part == "opt_state" else _OF_SCHEDULE
+  return all(getattr(parent, n) == getattr(child, n) for n in names)
+
+
+def _fits(there, here, names):
+  specs = state_arrays.specs
+  return all(
+    name in there and specs({name: there[name]}) == specs({name: here[name]})
+    for name in names
+  )

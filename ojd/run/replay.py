@@ -1,0 +1,246 @@
+"""Is a run still what it was? Tells it again and compares what is on record.
+
+After every key frame the hash of the parameters, the decisions and accuracies;
+on every judged frame its mIoU; at every checkpoint all arrays, the optimizer's
+included.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ojd import metrics
+from ojd.run import keeper as keeper_lib
+from ojd.run import recorded_run, retell, state_arrays, tally, timing, workdir
+from ojd.run.recorded_run import RecordedRun
+
+
+class Difference(NamedTuple):
+  """Two arrays that should be one, by the largest of their differences."""
+
+  t: int  # frames gone through
+  name: str
+  size: float
+  num_others: int  # arrays that differ as well
+
+
+class Divergence(NamedTuple):
+  """The first frame that went otherwise."""
+
+  t: int
+  words: str  # what was there, and what is here
+  leaf: str  # the first array of the student that differs; "" where none does
+  num_leaves: int  # that differ
+
+
+class Replayed(NamedTuple):
+  """What came of a replay."""
+
+  start: retell.Start
+  end: int
+  num_keys: int
+  num_updates: int
+  num_judged: int  # frames whose mIoU is on record
+  num_checkpoints: int  # compared, array by array
+  divergence: Divergence | None
+  largest: Difference | None  # at a checkpoint
+  miou_there: float  # mean over the judged frames
+  miou_here: float
+  seconds: float
+  seconds_live: float | None  # that the same frames took the run itself
+
+  @property
+  def is_equal(self) -> bool:
+    """Whether everything that was compared is the same, bit for bit."""
+    return self.divergence is None and self.largest is None
+
+
+def replay(
+  run: RecordedRun,
+  from_frame: int | None = None,
+  to_frame: int | None = None,
+  *,
+  progress_fn: Callable[[int, int], None] = lambda done, total: None,
+  note_fn: Callable[[str], None] = lambda note: None,
+) -> Replayed:
+  """Tells a run again from the checkpoint nearest to a frame.
+
+  Args:
+    run: of `recorded_run.read`.
+    from_frame: the first frame that is wanted; None for the run's first.
+    to_frame: the last one; None for the run's last.
+    progress_fn: told frames done and to be done.
+    note_fn: told why a checkpoint could not be used.
+  """
+  first = run.first if from_frame is None else from_frame
+  end = run.end if to_frame is None else to_frame + 1
+  if not run.first <= first < run.end:
+    raise recorded_run.range_error("from_frame", first, run)
+  if not first < end <= run.end:
+    raise recorded_run.range_error("to_frame", end - 1, run)
+  job, keeper, compiled = retell.open_again(run)
+  try:
+    start, problems = retell.begin(run, keeper, compiled, first)
+    for problem in problems:
+      note_fn(f"passed over a checkpoint: {problem}")
+    comparison = _Comparison(run, job, keeper, start, end)
+    begun = time.perf_counter()
+    for step in retell.tell(run, job, compiled, start, end):
+      comparison.add(step)
+      progress_fn(step.sample.t + 1 - start.t, end - start.t)
+    return comparison.result(time.perf_counter() - begun)
+  finally:
+    keeper.close()
+
+
+class _Comparison:
+  """What a replay has found so far."""
+
+  def __init__(self, run, job, keeper: keeper_lib.Keeper, start, end):
+    self._run, self._job, self._keeper = run, job, keeper
+    self._start, self._end = start, end
+    self._rows = {row["t"]: row for row in run.rows}
+    self._labels = recorded_run.LabelsByFrame(run.log)
+    self._points = [t for t in keeper.steps() if start.t < t <= end]
+    self._divergence: Divergence | None = None
+    self._largest: Difference | None = None
+    self._num_keys = self._num_updates = self._num_points = 0
+    self._mious: list[tuple[float, float]] = []
+
+  def add(self, step: retell.Step):
+    if step.record is not None:
+      self._compare_key(step)
+    self._judge(step)
+    # The next frame need not be the one after: unreadable ones are left out.
+    while self._points and self._points[0] <= step.sample.t + 1:
+      self._compare_point(self._points.pop(0), step)
+
+  def _diverge(self, t, words, leaf="", num_leaves=0):
+    if self._divergence is None:
+      self._divergence = Divergence(t, words, leaf, num_leaves)
+
+  def _compare_key(self, step):
+    there = step.record.decision
+    self._num_keys += 1
+    self._num_updates += there.num_updates
+    params = state_arrays.learnt(step.state)
+    marks = state_arrays.marks(params)
+    if marks.digest != there.params_hash:
+      hashes = state_arrays.Marks(there.params_hash, there.leaf_hashes)
+      names = state_arrays.differing(params, marks, hashes)
+      words = _differences(there, step.info) or "only its parameters differ"
+      leaf = names[0] if names else ""
+      self._diverge(step.sample.t, words, leaf, len(names))
+    elif words := _differences(there, step.info):
+      self._diverge(step.sample.t, words)
+
+  def _judge(self, step):
+    """Compares the mIoU of a frame, where it was judged on its own labels."""
+    row = self._rows.get(step.sample.t, {})
+    there = row.get("eval_miou")
+    if there is None or "eval_t" in row:
+      return
+    expected = self._expected(step)
+    if expected is None:
+      return
+    here = metrics.run_miou(
+      metrics.confusion_matrix(
+        expected, step.classes, len(self._run.groups.names)
+      )
+    )
+    self._mious.append((there, here))
+    if here != there:
+      self._diverge(step.sample.t, f"mIoU {there} there, {here} here")
+
+  def _expected(self, step):
+    groups = self._job.truth_groups
+    if groups is not None:
+      return np.take(groups.lookup, step.sample.truth)
+    labels = self._labels.get(step.sample.t)
+    return None if labels is None else np.asarray(labels.classes)
+
+  def _compare_point(self, t, step):
+    point, _ = self._keeper.latest(at_most=t)
+    if point is None or point.t != t or t != step.sample.t + 1:
+      return
+    self._num_points += 1
+    found = _largest_difference(t, point.state, step.state)
+    if found and (self._largest is None or found.size > self._largest.size):
+      self._largest = found
+
+  def result(self, seconds):
+    mean = np.mean(self._mious, 0) if self._mious else (np.nan, np.nan)
+    num_frames = sum(self._start.t <= t < self._end for t in self._rows)
+    return Replayed(
+      start=self._start._replace(state=None),  # long consumed
+      end=self._end,
+      num_keys=self._num_keys,
+      num_updates=self._num_updates,
+      num_judged=len(self._mious),
+      num_checkpoints=self._num_points,
+      divergence=self._divergence,
+      largest=self._largest,
+      miou_there=float(mean[0]),
+      miou_here=float(mean[1]),
+      seconds=seconds,
+      seconds_live=_seconds_live(self._run, num_frames),
+    )
+
+
+def _differences(there, info):
+  """The numbers of a key frame that are others now, in words."""
+  names = ("num_updates", "num_rolled_back", "stride")
+  floats = ("miou_before", "miou_after", "loss", "grad_norm")
+  return ", ".join(
+    f"{name} {getattr(there, name)} there and {getattr(info, name)} here"
+    for name in (*names, *floats)
+    if not _is_same(getattr(there, name), getattr(info, name))
+  )
+
+
+def _is_same(a, b):
+  return a == b or (a != a and b != b)  # NaN is NaN
+
+
+def _largest_difference(t, there, here) -> Difference | None:
+  there, here = state_arrays.lend(there), state_arrays.lend(here)
+  sizes = {
+    name: float(np.abs(there[name].astype(np.float64) - here[name]).max())
+    for name in sorted(there)
+    if there[name].tobytes() != here[name].tobytes()
+  }
+  if not sizes:
+    return None
+  # A NaN is as large as can be.
+  name = max(sizes, key=lambda n: np.nan_to_num(sizes[n], nan=np.inf))
+  return Difference(t, name, sizes[name], len(sizes) - 1)
+
+
+def _seconds_live(run, num_frames):
+  """Of the run's own work, teacher included, for so many of its frames."""
+  summary = workdir.read_summary(run.path)
+  if not summary or not summary["num_frames"]:
+    return None
+  stages = timing.Stages()
+  stages.restore(summary["seconds"], dict.fromkeys(summary["seconds"], 1))
+  work = tally.seconds_of_work(stages)
+  return work * num_frames / summary["num_frames"]
+
+
+def machine_differences(run: RecordedRun) -> list[str]:
+  """How the machine and the packages of a run differ from those here."""
+  names = ("python", "jax", "jaxlib", "flax", "optax")
+  here = workdir.versions()
+  there = run.description.get("versions", {})
+  words = [
+    f"{name} {there.get(name)}, here {here[name]}"
+    for name in names
+    if there.get(name) != here[name]
+  ]
+  devices = [str(device) for device in jax.devices()]
+  if run.description.get("devices") != devices:
+    words.append(f"devices {run.description.get('devices')}, here {devices}")
+  return words

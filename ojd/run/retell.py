@@ -1,0 +1,168 @@
+"""Tells a recorded run again: the same frames and labels, no teacher.
+
+Which frame is a key frame, and what was learnt on it, is read from the log and
+not decided anew: so a run whose labels came late can be told again too, and one
+that goes otherwise, on another machine, stays beside the old one frame by
+frame.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ojd.distill import State
+from ojd.errors import RequestError
+from ojd.run import job as job_lib
+from ojd.run import keeper as keeper_lib
+from ojd.run import prefetch, recorded_run, state_arrays, trajectory_record
+from ojd.run.recorded_run import RecordedRun
+from ojd.run.trajectory_record import Record
+from ojd.types import Sample, StepInfo
+
+
+class Start(NamedTuple):
+  """Where the telling begins."""
+
+  t: int  # the frame that comes next
+  state: State
+  is_checkpoint: bool  # else it is the beginning of the run
+
+
+class Step(NamedTuple):
+  """One frame, told again."""
+
+  sample: Sample
+  classes: np.ndarray  # [H, W] uint8, the student's
+  record: Record | None  # what was learnt here, on a key frame
+  info: StepInfo | None  # what was learnt now, as plain numbers
+  state: State  # afterwards; good until the next step
+
+
+def begin(
+  run: RecordedRun,
+  keeper: keeper_lib.Keeper,
+  compiled: job_lib.Compiled,
+  t: int,
+) -> tuple[Start, list[str]]:
+  """The nearest checkpoint at or before frame t, else the run's beginning.
+
+  Returns:
+    The start, and why a nearer one could not be taken.
+  """
+  if not run.first <= t <= run.end:
+    raise recorded_run.range_error("from_frame", t, run)
+  point, problems = keeper.latest(at_most=t)
+  if point is not None and point.t >= run.first:
+    return Start(point.t, point.state, is_checkpoint=True), problems
+  if run.first:
+    raise RequestError(
+      f"--workdir={run.path}: a fork, and the checkpoint that it began with, "
+      f"that of frame {run.first}, is not there"
+    )
+  if not recorded_run.is_init_there(run):
+    raise RequestError(
+      f"--workdir={run.path} began with --init={run.config.init}, which is not "
+      f"there, and no checkpoint is at or before frame {t}"
+    )
+  return Start(0, compiled.init(), is_checkpoint=False), problems
+
+
+def tell(
+  run: RecordedRun,
+  job: job_lib.Job,
+  compiled: job_lib.Compiled,
+  start: Start,
+  end: int,
+) -> Iterator[Step]:
+  """Yields the frames from a start to one before `end`, unreadable ones not.
+
+  The start's state is consumed, as is that of every step.
+  """
+  keys = _Keys(run, start.t)
+  state = start.state
+  samples = prefetch.Prefetcher(job.stream.read(keys.first_needed(start.t)))
+  try:
+    for sample in samples:
+      if sample.t >= end:
+        return
+      if sample.frame is None:
+        continue
+      keys.see(sample)
+      if sample.t < start.t:  # asked about before, and learnt from later
+        continue
+      record, info = keys.record(sample.t), None
+      if record is None:
+        state, classes = compiled.predict(state, sample.frame)
+      else:
+        frame = keys.frame(record, sample)
+        state, classes, info = compiled.learn(state, frame, record.labels())
+        info = StepInfo(*(np.asarray(x).item() for x in info))
+        if record.decision.key_t is not None:
+          classes = compiled.peek(state, sample.frame)
+      yield Step(sample, np.asarray(classes), record, info, state)
+  finally:
+    samples.close()
+
+
+class _Keys:
+  """The records of a run's key frames, and the frames that they are of."""
+
+  def __init__(self, run, start):
+    self._log = run.log
+    self._times = {
+      t
+      for t, kind in run.log.records
+      if kind == trajectory_record.KEY and t >= start
+    }
+    # Frames that are learnt from later than they are seen.
+    self._late: dict[int, Sample | None] = {}
+    if run.config.async_teacher:
+      for t in self._times:
+        key_t = self.record(t).decision.key_t
+        if key_t is not None:
+          self._late[key_t] = None
+
+  def first_needed(self, start):
+    return min([start, *self._late])
+
+  def see(self, sample):
+    """Keeps a frame that will be wanted again."""
+    if sample.t in self._late:
+      self._late[sample.t] = sample
+
+  def record(self, t):
+    if t not in self._times:
+      return None
+    return self._log.find(trajectory_record.KEY, t)
+
+  def frame(self, record, now):
+    """The frame that was learnt from; a late one may be asked for once."""
+    key_t = record.decision.key_t
+    sample = now if key_t is None else self._late.pop(key_t, None)
+    if sample is None:
+      raise RequestError(f"frame {key_t}, learnt from once, cannot be read now")
+    return sample.frame
+
+
+def has_diverged(step: Step) -> bool:
+  """Whether a key frame left other parameters than those on record."""
+  if step.record is None:
+    return False
+  here = state_arrays.marks(state_arrays.learnt(step.state))
+  return here.digest != step.record.decision.params_hash
+
+
+def compile_run(run: RecordedRun, job: job_lib.Job) -> job_lib.Compiled:
+  """The job's system, with all that telling the run takes."""
+  spec, config = job.stream.spec, run.config
+  return job_lib.compile_system(
+    *(job.system, spec.height, spec.width, config.seed),
+    with_peek=config.async_teacher,
+  )
+
+
+def open_again(run: RecordedRun):
+  """Job, checkpoints and compiled system of a recorded run."""
+  job = recorded_run.open_job(run)
+  return job, recorded_run.open_keeper(run, job), compile_run(run, job)

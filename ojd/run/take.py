@@ -1,0 +1,104 @@
+"""Takes the student out of a recorded run, as it was at any of its frames."""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ojd.errors import RequestError
+from ojd.models import exported, pretrained
+from ojd.run import job as job_lib
+from ojd.run import recorded_run, retell
+from ojd.run.recorded_run import RecordedRun
+
+PROGRAM_SUFFIX = ".jax"
+
+
+class Taken(NamedTuple):
+  """The files that a student was written to."""
+
+  params: pathlib.Path  # safetensors, which --init takes
+  program: pathlib.Path  # of `exported.save`
+  num_params: int
+  size: str  # of the program's frames
+  jax: str  # the version that wrote it
+  months: int  # for which later versions read it
+
+
+def take(
+  run: RecordedRun,
+  t: int,
+  path: pathlib.Path,
+  *,
+  note_fn: Callable[[str], None] = lambda note: None,
+) -> Taken:
+  """Writes the student that answered frame t.
+
+  Args:
+    run: of `recorded_run.read`.
+    t: a frame of it.
+    path: of the parameters; the program lies beside it.
+    note_fn: told why a checkpoint could not be used.
+  """
+  if not run.first <= t < run.end:
+    raise recorded_run.range_error("at_frame", t, run)
+  program = path.with_suffix(PROGRAM_SUFFIX)
+  if program == path:
+    raise RequestError(f"--export={path}: {PROGRAM_SUFFIX} is the program's")
+  _check_writable(path)
+  params = _params_at(run, t, note_fn)
+  spec = recorded_run.open_job(run).stream.spec
+  student = job_lib.make_student("random", run.groups)
+  about = {
+    "network": "jitnet",
+    "frame": t,
+    "stream": run.config.stream,
+    "update": run.config.update,
+    "program": f"{program.name}: jax {jax.__version__}, and for "
+    f"{exported.MONTHS} months what comes after",
+  }
+  named = pretrained.flatten(params)
+  try:
+    pretrained.save(
+      path, pretrained.Pretrained(named, run.groups.names, about), np.float32
+    )
+    exported.save(program, student, params, spec.height, spec.width)
+  except OSError as error:
+    raise RequestError(f"--export={path}: {error.strerror}") from None
+  return Taken(
+    params=path,
+    program=program,
+    num_params=sum(x.size for x in named.values()),
+    size=f"{spec.height}x{spec.width}",
+    jax=jax.__version__,
+    months=exported.MONTHS,
+  )
+
+
+def _check_writable(path):
+  """Raises now rather than after the frames were gone through."""
+  folder = path.parent
+  if not folder.is_dir():
+    raise RequestError(f"--export={path}: there is no folder {folder}")
+  if path.is_dir() or not os.access(folder, os.W_OK):
+    raise RequestError(f"--export={path} cannot be written")
+
+
+def _params_at(run, t, note_fn):
+  """The parameters after frame t, as numpy arrays."""
+  job, keeper, compiled = retell.open_again(run)
+  try:
+    start, problems = retell.begin(run, keeper, compiled, t + 1)
+  finally:
+    keeper.close()
+  for problem in problems:
+    note_fn(f"passed over a checkpoint: {problem}")
+  state = start.state
+  for step in retell.tell(run, job, compiled, start, t + 1):
+    state = step.state
+    if retell.has_diverged(step):
+      note_fn(f"frame {step.sample.t} goes otherwise than it was recorded")
+  return jax.tree.map(np.array, state.params)
