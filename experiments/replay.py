@@ -8,13 +8,20 @@ r"""Tells a recorded run again, takes a student out of it, or lets it fork.
     python -m experiments.replay --workdir=runs/demo --fork=runs/adam \
         --from_frame=300 --update=adam --learning_rate=0.001
 
+    python -m experiments.replay --workdir=runs/demo \
+        --sweep='learning_rate=0.001,0.003,0.01;a_thresh=0.7,0.8,0.9'
+
 The first two run the frames again from the nearest checkpoint, with the labels
 on record and no teacher, and say whether all is bit for bit what it was (exit
 code 0) or where it first is not (1). The third writes the student that answered
 frame 300 and, beside it, its program. The fourth goes on from frame 300 with
-other flags, as a run of its own, which the same command goes on with.
+other flags, as a run of its own, which the same command goes on with. The last
+lives the run through with every combination, all at once, and writes a table
+and heat maps; where the log does not hold the labels of every frame, as runs
+with --eval_every=1 on a stream without labels do, the teacher is asked.
 """
 
+import dataclasses
 import pathlib
 import sys
 import time
@@ -22,6 +29,7 @@ import time
 from absl import flags
 
 from experiments import cli, progress, run_flags
+from ojd import updates
 from ojd.errors import RequestError
 from ojd.run import (
   compilation,
@@ -29,6 +37,8 @@ from ojd.run import (
   recorded_run,
   replay,
   runner,
+  sweep,
+  sweep_table,
   take,
   workdir,
 )
@@ -44,6 +54,14 @@ _EXPORT = flags.DEFINE_string(
 _FORK = flags.DEFINE_string(
   "fork", "", "a folder for a run that goes on from --from_frame otherwise"
 )
+_SWEEP = flags.DEFINE_string(
+  "sweep",
+  "",
+  "NAME=VALUE,VALUE;...: constants to combine, of " + ", ".join(sweep.NAMES),
+)
+_OUT = flags.DEFINE_string(
+  "out", "", "the folder of a sweep's files; empty: sweep/ in the workdir"
+)
 
 
 def main() -> int:
@@ -54,14 +72,19 @@ def main() -> int:
   path = workdir.expand(given.pop("workdir"))
   compilation.enable_cache(compilation.default_cache())
   if _FORK.value:
-    _refuse("fork", to_frame=_TO, at_frame=_AT, export=_EXPORT)
+    others = {"to_frame": _TO, "at_frame": _AT, "export": _EXPORT}
+    _refuse("fork", sweep=_SWEEP, out=_OUT, **others)
     return _fork(path, given)
+  if _SWEEP.value:
+    _refuse("sweep", at_frame=_AT, export=_EXPORT)
+  elif _OUT.value:
+    raise RequestError("--out means nothing without --sweep")
   if given:
     raise RequestError(f"--{min(given)} means nothing without --fork")
   if _EXPORT.value or _AT.value is not None:
     _refuse("export", from_frame=_FROM, to_frame=_TO)
     return _export(path)
-  return _replay(path)
+  return _sweep(path) if _SWEEP.value else _replay(path)
 
 
 def _refuse(mode, **holders):
@@ -156,6 +179,30 @@ def _export(path):
     f"{taken.program}: its program for {taken.size}, to be read by jax "
     f"{taken.jax} and those of the {taken.months} months after it\n"
     f"took {time.perf_counter() - begun:.1f} s"
+  )
+  return 0
+
+
+def _sweep(path):
+  grid = sweep.parse(_SWEEP.value)
+  run = recorded_run.read(path)
+  begun = time.perf_counter()
+  lanes = sweep.sweep(
+    *(run, grid, _FROM.value, _TO.value),
+    progress_fn=_counter(run),
+    note_fn=_note,
+  )
+  out = workdir.expand(_OUT.value) if _OUT.value else path / "sweep"
+  own = dataclasses.asdict(run.config)
+  if own["learning_rate"] is None:
+    own["learning_rate"] = updates.VARIANTS[run.config.update].learning_rate
+  title = f"{run.config.stream}, {lanes[0].num_frames} frames"
+  sweep_table.write(lanes, own, title, out)
+  print(sweep_table.text(lanes))
+  spent = time.perf_counter() - begun
+  print(
+    f"{len(lanes)} combinations, {lanes[0].num_frames} frames: {spent:.1f} s\n"
+    f"{out / sweep_table.TABLE}, {out / sweep_table.HEAT_MAP}"
   )
   return 0
 

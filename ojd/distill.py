@@ -4,6 +4,7 @@ Every method is a `System`, four pure functions of one state; the host loop, the
 scan below, `vmap`, replay and servers all drive the same functions.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -157,19 +158,26 @@ class _ScanCarry(NamedTuple):
 
 
 def scan_stream(
-  system: System, state: State, frames: Frame, labels: Labels
+  system: System,
+  state: State,
+  frames: Frame,
+  labels: Labels,
+  t: ArrayLike = 0,
+  axis_name: str | None = None,
 ) -> tuple[State, tuple[jax.Array, StepInfo]]:
   """Runs a system over recorded frames and labels inside one `lax.scan`.
 
   The same trajectory as the host loop's on the same labels; `vmap` over what
-  the system's factory closes over makes sweeps. The state must be a new one:
-  its next frame is frame 0.
+  the system's factory closes over makes sweeps.
 
   Args:
     system: any.
-    state: of `system.init`.
+    state: of `system.init`, or one that has seen t frames.
     frames: [T, H, W, 3] uint8.
     labels: classes and weights, [T, H, W] each; read on key frames only.
+    t: frames that the state has seen.
+    axis_name: of the `vmap` around this, if any. Without it every lane learns
+      on every frame, and what it learnt is thrown away on most.
 
   Returns:
     The state after the last frame, and by frame the classes [T, H, W] and the
@@ -185,18 +193,31 @@ def scan_stream(
     state, classes = system.predict(carry.state, frame)
     return state, classes, empty._replace(stride=carry.stride)
 
+  def learn_if(is_key, carry, frame, label):
+    # Labels without weight are agreed with at once: nobody waits for a lane
+    # that has nothing to learn.
+    weights = jnp.where(is_key, label.weights, 0)
+    learnt = learn(carry, frame, label._replace(weights=weights))
+    pick = lambda new, old: jnp.where(is_key, new, old)
+    return jax.tree.map(pick, learnt, predict(carry, frame, label))
+
   def step(carry, inputs):
     frame, label = inputs
     is_key = system.next_key(carry.state) == carry.t
-    state, classes, info = lax.cond(is_key, learn, predict, carry, frame, label)
+    is_any, learn_some = is_key, learn
+    if axis_name is not None:
+      # The same for all lanes: a condition that differs is no branch at all.
+      is_any = lax.pmax(is_key.astype(jnp.int32), axis_name) > 0
+      learn_some = functools.partial(learn_if, is_key)
+    state, classes, info = lax.cond(
+      is_any, learn_some, predict, carry, frame, label
+    )
     return _ScanCarry(state, carry.t + 1, info.stride), (classes, info)
 
   _, _, shapes = jax.eval_shape(
     system.learn, state, frames[0], jax.tree.map(lambda x: x[0], labels)
   )
   empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  none = jnp.zeros((), jnp.int32)
-  carry, outputs = lax.scan(
-    step, _ScanCarry(state, none, none), (frames, labels)
-  )
+  first = _ScanCarry(state, jnp.asarray(t, jnp.int32), jnp.zeros((), jnp.int32))
+  carry, outputs = lax.scan(step, first, (frames, labels))
   return carry.state, outputs

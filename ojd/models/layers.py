@@ -35,6 +35,38 @@ def _convolve(x, kernel, stride, padding):
   )
 
 
+def _one_by_one(fn, can_fold=True):
+  """`fn(x, kernel)` whose `vmap` on the CPU takes a kernel after the other.
+
+  Many kernels at once are a grouped convolution, for which XLA's CPU back end
+  has no fast path. One kernel for many inputs is a larger batch, if `fn` keeps
+  the images of a batch apart.
+  """
+
+  @jax.custom_batching.custom_vmap
+  def call(x, kernel):
+    return fn(x, kernel)
+
+  @call.def_vmap
+  def rule(axis_size, in_batched, x, kernel):
+    if can_fold and not in_batched[1]:
+      folded = fn(x.reshape(-1, *x.shape[2:]), kernel)
+      return folded.reshape(axis_size, -1, *folded.shape[1:]), True
+    axes = tuple(0 if is_batched else None for is_batched in in_batched)
+
+    def in_turn(x, kernel):
+      pick = lambda i, y, is_batched: y[i] if is_batched else y
+      turn = lambda i: fn(
+        *map(functools.partial(pick, i), (x, kernel), in_batched)
+      )
+      return lax.map(turn, jnp.arange(axis_size))
+
+    at_once = jax.vmap(fn, axes)
+    return lax.platform_dependent(x, kernel, cpu=in_turn, default=at_once), True
+
+  return call
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   """Convolves with half a kernel of zeros around the image, then strides.
@@ -50,7 +82,9 @@ def conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   Returns:
     [B, P, Q, O] with P = ceil(H / stride), Q = ceil(W / stride).
   """
-  return _convolve(x, kernel, stride, _half(kernel.shape))
+  padding = _half(kernel.shape)
+  convolve = lambda x, kernel: _convolve(x, kernel, stride, padding)
+  return _one_by_one(convolve)(x, kernel)
 
 
 def _half(kernel_shape):
@@ -91,7 +125,7 @@ def _input_gradient(x_shape, kernel, g, stride):
     before = k - 1 - k // 2
     dilated = (out - 1) * stride + 1
     padding.append((before, size + k - 1 - dilated - before))
-  return lax.conv_general_dilated(
+  transposed = lambda g, kernel: lax.conv_general_dilated(
     g,
     kernel[::-1, ::-1].swapaxes(2, 3),
     window_strides=(1, 1),
@@ -99,6 +133,7 @@ def _input_gradient(x_shape, kernel, g, stride):
     lhs_dilation=(stride, stride),
     dimension_numbers=_DIMENSIONS,
   )
+  return _one_by_one(transposed)(g, kernel)
 
 
 def _kernel_gradient(x, kernel_shape, g, stride):
@@ -137,14 +172,14 @@ def _kernel_gradient_by_taps(padded, kernel_shape, g, stride):
 
 def _correlate(padded, g):
   """The output gradient as the kernel of a forward convolution, stride 1."""
-  gradient = lax.conv_general_dilated(
-    padded.transpose(3, 1, 2, 0),
+  correlate = lambda x, g: lax.conv_general_dilated(
+    x.transpose(3, 1, 2, 0),
     g.transpose(1, 2, 0, 3),
     window_strides=(1, 1),
     padding="VALID",
     dimension_numbers=_DIMENSIONS,
-  )
-  return gradient.transpose(1, 2, 0, 3)
+  ).transpose(1, 2, 0, 3)
+  return _one_by_one(correlate, can_fold=False)(padded, g)
 
 
 def _kernel_gradient_by_bands(padded, kernel_shape, g):

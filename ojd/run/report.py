@@ -8,8 +8,8 @@ import json
 import pathlib
 from typing import Any
 
+from ojd.run import report_fork, report_style
 from ojd.run import report_sections as sections
-from ojd.run import report_style
 from ojd.run import report_text as text
 
 
@@ -18,7 +18,8 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
   config = _read_json(workdir / "config.json")
   rows = read_metrics(workdir / "metrics.jsonl")
   summary = _count(rows) | _read_json(workdir / "summary.json")
-  run = sections.Run(workdir, config, summary, rows)
+  parent_rows = read_metrics(workdir / "parent.jsonl")
+  run = sections.Run(workdir, config, summary, rows, parent_rows)
   target = workdir / "report" / "index.html"
   target.parent.mkdir(parents=True, exist_ok=True)
   target.write_text(_page(run), encoding="utf-8")
@@ -67,6 +68,7 @@ def _page(run):
   parts = (
     _headline(run, title),
     _tiles(run.summary),
+    report_fork.section(run),
     sections.chart(run),
     sections.video(run.workdir),
     _beside(sections.classes(run), sections.times(run)),

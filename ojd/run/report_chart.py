@@ -78,12 +78,18 @@ def smooth(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def draw(
-  series: Series, *, width: float, threshold: float | None, prefix: str
+  series: Series,
+  *,
+  width: float,
+  threshold: float | None,
+  prefix: str,
+  beside: Series | None = None,
 ) -> str:
   """Draws a run of at least one frame as an `<svg>` element.
 
   Args:
     series: of `read_series`.
+    beside: another run, drawn in grey: of a fork the parent.
     width: in inches; the page scales the picture to its own width.
     threshold: the agreement at which training stops, or None.
     prefix: of every id, so that a page may hold several charts.
@@ -92,13 +98,16 @@ def draw(
   ratios = (3.2, 1.7, 1.1, 1.1)
   axes = fig.subplots(4, 1, sharex=True, height_ratios=ratios)
   columns = min(_MAX_COLUMNS, int(40 * width))
+  if beside is not None:
+    _draw_beside(axes, beside)
   _draw_miou(axes[0], series, columns)
   _draw_agreement(axes[1], series, columns, threshold)
   _draw_updates(axes[2], series, columns)
   _draw_stride(axes[3], series)
   for ax in axes:
     _style(ax)
-  first, last = series.t[0], series.t[-1]
+  ends = [run.t[[0, -1]] for run in (series, beside) if run is not None]
+  first, last = np.min(ends), np.max(ends)
   margin = max(1.0, 0.01 * (last - first))
   axes[3].set_xlim(first - margin, last + margin)
   axes[3].xaxis.set_major_locator(
@@ -109,6 +118,17 @@ def draw(
     left=0.5 / width, right=1 - 0.1 / width, top=0.95, bottom=0.07, hspace=0.42
   )
   return _to_svg(fig, prefix)
+
+
+def _draw_beside(axes, series):
+  """The other run's mIoU, updates and stride, behind what is to come."""
+  grey = {"color": _INK, "alpha": 0.4}
+  means, _ = smooth(series.eval_miou)
+  axes[0].plot(series.eval_t, means, lw=1.2, **grey)
+  width = min(6.0, max(0.7, 400 / max(len(series.key_t), 1)))
+  updates = np.nan_to_num(series.updates)
+  axes[2].vlines(series.key_t, 0, updates, lw=width, **grey)
+  axes[3].step(series.t, series.stride, where="post", lw=1.2, **grey)
 
 
 def _draw_miou(ax, series, columns):
@@ -179,7 +199,7 @@ def _draw_updates(ax, series, columns):
   t, updates = series.key_t[kept], np.nan_to_num(series.updates[kept])
   line_width = min(6.0, max(0.7, columns / len(t)))
   ax.vlines(t, 0, updates, color=_KEY, lw=line_width)
-  ax.set_ylim(0, 1.1 * max(1.0, updates.max()))
+  ax.set_ylim(0, 1.1 * max(1.0, updates.max(), ax.dataLim.y1))
 
 
 def _draw_stride(ax, series):
@@ -192,7 +212,8 @@ def _draw_stride(ax, series):
     return _say(ax, "not set yet")
   alone = "o" if len(t) == 1 else None
   ax.step(t, stride, where="post", color=_STRIDE, lw=1.6, marker=alone, ms=3)
-  low, high = np.nanmin(stride), np.nanmax(stride)
+  low = min(np.nanmin(stride), ax.dataLim.y0)
+  high = max(np.nanmax(stride), ax.dataLim.y1)
   ax.set_yscale("log", base=2)
   ax.set_ylim(low / 1.5, high * 1.5)
   powers = 2.0 ** np.arange(np.floor(np.log2(low)), np.log2(high) + 0.5)

@@ -55,6 +55,7 @@ class Run(NamedTuple):
   config: dict[str, Any]
   summary: dict[str, Any]
   rows: list[dict[str, Any]]  # of metrics.jsonl
+  parent_rows: list[dict[str, Any]] = []  # of the run that it is a fork of
 
 
 def chart(run: Run) -> str:
@@ -66,11 +67,15 @@ def chart(run: Run) -> str:
 
   threshold = text.mapping(run.config, "flags").get("a_thresh")
   threshold = threshold if text.is_number(threshold) else None
-  series = report_chart.read_series(run.rows)
+  series, beside = report_chart.read_series(run.rows), None
+  if run.parent_rows:
+    beside = report_chart.read_series(run.parent_rows)
   charts = (
     f'<div class="{kind}" role="img" aria-label="Chart of the run over its '
     'frames">'
-    + report_chart.draw(series, width=width, threshold=threshold, prefix=kind)
+    + report_chart.draw(
+      series, width=width, threshold=threshold, prefix=kind, beside=beside
+    )
     + "</div>"
     for kind, width in (("wide", 10.5), ("narrow", 4.4))
   )
@@ -79,7 +84,7 @@ def chart(run: Run) -> str:
 <div class="card">{"".join(charts)}</div>
 <p class="soft small">Marks below the curve are key frames. Agreement is the
 mIoU with the teacher on a key frame before and after training on it{dashed}.
-</p>"""
+{"The run that this one is a fork of is grey." if beside else ""}</p>"""
 
 
 def video(workdir: pathlib.Path) -> str:

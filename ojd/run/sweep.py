@@ -1,0 +1,288 @@
+"""Many lives of one run at once: `vmap` over `scan_stream`, on its own labels.
+
+A lane is one combination of the constants swept. All lanes see the same frames
+and labels, a few frames at a time, so that a long stream needs no more memory
+than a short one.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ojd import distill, metrics
+from ojd.errors import RequestError
+from ojd.run import config as config_lib
+from ojd.run import job as job_lib
+from ojd.run import prefetch, recorded_run, retell, timing
+from ojd.run.config import RunConfig
+from ojd.run.recorded_run import RecordedRun
+from ojd.teachers import recalling
+from ojd.types import Labels
+
+# Constants that may be traced, and their types.
+NAMES = {
+  "learning_rate": float,
+  "a_thresh": float,
+  **dict.fromkeys(("delta_min", "delta_max", "u_max", "u_min", "seed"), int),
+}
+MAX_COMBINATIONS = 1024
+_MAX_LANES = 16  # at once; each has a student and its gradients
+_CHUNK = 16  # frames
+_AXIS = "lanes"
+
+
+class Lane(NamedTuple):
+  """What came of one combination."""
+
+  values: dict[str, float | int]
+  miou: float
+  num_frames: int
+  num_keys: int
+  num_updates: int
+
+  @property
+  def speedup(self) -> float:
+    """By the paper's cost model."""
+    return timing.paper_speedup(
+      self.num_frames, self.num_keys, self.num_updates
+    )
+
+
+def parse(text: str) -> dict[str, list[Any]]:
+  """Reads `learning_rate=0.001,0.01;a_thresh=0.7,0.8`."""
+  grid: dict[str, list[Any]] = {}
+  for part in text.split(";"):
+    name, equals, values = (piece.strip() for piece in part.partition("="))
+    if not equals or name not in NAMES:
+      raise RequestError(
+        f"--sweep: {part!r} is not NAME=VALUE,VALUE,... with a name of "
+        f"{', '.join(NAMES)}"
+      )
+    if name in grid:
+      raise RequestError(f"--sweep: {name} is there twice")
+    try:
+      grid[name] = [NAMES[name](value) for value in values.split(",")]
+    except ValueError:
+      raise RequestError(
+        f"--sweep: {values!r} are no values of {name}"
+      ) from None
+    if len(set(grid[name])) < len(grid[name]):
+      raise RequestError(f"--sweep: {name} has a value twice")
+  if math.prod(map(len, grid.values())) > MAX_COMBINATIONS:
+    raise RequestError(f"--sweep: more than {MAX_COMBINATIONS} combinations")
+  return grid
+
+
+def combinations(
+  grid: dict[str, list[Any]], config: RunConfig
+) -> list[dict[str, Any]]:
+  """Every combination; a RequestError where a run could not have it."""
+  found = [
+    dict(zip(grid, values, strict=True))
+    for values in itertools.product(*grid.values())
+  ]
+  for values in found:
+    config_lib.check(dataclasses.replace(config, init="random", **values))
+  return found
+
+
+def sweep(
+  run: RecordedRun,
+  grid: dict[str, list[Any]],
+  from_frame: int | None = None,
+  to_frame: int | None = None,
+  *,
+  progress_fn: Callable[[int, int], None] = lambda done, total: None,
+  note_fn: Callable[[str], None] = lambda note: None,
+) -> list[Lane]:
+  """Runs every combination over the frames of a run.
+
+  Args:
+    run: of `recorded_run.read`.
+    grid: of `parse`.
+    from_frame: where all begin, with the run's student as it was; None for the
+      run's own beginning.
+    to_frame: the last frame; None for the run's last.
+    progress_fn: told frames done and to be done, of all lanes.
+    note_fn: told what a person should know.
+  """
+  first = run.first if from_frame is None else from_frame
+  end = run.end if to_frame is None else to_frame + 1
+  if not run.first <= first < end <= run.end:
+    raise RequestError(
+      f"--from_frame={first} --to_frame={end - 1}: the run has {run.first} to "
+      f"{run.end - 1}"
+    )
+  if run.config.system == "frozen":
+    raise RequestError("--sweep: the student of --system=frozen never learns")
+  if first > 0 and "seed" in grid:
+    raise RequestError("--sweep: seed matters at the beginning of a run only")
+  wanted = combinations(grid, run.config)
+  job = recorded_run.open_job(run)
+  student = job_lib.make_student(job.config.init, job.groups)
+  make_system = functools.partial(_make_system, job.config, student)
+  begin = _beginning(run, job, first, note_fn)
+  num_turns = -(-len(wanted) // _MAX_LANES)
+  num_lanes = -(-len(wanted) // num_turns)
+  lanes = []
+  for turn in range(num_turns):
+    part = wanted[turn * num_lanes : (turn + 1) * num_lanes]
+    done = lambda n, turn=turn: progress_fn(
+      turn * (end - first) + n, num_turns * (end - first)
+    )
+    # The last turn may be short of lanes, but is not compiled again for it.
+    full = part + part[:1] * (num_lanes - len(part))
+    frames = _frames(run, job, first, end, note_fn if not turn else None)
+    lanes += _run_lanes(job, make_system, begin, full, frames, done)[
+      : len(part)
+    ]
+  return lanes
+
+
+class _Beginning(NamedTuple):
+  state: distill.State | None  # None: each lane makes its own
+  clock: int  # frames that it has seen
+
+
+def _beginning(run, job, first, note_fn):
+  if first == 0:
+    return _Beginning(None, 0)
+  _, keeper, compiled = retell.open_again(run)
+  try:
+    start, problems = retell.begin(run, keeper, compiled, first)
+  finally:
+    keeper.close()
+  for problem in problems:
+    note_fn(f"passed over a checkpoint: {problem}")
+  state = start.state
+  for step in retell.tell(run, job, compiled, start, first):
+    state = step.state
+  seen = sum(row["t"] < first for row in run.rows)
+  return _Beginning(jax.tree.map(jnp.copy, state), run.num_before + seen)
+
+
+class _Frame(NamedTuple):
+  t: int
+  frame: np.ndarray
+  labels: Labels
+  expected: np.ndarray  # [H, W] uint8, what the student is judged by
+
+
+def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
+  """The frames with their labels; who is not on record is asked."""
+  known = recorded_run.LabelsByFrame(run.log)
+  labeller = recalling.Recalling(
+    known.get, functools.partial(job_lib.open_labeller, job)
+  )
+  wanted = [row["t"] for row in run.rows if first <= row["t"] < end]
+  num_known = sum(t in known for t in wanted)
+  if num_known < len(wanted) and note_fn:
+    note_fn(
+      f"the log holds labels of {num_known} of {len(wanted)} frames; "
+      f"--teacher={run.config.teacher} is asked about the others"
+    )
+  samples = prefetch.Prefetcher(job.stream.read(first))
+  try:
+    for sample in samples:
+      if sample.t >= end:
+        return
+      if sample.frame is None:
+        continue
+      labeller.ask(sample)
+      answer = labeller.answer(wait=True)
+      if answer.labels is None:
+        raise RuntimeError(
+          f"no labels of frame {sample.t}: {answer.problem or 'no answer'}"
+        )
+      expected = np.asarray(answer.labels.classes)
+      if job.truth_groups is not None:
+        expected = np.take(job.truth_groups.lookup, sample.truth)
+      yield _Frame(sample.t, sample.frame, answer.labels, expected)
+  finally:
+    samples.close()
+    labeller.close()
+
+
+def _run_lanes(
+  job, make_system, begin, wanted, frames, progress_fn
+) -> list[Lane]:
+  """All combinations over all frames, a chunk at a time."""
+  columns = {
+    name: jnp.array([values[name] for values in wanted]) for name in wanted[0]
+  }
+  num_classes, size = len(job.groups.names), len(wanted)
+  advance = jax.jit(_advance(make_system), donate_argnums=1)
+  state = _first_states(job, make_system, begin, columns)
+  clock, done = begin.clock, 0
+  confusion = np.zeros((size, num_classes, num_classes), np.int64)
+  num_keys, num_updates = np.zeros(size, int), np.zeros(size, int)
+  while chunk := list(itertools.islice(frames, _CHUNK)):
+    count = len(chunk)
+    # What follows the last frame is a copy of it, and counts for nothing.
+    padded = chunk + chunk[-1:] * (_CHUNK - count)
+    images = np.stack([x.frame for x in padded])
+    labels = Labels(
+      np.stack([np.asarray(x.labels.classes) for x in padded]),
+      np.stack([np.asarray(x.labels.weights) for x in padded]),
+    )
+    state, (classes, infos) = advance(columns, state, images, labels, clock)
+    classes = np.asarray(classes)
+    for lane, i in itertools.product(range(size), range(count)):
+      confusion[lane] += metrics.confusion_matrix(
+        chunk[i].expected, classes[lane, i], num_classes
+      )
+    num_keys += np.asarray(infos.is_key)[:, :count].sum(1)
+    num_updates += np.asarray(infos.num_updates)[:, :count].sum(1)
+    clock, done = clock + count, done + count
+    progress_fn(done)
+  if not done:
+    raise RuntimeError("no frame of the stream could be read")
+  return [
+    Lane(
+      values,
+      metrics.run_miou(confusion[i]),
+      done,
+      int(num_keys[i]),
+      int(num_updates[i]),
+    )
+    for i, values in enumerate(wanted)
+  ]
+
+
+def _advance(make_system):
+  """(columns, states, frames, labels, clock) -> states, (classes, infos)."""
+
+  def one(values, state, frames, labels, clock):
+    return distill.scan_stream(
+      *(make_system(values), state, frames, labels, clock), axis_name=_AXIS
+    )
+
+  return jax.vmap(one, (0, 0, None, None, None), axis_name=_AXIS)
+
+
+def _first_states(job, make_system, begin, columns):
+  """The state of every lane, [lanes, ...] each leaf."""
+  spec, seed = job.stream.spec, job.config.seed
+  frame = np.zeros((spec.height, spec.width, 3), np.uint8)
+
+  def one(values):
+    if begin.state is not None:
+      return begin.state
+    key = jax.random.key(values.get("seed", seed))
+    return make_system(values).init(key, frame)
+
+  size = len(next(iter(columns.values())))
+  return jax.jit(jax.vmap(one, axis_size=size))(columns)
+
+
+def _make_system(config, student, values):
+  """A config's system with traced constants in the place of its own."""
+  values = {k: v for k, v in values.items() if k != "seed"}
+  return job_lib.make_system(dataclasses.replace(config, **values), student)
