@@ -19,6 +19,11 @@ lower is better.
     checkpoint_share     time that the loop spends on checkpoints, over that of
                          the whole run, with the default interval (below 0.01
                          at 192x320)
+    restore_vs_save      reading a checkpoint over writing one, to the end
+    trajectory_share     bytes of the trajectory per key frame over those of a
+                         class map (below 0.02)
+    replay_vs_live       telling a run again without its teacher,
+                         mask_rcnn_tiny, over the run itself (below 1)
     labels_vs_student    30 instances of 28x28 masks made labels, over the
                          student's forward pass (labels below 15 ms at
                          720x1280)
@@ -44,7 +49,7 @@ import optax
 from absl import flags
 from PIL import Image
 
-from experiments import cli
+from experiments import checkpoint_figures, cli
 from ojd import distill, losses, updates
 from ojd import labels as labels_lib
 from ojd.errors import RequestError
@@ -53,10 +58,8 @@ from ojd.models.student import from_linen
 from ojd.run import (
   compilation,
   job,
-  keeper,
   measure,
   runner,
-  tally,
   workdir,
 )
 from ojd.run.config import RunConfig
@@ -201,37 +204,6 @@ def draw(size, repeats):
   )
 
 
-def checkpoint(size, repeats):
-  """A run's time for checkpoints against the whole of its time."""
-  config = RunConfig(
-    stream="synthetic:street",
-    teacher="ground_truth",
-    init="random",
-    height=size[0],
-    width=size[1],
-    num_frames=40 * repeats,
-    overlay=False,
-  )
-  made, pairs = job.make_job(config), []
-  abstract = keeper.abstract(made)
-  compiled = job.compile_system(made.system, *size, seed=0)
-  for _ in range(max(2, repeats // 2)):
-    with tempfile.TemporaryDirectory() as folder:
-      path = pathlib.Path(folder)
-      loop = runner.Loop(
-        *(made, path),
-        compiled=compiled,
-        keeper=keeper.Keeper(path, abstract, {}),
-      )
-      loop.run()
-      stages = loop.stages
-      spent = 1e3 * stages.seconds["checkpoint"]
-      pairs.append((spent, 1e3 * tally.seconds_of_work(stages)))
-  count = stages.counts["checkpoint"]
-  note = f"{count} checkpoints and all of a run, {size[0]}x{size[1]}"
-  return measure.figure("checkpoint_share", np.array(pairs), note)
-
-
 def make_labels(size, repeats):
   """Labels of a detector's answer against the student's forward pass."""
   rng = np.random.default_rng(0)
@@ -312,7 +284,7 @@ FIGURES = {
   "run": [(run_loop, _BIG)],
   "draw": [(draw, _SMALL)],
   "start": [(start, _SMALL)],
-  "checkpoint": [(checkpoint, _SMALL)],
+  "checkpoint": [(fn, _SMALL) for fn in checkpoint_figures.ALL],
   "labels": [(make_labels, _BIG)],
   "teacher": [
     (fn, size)
@@ -366,7 +338,8 @@ def main() -> None:
   for fn in chosen:
     f = fn()
     figures.append(f.as_json())
-    cells = f"{f.ratio:.3f}", f"{f.ms:.2f}", f"{f.opponent_ms:.2f}"
+    times = ("" if x is None else f"{x:.2f}" for x in (f.ms, f.opponent_ms))
+    cells = f"{f.ratio:.3f}", *times
     print(line.format(f.name, *cells, f"{f.spread:.1%}", f.note), flush=True)
   if _JSON.value:
     try:

@@ -1,5 +1,6 @@
 r"""Tells a recorded run again, takes a student out of it, or lets it fork.
 
+    python -m experiments.replay --smoke
     python -m experiments.replay --workdir=runs/demo
     python -m experiments.replay --workdir=runs/demo --from_frame=300 \
         --to_frame=399
@@ -7,23 +8,24 @@ r"""Tells a recorded run again, takes a student out of it, or lets it fork.
         --export=student.safetensors
     python -m experiments.replay --workdir=runs/demo --fork=runs/adam \
         --from_frame=300 --update=adam --learning_rate=0.001
-
     python -m experiments.replay --workdir=runs/demo \
         --sweep='learning_rate=0.001,0.003,0.01;a_thresh=0.7,0.8,0.9'
 
-The first two run the frames again from the nearest checkpoint, with the labels
-on record and no teacher, and say whether all is bit for bit what it was (exit
-code 0) or where it first is not (1). The third writes the student that answered
-frame 300 and, beside it, its program. The fourth goes on from frame 300 with
-other flags, as a run of its own, which the same command goes on with. The last
-lives the run through with every combination, all at once, and writes a table
-and heat maps; where the log does not hold the labels of every frame, as runs
-with --eval_every=1 on a stream without labels do, the teacher is asked.
+The first takes seconds. The next two run the frames again from the nearest
+checkpoint, with the labels on record and no teacher, and say whether all is bit
+for bit what it was (exit code 0) or where it first is not (1). The fourth
+writes the student that answered frame 300 and, beside it, its program. The
+fifth goes on from frame 300 with other flags, as a run of its own, which the
+same command goes on with. The last lives the run through with every
+combination, all at once, and writes a table and heat maps; where the log does
+not hold the labels of every frame, as that of a run with --eval_every=1 on a
+stream without labels does, the teacher is asked.
 """
 
 import dataclasses
 import pathlib
 import sys
+import tempfile
 import time
 
 from absl import flags
@@ -43,8 +45,10 @@ from ojd.run import (
   workdir,
 )
 from ojd.run import config as config_lib
+from ojd.run.config import RunConfig
 
 flags.adopt_module_key_flags(run_flags)
+_SMOKE = flags.DEFINE_bool("smoke", False, "make a tiny run and replay it")
 _FROM = flags.DEFINE_integer("from_frame", None, "the first frame; empty: all")
 _TO = flags.DEFINE_integer("to_frame", None, "the last frame; empty: all")
 _AT = flags.DEFINE_integer("at_frame", None, "the frame of --export")
@@ -66,11 +70,13 @@ _OUT = flags.DEFINE_string(
 
 def main() -> int:
   """Does what the flags ask for."""
+  compilation.enable_cache(compilation.default_cache())
   given = run_flags.given()
+  if _SMOKE.value and not given:
+    return _replay(_tiny_run())
   if not given.get("workdir"):
     raise RequestError("--workdir=DIR is missing: which run?")
   path = workdir.expand(given.pop("workdir"))
-  compilation.enable_cache(compilation.default_cache())
   if _FORK.value:
     others = {"to_frame": _TO, "at_frame": _AT, "export": _EXPORT}
     _refuse("fork", sweep=_SWEEP, out=_OUT, **others)
@@ -85,6 +91,22 @@ def main() -> int:
     _refuse("export", from_frame=_FROM, to_frame=_TO)
     return _export(path)
   return _sweep(path) if _SWEEP.value else _replay(path)
+
+
+def _tiny_run():
+  """The folder of a run that takes seconds."""
+  path = tempfile.mkdtemp(prefix="ojd-")
+  config = RunConfig(
+    stream="synthetic:sports",
+    teacher="ground_truth",
+    workdir=path,
+    height=64,
+    width=96,
+    num_frames=24,
+    overlay=False,
+  )
+  runner.run(config, run_flags.command("experiments.online_distill", config))
+  return pathlib.Path(path)
 
 
 def _refuse(mode, **holders):

@@ -301,3 +301,52 @@ def test_fixed_asks_every_stride_and_frozen_never():
   np.testing.assert_array_equal(classes, expected)
   scanned, _ = _scan(frozen, frames, labels)
   assert int(scanned.t) == 13
+
+
+@pytest.mark.parametrize("a_thresh", [0.5, 0.9])
+def test_lanes_of_a_named_axis_are_single_scans(a_thresh):
+  """Also where one lane learns on frames that others do not learn on."""
+  frames, labels = scenes.coloured_squares(24)
+
+  def run(delta_min, rate, axis_name=None):
+    system = jit_lib.jit(
+      STUDENT,
+      updates.sgd(rate),
+      a_thresh=a_thresh,
+      delta_min=delta_min,
+      delta_max=8,
+      u_max=4,
+    )
+    state = system.init(jax.random.key(0), frames[0])
+    return distill.scan_stream(
+      system, state, frames, labels, axis_name=axis_name
+    )
+
+  strides, rates = jnp.array([1, 2, 3]), jnp.array([0.3, 0.1, 0.2])
+  lanes = jax.jit(
+    jax.vmap(functools.partial(run, axis_name="lane"), axis_name="lane")
+  )(strides, rates)
+  alone = jax.jit(run)
+  for i in range(3):
+    single = alone(strides[i], rates[i])
+    for a, b in zip(
+      jax.tree.leaves(jax.tree.map(lambda x, i=i: x[i], lanes)),
+      jax.tree.leaves(single),
+      strict=True,
+    ):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_scan_in_two_parts_is_one_scan():
+  frames, labels = scenes.coloured_squares(24)
+  system = jit_lib.jit(STUDENT, TX, delta_min=2, u_max=3)
+  first = system.init(jax.random.key(0), frames[0])
+  cut = lambda part: (frames[part], jax.tree.map(lambda x: x[part], labels))
+  scan = jax.jit(functools.partial(distill.scan_stream, system))
+  whole, (classes, infos) = scan(first, *cut(slice(None)))
+  middle, (before, _) = scan(first, *cut(slice(0, 12)))
+  end, (after, late) = scan(middle, *cut(slice(12, None)), t=12)
+  np.testing.assert_array_equal(classes, np.concatenate([before, after]))
+  np.testing.assert_array_equal(infos.num_updates[12:], late.num_updates)
+  for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(end), strict=True):
+    np.testing.assert_array_equal(a, b)

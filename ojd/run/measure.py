@@ -13,8 +13,8 @@ class Figure(NamedTuple):
 
   name: str
   ratio: float
-  ms: float
-  opponent_ms: float
+  ms: float | None  # None where it is not time that is compared
+  opponent_ms: float | None
   spread: float  # (90th - 10th percentile of the ratios) / median
   note: str
 

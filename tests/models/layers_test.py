@@ -139,3 +139,23 @@ def test_frame_norm_uses_the_statistics_of_each_frame():
     )
     theirs = theirs.numpy().transpose(0, 2, 3, 1)[0]
     np.testing.assert_allclose(both[i], theirs, atol=2e-5)
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_conv_of_many_lanes_is_that_of_each(shape, axes):
+  """Values and gradients; a kernel for every lane, or one for all."""
+  x, w, g = _case(*shape)
+  many = lambda y, axis: y if axis is None else np.stack([y, 2 * y, y + 1])
+  xs, ws, gs = many(x, axes[0]), many(w, axes[1]), many(g, 0)
+
+  def value_and_grads(x, w, g):
+    y, backward = jax.vjp(lambda x, w: layers.conv2d(x, w, shape[-1]), x, w)
+    return y, *backward(g)
+
+  lanes = jax.jit(jax.vmap(value_and_grads, (*axes, 0)))(xs, ws, gs)
+  pick = lambda y, axis, i: y if axis is None else y[i]
+  for i in range(3):
+    alone = value_and_grads(pick(xs, axes[0], i), pick(ws, axes[1], i), gs[i])
+    for a, b in zip(lanes, alone, strict=True):
+      np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,138 @@
+"""The replay binary as a person starts it, on a run of the real student."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from ojd.run import workdir
+from tests import binaries
+
+SIZE = ("--height=48", "--width=64")
+FLAGS = (
+  *("--stream=synthetic:sports?num_frames=24", "--teacher=ground_truth", *SIZE),
+  *("--init=random", "--classes=person", "--checkpoint_every=1"),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  path = tmp_path_factory.mktemp("runs") / "a run"
+  made = binaries.run("online_distill", *FLAGS, f"--workdir={path}")
+  assert made.returncode == 0, made.stderr
+  return path
+
+
+def _replay(path, *flags):
+  return binaries.run("replay", f"--workdir={path}", *flags)
+
+
+def test_equal_run_is_0_and_another_1(run, tmp_path):
+  result = _replay(run, "--from_frame=3")
+  assert result.returncode == 0, result.stderr
+  assert "bit-equal: the parameters after" in result.stdout
+  lines = (run / workdir.METRICS).read_text().splitlines()
+  other = json.loads(lines[5]) | {"eval_miou": 0.123}
+  lines[5] = json.dumps(other)
+  before = (run / workdir.METRICS).read_bytes()
+  try:
+    (run / workdir.METRICS).write_text("\n".join(lines) + "\n")
+    result = _replay(run)
+  finally:
+    (run / workdir.METRICS).write_bytes(before)
+  assert result.returncode == 1
+  assert "first divergence: frame 5: mIoU 0.123 there" in result.stdout
+
+
+def test_export_fork_and_sweep(run, tmp_path):
+  file = tmp_path / "s.safetensors"
+  result = _replay(run, "--at_frame=10", f"--export={file}")
+  assert result.returncode == 0, result.stderr
+  params = safetensors.numpy.load_file(file)
+  assert all(x.dtype == np.float32 for x in params.values())
+  assert (tmp_path / "s.jax").stat().st_size > 10_000
+
+  child = tmp_path / "child"
+  flags = (f"--fork={child}", "--from_frame=8", "--update=adam")
+  result = _replay(run, *flags)
+  assert result.returncode == 0, result.stderr
+  assert f"a fork of {run} at frame 8" in result.stdout
+  assert "opt_state starts anew" in result.stderr
+  again = _replay(run, *flags)
+  assert again.returncode == 0 and "already, finished" in again.stdout
+  page = (child / workdir.REPORT / "index.html").read_text()
+  assert "--update=adam" in page and "experiments.replay" in page
+
+  out = tmp_path / "sweep"
+  result = _replay(
+    run, "--sweep=a_thresh=0.5,0.9", f"--out={out}", "--to_frame=15"
+  )
+  assert result.returncode == 0, result.stderr
+  assert "2 combinations, 16 frames" in result.stdout
+  assert (out / "sweep.csv").exists() and (out / "sweep.png").exists()
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    (["--from_frame=99"], "--from_frame=99: the run has 0 to 23"),
+    (["--a_thresh=0.5"], "--a_thresh means nothing without --fork"),
+    (["--fork=x"], "--fork needs --from_frame=N"),
+    (["--fork=x", "--from_frame=1", "--to_frame=2"], "nothing with --fork"),
+    (["--at_frame=3"], "belong together"),
+    (["--export=no/such/folder/x", "--at_frame=3"], "there is no folder"),
+    (["--export=x.jax", "--at_frame=3"], "is the program's"),
+    (["--sweep=colour=red"], "is not NAME=VALUE"),
+    (["--out=x"], "means nothing without --sweep"),
+    (["--fork=x", "--from_frame=1", "--seed=3"], "--seed: a fork has its"),
+    (["--fork=x", "--from_frame=1", "--a_thresh=3"], "--a_thresh=3.0"),
+  ],
+)
+def test_what_cannot_be_is_one_line(run, flags, words):
+  result = _replay(run, *flags)
+  assert result.returncode == 2, result.stderr
+  (line,) = [x for x in result.stderr.splitlines() if x.startswith("error: ")]
+  assert words in line and "Traceback" not in result.stderr
+
+
+def test_no_run_is_one_line(tmp_path):
+  for flags in ((), (f"--workdir={tmp_path}",)):
+    result = binaries.run("replay", *flags)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: --workdir")
+
+
+def test_full_disk_ends_a_run_with_one_line_and_loses_nothing(run, tmp_path):
+  """No file may be larger than a checkpoint's; then there is room again."""
+  path = tmp_path / "full"
+  flags = (*FLAGS, "--nooverlay", f"--workdir={path}")
+  limit = (400_000, 400_000)
+  result = subprocess.run(
+    [sys.executable, "-m", "experiments.online_distill", *flags],
+    cwd=binaries.ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+  )
+  assert result.returncode == 1, result.stderr
+  (line,) = [x for x in result.stderr.splitlines() if x.startswith("error: ")]
+  assert "could not be written" in line and "Traceback" not in result.stderr
+  told = (path / workdir.METRICS).read_text().splitlines()
+  assert told and all(json.loads(x)["t"] == t for t, x in enumerate(told))
+
+  result = binaries.run("online_distill", *flags)
+  assert result.returncode == 0, result.stderr
+  assert _lines(path) == _lines(run)
+  assert _replay(path).returncode == 0
+
+
+def _lines(path):
+  rows = map(json.loads, (path / workdir.METRICS).read_text().splitlines())
+  return [
+    {k: v for k, v in row.items() if not k.startswith("ms_")} for row in rows
+  ]

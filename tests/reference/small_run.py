@@ -1,0 +1,54 @@
+"""A short run of a small student, made by the runner as a person would."""
+
+import dataclasses
+import pathlib
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ojd.models import layers
+from ojd.run import config as config_lib
+from ojd.run import runner
+from ojd.run.config import RunConfig
+
+
+class SmallNet(nn.Module):
+  """Compiles in a second; has the layers that files of students must have."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x):
+    x = x.astype(jnp.float32) / 128 - 1
+    x = layers.Conv(8, (3, 3), name="decoder_conv1")(x)
+    x = nn.relu(layers.FrameNorm(name="norm")(x))
+    return layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")(
+      x
+    )
+
+
+# What `ojd.models.student.MODELS` is to be in the tests that make such runs.
+MODELS = {"jitnet": SmallNet}
+
+
+CONFIG = RunConfig(
+  stream="synthetic:sports?num_frames=40",
+  teacher="ground_truth",
+  init="random",
+  height=48,
+  width=64,
+  classes="person",
+  delta_min=4,
+  u_max=3,
+  learning_rate=0.03,
+  checkpoint_every=3,
+  overlay=False,
+  seed=2,
+)
+
+
+def run(path: pathlib.Path, **flags) -> runner.Outcome:
+  """Runs with other flags in `path`."""
+  config = dataclasses.replace(CONFIG, **flags, workdir=str(path))
+  config_lib.check(config)
+  return runner.run(config, "a test")

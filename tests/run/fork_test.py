@@ -1,0 +1,218 @@
+"""Forks: the same where nothing was changed, else runs of their own."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from ojd.errors import RequestError
+from ojd.models import student
+from ojd.run import config as config_lib
+from ojd.run import fork as fork_lib
+from ojd.run import job as job_lib
+from ojd.run import recorded_run, replay, runner, state_arrays, workdir
+from ojd.teachers import ground_truth
+from tests.reference import small_run
+
+AT = 14
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_students():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(student, "MODELS", small_run.MODELS)
+    yield
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+  path = tmp_path_factory.mktemp("runs") / "parent"
+  small_run.run(path)
+  return path
+
+
+@pytest.fixture
+def calls(monkeypatch):
+  """The frames that a teacher was asked about."""
+  asked = []
+  call = ground_truth.GroundTruth.__call__
+
+  def count(self, sample):
+    asked.append(sample.t)
+    return call(self, sample)
+
+  monkeypatch.setattr(ground_truth.GroundTruth, "__call__", count)
+  return asked
+
+
+def _fork(parent, path, at=AT, stop=None, notes=None, **given):
+  branch = fork_lib.open_fork(parent, at)
+  given = given | {"workdir": str(path)}
+  config = fork_lib.child_config(branch.parent.config, given)
+  config_lib.check(config)
+  seen = []
+  return runner.run(
+    config,
+    "a test",
+    fork=branch,
+    should_stop=lambda: stop is not None and len(seen) >= stop,
+    progress_fn=seen.append,
+    note_fn=(notes if notes is not None else []).append,
+  ).summary
+
+
+def _lines(path, start=0):
+  rows = map(json.loads, (path / workdir.METRICS).read_text().splitlines())
+  return [
+    {k: v for k, v in row.items() if not k.startswith("ms_")}
+    for row in rows
+    if row["t"] >= start
+  ]
+
+
+def _counts(summary):
+  apart = ("seconds", "fps", "first_frame_seconds", "peak_memory_mb")
+  apart += ("interrupted", "resumed", "speedup_measured")
+  return {k: v for k, v in summary.items() if k not in apart}
+
+
+@pytest.mark.parametrize("at", [0, AT, 16, 39])
+def test_fork_without_changes_is_its_parent(parent, tmp_path, calls, at):
+  summary = _fork(parent, tmp_path / "fork", at)
+  assert _lines(tmp_path / "fork") == _lines(parent, at)
+  assert calls == []  # every answer was on record
+  rows = _lines(parent, at)
+  assert summary["num_frames"] == 40 - at
+  assert summary["num_key_frames"] == sum(row["is_key"] for row in rows)
+  assert summary["num_recalled"] == summary["num_key_frames"]
+  again = replay.replay(recorded_run.read(tmp_path / "fork"))
+  assert again.is_equal and again.start.t == at and again.end == 40
+
+
+def test_teacher_is_asked_only_what_is_not_on_record(parent, tmp_path, calls):
+  path = tmp_path / "fork"
+  summary = _fork(parent, path, system="fixed", delta_min=2)
+  keys = [row["t"] for row in _lines(path) if row["is_key"]]
+  known = {row["t"] for row in _lines(parent) if row["is_key"]}
+  assert keys == list(range(AT, 40, 2))
+  assert calls == [t for t in keys if t not in known]
+  assert summary["num_recalled"] == len(set(keys) & known) > 0
+  assert replay.replay(recorded_run.read(path)).is_equal
+
+
+def test_interrupted_fork_goes_on_as_if_nothing_had_been(parent, tmp_path):
+  flags = {"update": "adam", "a_thresh": 0.9, "checkpoint_every": 1}
+  whole = _fork(parent, tmp_path / "whole", **flags)
+  parts, notes = tmp_path / "parts", []
+  _fork(parent, parts, stop=3, **flags)
+  _fork(parent, parts, stop=9, **flags)
+  last = _fork(parent, parts, notes=notes, **flags)
+  assert any("going on with frame" in note for note in notes)
+  assert _lines(parts) == _lines(tmp_path / "whole")
+  assert _counts(last) == _counts(whole) and last["resumed"] == 2
+  finished = _fork(parent, parts, **flags)
+  assert finished["finished"]
+
+
+def test_fork_goes_beyond_its_parent_and_forks_again(parent, tmp_path, calls):
+  short = tmp_path / "short"
+  small_run.run(short, num_frames=20)
+  calls.clear()
+  longer = tmp_path / "longer"
+  summary = _fork(short, longer, at=20, num_frames=40)
+  assert _lines(longer) == _lines(parent, 20)
+  assert summary["num_recalled"] == 0 and calls
+  again = tmp_path / "again"
+  _fork(longer, again, at=30)
+  assert _lines(again) == _lines(parent, 30)
+  assert recorded_run.read(again).num_before == 30
+
+
+def test_page_shows_parent_and_fork(parent, tmp_path):
+  path = tmp_path / "fork"
+  _fork(parent, path, update="nesterov")
+  page = (path / workdir.REPORT / "index.html").read_text()
+  assert f"A fork at frame {AT}" in page
+  assert "<code>--update</code> nesterov instead of sgd" in page
+  rows = [row["eval_miou"] for row in _lines(parent, AT)]
+  assert f"{np.mean(rows):.3f}" in page
+  assert "fork of is grey" in page
+
+
+def test_parts_are_carried_over_where_they_fit(parent):
+  run = recorded_run.read(parent)
+
+  def carry(**given):
+    config = fork_lib.child_config(run.config, given)
+    job = recorded_run.open_job(run, config)
+    old = recorded_run.open_job(run)
+    state = old.system.init(jax.random.key(7), np.zeros((48, 64, 3), np.uint8))
+    state = jax.tree.map(lambda x: x + 1, state)
+    new, renewed = fork_lib.carry_over(state, run.config, job)
+    return state_arrays.lend(state), state_arrays.lend(new), renewed
+
+  old, new, renewed = carry(a_thresh=0.5)
+  assert renewed == [] and old.keys() == new.keys()
+  for name in old:
+    np.testing.assert_array_equal(old[name], new[name])
+  old, new, renewed = carry(update="adam")
+  assert renewed == ["opt_state"] and new["t"] == old["t"]
+  np.testing.assert_array_equal(
+    new["params.logits.kernel"], old["params.logits.kernel"]
+  )
+  assert new["opt_state.0.count"] == 0
+  old, new, renewed = carry(delta_min=2)
+  assert renewed == ["schedule"] and new["schedule.stride"] == 2
+  assert old["schedule.stride"] == 5
+
+
+def test_other_gradient_step_has_its_own_rate(parent):
+  config = recorded_run.read(parent).config
+  assert config.learning_rate == 0.03
+  child = fork_lib.child_config(config, {"update": "adam"})
+  assert child.learning_rate is None
+  child = fork_lib.child_config(
+    config, {"update": "adam", "learning_rate": 0.2}
+  )
+  assert child.learning_rate == 0.2
+  assert fork_lib.child_config(config, {"u_max": 1}).learning_rate == 0.03
+
+
+@pytest.mark.parametrize(
+  ("flag", "value"),
+  [("stream", "synthetic:park"), ("classes", "ball"), ("seed", 1),
+   ("teacher", "mask_rcnn"), ("init", "bundled"), ("height", 64)],
+)  # fmt: skip
+def test_what_the_labels_are_of_cannot_change(parent, flag, value):
+  config = recorded_run.read(parent).config
+  with pytest.raises(RequestError, match=f"--{flag}: a fork has its parent's"):
+    fork_lib.child_config(config, {flag: value})
+
+
+def test_folders_are_kept_apart(parent, tmp_path):
+  path = tmp_path / "fork"
+  _fork(parent, path, stop=2)
+  with pytest.raises(RequestError, match="from_frame"):
+    _fork(parent, path, at=AT + 1)
+  other = tmp_path / "other"
+  shutil.copytree(parent, other)
+  with pytest.raises(RequestError, match="parent"):
+    _fork(other, path)
+  with pytest.raises(RequestError, match="one is a fork, one is not"):
+    _fork(parent, other)
+  with pytest.raises(RequestError, match="the run has 0 to 39"):
+    fork_lib.open_fork(parent, 41)
+
+
+def test_student_that_does_not_fit_is_refused(parent):
+  run = recorded_run.read(parent)
+  job = recorded_run.open_job(run)
+  other = job_lib.make_student(
+    "random", job.groups._replace(names=("background", "a", "b"))
+  )
+  wide = job._replace(system=job_lib.make_system(run.config, other))
+  state = job.system.init(jax.random.key(0), np.zeros((48, 64, 3), np.uint8))
+  with pytest.raises(RequestError, match="params.logits"):
+    fork_lib.carry_over(state, run.config, wide)

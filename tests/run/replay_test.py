@@ -1,0 +1,285 @@
+"""Runs told again: what is equal, what is found where something was changed."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from ojd.errors import RequestError
+from ojd.models import exported, pretrained, student
+from ojd.run import (
+  recorded_run,
+  replay,
+  retell,
+  state_arrays,
+  take,
+  trajectory,
+  workdir,
+)
+from ojd.teachers import base as teachers
+from tests.reference import small_run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_students():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(student, "MODELS", small_run.MODELS)
+    yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  path = tmp_path_factory.mktemp("runs") / "whole"
+  small_run.run(path)
+  return path
+
+
+def _steps(path):
+  names = (p.name for p in (path / workdir.CHECKPOINTS).iterdir())
+  return sorted(int(name) for name in names if name.isdecimal())
+
+
+def test_untouched_run_is_bit_equal_without_its_teacher(whole, monkeypatch):
+  def refuse(*args):
+    raise AssertionError("the teacher was opened")
+
+  monkeypatch.setattr(teachers, "make_teacher", refuse)
+  found = replay.replay(recorded_run.read(whole))
+  rows = recorded_run.read(whole).rows
+  assert found.is_equal and found.start.t == 0 and found.end == 40
+  assert found.num_keys == sum(row["is_key"] for row in rows)
+  assert found.num_updates == sum(row["num_updates"] for row in rows) > 0
+  assert found.num_judged == 40
+  assert found.num_checkpoints == len(_steps(whole)) >= 2
+  assert found.miou_here == found.miou_there
+  there = np.mean([row["eval_miou"] for row in rows])
+  assert found.miou_there == pytest.approx(there)
+
+
+def test_a_part_begins_at_the_nearest_checkpoint(whole):
+  middle = _steps(whole)[-2]
+  run = recorded_run.read(whole)
+  found = replay.replay(run, middle + 1, middle + 3)
+  assert found.is_equal and found.start.is_checkpoint
+  assert (found.start.t, found.end) == (middle, middle + 4)
+  before = replay.replay(run, 0, 3)
+  assert before.is_equal and not before.start.is_checkpoint
+
+
+def _with_other_log(whole, path, change):
+  """A copy of the run in whose log every record went through `change`."""
+  shutil.copytree(whole, path)
+  old = trajectory.read(path / workdir.TRAJECTORY)
+  records = [change(record) for record in old]
+  (path / workdir.TRAJECTORY / trajectory.LOG).unlink()
+  with trajectory.Writer(path / workdir.TRAJECTORY, old.identity) as writer:
+    for record in records:
+      writer.append(record)
+  return recorded_run.read(path)
+
+
+def test_other_decision_on_record_is_found_at_its_frame(whole, tmp_path):
+  def change(record):
+    if record.t < 8:
+      return record
+    decision = record.decision._replace(num_updates=99, loss=5.0)
+    return record._replace(decision=decision)
+
+  run = _with_other_log(whole, tmp_path / "run", change)
+  found = replay.replay(run)
+  assert found.divergence.t == next(
+    t for t, kind in run.log.records if t >= 8 and kind == "key"
+  )
+  assert "num_updates 99 there and" in found.divergence.words
+  assert "loss 5.0 there and" in found.divergence.words
+  assert found.divergence.leaf == ""  # the student is the same
+
+
+def test_other_parameters_are_named_with_frame_leaf_and_size(whole, tmp_path):
+  """One number of one array of a checkpoint is another one."""
+  path = tmp_path / "run"
+  shutil.copytree(whole, path)
+  run = recorded_run.read(path)
+  job, keeper, compiled = retell.open_again(run)
+  at = _steps(path)[-2]
+  point, _ = keeper.latest(at_most=at)
+  kernel = point.state.params["logits"]["kernel"]
+  point.state.params["logits"]["kernel"] = kernel.at[0, 0, 0, 0].add(0.5)
+  later = [t for t in _steps(path) if t > at]
+  keeper._latest = None
+  keeper._checkpoints._keep_every = 1
+  keeper.keep(point, lambda: None)
+  keeper.close()
+  # Saving a checkpoint drops those after it.
+  for t in later:
+    source = whole / workdir.CHECKPOINTS / str(t)
+    shutil.copytree(source, path / workdir.CHECKPOINTS / str(t))
+  found = replay.replay(recorded_run.read(path), at)
+  assert found.start.t == at and not found.is_equal
+  keys = [t for t, kind in run.log.records if kind == "key" and t >= at]
+  if keys:
+    assert found.divergence.t <= keys[0]
+  assert found.num_checkpoints == len(later)
+  assert found.largest.t == later[-1] and found.largest.size > 0.01
+  there, here = found.miou_there, found.miou_here
+  assert there != here
+
+
+def test_first_array_is_named_by_its_short_hash(whole, tmp_path):
+  """The log says that one array was another on the second key frame."""
+  seen = []
+
+  def change(record):
+    seen.append(record.t)
+    if len(seen) != 2:
+      return record
+    names = sorted(_params(whole))
+    i = names.index("logits.kernel")
+    hashes = record.decision.leaf_hashes
+    other = hashes[: 4 * i] + "ffff" + hashes[4 * i + 4 :]
+    decision = record.decision._replace(
+      leaf_hashes=other, params_hash="00" * 16
+    )
+    return record._replace(decision=decision)
+
+  found = replay.replay(_with_other_log(whole, tmp_path / "run", change))
+  assert found.divergence.t == seen[1]
+  assert found.divergence.leaf == "logits.kernel"
+  assert found.divergence.num_leaves == 1
+
+
+def _params(path):
+  run = recorded_run.read(path)
+  job, keeper, _ = retell.open_again(run)
+  try:
+    point, _ = keeper.latest()
+  finally:
+    keeper.close()
+  return state_arrays.learnt(point.state)
+
+
+def test_taken_student_is_that_of_the_log_and_runs_elsewhere(whole, tmp_path):
+  run = recorded_run.read(whole)
+  hashes = {r.t: r.decision.params_hash for r in run.log if r.kind == "key"}
+  key = sorted(hashes)[2]
+  path = tmp_path / "s.safetensors"
+  taken = take.take(run, key, path)
+  found = pretrained.load(path)
+  assert found.class_names == ("background", "person")
+  named = {n.replace("/", "."): x for n, x in found.params.items()}
+  assert state_arrays.marks(named).digest == hashes[key]
+  assert taken.num_params == sum(x.size for x in named.values())
+
+  program = exported.load(taken.program)
+  samples = recorded_run.open_job(run).stream.read(key)
+  frames = np.stack([next(samples).frame for _ in range(3)])
+  classes = np.asarray(program(found.params, frames))
+  assert classes.shape == (3, 48, 64) and classes.dtype == np.uint8
+  told = recorded_run.open_job(run)
+  _, _, compiled = retell.open_again(run)
+  steps = retell.tell(
+    run, told, compiled, retell.Start(0, compiled.init(), False), 40
+  )
+  by_t = {step.sample.t: step.classes for step in steps}
+  # No key frame in between: the same student answered all three.
+  assert not any(key < t <= key + 2 for t in hashes)
+  np.testing.assert_array_equal(classes, [by_t[key + i] for i in range(3)])
+  one = np.asarray(program(found.params, frames[:1]))
+  np.testing.assert_array_equal(one[0], classes[0])
+
+
+def test_taken_student_begins_a_run(whole, tmp_path):
+  path = tmp_path / "s.safetensors"
+  take.take(recorded_run.read(whole), 39, path)
+  small_run.run(tmp_path / "next", init=str(path), system="frozen")
+  last = _params(whole)
+  for name, x in _params(tmp_path / "next").items():
+    np.testing.assert_array_equal(x, last[name], err_msg=name)
+
+
+def test_late_labels_are_told_late(tmp_path):
+  path = tmp_path / "late"
+  small_run.run(path, async_teacher=True)
+  run = recorded_run.read(path)
+  assert any(r.decision.key_t is not None for r in run.log if r.decision)
+  found = replay.replay(run)
+  assert found.is_equal and found.num_keys > 0 and found.num_judged == 40
+  start = _steps(path)[0]
+  assert replay.replay(run, start).is_equal
+
+
+def test_run_that_was_stopped_is_told_as_far_as_it_came(whole, tmp_path):
+  path = tmp_path / "stopped"
+  shutil.copytree(whole, path)
+  metrics = path / workdir.METRICS
+  lines = metrics.read_text().splitlines(keepends=True)
+  metrics.write_text("".join(lines[:22]) + lines[22][:10])
+  found = replay.replay(recorded_run.read(path))
+  assert found.is_equal and found.end == 22
+
+
+def _config(path, change):
+  file = path / workdir.CONFIG
+  content = json.loads(file.read_text())
+  change(content)
+  file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+  ("change", "words"),
+  [
+    (lambda c: c.update(format=2), "format 2"),
+    (lambda c: c["flags"].update(a_thresh="high"), "is damaged"),
+    (lambda c: c["flags"].update(a_thresh=3.0), "--a_thresh=3.0"),
+    (lambda c: c["flags"].pop("stream"), "another run"),
+    (lambda c: c["flags"].update(colour="red"), "is damaged"),
+    (lambda c: c.pop("class_members"), "is damaged"),
+    (lambda c: c["flags"].update(seed=5), "another run: flags"),
+    (lambda c: c["stream"].update(version=-1), "another run: stream"),
+  ],
+)
+def test_what_is_not_this_run_is_refused(whole, tmp_path, change, words):
+  path = tmp_path / "run"
+  shutil.copytree(whole, path)
+  _config(path, change)
+  with pytest.raises(RequestError, match=words):
+    recorded_run.read(path)
+
+
+def test_other_frames_are_refused(whole, monkeypatch):
+  run = recorded_run.read(whole)
+  other = dataclasses.replace(run.config, stream="synthetic:sports?seed=9")
+  with pytest.raises(RequestError, match="are others now"):
+    recorded_run.open_job(run, other)
+
+
+@pytest.mark.parametrize(
+  ("first", "last"), [(-1, None), (40, None), (5, 4), (0, 40)]
+)
+def test_frames_that_are_none_are_refused(whole, first, last):
+  with pytest.raises(RequestError, match="the run has 0 to 39"):
+    replay.replay(recorded_run.read(whole), first, last)
+
+
+def test_export_refuses_what_is_no_program(tmp_path):
+  path = tmp_path / "x.jax"
+  path.write_bytes(b"no program")
+  with pytest.raises(RequestError, match="no exported student"):
+    exported.load(path)
+  with pytest.raises(RequestError, match="No such file"):
+    exported.load(tmp_path / "none")
+
+
+def test_state_is_consumed_by_no_one_else(whole):
+  """Both functions consume the state; the telling must not reuse one."""
+  run = recorded_run.read(whole)
+  job, keeper, compiled = retell.open_again(run)
+  start, _ = retell.begin(run, keeper, compiled, 0)
+  first = jax.tree.leaves(start.state)
+  for _ in retell.tell(run, job, compiled, start, 2):
+    pass
+  keeper.close()
+  assert any(x.is_deleted() for x in first)

@@ -1,0 +1,187 @@
+"""Sweeps: every lane is the life that a run alone would have had."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ojd.errors import RequestError
+from ojd.models import student
+from ojd.run import job as job_lib
+from ojd.run import recorded_run, recorder, sweep, sweep_table
+from ojd.streams import base as streams
+from ojd.teachers import recorded
+from tests.reference import small_run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_students():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(student, "MODELS", small_run.MODELS)
+    yield
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+  path = tmp_path_factory.mktemp("runs") / "parent"
+  small_run.run(path, num_frames=20)
+  return path
+
+
+def test_lanes_are_runs_of_their_own(parent, tmp_path):
+  """To the rounding of sums that are made in another order."""
+  grid = sweep.parse("learning_rate=0.003,0.03;a_thresh=0.2,0.8;seed=2,3")
+  lanes = sweep.sweep(recorded_run.read(parent), grid)
+  assert len(lanes) == 8
+  for number, i in enumerate((0, 3, 6)):
+    path = tmp_path / str(number)
+    summary = small_run.run(path, num_frames=20, **lanes[i].values).summary
+    assert lanes[i].num_frames == 20
+    assert lanes[i].num_keys == summary["num_key_frames"]
+    assert lanes[i].num_updates == summary["num_updates"]
+    assert lanes[i].miou == pytest.approx(summary["miou"]["mean"], abs=0.03)
+
+
+def test_many_combinations_go_in_turns(parent, monkeypatch):
+  run = recorded_run.read(parent)
+  grid = sweep.parse("a_thresh=0.1,0.5,0.9")
+  at_once = sweep.sweep(run, grid, to_frame=9)
+  monkeypatch.setattr(sweep, "_MAX_LANES", 2)
+  done = []
+  in_turns = sweep.sweep(
+    run, grid, to_frame=9, progress_fn=lambda *counts: done.append(counts)
+  )
+  assert [lane.values for lane in in_turns] == [x.values for x in at_once]
+  for a, b in zip(at_once, in_turns, strict=True):
+    assert a.num_keys == b.num_keys and a.num_frames == b.num_frames == 10
+    assert a.miou == pytest.approx(b.miou, abs=0.03)
+  assert done[-1] == (20, 20) and done == sorted(done)
+
+
+def test_sweep_from_a_frame_begins_with_the_student_of_then(parent):
+  run = recorded_run.read(parent)
+  (lane,) = sweep.sweep(run, {"u_max": [3]}, from_frame=8)
+  rows = [row for row in run.rows if row["t"] >= 8]
+  assert lane.num_frames == 12
+  assert lane.num_keys == sum(row["is_key"] for row in rows)
+  assert lane.num_updates == sum(row["num_updates"] for row in rows)
+
+
+def test_recorded_labels_need_no_teacher(tmp_path, monkeypatch):
+  """A stream without truth that was judged on every frame."""
+  world = streams.open_stream("synthetic:sports?num_frames=20", 48, 64)
+  frames = tmp_path / "stream" / "frames"
+  frames.mkdir(parents=True)
+  for sample in world.read():
+    Image.fromarray(sample.frame).save(frames / f"{sample.t:03d}.png")
+  truth = _Truth(world)
+  bare = streams.open_stream(f"folder:{tmp_path / 'stream'}")
+  recorder.record(bare, truth, tmp_path / "answers", teacher_name="truth")
+  path = tmp_path / "run"
+  summary = small_run.run(
+    path,
+    stream=f"folder:{tmp_path / 'stream'}",
+    teacher=f"recorded:{tmp_path / 'answers'}",
+    height=None,
+    width=None,
+    eval_every=1,
+  ).summary
+  assert summary["eval_frames"] == 20
+
+  def refuse(*args, **kwargs):
+    raise AssertionError("the teacher was opened")
+
+  monkeypatch.setattr(recorded, "make_teacher", refuse)
+  notes = []
+  (lane,) = sweep.sweep(
+    recorded_run.read(path), {"u_max": [3]}, note_fn=notes.append
+  )
+  assert notes == []
+  assert lane.num_updates == summary["num_updates"]
+
+
+class _Truth:
+  """Knows what is where in a stream, also in a copy of its frames."""
+
+  is_free = True
+
+  def __init__(self, stream):
+    self.class_names = stream.spec.class_names
+    self._maps = [sample.truth for sample in stream.read()]
+
+  def __call__(self, sample):
+    return self._maps[sample.t]
+
+
+def test_table_and_picture(tmp_path):
+  lanes = [
+    sweep.Lane({"learning_rate": r, "a_thresh": a}, r * a, 20, 5, 7)
+    for r in (0.1, 0.3)
+    for a in (0.2, 0.4, 0.6)
+  ]
+  own = {"learning_rate": 0.3, "a_thresh": 0.4}
+  sweep_table.write(lanes, own, "a title", tmp_path / "out")
+  with (tmp_path / "out" / sweep_table.TABLE).open() as file:
+    rows = list(csv.DictReader(file))
+  mious = sorted((lane.miou for lane in lanes), reverse=True)
+  assert [float(row["miou"]) for row in rows] == pytest.approx(mious)
+  assert rows[0]["learning_rate"] == "0.3" and rows[0]["a_thresh"] == "0.6"
+  # 300 N / (7 (N - n) + 300 n + 30 u)
+  expected = 300 * 20 / (7 * 15 + 300 * 5 + 30 * 7)
+  assert float(rows[0]["speedup_paper_model"]) == round(expected, 3)
+  picture = np.asarray(Image.open(tmp_path / "out" / sweep_table.HEAT_MAP))
+  assert picture.std() > 10
+  assert len(sweep_table.text(lanes).splitlines()) == 7
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_maps_of_any_number_of_constants(count):
+  names = ("learning_rate", "a_thresh", "u_max")[:count]
+  lanes = [sweep.Lane(dict.fromkeys(names, v), v, 20, 5, 7) for v in (0.5, 1.0)]
+  fig = sweep_table.draw(lanes, {"learning_rate": 1.0}, "x")
+  panels = 2 if count > 2 else 1
+  assert len(fig.axes) == 2 * panels
+  texts = sum(len(ax.texts) for ax in fig.axes)
+  assert texts == 2 * len(lanes)  # every lane has its cell in both maps
+
+
+@pytest.mark.parametrize(
+  ("text", "words"),
+  [
+    ("", "not NAME=VALUE"),
+    ("a_thresh", "not NAME=VALUE"),
+    ("colour=red", "not NAME=VALUE"),
+    ("a_thresh=high", "are no values of a_thresh"),
+    ("a_thresh=0.5,", "are no values of a_thresh"),
+    ("u_max=1.5", "are no values of u_max"),
+    ("a_thresh=0.5;a_thresh=0.6", "there twice"),
+    ("a_thresh=0.5,0.50", "a value twice"),
+    ("seed=" + ",".join(map(str, range(1025))), "more than 1024"),
+  ],
+)
+def test_what_is_no_sweep_is_refused(text, words):
+  with pytest.raises(RequestError, match=words):
+    sweep.parse(text)
+
+
+def test_what_no_run_could_have_is_refused(parent):
+  run = recorded_run.read(parent)
+  for grid, words in (
+    ({"a_thresh": [1.5]}, "a_thresh=1.5"),
+    ({"learning_rate": [-1.0]}, "learning_rate=-1.0"),
+    ({"u_min": [9]}, "u_min=9"),
+  ):
+    with pytest.raises(RequestError, match=words):
+      sweep.sweep(run, grid)
+  with pytest.raises(RequestError, match="beginning of a run only"):
+    sweep.sweep(run, {"seed": [1, 2]}, from_frame=8)
+  with pytest.raises(RequestError, match="the run has 0 to 19"):
+    sweep.sweep(run, {"u_max": [1]}, to_frame=20)
+
+
+def test_constants_may_be_traced():
+  """Each name is one that the system's factory takes as an array."""
+  assert set(sweep.NAMES) - {"seed", "learning_rate"} <= set(
+    job_lib.systems.Settings._fields
+  )
