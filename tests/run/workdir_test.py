@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from ojd import labels
 from ojd.errors import RequestError
 from ojd.run import workdir
 from ojd.run.config import RunConfig
@@ -30,8 +31,8 @@ def _create(path, config=CONFIG):
 
 
 def _description(config=CONFIG, stream=STREAM):
-  names = ("background", "person")
-  return workdir.describe_run(config, stream, names, "the command")
+  groups = labels.parse_groups("", ("background", "person"))
+  return workdir.describe_run(config, stream, groups, "the command")
 
 
 def test_life_of_a_workdir(tmp_path):
