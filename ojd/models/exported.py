@@ -57,16 +57,17 @@ def save(
   os.replace(beside, path)
 
 
-def load(path: pathlib.Path) -> Program:
+def load(path: pathlib.Path | str) -> Program:
   """Reads a program that `save` wrote; run only what you trust."""
+  path = pathlib.Path(path)
   try:
     if path.stat().st_size > _MAX_BYTES:
       raise RequestError(f"{path}: larger than a student can be")
-    program = export.deserialize(bytearray(path.read_bytes()))
+    content = bytearray(path.read_bytes())
   except OSError as error:
     raise RequestError(f"{path} cannot be read: {error.strerror}") from None
-  except RequestError:
-    raise
+  try:
+    program = export.deserialize(content)
   except Exception as error:  # of as many kinds as there is damage
     raise RequestError(
       f"{path} is no exported student, or one of another time's jax "
