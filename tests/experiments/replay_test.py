@@ -1,7 +1,6 @@
 """The replay binary as a person starts it, on a run of the real student."""
 
 import json
-import resource
 import subprocess
 import sys
 
@@ -110,14 +109,17 @@ def test_full_disk_ends_a_run_with_one_line_and_loses_nothing(run, tmp_path):
   """No file may be larger than a checkpoint's; then there is room again."""
   path = tmp_path / "full"
   flags = (*FLAGS, "--nooverlay", f"--workdir={path}")
-  limit = (400_000, 400_000)
+  limited = (
+    "import resource, runpy;"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000));"
+    "runpy.run_module('experiments.online_distill', run_name='__main__')"
+  )
   result = subprocess.run(
-    [sys.executable, "-m", "experiments.online_distill", *flags],
+    [sys.executable, "-c", limited, *flags],
     cwd=binaries.ROOT,
     capture_output=True,
     text=True,
     timeout=300,
-    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
   )
   assert result.returncode == 1, result.stderr
   (line,) = [x for x in result.stderr.splitlines() if x.startswith("error: ")]
