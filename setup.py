@@ -4,6 +4,9 @@ import pathlib
 
 import setuptools
 
+# Curves of a run, for those who look at them there.
+TENSORBOARD = "tensorboardX>=2.6,<3"
+WANDB = "wandb>=0.31,<1"
 COCO = "pycocotools>=2.0.8,<3"  # the polygons of COCO's format
 ROOT = pathlib.Path(__file__).parent
 
@@ -27,6 +30,11 @@ setuptools.setup(
   },
   extras_require={
     "coco": [COCO],
-    "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8", COCO],
+    "tensorboard": [TENSORBOARD],
+    "wandb": [WANDB],
+    "test": [
+      *("pytest>=8", "hypothesis>=6.100", "ruff>=0.8"),
+      *(COCO, TENSORBOARD, WANDB),
+    ],
   },
 )

@@ -7,7 +7,7 @@ import typing
 from absl import flags
 
 from ojd import systems, updates
-from ojd.run.config import RunConfig
+from ojd.run.config import MASKS, RunConfig
 from ojd.streams.base import SCHEMES
 from ojd.teachers.base import TEACHERS
 
@@ -50,7 +50,14 @@ _HELP = {
   "checkpoint_every": "key frames from one checkpoint to the next, from which "
   "an interrupted run goes on; 0: none",
   "overlay": "write overlay.mp4 and sample frames",
-  "save_masks": "write the student's class maps as PNG files",
+  "save_masks": "write the student's class maps, at the size of the source: "
+  "png, a file a frame; video, one lossless masks.mkv; --save_masks alone: png",
+  "boxes": "write a box around each component of the student's classes, as "
+  "COCO's results: boxes.jsonl, boxes.json",
+  "areas": "write the share of each class in each frame: areas.jsonl",
+  "tensorboard": "write the metrics for TensorBoard; needs ojd[tensorboard]",
+  "wandb": "send the metrics to Weights & Biases, or with WANDB_MODE=offline "
+  "only write them; needs ojd[wandb]",
 }
 _DEFINE = {
   str: flags.DEFINE_string,
@@ -60,7 +67,25 @@ _DEFINE = {
 }
 
 
+_CHOICES = {"save_masks": MASKS}
+
+
+class _Switch(flags.EnumFlag):
+  """A choice that is a switch too: --flag is the second, --noflag the first."""
+
+  def __init__(self, name, default, about, choices):
+    super().__init__(name, default, about, choices)
+    self.boolean = True  # absl then takes it without a value
+
+  def parse(self, argument):
+    off, on = self.parser.enum_values[:2]
+    super().parse({"true": on, "false": off}.get(argument, argument))
+
+
 def _define(field):
+  if field.name in _CHOICES:
+    name, choices = field.name, _CHOICES[field.name]
+    return flags.DEFINE_flag(_Switch(name, field.default, _HELP[name], choices))
   kinds = typing.get_args(field.type) or (field.type,)
   return _DEFINE[kinds[0]](field.name, field.default, _HELP[field.name])
 

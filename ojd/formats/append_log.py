@@ -176,19 +176,22 @@ class Appender:
     Raises:
       OSError: of the disk, which may be full; what was there stays whole.
     """
-    record = frame(payload)
+    start = self._end + _FRAME.size
+    self.add(frame(payload))
+    return Span(start, len(payload))
+
+  def add(self, data: bytes) -> None:
+    """Adds bytes as they are, all or none; raises what `append` does."""
     self._mend()
     self._is_torn = True
     try:
-      write_all(self._file, record)
+      write_all(self._file, data)
     except BaseException:
       with contextlib.suppress(OSError):  # else the next append tries again
         self._mend()
       raise
     self._is_torn = False
-    span = Span(self._end + _FRAME.size, len(payload))
-    self._end = span.end
-    return span
+    self._end += len(data)
 
   def _mend(self):
     """Cuts off what a write left that failed."""

@@ -6,9 +6,11 @@ import pathlib
 
 from ojd import systems, updates
 from ojd.errors import RequestError
+from ojd.run import trackers
 
 # Or a file that was made by training a student beforehand.
 INITS = ("random", "bundled")
+MASKS = ("none", "png", "video")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,11 @@ class RunConfig:
   eval_every: int | None = None
   checkpoint_every: int = 16
   overlay: bool = True
-  save_masks: bool = False
+  save_masks: str = "none"
+  boxes: bool = False
+  areas: bool = False
+  tensorboard: bool = False
+  wandb: bool = False
 
   @property
   def settings(self) -> systems.Settings:
@@ -56,6 +62,7 @@ def check(config: RunConfig) -> None:
     raise RequestError("--workdir=DIR is missing: where should the run go?")
   _check_name("system", config.system, systems.SYSTEMS)
   _check_name("update", config.update, updates.VARIANTS)
+  _check_name("save_masks", config.save_masks, MASKS)
   if config.init not in INITS and not pathlib.Path(config.init).is_file():
     raise RequestError(
       f"--init={config.init}: no such file; also known are {', '.join(INITS)}"
@@ -88,6 +95,9 @@ def check(config: RunConfig) -> None:
     )
   if not 0 <= config.seed < 2**31:
     raise RequestError(f"--seed={config.seed}: from 0 to {2**31 - 1}")
+  for name in trackers.PACKAGES:
+    if getattr(config, name):
+      trackers.require(name)
 
 
 def _check_name(flag, name, known):

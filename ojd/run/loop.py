@@ -18,7 +18,9 @@ from ojd.run import keeper as keeper_lib
 from ojd.run import (
   overlay,
   prefetch,
+  sinks,
   timing,
+  trackers,
   trajectory_record,
   workdir,
   writers,
@@ -54,6 +56,7 @@ class Loop:
     start: keeper_lib.Point | None = None,
     trail: trail_lib.Trail | None = None,
     knows: Callable[[int], bool] = lambda t: False,
+    curves: trackers.Trackers | None = None,
   ):
     """Opens the files of a run in `path`, a folder made for it.
 
@@ -71,6 +74,7 @@ class Loop:
       start: where to go on; None for the beginning.
       trail: of the teacher's answers, where they are to be kept; closed too.
       knows: whether the labeller needs no teacher to label frame t.
+      curves: what else takes the metrics; closed too.
     """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
@@ -79,6 +83,7 @@ class Loop:
     self.labeller = labeller or job_lib.make_labeller(job)
     self.keeper, self._start, self.trail = keeper, start, trail
     self.knows = knows
+    self.curves = curves or trackers.Trackers()
     if start is None:
       self.tally = tally_lib.empty(len(job.groups.names))
       self.next_t, self.reference, self.reference_t = 0, None, None
@@ -89,12 +94,15 @@ class Loop:
     self.metrics = writers.MetricsWriter(
       path / workdir.METRICS, self.tally.num_frames
     )
-    self.sinks = writers.open_sinks(
+    self.sinks = sinks.open_sinks(
       path,
       job.stream.spec.fps,
       job.groups.names,
       video=job.config.overlay,
       masks=job.config.save_masks,
+      boxes=job.config.boxes,
+      areas=job.config.areas,
+      size=job.stream.spec.source_size,
       start=self.next_t,
     )
 
@@ -103,6 +111,7 @@ class Loop:
     try:
       with contextlib.ExitStack() as files:
         files.callback(self.labeller.close)
+        files.callback(self._close_curves)
         for holder in (self.trail, self.keeper):
           if holder is not None:
             files.callback(holder.close)
@@ -121,6 +130,11 @@ class Loop:
   def _close(self, file):
     with self.stages("write"):
       file.close()
+
+  def _close_curves(self):
+    problem = self.curves.close()
+    if problem:
+      self._report_progress(problem)
 
   def _compile(self):
     with self.stages("compile"):
@@ -204,7 +218,8 @@ class Loop:
       self.metrics.write(line)
       if self.sinks:
         self._write(sample, truth, classes, info)
-    self._report_progress(problem)
+      trouble = self.curves.write(line | {"miou": self.tally.miou()})
+    self._report_progress("; ".join(filter(None, (problem, trouble))))
 
   def _step(self, sample, line):
     """The system's part of a frame; completes its line.
@@ -356,6 +371,9 @@ class Loop:
       age = 0 if self.reference is None else sample.t - self.reference_t
       reference = self.reference
       title = "teacher" if age == 0 else f"teacher, {age} frames ago"
+    seconds = sample.seconds
+    if seconds is None:
+      seconds = sample.t / self.job.stream.spec.fps
     caption = overlay.Caption(
       t=sample.t,
       is_key=info is not None,
@@ -363,7 +381,7 @@ class Loop:
       stride=self.tally.stride,
       miou=self.tally.miou(),
       reference_title=title,
-      seconds=sample.t / self.job.stream.spec.fps,
+      seconds=seconds,
     )
     record = writers.FrameRecord(
       sample.t, sample.frame, reference, classes, caption

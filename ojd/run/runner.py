@@ -1,13 +1,14 @@
 """From a config to a finished workdir."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ojd.run import fork as fork_lib
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
-from ojd.run import late, report, timing, workdir
+from ojd.run import late, report, timing, trackers, workdir
 from ojd.run import trail as trail_lib
 from ojd.run.config import RunConfig
 from ojd.run.loop import Loop, ProgressFn
@@ -84,6 +85,11 @@ def _run(job, fork, command, stages, progress_fn, should_stop, note_fn):
     trail = _trail(job, path, description, start)
     if trail.problem:
       note_fn(trail.problem)
+    curves, problems = trackers.open_trackers(
+      path, dataclasses.asdict(config), start.t if start else 0
+    )
+    for problem in problems:
+      note_fn(problem)
     make_loop = late.LateLoop if config.async_teacher else Loop
     loop = make_loop(
       *(job, path),
@@ -95,6 +101,7 @@ def _run(job, fork, command, stages, progress_fn, should_stop, note_fn):
       trail=trail,
       labeller=labeller,
       knows=knows,
+      curves=curves,
     )
     summary = loop.run()
     if summary["finished"]:

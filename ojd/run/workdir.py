@@ -3,11 +3,15 @@
 config.json     flags, versions, devices, the stream's identity
 metrics.jsonl   one line a frame
 summary.json    the run in numbers
-masks/ overlay.mp4 report/index.html     what a person looks at
 parent.jsonl    of a fork, metrics.jsonl of the run that it branched off from
+masks/ masks.mkv   the student's class maps, by --save_masks
+boxes.jsonl boxes.json boxes_categories.json areas.jsonl     of the class maps
+tensorboard/ wandb/     curves, for those programs
+overlay.mp4 report/index.html     what a person looks at
 trajectory/     the teacher's answers and what was learnt of each
 checkpoints/    from which an interrupted run goes on
-overlay_parts/  the video of a run that is not finished, up to each of them
+overlay_parts/ masks_parts/     the videos of a run that is not finished, up to
+                each checkpoint
 interrupted/    what runs left that could not be gone on with, 1/, 2/, ...
 """
 
@@ -22,26 +26,33 @@ import pathlib
 import shutil
 import sys
 from collections.abc import Iterator
-from typing import Any
-
-import jax
+from typing import TYPE_CHECKING, Any
 
 from ojd.errors import RequestError
-from ojd.labels import ClassGroups
-from ojd.run.config import RunConfig
+from ojd.formats import class_maps
+
+if TYPE_CHECKING:
+  # What only writes files here, or reads them, has no use for jax.
+  from ojd.labels import ClassGroups
+  from ojd.run.config import RunConfig
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
-OVERLAY, MASKS, REPORT = "overlay.mp4", "masks", "report"
+OVERLAY, REPORT = "overlay.mp4", "report"
+MASKS, MASK_VIDEO = class_maps.FOLDER, class_maps.VIDEO
+BOXES, BOX_LIST = "boxes.jsonl", "boxes.json"
+BOX_CATEGORIES, AREAS = "boxes_categories.json", "areas.jsonl"
 CHECKPOINTS, TRAJECTORY = "checkpoints", "trajectory"
-OVERLAY_PARTS = "overlay_parts"
 PARENT_METRICS = "parent.jsonl"
+TENSORBOARD, WANDB = "tensorboard", "wandb"
+OVERLAY_PARTS, MASK_PARTS = "overlay_parts", "masks_parts"
 _INTERRUPTED, _LOCK = "interrupted", ".lock"
 _FORMAT = 3  # of the whole folder
 # Without these a summary is not one that this program wrote.
 _SUMMARY_KEYS = {"finished", "miou", "num_frames", "fps", "num_updates"}
 _RESULTS = (
-  *(METRICS, SUMMARY, OVERLAY, OVERLAY_PARTS, MASKS, REPORT),
-  *(CHECKPOINTS, TRAJECTORY),
+  *(METRICS, SUMMARY, OVERLAY, OVERLAY_PARTS, REPORT),
+  *(MASKS, MASK_VIDEO, MASK_PARTS, BOXES, BOX_LIST, BOX_CATEGORIES, AREAS),
+  *(CHECKPOINTS, TRAJECTORY, TENSORBOARD, WANDB),
 )
 
 
@@ -54,12 +65,14 @@ class Status(enum.Enum):
 
 
 def describe_run(
-  config: RunConfig,
+  config: "RunConfig",
   stream_identity: dict[str, Any],
-  groups: ClassGroups,
+  groups: "ClassGroups",
   command: str,
 ) -> dict[str, Any]:
   """The content of config.json; that of a fork has a "fork" as well."""
+  import jax
+
   return {
     "format": _FORMAT,
     "flags": dataclasses.asdict(config),
@@ -228,8 +241,9 @@ def set_aside(path: pathlib.Path) -> int:
 
 
 def drop_parts(path: pathlib.Path) -> None:
-  """Deletes the parts of a video that is whole."""
-  shutil.rmtree(path / OVERLAY_PARTS, ignore_errors=True)
+  """Deletes the parts of videos that are whole."""
+  for name in (OVERLAY_PARTS, MASK_PARTS):
+    shutil.rmtree(path / name, ignore_errors=True)
 
 
 def num_interrupted(path: pathlib.Path) -> int:

@@ -65,3 +65,8 @@ def test_fixed_stride_knows_no_greatest_one():
 )
 def test_ends_of_ranges_are_allowed(flag, value):
   check(dataclasses.replace(GOOD, **{flag: value}))
+
+
+def test_unknown_kind_of_masks_is_refused():
+  with pytest.raises(RequestError, match="--save_masks=avi: unknown; known"):
+    check(dataclasses.replace(GOOD, save_masks="avi"))

@@ -49,7 +49,7 @@ def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
   groups = labels.parse_groups("", scenes.NAMES)
   config = RunConfig(
     workdir=str(path),
-    save_masks=True,
+    save_masks="png",
     overlay=False,
     checkpoint_every=every,
     async_teacher=make is late.LateLoop,
@@ -91,7 +91,7 @@ def _story(path, summary):
   ]
   apart = (*TIMES, "interrupted", "resumed", "peak_memory_mb")
   counts = {k: v for k, v in summary.items() if k not in apart}
-  masks = {p.name: p.read_bytes() for p in (path / workdir.MASKS).iterdir()}
+  masks = {p.name: p.read_bytes() for p in (path / workdir.MASKS).glob("*.png")}
   log = (path / workdir.TRAJECTORY / trajectory.LOG).read_bytes()
   return lines, counts, masks, log
 

@@ -24,11 +24,13 @@ FLAGS = (
   "--width=64",
   "--classes=person",
   "--save_masks",
+  "--boxes",
+  "--areas",
 )
 
 
 def _story(path):
-  """All that must be equal: lines, summary, masks, last checkpoint, log."""
+  """All that must be equal: lines, summary, masks, last checkpoint, files."""
   lines = (path / workdir.METRICS).read_text().splitlines()
   lines = [json.loads(line) for line in lines]
   lines = [
@@ -44,14 +46,16 @@ def _story(path):
   }
   masks = {
     file.name: np.asarray(Image.open(file))
-    for file in (path / workdir.MASKS).iterdir()
+    for file in (path / workdir.MASKS).glob("*.png")
   }
   folder = path / workdir.CHECKPOINTS
   last = max(int(x.name) for x in folder.iterdir() if x.name.isdecimal())
   (meta,) = (folder / str(last) / "meta").rglob("metadata")
   content = json.loads(meta.read_text())
-  log = (path / workdir.TRAJECTORY / trajectory.LOG).read_bytes()
-  return lines, counts, masks, (last, content["digest"], log)
+  names = (workdir.TRAJECTORY + "/" + trajectory.LOG, workdir.BOXES)
+  names += (workdir.BOX_LIST, workdir.AREAS)
+  files = [(path / name).read_bytes() for name in names]
+  return lines, counts, masks, (last, content["digest"], files)
 
 
 def _assert_same(path, other):

@@ -9,9 +9,10 @@ import optax
 import pytest
 
 from ojd import distill, labels, updates
+from ojd.formats import class_maps
 from ojd.metrics import confusion_matrix, run_miou
 from ojd.run import job as job_lib
-from ojd.run import runner, workdir
+from ojd.run import runner, trackers, workdir
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
 from ojd.teachers import asking
@@ -206,3 +207,82 @@ def test_error_of_the_stream_leaves_a_summary(tmp_path):
   summary = json.loads((tmp_path / workdir.SUMMARY).read_text())
   assert summary["num_frames"] == 6 and not summary["finished"]
   assert len(_lines(tmp_path)) == 6
+
+
+def test_what_comes_out_is_of_the_size_of_the_source(tmp_path):
+  stream = scenes.Stream(broken=(5, 6))
+  height, width = stream.spec.height, stream.spec.width
+  size = (2 * height, 3 * width)
+  stream.spec = stream.spec._replace(source_size=size)
+  wanted = {"save_masks": "video", "boxes": True, "areas": True}
+  summary = _loop(tmp_path, stream, **wanted).run()
+  masks = dict(class_maps.read_masks(tmp_path))
+  times = [line["t"] for line in _lines(tmp_path)]
+  assert list(masks) == times and len(times) == NUM_FRAMES - 2
+  # The masks are the answers that were judged.
+  confusion = sum(
+    confusion_matrix(stream.labels.classes[t], masks[t][1::2, 1::3], 3)
+    for t in times
+  )
+  assert run_miou(confusion) == pytest.approx(summary["miou"]["mean"])
+  areas = (tmp_path / workdir.AREAS).read_text().splitlines()
+  areas = {x["t"]: x for x in map(json.loads, areas)}
+  assert list(areas) == times
+  for t in times:
+    assert masks[t].shape == size
+    shares = np.bincount(masks[t].ravel(), minlength=3) / masks[t].size
+    assert list(areas[t]["areas"].values()) == pytest.approx(shares, abs=1e-6)
+    assert areas[t]["seconds"] == pytest.approx(t / stream.spec.fps, abs=1e-6)
+  boxes = json.loads((tmp_path / workdir.BOX_LIST).read_text())
+  assert boxes and {x["image_id"] for x in boxes} <= set(times)
+  for box in boxes:
+    x, y, width, height = box["bbox"]
+    inside = masks[box["image_id"]][y : y + height, x : x + width]
+    assert (inside == box["category_id"]).sum() >= box["area"]
+
+
+def test_time_stamps_of_the_source_are_kept(tmp_path):
+  stream = scenes.Stream()
+  read = stream.read
+  stream.read = lambda start=0: (
+    sample._replace(seconds=100.5 + sample.t**2) for sample in read(start)
+  )
+  _loop(tmp_path, stream, areas=True, num_frames=4).run()
+  lines = (tmp_path / workdir.AREAS).read_text().splitlines()
+  seconds = [json.loads(line)["seconds"] for line in lines]
+  assert seconds == [100.5, 101.5, 104.5, 109.5]
+
+
+class _Guest:
+  """Takes lines until its disk is full."""
+
+  def __init__(self, room):
+    self.room, self.lines = room, []
+
+  def write(self, line):
+    if len(self.lines) == self.room:
+      raise OSError("No space left on device")
+    self.lines.append(line)
+
+  def close(self):
+    pass
+
+
+@pytest.mark.parametrize("room", [12, 1000])
+def test_curves_are_the_metrics_and_their_failure_ends_nothing(tmp_path, room):
+  loop, guest = _loop(tmp_path, scenes.Stream()), _Guest(room)
+  loop.curves = trackers.Trackers((trackers.Guarded("wandb", guest),))
+  problems = []
+  loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
+  summary = loop.run()
+  lines = _lines(tmp_path)
+  assert summary["finished"] and len(lines) == NUM_FRAMES
+  for line, taken in zip(lines, guest.lines, strict=False):
+    assert taken == line | {"miou": taken["miou"]}
+  if room > NUM_FRAMES:
+    assert problems == [] and len(guest.lines) == NUM_FRAMES
+    assert guest.lines[-1]["miou"] == pytest.approx(summary["miou"]["mean"])
+  else:
+    (problem,) = problems
+    assert problem.startswith("--wandb is switched off: OSError: No space")
+    assert len(guest.lines) == room

@@ -1,5 +1,6 @@
 """Files that a person looks at, read back with another reader."""
 
+import errno
 import json
 import threading
 import time
@@ -7,9 +8,9 @@ import time
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
-from ojd.run import overlay, palette, workdir, writers
+from ojd.formats import append_log
+from ojd.run import overlay, sinks, workdir, writers
 
 NAMES = ("background", "person", "car")
 
@@ -154,15 +155,6 @@ def test_a_cut_comes_after_what_was_put_before():
   background.close()
 
 
-def test_masks_hold_classes_and_show_colours(tmp_path):
-  masks = writers.MaskFiles(tmp_path / "masks", NAMES)
-  masks.write(_record(5))
-  image = Image.open(tmp_path / "masks" / "000005.png")
-  np.testing.assert_array_equal(np.asarray(image), _record(5).classes)
-  colour = np.asarray(image.convert("RGB"))[10, 20]
-  np.testing.assert_array_equal(colour, palette.colors(len(NAMES))[2])
-
-
 @pytest.mark.parametrize("num_frames", [1, 13, 100, 777])
 def test_sample_frames_stay_few_and_spread(tmp_path, num_frames):
   samples = writers.SampleFrames(tmp_path / "frames", NAMES)
@@ -221,15 +213,39 @@ def test_error_in_the_thread_is_raised_to_the_run_and_ends_nothing_twice():
 
 
 def test_sinks_are_what_was_asked_for(tmp_path):
-  sinks = writers.open_sinks(tmp_path, 25.0, NAMES, video=True, masks=True)
+  opened = sinks.open_sinks(tmp_path, 25.0, NAMES, video=True, masks="png")
   for t in range(3):
-    for sink in sinks:
+    for sink in opened:
       sink.put(_record(t))
-  for sink in sinks:
+  for sink in opened:
     sink.close()
   assert (tmp_path / workdir.OVERLAY).exists()
-  assert len(list((tmp_path / workdir.MASKS).iterdir())) == 3
+  assert len(list((tmp_path / workdir.MASKS).glob("*.png"))) == 3
   assert list((tmp_path / workdir.REPORT / "frames").iterdir())
-  assert (
-    writers.open_sinks(tmp_path, 25.0, NAMES, video=False, masks=False) == []
-  )
+  other = tmp_path / "other"
+  other.mkdir()
+  assert sinks.open_sinks(other, 25.0, NAMES) == []
+  assert list(other.iterdir()) == []
+
+
+@pytest.mark.parametrize("room", range(20, 45))
+def test_metrics_stay_whole_where_the_disk_is_full(tmp_path, monkeypatch, room):
+  path = tmp_path / "metrics.jsonl"
+  writer = writers.MetricsWriter(path)
+
+  def write_all(file, data):
+    kept = data[: max(0, room - path.stat().st_size)]
+    file.write(kept)
+    if len(kept) < len(data):
+      raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(append_log, "write_all", write_all)
+  num_written = 0
+  with pytest.raises(OSError, match="No space"):
+    for t in range(9):
+      writer.write({"t": t})
+      num_written += 1
+  writer.close()
+  lines = path.read_text().splitlines()
+  assert [json.loads(x)["t"] for x in lines] == list(range(num_written))
+  assert num_written == room // len('{"t": 0}\n')

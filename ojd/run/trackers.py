@@ -1,0 +1,273 @@
+"""Curves of a run for other programs: TensorBoard, Weights & Biases.
+
+A tracker takes the lines of metrics.jsonl. It is a guest: where it fails while
+the run goes on it is told of once and switched off.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import queue
+import threading
+import time
+import uuid
+from typing import Any, Protocol
+
+from ojd.errors import RequestError
+from ojd.run import workdir
+
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}  # by flag
+_PROJECT = "ojd"  # at Weights & Biases, unless $WANDB_PROJECT names another
+_RUN_ID = "run_id.txt"
+_KEY_FRAMES_ONLY = ("num_updates", "stride")
+_QUEUE_LENGTH = 256
+_PATIENCE = 10.0  # seconds for which a tracker may hold the stream back
+_LAST_PATIENCE = 60.0  # and the end of the run
+
+
+class Tracker(Protocol):
+  """Something that draws curves; it may raise anything."""
+
+  def write(self, line: dict[str, Any]) -> None:
+    """Takes the metrics of a frame."""
+    ...
+
+  def close(self) -> None:
+    """Sends what is left."""
+    ...
+
+
+def require(name: str) -> None:
+  """Raises a RequestError where a tracker cannot work on this machine."""
+  package = PACKAGES[name]
+  if importlib.util.find_spec(package) is None:
+    raise RequestError(
+      f"--{name} needs the package {package}: pip install 'ojd[{name}]'"
+    )
+  if name == "wandb":
+    _require_login()
+
+
+def _require_login():
+  import wandb
+
+  mode = os.environ.get("WANDB_MODE", "online")
+  if mode == "online" and not wandb.login(prompt=False, verify=False):
+    raise RequestError(
+      "--wandb: nobody is logged in; type `wandb login` first, or set "
+      "WANDB_MODE=offline"
+    )
+
+
+def scalars(line: dict[str, Any]) -> dict[str, float]:
+  """What of a line is drawn: its numbers, where they say something."""
+  left_out = {"t", "key_t", "eval_t"}
+  if not line.get("is_key"):
+    left_out.update(_KEY_FRAMES_ONLY)
+  return {
+    name: float(value)
+    for name, value in line.items()
+    if isinstance(value, int | float)
+    and not isinstance(value, bool)
+    and name not in left_out
+  }
+
+
+class TensorBoard:
+  """Event files in a folder; each frame reaches the file at once."""
+
+  def __init__(self, folder: pathlib.Path, start: int = 0):
+    """Opens a new file; readers drop frame `start` and later of older ones."""
+    # Not its SummaryWriter: that one waits for ever once its thread has died.
+    from tensorboardX import event_file_writer
+    from tensorboardX.proto import event_pb2, summary_pb2
+
+    self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+    folder.mkdir(exist_ok=True)
+    # Names hold the second: two starts within one must not meet.
+    suffix = f".{len(list(folder.iterdir()))}"
+    self._file = event_file_writer.EventsWriter(str(folder / "events"), suffix)
+    if start:
+      log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      self._add(step=start, session_log=log)
+
+  def write(self, line: dict[str, Any]) -> None:
+    values = [
+      self._summary.Value(tag=name, simple_value=value)
+      for name, value in scalars(line).items()
+    ]
+    self._add(step=line["t"], summary=self._summary(value=values))
+
+  def _add(self, **content):
+    self._file.write_event(self._event(wall_time=time.time(), **content))
+    self._file.flush()
+
+  def close(self) -> None:
+    self._file.close()
+
+
+class WandB:
+  """A run at Weights & Biases; where it goes, $WANDB_MODE says."""
+
+  def __init__(
+    self, path: pathlib.Path, config: dict[str, Any], num_logged: int = 0
+  ):
+    """Begins the run of a workdir, or goes on with it.
+
+    Args:
+      path: the workdir.
+      config: the flags of the run.
+      num_logged: frames below this one were logged before.
+    """
+    import wandb
+
+    self._num_logged = num_logged
+    self._run = wandb.init(
+      project=os.environ.get("WANDB_PROJECT", _PROJECT),
+      name=path.name,
+      id=_run_id(path / workdir.WANDB),
+      resume="allow",
+      dir=path,
+      config=config,
+      # What is printed is for the terminal.
+      settings=wandb.Settings(console="off"),
+    )
+
+  def write(self, line: dict[str, Any]) -> None:
+    if line["t"] >= self._num_logged:
+      self._run.log(scalars(line), step=line["t"])
+
+  def close(self) -> None:
+    self._run.finish()
+
+
+def _run_id(folder):
+  """The name of a workdir's run; a new one where it has none."""
+  folder.mkdir(exist_ok=True)
+  path = folder / _RUN_ID
+  if not path.exists():
+    path.write_text(uuid.uuid4().hex[:12])
+  return path.read_text()
+
+
+class Guarded:
+  """A tracker in a thread of its own, whose failure is told of once."""
+
+  def __init__(
+    self,
+    name: str,
+    tracker: Tracker,
+    patience: float = _PATIENCE,
+    last_patience: float = _LAST_PATIENCE,
+  ):
+    """Starts the thread.
+
+    Args:
+      name: of the flag.
+      tracker: used by the thread alone.
+      patience: seconds to wait for a tracker that is far behind.
+      last_patience: seconds to wait for it at the end.
+    """
+    self._name, self._tracker = name, tracker
+    self._patience, self._last_patience = patience, last_patience
+    self._queue: queue.Queue = queue.Queue(_QUEUE_LENGTH)
+    self._problem, self._is_off = "", False
+    self._thread = threading.Thread(target=self._drain, daemon=True)
+    self._thread.start()
+
+  def _drain(self):
+    try:
+      while (line := self._queue.get()) is not None:
+        self._tracker.write(line)
+      self._tracker.close()
+    except Exception as error:
+      words = " ".join(str(error).split())
+      self._problem = f"{type(error).__name__}: {words}"
+      with contextlib.suppress(Exception):
+        self._tracker.close()
+
+  def write(self, line: dict[str, Any]) -> str:
+    """Hands a line over; returns what went wrong, the first time it did."""
+    if self._is_off:
+      return ""
+    if not self._problem:
+      try:
+        self._queue.put(line, timeout=self._patience)
+        return ""
+      except queue.Full:
+        late = f"it has hung for {self._patience:g} s"
+        self._problem = self._problem or late
+    return self._switch_off()
+
+  def close(self) -> str:
+    """Waits until all is written; returns what went wrong since."""
+    if self._is_off:
+      return ""
+    end = time.monotonic() + self._last_patience
+    with contextlib.suppress(queue.Full):
+      self._queue.put(None, timeout=self._last_patience)
+    self._thread.join(max(0.0, end - time.monotonic()))
+    if self._thread.is_alive():
+      self._problem = f"it does not end within {self._last_patience:g} s"
+    return self._switch_off() if self._problem else ""
+
+  def _switch_off(self):
+    self._is_off = True
+    return f"--{self._name} is switched off: {self._problem}"
+
+
+class Trackers:
+  """All trackers of a run, as one."""
+
+  def __init__(self, guarded: tuple[Guarded, ...] = ()):
+    self._guarded = guarded
+
+  def write(self, line: dict[str, Any]) -> str:
+    """Hands a line to each; returns what went wrong."""
+    return _joined(x.write(line) for x in self._guarded)
+
+  def close(self) -> str:
+    """Ends each; returns what went wrong."""
+    return _joined(x.close() for x in self._guarded)
+
+
+def _joined(problems):
+  """Asks every one, and tells of those that say something."""
+  return "; ".join(problem for problem in problems if problem)
+
+
+def open_trackers(
+  path: pathlib.Path, flags: dict[str, Any], start: int = 0
+) -> tuple[Trackers, list[str]]:
+  """The trackers that a run asks for, and why some of them are not there.
+
+  Args:
+    path: the workdir; its metrics are those of the run that is gone on with.
+    flags: of the run, by name.
+    start: its next frame.
+  """
+  makers = {
+    "tensorboard": lambda: TensorBoard(path / workdir.TENSORBOARD, start),
+    "wandb": lambda: WandB(path, flags, _num_logged(path / workdir.METRICS)),
+  }
+  guarded, problems = [], []
+  for name, make in makers.items():
+    if flags[name]:
+      try:
+        guarded.append(Guarded(name, make()))
+      except Exception as error:
+        words = " ".join(str(error).split())
+        problems.append(f"--{name} is switched off: {words}")
+  return Trackers(tuple(guarded)), problems
+
+
+def _num_logged(path):
+  """The frame after the last of the metrics; 0 where there are none."""
+  num_logged = 0
+  with contextlib.suppress(OSError), path.open("rb") as file:
+    for line in file:
+      if line.endswith(b"\n"):
+        num_logged = json.loads(line)["t"] + 1
+  return num_logged

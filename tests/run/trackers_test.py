@@ -1,0 +1,321 @@
+"""Curves for other programs, read back; and guests that misbehave."""
+
+import errno
+import importlib.util
+import json
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from ojd.errors import RequestError
+from ojd.run import config as config_lib
+from ojd.run import trackers, workdir
+from tests import binaries
+
+KEY = {
+  **{"t": 8, "is_key": True, "key_t": 3, "num_updates": 2, "stride": 16},
+  **{"miou_before": 0.25, "miou_after": 0.75, "loss": 0.5, "grad_norm": None},
+  **{"ms_learn": 12.5, "miou": 0.5},
+}
+OTHER = {
+  **{"t": 9, "is_key": False, "num_updates": 0, "stride": 16},
+  **{"eval_miou": 0.125, "ms_predict": 3.5, "miou": 0.5},
+}
+
+
+def test_numbers_are_drawn_where_they_say_something():
+  assert trackers.scalars(KEY) == {
+    **{"num_updates": 2.0, "stride": 16.0, "ms_learn": 12.5, "miou": 0.5},
+    **{"miou_before": 0.25, "miou_after": 0.75, "loss": 0.5},
+  }
+  assert trackers.scalars(OTHER) == {
+    "eval_miou": 0.125,
+    "ms_predict": 3.5,
+    "miou": 0.5,
+  }
+
+
+# A parser of event files by the published formats: TFRecord and protobuf.
+
+
+def _records(content):
+  while content:
+    (length,) = struct.unpack("<Q", content[:8])
+    assert len(content) >= 16 + length
+    yield content[12 : 12 + length]
+    content = content[16 + length :]
+
+
+def _varint(content, at):
+  value = shift = 0
+  while True:
+    byte = content[at]
+    value |= (byte & 127) << shift
+    at, shift = at + 1, shift + 7
+    if byte < 128:
+      return value, at
+
+
+def _fields(content):
+  """(number, value) of a protobuf message; bytes for what is nested."""
+  at = 0
+  while at < len(content):
+    tag, at = _varint(content, at)
+    number, kind = tag >> 3, tag & 7
+    if kind == 0:
+      value, at = _varint(content, at)
+    elif kind == 1:
+      value, at = struct.unpack("<d", content[at : at + 8])[0], at + 8
+    elif kind == 5:
+      value, at = struct.unpack("<f", content[at : at + 4])[0], at + 4
+    else:
+      length, at = _varint(content, at)
+      value, at = content[at : at + length], at + length
+    yield number, value
+
+
+def _curves(folder):
+  """{tag: [(step, value)]} as TensorBoard shows it."""
+  curves = {}
+  for path in sorted(folder.iterdir(), key=lambda x: int(x.suffix[1:])):
+    for record in _records(path.read_bytes()):
+      event = dict(_fields(record))
+      step = event.get(2, 0)
+      if 7 in event:  # a session starts: what is later is of no worth
+        assert dict(_fields(event[7])) == {1: 1}
+        curves = {
+          tag: [x for x in curve if x[0] < step]
+          for tag, curve in curves.items()
+        }
+      for number, value in _fields(event.get(5, b"")):
+        assert number == 1
+        scalar = dict(_fields(value))
+        tag = scalar[1].decode()
+        curves.setdefault(tag, []).append((step, scalar[2]))
+  return curves
+
+
+def test_tensorboard_shows_each_frame_once_though_gone_on_with(tmp_path):
+  pytest.importorskip("tensorboardX")
+  folder = tmp_path / workdir.TENSORBOARD
+  first = trackers.TensorBoard(folder)
+  for t in range(7):
+    first.write({"t": t, "is_key": False, "eval_miou": t / 8})
+  first.write(KEY | {"t": 7})
+  # Killed: what it wrote is there, though nobody closed it.
+  second = trackers.TensorBoard(folder, start=4)
+  for t in range(4, 8):
+    second.write({"t": t, "is_key": False, "eval_miou": t / 16})
+  second.close()
+  assert _curves(folder) == {
+    "eval_miou": [(t, t / 8) for t in range(4)]
+    + [(t, t / 16) for t in range(4, 8)],
+    **{tag: [] for tag in trackers.scalars(KEY)},
+  }
+  first.close()
+
+
+def test_key_frames_reach_tensorboard(tmp_path):
+  pytest.importorskip("tensorboardX")
+  flags = {"tensorboard": True, "wandb": False}
+  curves, problems = trackers.open_trackers(tmp_path, flags)
+  assert problems == []
+  assert curves.write(KEY) == curves.write(OTHER) == curves.close() == ""
+  found = _curves(tmp_path / workdir.TENSORBOARD)
+  assert found["loss"] == [(8, 0.5)] and found["stride"] == [(8, 16.0)]
+  assert found["miou"] == [(8, 0.5), (9, 0.5)]
+  assert found["eval_miou"] == [(9, 0.125)]
+  assert "grad_norm" not in found
+
+
+def test_tracker_that_cannot_begin_is_told_of(tmp_path):
+  pytest.importorskip("tensorboardX")
+  (tmp_path / workdir.TENSORBOARD).write_text("in the way")
+  flags = {"tensorboard": True, "wandb": False}
+  curves, (problem,) = trackers.open_trackers(tmp_path, flags)
+  assert problem.startswith("--tensorboard is switched off: ")
+  assert curves.write(KEY) == curves.close() == ""
+
+
+class _Guest:
+  """Fails on its `bad`-th line; hangs there if it is told to."""
+
+  def __init__(self, bad=None, gate=None, bad_end=False):
+    self.lines, self.num_closed = [], 0
+    self.bad, self.gate, self.bad_end = bad, gate, bad_end
+
+  def write(self, line):
+    if line["t"] == self.bad:
+      if self.gate is not None:
+        self.gate.wait()
+      raise OSError(errno.ENOSPC, "No space\nleft on device")
+    self.lines.append(line)
+
+  def close(self):
+    self.num_closed += 1
+    if self.bad_end:
+      raise ConnectionError("nobody there")
+
+
+def _write_all(tracker, num_lines=1000, pause=0.0):
+  problems = []
+  for t in range(num_lines):
+    problems.append(tracker.write({"t": t}))
+    time.sleep(pause)
+  problems.append(tracker.close())
+  return [x for x in problems if x]
+
+
+def test_every_line_arrives_and_the_end_is_waited_for():
+  guests = (_Guest(), _Guest())
+  both = trackers.Trackers(tuple(trackers.Guarded("x", g) for g in guests))
+  assert _write_all(both) == []
+  for guest in guests:
+    assert [x["t"] for x in guest.lines] == list(range(1000))
+    assert guest.num_closed == 1
+
+
+@pytest.mark.parametrize("num_lines", [6, 1000])
+def test_guest_that_fails_is_told_of_once_and_left_alone(num_lines):
+  bad, good = _Guest(bad=5), _Guest()
+  both = trackers.Trackers(
+    (trackers.Guarded("wandb", bad), trackers.Guarded("tensorboard", good))
+  )
+  (problem,) = _write_all(both, num_lines, pause=0.0005)
+  assert problem == (
+    "--wandb is switched off: OSError: [Errno 28] No space left on device"
+  )
+  assert len(bad.lines) == 5 and bad.num_closed == 1
+  assert len(good.lines) == num_lines
+
+
+def test_guest_that_cannot_end_is_told_of():
+  (problem,) = _write_all(trackers.Guarded("wandb", _Guest(bad_end=True)), 3)
+  assert problem == ("--wandb is switched off: ConnectionError: nobody there")
+
+
+def test_guest_that_hangs_holds_the_stream_back_but_once():
+  gate = threading.Event()
+  guest = _Guest(bad=0, gate=gate)
+  guarded = trackers.Guarded("wandb", guest, patience=0.2)
+  start = time.monotonic()
+  (problem,) = _write_all(guarded, 2000)
+  assert "has hung for 0.2 s" in problem
+  assert 0.2 <= time.monotonic() - start < 5
+  gate.set()
+
+
+def test_guest_that_hangs_at_the_end_is_left_behind():
+  gate = threading.Event()
+  guarded = trackers.Guarded(
+    "wandb", _Guest(bad=2, gate=gate), last_patience=0.2
+  )
+  (problem,) = _write_all(guarded, 3)
+  assert "does not end within 0.2 s" in problem
+  gate.set()
+
+
+@pytest.mark.parametrize("name", trackers.PACKAGES)
+def test_missing_package_is_a_bad_request(name, monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  config = config_lib.RunConfig(workdir="x", **{name: True})
+  with pytest.raises(RequestError) as error:
+    config_lib.check(config)
+  assert str(error.value) == (
+    f"--{name} needs the package {trackers.PACKAGES[name]}: "
+    f"pip install 'ojd[{name}]'"
+  )
+
+
+def _offline(path, code, **environment):
+  """Runs lines in a process of its own, where nobody is logged in."""
+  kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+  home = {"HOME": str(path), "NETRC": str(path / "netrc")}
+  home |= {"WANDB_CONFIG_DIR": str(path), "WANDB_ERROR_REPORTING": "false"}
+  return subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(code)],
+    env=kept | home | environment,
+    cwd=binaries.ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+
+
+def test_wandb_without_a_login_is_a_bad_request(tmp_path):
+  pytest.importorskip("wandb")
+  code = "from ojd.run import trackers; trackers.require('wandb')"
+  result = _offline(tmp_path, code)
+  assert "RequestError: --wandb: nobody is logged in" in result.stderr
+  result = _offline(tmp_path, code, WANDB_MODE="offline")
+  assert result.returncode == 0, result.stderr
+
+
+_WANDB_RUN = """
+  import json, pathlib
+  from ojd.run import trackers
+  path = pathlib.Path({path!r})
+  flags = {{"tensorboard": False, "wandb": True, "seed": 3}}
+  curves, problems = trackers.open_trackers(path, flags, {start})
+  assert problems == [], problems
+  with (path / "metrics.jsonl").open("a") as file:
+    for t in range({start}, {end}):
+      line = {{"t": t, "is_key": False, "eval_miou": t / 8}}
+      assert curves.write(line) == ""
+      file.write(json.dumps(line) + "\\n")
+  assert curves.close() == ""
+"""
+
+
+def _leveldb_records(content):
+  """Payloads of a log in LevelDB's format, of one block."""
+  assert content[:4] == b":W&B" and len(content) < 1 << 15
+  content = content[7:]
+  while content:
+    _, length, kind = struct.unpack("<IHB", content[:7])
+    assert kind == 1  # whole
+    yield content[7 : 7 + length]
+    content = content[7 + length :]
+
+
+def _history(path):
+  """Rows of the .wandb file of an offline run, by the format of its log."""
+  from wandb.proto import wandb_internal_pb2
+
+  rows = []
+  for content in _leveldb_records(path.read_bytes()):
+    record = wandb_internal_pb2.Record()
+    record.ParseFromString(content)
+    if record.WhichOneof("record_type") == "history":
+      items = record.history.item
+      rows.append(
+        {
+          item.key or ".".join(item.nested_key): json.loads(item.value_json)
+          for item in items
+        }
+      )
+  return rows
+
+
+def test_wandb_has_each_frame_once_in_one_run(tmp_path):
+  pytest.importorskip("wandb")
+  path = tmp_path / "run"
+  path.mkdir()
+  for start, end in ((0, 6), (4, 9)):  # killed after 5, gone on with at 4
+    code = _WANDB_RUN.format(path=str(path), start=start, end=end)
+    result = _offline(tmp_path, code, WANDB_MODE="offline")
+    assert result.returncode == 0, result.stderr
+    time.sleep(1.1)  # its folders are named by the second
+  files = sorted(path.glob("wandb/offline-run-*/*.wandb"))
+  assert len(files) == 2
+  assert len({file.name for file in files}) == 1  # of the same run
+  rows = [row for file in files for row in _history(file)]
+  assert [(row["_step"], row["eval_miou"]) for row in rows] == [
+    (t, t / 8) for t in range(9)
+  ]
