@@ -26,6 +26,7 @@ setuptools.setup(
   install_requires=_requirements(),
   package_data={
     "ojd.models": ["assets/*.safetensors"],
+    "ojd.run": ["assets/*"],
     "ojd.teachers": ["assets/*.safetensors"],
   },
   extras_require={
@@ -33,7 +34,8 @@ setuptools.setup(
     "tensorboard": [TENSORBOARD],
     "wandb": [WANDB],
     "test": [
-      *("pytest>=8", "hypothesis>=6.100", "ruff>=0.8"),
+      *("pytest>=8", "hypothesis>=6.100", "ruff>=0.8", "selenium>=4.20"),
+      "prometheus-client>=0.20",  # its parser
       *(COCO, TENSORBOARD, WANDB),
     ],
   },

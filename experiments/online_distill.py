@@ -14,11 +14,12 @@ import tempfile
 
 from absl import flags
 
-from experiments import cli, progress, run_flags
+from experiments import cli, progress, run_flags, serve_flags
 from ojd.run import compilation, runner, workdir
 from ojd.run import config as config_lib
 
 flags.adopt_module_key_flags(run_flags)
+flags.adopt_module_key_flags(serve_flags)
 _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny run, to see that it works")
 
 _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
@@ -30,6 +31,17 @@ def main() -> int:
   if _SMOKE.value and not config.workdir:
     config = run_flags.with_workdir(config, tempfile.mkdtemp(prefix="ojd-"))
   config_lib.check(config)
+  with serve_flags.live_board(_note) as board:
+    outcome, exit_code = _run(config, board)
+  if outcome.status is workdir.Status.FINISHED:
+    print(f"{config.workdir} holds this run already, finished:")
+  print(progress.in_words(outcome.summary))
+  print(f"report: {config.workdir}/{workdir.REPORT}/index.html")
+  return exit_code
+
+
+def _run(config, board):
+  """What came of the run, and the exit code."""
   compilation.enable_cache(compilation.default_cache())
   interrupt, watcher = cli.Interrupt(), progress.watcher()
   try:
@@ -38,15 +50,16 @@ def main() -> int:
       run_flags.command("experiments.online_distill", config),
       progress_fn=watcher,
       should_stop=interrupt.is_wanted,
-      note_fn=lambda note: print(note, file=sys.stderr),
+      note_fn=_note,
+      board=board,
     )
   finally:
     watcher.close()
-  if outcome.status is workdir.Status.FINISHED:
-    print(f"{config.workdir} holds this run already, finished:")
-  print(progress.in_words(outcome.summary))
-  print(f"report: {config.workdir}/{workdir.REPORT}/index.html")
-  return interrupt.exit_code()
+  return outcome, interrupt.exit_code()
+
+
+def _note(note):
+  print(note, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ it predicts. Only after a key frame does the host ask the device for the next.
 
 import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +35,7 @@ from ojd.types import Labels, Sample, StepInfo, check_frame
 EVAL_EVERY_BY_TEACHER = 30
 
 ProgressFn = Callable[[Progress], None]
+LineFn = Callable[[dict[str, Any]], None]
 
 
 class Loop:
@@ -57,6 +58,8 @@ class Loop:
     trail: trail_lib.Trail | None = None,
     knows: Callable[[int], bool] = lambda t: False,
     curves: trackers.Trackers | None = None,
+    views: Sequence[writers.Sink] = (),
+    line_fn: LineFn = lambda line: None,
   ):
     """Opens the files of a run in `path`, a folder made for it.
 
@@ -75,6 +78,8 @@ class Loop:
       trail: of the teacher's answers, where they are to be kept; closed too.
       knows: whether the labeller needs no teacher to label frame t.
       curves: what else takes the metrics; closed too.
+      views: take the frames beside those that the config asks for; closed too.
+      line_fn: called with every line of metrics.jsonl.
     """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
@@ -84,6 +89,7 @@ class Loop:
     self.keeper, self._start, self.trail = keeper, start, trail
     self.knows = knows
     self.curves = curves or trackers.Trackers()
+    self.line_fn = line_fn
     if start is None:
       self.tally = tally_lib.empty(len(job.groups.names))
       self.next_t, self.reference, self.reference_t = 0, None, None
@@ -94,7 +100,7 @@ class Loop:
     self.metrics = writers.MetricsWriter(
       path / workdir.METRICS, self.tally.num_frames
     )
-    self.sinks = sinks.open_sinks(
+    self.sinks: list[writers.Sink] = sinks.open_sinks(
       path,
       job.stream.spec.fps,
       job.groups.names,
@@ -105,6 +111,7 @@ class Loop:
       size=job.stream.spec.source_size,
       start=self.next_t,
     )
+    self.sinks += views
 
   def run(self) -> dict[str, Any]:
     """Goes through the stream; whatever happens, writes the summary."""
@@ -216,6 +223,7 @@ class Loop:
     self.tally.num_frames += 1
     with self.stages("write"):
       self.metrics.write(line)
+      self.line_fn(line)
       if self.sinks:
         self._write(sample, truth, classes, info)
       trouble = self.curves.write(line | {"miou": self.tally.miou()})

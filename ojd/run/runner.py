@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ojd.run import fork as fork_lib
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
-from ojd.run import late, report, timing, trackers, workdir
+from ojd.run import late, live_board, report, timing, trackers, workdir
 from ojd.run import trail as trail_lib
 from ojd.run.config import RunConfig
 from ojd.run.loop import Loop, ProgressFn
@@ -21,6 +21,15 @@ class Outcome(NamedTuple):
   summary: dict[str, Any]
 
 
+class _Company(NamedTuple):
+  """Who is told of a run, and who may end it; as `run` has them."""
+
+  progress_fn: ProgressFn
+  should_stop: Callable[[], bool]
+  note_fn: Callable[[str], None]
+  board: live_board.Board | None
+
+
 def run(
   config: RunConfig,
   command: str,
@@ -29,6 +38,7 @@ def run(
   should_stop: Callable[[], bool] = lambda: False,
   note_fn: Callable[[str], None] = lambda note: None,
   fork: fork_lib.Fork | None = None,
+  board: live_board.Board | None = None,
 ) -> Outcome:
   """Runs a checked config in its workdir, or goes on with it.
 
@@ -41,18 +51,16 @@ def run(
     should_stop: asked before every frame; True ends the run cleanly.
     note_fn: told where the run goes on, and why not later.
     fork: the moment of another run that this one begins with, if any.
+    board: shows the run to others while it goes on.
   """
   stages = timing.Stages()
-  make = job_lib.make_job if fork is None else _make_fork(fork)
-  with contextlib.closing(make(config)) as job:
-    return _run(job, fork, command, stages, progress_fn, should_stop, note_fn)
+  company = _Company(progress_fn, should_stop, note_fn, board)
+  job = fork_lib.make_job(fork, config) if fork else job_lib.make_job(config)
+  with contextlib.closing(job):
+    return _run(job, fork, command, stages, company)
 
 
-def _make_fork(fork):
-  return lambda config: fork_lib.make_job(fork, config)
-
-
-def _run(job, fork, command, stages, progress_fn, should_stop, note_fn):
+def _run(job, fork, command, stages, company):
   config, path = job.config, workdir.expand(job.config.workdir)
   description = workdir.describe_run(
     config, job.stream.spec.identity, job.groups, command
@@ -67,47 +75,53 @@ def _run(job, fork, command, stages, progress_fn, should_stop, note_fn):
       if not (path / workdir.REPORT / "index.html").exists():
         report.write_report(path)
       return Outcome(status, summary)
-    keeper, start = None, None
-    if config.checkpoint_every:
-      keeper = _keeper(job, path, description)
-      start = _start(keeper, note_fn)
-    branch = None
-    if fork is not None and start is None:
-      branch = fork_lib.first_point(fork, job, note_fn)
-    if status is workdir.Status.UNFINISHED and start is None:
-      workdir.set_aside(path)
-    workdir.create(path, description)
-    if branch is not None:
-      start = _begin_fork(fork, branch, path, keeper)
-    labeller, knows = None, lambda t: False
-    if fork is not None:
-      labeller, knows = fork_lib.make_labeller(fork, job)
-    trail = _trail(job, path, description, start)
-    if trail.problem:
-      note_fn(trail.problem)
-    curves, problems = trackers.open_trackers(
-      path, dataclasses.asdict(config), start.t if start else 0
-    )
-    for problem in problems:
-      note_fn(problem)
-    make_loop = late.LateLoop if config.async_teacher else Loop
-    loop = make_loop(
-      *(job, path),
-      stages=stages,
-      progress_fn=progress_fn,
-      should_stop=should_stop,
-      keeper=keeper,
-      start=start,
-      trail=trail,
-      labeller=labeller,
-      knows=knows,
-      curves=curves,
-    )
+    loop = _open_loop(job, fork, path, status, description, stages, company)
     summary = loop.run()
+    if company.board is not None:
+      company.board.end(summary)
     if summary["finished"]:
       workdir.drop_parts(path)
     report.write_report(path)
     return Outcome(status, summary)
+
+
+def _open_loop(job, fork, path, status, description, stages, company):
+  """The loop of a run that is new, or at the point that it goes on from."""
+  config, note_fn = job.config, company.note_fn
+  keeper, start, branch = None, None, None
+  if config.checkpoint_every:
+    keeper = _keeper(job, path, description)
+    start = _start(keeper, note_fn)
+  if fork is not None and start is None:
+    branch = fork_lib.first_point(fork, job, note_fn)
+  if status is workdir.Status.UNFINISHED and start is None:
+    workdir.set_aside(path)
+  workdir.create(path, description)
+  if branch is not None:
+    start = _begin_fork(fork, branch, path, keeper)
+  more = _watching(company, job, path, start)
+  if fork is not None:
+    labeller, knows = fork_lib.make_labeller(fork, job)
+    more |= {"labeller": labeller, "knows": knows}
+  trail = _trail(job, path, description, start)
+  if trail.problem:
+    note_fn(trail.problem)
+  curves, problems = trackers.open_trackers(
+    path, dataclasses.asdict(config), start.t if start else 0
+  )
+  for problem in problems:
+    note_fn(problem)
+  make_loop = late.LateLoop if config.async_teacher else Loop
+  return make_loop(
+    *(job, path),
+    stages=stages,
+    should_stop=company.should_stop,
+    keeper=keeper,
+    start=start,
+    trail=trail,
+    curves=curves,
+    **more,
+  )
 
 
 def _begin_fork(fork, branch, path, keeper):
@@ -116,6 +130,30 @@ def _begin_fork(fork, branch, path, keeper):
   if keeper is not None:
     keeper.keep(branch, lambda: None)
   return branch
+
+
+def _watching(company, job, path, start):
+  """What a loop is given for those who watch; begins their board."""
+  board = company.board
+  if board is None:
+    return {"progress_fn": company.progress_fn}
+  config = job.config
+  about = live_board.About(config.stream, config.system, job.groups.names)
+  num_past = start.tally.num_frames if start else 0
+  board.begin(about, report.read_metrics(path / workdir.METRICS)[:num_past])
+  return {
+    "progress_fn": _both(company.progress_fn, board.progress),
+    "views": (board,),
+    "line_fn": board.line,
+  }
+
+
+def _both(first, second):
+  def call(progress):
+    first(progress)
+    second(progress)
+
+  return call
 
 
 def _keeper(job, path, description):

@@ -1,6 +1,8 @@
 """The counts of a run, and the run in numbers."""
 
 import dataclasses
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +81,9 @@ class Progress(NamedTuple):
   num_updates: int
   miou: float | None
   problem: str = ""  # what just went wrong with a frame
+  num_skipped: int = 0  # of num_frames, that could not be read
+  num_teacher_failures: int = 0
+  seconds: Mapping[str, float] = types.MappingProxyType({})  # by stage
 
 
 def progress(
@@ -94,6 +99,9 @@ def progress(
     num_updates=tally.num_updates,
     miou=tally.miou(),
     problem=problem,
+    num_skipped=tally.num_skipped,
+    num_teacher_failures=tally.num_teacher_failures,
+    seconds=dict(stages.seconds),
   )
 
 

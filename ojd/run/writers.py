@@ -4,7 +4,7 @@ import pathlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -39,6 +39,19 @@ class MetricsWriter:
 
   def close(self) -> None:
     self._lines.close()
+
+
+class Sink(Protocol):
+  """Takes the frames of a run."""
+
+  def put(self, record: FrameRecord) -> None:
+    """Takes the next frame."""
+
+  def cut(self) -> Callable[[], None]:
+    """Ends here what may be gone on from here; returns how to wait for it."""
+
+  def close(self) -> None:
+    """The frames are over."""
 
 
 class Background:

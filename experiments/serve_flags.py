@@ -1,0 +1,48 @@
+"""The flags of the live view: about watching a run, and not part of it.
+
+They are no fields of RunConfig, so that a run can be gone on with or without a
+view, and the secret is in none of its files.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from absl import flags
+
+from ojd.errors import RequestError
+from ojd.run import live_board as live_board_lib
+from ojd.run import live_view
+
+_SERVE = flags.DEFINE_string(
+  "serve",
+  "",
+  "HOST:PORT on which browsers see the run while it goes on, for instance "
+  "127.0.0.1:8080; port 0 picks a free one; empty: nowhere",
+)
+_SERVE_TOKEN = flags.DEFINE_string(
+  "serve_token",
+  "",
+  "a secret that viewers must give; needed on any address but this machine's "
+  "own. --flagfile=FILE keeps it out of the list of processes",
+)
+
+
+@contextlib.contextmanager
+def live_board(
+  note_fn: Callable[[str], None],
+) -> Iterator[live_board_lib.Board | None]:
+  """The board of the view that the flags ask for; None where they do not.
+
+  Args:
+    note_fn: told the address.
+  """
+  if not _SERVE.value:
+    if _SERVE_TOKEN.value:
+      raise RequestError("--serve_token is of no use without --serve=HOST:PORT")
+    yield None
+    return
+  view = live_view.LiveView(_SERVE.value, _SERVE_TOKEN.value)
+  how = " (open it with ?token=...)" if _SERVE_TOKEN.value else ""
+  note_fn(f"live view: {view.url}{how}")
+  with contextlib.closing(view):
+    yield view.board

@@ -1,0 +1,255 @@
+"""What watchers of a run can see, kept for them without making it wait.
+
+The run's thread only stores references here, under a lock that nobody holds for
+long, and wakes nobody. Watchers come and look.
+"""
+
+import collections
+import itertools
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from ojd.run import live_series, palette
+from ojd.run.tally import Progress
+from ojd.run.writers import FrameRecord
+
+STARTING, RUNNING = "starting", "running"
+FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+ENDED = (FINISHED, STOPPED, FAILED)
+
+_FPS_SECONDS = 2.0  # over which the frames of a second are counted
+_MAX_TIMES = 4096
+_MAX_PROBLEM = 300  # characters
+_PASSWORD = re.compile(r"//[^/@\s]*@")
+
+
+class About(NamedTuple):
+  """What does not change during a run."""
+
+  stream: str
+  system: str
+  class_names: tuple[str, ...]
+
+
+class Latest(NamedTuple):
+  """The frame that was handed over last."""
+
+  number: int  # of frames handed over until then; 0 for none
+  record: FrameRecord | None
+  class_names: tuple[str, ...]
+
+
+class Cursor(NamedTuple):
+  """How much of the board somebody has seen."""
+
+  version: int
+  has_about: bool
+  seen: dict[str, live_series.Seen]
+
+
+UNSEEN = Cursor(-1, False, {})
+
+
+class Counts(NamedTuple):
+  """The run in numbers at this moment."""
+
+  state: str
+  progress: Progress | None  # None before the first frame
+  fps: float  # frames of the last seconds, by the clock on the wall
+
+
+class Board:
+  """The newest frame, the counts and the charts of one run.
+
+  Has the methods of `writers.Background`, so that it is one more sink of the
+  loop, and listens to the lines of metrics.jsonl and to the progress.
+  """
+
+  def __init__(self, clock: Callable[[], float] = time.monotonic):
+    self._clock = clock
+    self._lock = threading.Lock()
+    self._state, self._version = STARTING, 0
+    self._about: About | None = None
+    self._record: FrameRecord | None = None
+    self._num_records = 0
+    self._progress: Progress | None = None
+    self._summary: dict[str, Any] | None = None
+    self._problem = ""
+    self._times: collections.deque[float] = collections.deque(maxlen=_MAX_TIMES)
+    names = ("miou", "updates", "stride", "fps")
+    self._series = {name: live_series.Series() for name in names}
+
+  # What the run calls.
+
+  def begin(
+    self, about: About, past_lines: Iterable[dict[str, Any]] = ()
+  ) -> None:
+    """Tells what is run, and what it did before it was interrupted."""
+    with self._lock:
+      self._about = about._replace(stream=_PASSWORD.sub("//", about.stream))
+      for line in past_lines:
+        self._add_line(line)
+      self._version += 1
+
+  def put(self, record: FrameRecord) -> None:
+    """Replaces the frame to be seen; returns at once."""
+    with self._lock:
+      self._record = record
+      self._num_records += 1
+
+  def cut(self) -> Callable[[], None]:
+    """Nothing is written, so that there is nothing to wait for."""
+    return lambda: None
+
+  def close(self) -> None:
+    """The frames are over; the board can still be looked at."""
+
+  def line(self, line: dict[str, Any]) -> None:
+    """Takes a line of metrics.jsonl."""
+    now = self._clock()
+    with self._lock:
+      self._times.append(now)
+      t = line.get("t")
+      fps = self._frames_per_second(now)
+      if fps is not None and _is_number(t):
+        self._series["fps"].add(t, fps)
+      self._add_line(line)
+      self._state = RUNNING
+      self._version += 1
+
+  def _add_line(self, line):
+    t = line.get("t")
+    if not _is_number(t):
+      return
+    values = {"miou": line.get("eval_miou"), "stride": line.get("stride")}
+    if line.get("is_key"):
+      values["updates"] = line.get("num_updates")
+    for name, value in values.items():
+      if _is_number(value):
+        self._series[name].add(t, value)
+
+  def progress(self, progress: Progress) -> None:
+    """Takes the counts, and what went wrong with a frame."""
+    with self._lock:
+      self._progress = progress
+      if progress.problem:
+        problem = _PASSWORD.sub("//", progress.problem)
+        self._problem = problem[:_MAX_PROBLEM]
+      self._version += 1
+
+  def end(self, summary: dict[str, Any]) -> None:
+    """Tells that the run is over, with what is in summary.json."""
+    state = FINISHED if summary.get("finished") else STOPPED
+    with self._lock:
+      self._state, self._summary = state, summary
+      self._version += 1
+
+  def fail(self) -> None:
+    """Tells that the run is over without a summary, if nothing told before."""
+    with self._lock:
+      if self._state not in ENDED:
+        self._state = FAILED
+        self._version += 1
+
+  # What watchers call.
+
+  def latest(self) -> Latest:
+    """The newest frame."""
+    with self._lock:
+      names = self._about.class_names if self._about else ()
+      return Latest(self._num_records, self._record, names)
+
+  def counts(self) -> Counts:
+    """The numbers of now."""
+    with self._lock:
+      fps = self._frames_per_second(self._clock())
+      if self._state in ENDED:
+        fps = 0.0
+      return Counts(self._state, self._progress, fps or 0.0)
+
+  def news(self, cursor: Cursor) -> tuple[dict[str, Any] | None, Cursor]:
+    """What somebody has not seen, for JSON, and where that leaves him."""
+    with self._lock:
+      if cursor.version == self._version:
+        return None, cursor
+      tails = {
+        name: series.tail(cursor.seen.get(name, live_series.NOTHING))
+        for name, series in self._series.items()
+      }
+      about, progress = self._about, self._progress
+      news = {"state": self._state, "problem": self._problem}
+      summary, version = self._summary, self._version
+    news["series"] = {
+      name: {"start": tail.start, "points": tail.points}
+      for name, tail in tails.items()
+    }
+    if progress is not None:
+      news["counts"] = _counts(progress)
+    if about is not None and not cursor.has_about:
+      news["about"] = _about(about)
+    if summary is not None:
+      news["summary"] = _summary(summary)
+    seen = {name: tail.seen for name, tail in tails.items()}
+    has_about = cursor.has_about or about is not None
+    return news, Cursor(version, has_about, seen)
+
+  def _frames_per_second(self, now):
+    """Of the last seconds; None before there are two frames."""
+    times = self._times
+    # Two stay, however slow the run is.
+    while len(times) > 2 and times[0] < now - _FPS_SECONDS:
+      times.popleft()
+    if len(times) < 2:
+      return None
+    return (len(times) - 1) / max(now - times[0], 1e-3)
+
+
+def _is_number(x):
+  is_number = isinstance(x, int | float) and not isinstance(x, bool)
+  return is_number and math.isfinite(x)
+
+
+def _counts(progress):
+  return {
+    "num_frames": progress.num_frames,
+    "total": progress.total,
+    "fps": round(progress.fps, 2),
+    "stride": progress.stride,
+    "num_keys": progress.num_keys,
+    "num_updates": progress.num_updates,
+    "miou": progress.miou if _is_number(progress.miou) else None,
+    "num_skipped": progress.num_skipped,
+    "num_teacher_failures": progress.num_teacher_failures,
+  }
+
+
+def _about(about):
+  colors = palette.colors(len(about.class_names)).tolist()
+  named = zip(about.class_names, colors, strict=True)
+  return {
+    "stream": about.stream,
+    "system": about.system,
+    "classes": [
+      {"name": name, "color": "#{:02x}{:02x}{:02x}".format(*color)}
+      for name, color in itertools.islice(named, 1, None)
+    ],
+  }
+
+
+def _summary(summary):
+  """What the page says of a run that is over."""
+  miou = summary.get("miou") or {}
+  per_class = miou.get("per_class") or {}
+  names = ("num_frames", "num_key_frames", "num_updates", "fps")
+  speedups = ("speedup_measured", "speedup_paper_model")
+  numbers = {name: summary.get(name) for name in (*names, *speedups)}
+  numbers["miou"] = miou.get("mean")
+  return {
+    **{name: x if _is_number(x) else None for name, x in numbers.items()},
+    "reference": miou.get("reference"),
+    "per_class": {n: x for n, x in per_class.items() if _is_number(x)},
+  }

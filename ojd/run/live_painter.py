@@ -1,0 +1,135 @@
+"""The picture of the newest frame, painted once for all who look on.
+
+A thread of its own paints, only while somebody is watching, a few times a
+second and for a third of its time at most.
+"""
+
+import contextlib
+import io
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ojd.run import writers
+from ojd.run.live_board import Latest
+
+_LOG = logging.getLogger(__name__)
+_MAX_SIDE = 640  # of a panel; a larger frame is seen at a fraction of its size
+_QUALITY = 80
+_SECONDS = 1 / 15  # from one picture to the next, at least
+_SHARE = 1 / 3  # of the time at most
+
+
+class Picture(NamedTuple):
+  """A painted frame."""
+
+  number: int  # of `Latest`
+  jpeg: bytes
+
+
+class Painter:
+  """Paints for those who are within `watching`."""
+
+  def __init__(self, latest_fn: Callable[[], Latest]):
+    self._latest_fn = latest_fn
+    self._changed = threading.Condition()
+    self._closing = threading.Event()
+    self._is_over, self._num_watching = False, 0
+    self._picture: Picture | None = None
+    self._thread = threading.Thread(target=self._work, daemon=True)
+    self._thread.start()
+
+  @contextlib.contextmanager
+  def watching(self) -> Iterator[None]:
+    """Until the end of the block new frames are painted."""
+    with self._changed:
+      self._num_watching += 1
+      self._changed.notify_all()
+    try:
+      yield
+    finally:
+      with self._changed:
+        self._num_watching -= 1
+
+  def wait(self, number: int, seconds: float) -> Picture | None:
+    """The picture of this frame or a later one; None where none comes.
+
+    Once the painter is closed that is the last one, or None.
+    """
+    is_there = lambda: self._picture and self._picture.number >= number
+    with self._changed:
+      self._changed.wait_for(lambda: is_there() or self._is_over, seconds)
+      return self._picture if is_there() else None
+
+  @property
+  def is_over(self) -> bool:
+    """Whether no picture will come any more."""
+    return self._is_over
+
+  def close(self) -> None:
+    """Paints the last frame for those who still look on, and ends."""
+    self._closing.set()
+    with self._changed:
+      self._changed.notify_all()
+
+  def join(self, seconds: float) -> None:
+    """Waits for the end."""
+    self._thread.join(seconds)
+
+  def _work(self):
+    try:
+      while not self._closing.is_set():
+        with self._changed:
+          self._changed.wait_for(
+            lambda: self._num_watching or self._closing.is_set()
+          )
+        start = time.monotonic()
+        self._paint_newest()
+        spent = time.monotonic() - start
+        self._closing.wait(max(_SECONDS, spent / _SHARE) - spent)
+      self._paint_newest()  # the last
+    except Exception as error:
+      # Those who look on see no more pictures; the run goes on.
+      _LOG.warning("the live view cannot paint: %s", error)
+    finally:
+      with self._changed:
+        self._is_over = True
+        self._changed.notify_all()
+
+  def _paint_newest(self):
+    latest, old = self._latest_fn(), self._picture
+    is_old = old is not None and old.number == latest.number
+    if not self._num_watching or latest.record is None or is_old:
+      return
+    picture = Picture(latest.number, paint(latest.record, latest.class_names))
+    with self._changed:
+      self._picture = picture
+      self._changed.notify_all()
+
+
+def paint(record: writers.FrameRecord, class_names) -> bytes:
+  """The overlay of a record as JPEG, small enough for a screen."""
+  picture = writers.paint(_shrink(record), class_names)
+  file = io.BytesIO()
+  Image.fromarray(picture).save(file, "jpeg", quality=_QUALITY)
+  return file.getvalue()
+
+
+def _shrink(record):
+  """Every k-th pixel of class maps, averages of the frame's."""
+  k = math.ceil(max(record.classes.shape) / _MAX_SIDE)
+  if k == 1:
+    return record
+  frame = Image.fromarray(record.frame).reduce(k)
+  reference = record.reference
+  return record._replace(
+    frame=np.asarray(frame),
+    reference=None if reference is None else reference[::k, ::k].copy(),
+    classes=record.classes[::k, ::k].copy(),
+  )

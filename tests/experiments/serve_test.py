@@ -1,0 +1,141 @@
+"""`--serve` as a person uses it: a run that is watched, in the real binary."""
+
+import contextlib
+import http.client
+import json
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from ojd.run import config, live_board, runner
+from tests import binaries
+
+SMALL = (
+  *("--height=48", "--width=64", "--teacher=ground_truth", "--nooverlay"),
+  *("--num_frames=60", "--init=random"),
+)
+TOKEN = "open-sesame"
+
+
+@contextlib.contextmanager
+def _started(*flags):
+  """The binary, and the port that it tells of."""
+  command = [sys.executable, "-m", "experiments.online_distill", *flags]
+  process = subprocess.Popen(
+    command,
+    cwd=binaries.ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  try:
+    line = process.stderr.readline()
+    match = re.match(r"live view: http://127\.0\.0\.1:(\d+)/", line)
+    assert match, line
+    yield process, int(match[1]), line
+  finally:
+    process.kill()
+    process.communicate()
+
+
+def _get(port, path, **headers):
+  connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+  connection.request("GET", path, headers=headers)
+  return connection.getresponse()
+
+
+def test_watched_run_tells_its_end_and_keeps_its_secret(tmp_path):
+  path = tmp_path / "run"
+  flags = (f"--workdir={path}", *SMALL)
+  served = ("--serve=127.0.0.1:0", f"--serve_token={TOKEN}")
+  with _started(*flags, *served) as (process, port, line):
+    assert TOKEN not in line
+    assert _get(port, "/healthz").status == 401
+    answer = _get(port, "/events", Authorization=f"Bearer {TOKEN}")
+    events = [
+      json.loads(row[6:]) for row in answer if row.startswith(b"data: ")
+    ]
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+  assert events[0]["state"] == "starting"
+  assert events[-1]["state"] == "finished"
+  summary = json.loads((path / "summary.json").read_text())
+  lines = (path / "metrics.jsonl").read_text().splitlines()
+  last, metrics = events[-1], [json.loads(text) for text in lines]
+  assert last["summary"]["num_updates"] == summary["num_updates"]
+  assert last["counts"]["num_frames"] == len(metrics) == 60
+  points = {"stride": [], "updates": []}
+  for event in events:
+    for name in points:
+      tail = event["series"][name]
+      points[name] = points[name][: tail["start"]] + tail["points"]
+  assert points["stride"] == [[m["t"], m["stride"]] for m in metrics]
+  assert points["updates"] == [
+    [m["t"], m["num_updates"]] for m in metrics if m["is_key"]
+  ]
+  assert TOKEN not in stdout + stderr
+  for file in path.rglob("*"):
+    if file.is_file():
+      assert TOKEN.encode() not in file.read_bytes(), file
+  # Watching is no part of the run: without it this is still the same one.
+  again = binaries.run("online_distill", *flags)
+  assert again.returncode == 0 and "finished" in again.stdout
+
+
+@pytest.mark.parametrize(
+  "flags,words",
+  [
+    (["--serve=nonsense"], "HOST:PORT"),
+    (["--serve=0.0.0.0:0"], "--serve_token=SECRET"),
+    (["--serve_token=abc"], "--serve=HOST:PORT"),
+    ([], "in use"),
+  ],
+)
+def test_bad_addresses_are_refused_before_anything_starts(
+  tmp_path, flags, words
+):
+  path = tmp_path / "run"
+  with socket.create_server(("127.0.0.1", 0)) as taken:
+    flags = flags or [f"--serve=127.0.0.1:{taken.getsockname()[1]}"]
+    done = binaries.run("online_distill", f"--workdir={path}", *SMALL, *flags)
+  assert done.returncode == 2 and done.stdout == ""
+  assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+  assert words in done.stderr and not path.exists()
+
+
+def test_resumed_run_shows_its_past(tmp_path):
+  wanted = config.RunConfig(
+    workdir=str(tmp_path / "run"),
+    stream="synthetic:street",
+    teacher="ground_truth",
+    init="random",
+    height=48,
+    width=64,
+    num_frames=30,
+    overlay=False,
+  )
+  seen = []
+  stopped = live_board.Board()
+  runner.run(
+    wanted,
+    "again",
+    progress_fn=seen.append,
+    should_stop=lambda: len(seen) == 12,
+    board=stopped,
+  )
+  assert stopped.counts().state == "stopped"
+  board = live_board.Board()
+  runner.run(wanted, "again", board=board)
+  news, _ = board.news(live_board.UNSEEN)
+  for name in ("miou", "stride"):
+    points = news["series"][name]["points"]
+    assert [t for t, _ in points] == list(range(30))
+  # When the first frames were, nobody knows any more.
+  assert news["series"]["fps"]["points"][0][0] == 13
+  assert news["state"] == "finished" and len(seen) == 12
+  assert board.latest().number == 18
+  assert board.counts().progress.seconds["learn"] > 0

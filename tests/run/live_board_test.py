@@ -1,0 +1,282 @@
+"""What a live view keeps of a run: charts, counts, the text for Prometheus."""
+
+import json
+import re
+import threading
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from prometheus_client import parser
+
+from ojd.run import live_board, live_painter, live_series, prometheus
+from ojd.run import tally as tally_lib
+from tests.reference import live_run
+
+
+@hypothesis.given(
+  st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=300),
+  st.integers(2, 20),
+)
+@hypothesis.settings(deadline=None, max_examples=60)
+def test_series_averages_neighbours_and_stays_short(values, most):
+  series = live_series.Series(most)
+  for t, value in enumerate(values):
+    series.add(t, value)
+    assert len(series.tail().points) <= most
+  tail = series.tail()
+  width = tail.seen.width
+  # Each point is the mean of `width` values in a row, the last of what is left.
+  for i, (t, mean) in enumerate(tail.points):
+    assert t == i * width
+    assert mean == pytest.approx(np.mean(values[t : t + width]), abs=1e-3)
+  assert len(tail.points) == -(-len(values) // width)
+  assert width == 1 or len(values) > most
+
+
+@hypothesis.given(st.lists(st.integers(1, 30), max_size=12))
+@hypothesis.settings(deadline=None, max_examples=60)
+def test_tails_put_together_are_the_series(steps):
+  series, known, seen, t = live_series.Series(16), [], live_series.NOTHING, 0
+  for num_values in steps:
+    for _ in range(num_values):
+      series.add(t, t % 7)
+      t += 1
+    start, points, seen = series.tail(seen)
+    known = known[:start] + points
+    assert known == series.tail().points
+  assert len(series.tail(seen).points) <= 1
+
+
+def _told(news):
+  return json.loads(json.dumps(news, allow_nan=False))
+
+
+def test_news_are_told_once_and_then_what_is_new():
+  now = [0.0]
+  board = live_board.Board(clock=lambda: now[0])
+  live_run.begin(board)
+  for t in range(20):
+    now[0] += 0.1
+    live_run.step(board, t)
+  news, cursor = board.news(live_board.UNSEEN)
+  news = _told(news)
+  assert news["state"] == "running"
+  assert news["about"]["stream"] == "folder:clip"
+  assert [c["name"] for c in news["about"]["classes"]] == [
+    *("person", "<b>car</b>")
+  ]
+  assert re.fullmatch("#[0-9a-f]{6}", news["about"]["classes"][0]["color"])
+  assert news["series"]["updates"]["points"] == [[0, 8], [8, 8], [16, 7]]
+  assert [t for t, _ in news["series"]["miou"]["points"]] == list(range(20))
+  assert news["series"]["fps"]["points"][-1] == [19, pytest.approx(10.0)]
+  assert news["counts"]["num_updates"] == 40
+  assert board.news(cursor) == (None, cursor)
+  live_run.step(board, 20)
+  news, cursor = board.news(cursor)
+  assert "about" not in news
+  assert news["series"]["stride"] == {"start": 19, "points": [(19, 8), (20, 8)]}
+  board.end(live_run.SUMMARY)
+  news, _ = board.news(cursor)
+  assert news["state"] == "finished"
+  assert _told(news)["summary"]["per_class"] == {"person": 0.8125}
+
+
+def test_frames_per_second_fall_when_nothing_comes():
+  now = [0.0]
+  board = live_board.Board(clock=lambda: now[0])
+  for t in range(40):
+    now[0] = t / 10
+    board.line({"t": t})
+  assert board.counts().fps == pytest.approx(10.0)
+  now[0] += 100
+  assert board.counts().fps < 0.02
+  board.end(live_run.SUMMARY)
+  assert board.counts().fps == 0
+
+
+def test_slow_run_has_a_speed_too():
+  now = [0.0]
+  board = live_board.Board(clock=lambda: now[0])
+  for t in range(5):
+    now[0] = 4.0 * t
+    board.line({"t": t})
+  assert board.counts().fps == pytest.approx(0.25)
+
+
+def test_past_lines_are_on_the_charts_and_odd_ones_are_not():
+  board = live_board.Board()
+  past = [
+    live_run.line(0),
+    {"t": "x", "stride": 8},
+    {"t": 1, "stride": True, "eval_miou": float("nan")},
+    {"t": 2, "stride": "8", "eval_miou": None, "is_key": True},
+  ]
+  board.begin(live_board.About("s", "jit", live_run.NAMES), past)
+  series = board.news(live_board.UNSEEN)[0]["series"]
+  assert series["stride"]["points"] == [(0, 8)]
+  assert len(series["miou"]["points"]) == len(series["updates"]["points"]) == 1
+  assert series["fps"]["points"] == []  # nobody knows when those frames were
+
+
+def test_passwords_of_streams_are_not_shown():
+  board = live_board.Board()
+  stream = "rtsp://user:secret@camera/1"
+  board.begin(live_board.About(stream, "jit", live_run.NAMES))
+  board.progress(live_run.progress(1, problem=f"lost {stream}"))
+  text = json.dumps(board.news(live_board.UNSEEN)[0])
+  assert "secret" not in text and "rtsp://camera/1" in text
+
+
+def test_run_that_broke_off_has_failed_unless_it_ended_before():
+  board = live_board.Board()
+  board.fail()
+  assert board.counts().state == "failed"
+  board = live_board.Board()
+  board.end(live_run.SUMMARY | {"finished": False})
+  board.fail()
+  assert board.counts().state == "stopped"
+
+
+def test_frame_is_painted_once_and_only_for_those_who_look():
+  board = live_board.Board()
+  live_run.begin(board)
+  calls = []
+
+  def latest():
+    calls.append(1)
+    return board.latest()
+
+  painter = live_painter.Painter(latest)
+  board.put(live_run.record(0))
+  assert painter.wait(1, 0.2) is None and not calls
+  with painter.watching(), painter.watching():
+    first = painter.wait(1, 5)
+    board.put(live_run.record(1))
+    second = painter.wait(2, 5)
+    assert painter.wait(1, 5) is second  # the later one is as good
+    assert (first.number, second.number) == (1, 2)
+    assert first.jpeg != second.jpeg
+    assert painter.wait(3, 0.2) is None
+    board.put(live_run.record(2))
+    painter.close()
+    assert painter.wait(3, 5).number == 3  # the last one is painted yet
+  painter.join(2)
+  assert painter.is_over and painter.wait(4, 5) is None
+
+
+def test_frame_that_cannot_be_painted_ends_the_pictures_alone(caplog):
+  board = live_board.Board()
+  live_run.begin(board)
+  board.put(live_run.record(0)._replace(frame=None))
+  painter = live_painter.Painter(board.latest)
+  with painter.watching():
+    assert painter.wait(1, 5) is None
+  assert painter.is_over and "cannot paint" in caplog.text
+
+
+def test_large_frames_are_painted_small():
+  whole = live_painter.paint(live_run.record(3, 900, 1600), live_run.NAMES)
+  assert whole[:3] == b"\xff\xd8\xff" and len(whole) < 300_000
+  shrunk = live_painter._shrink(live_run.record(3, 901, 1603))
+  assert shrunk.frame.shape == (301, 535, 3)
+  assert shrunk.classes.shape == shrunk.reference.shape == (301, 535)
+  assert (
+    shrunk.classes[200, 200]
+    == live_run.record(3, 901, 1603).classes[*(600, 600)]
+  )
+
+
+_SAMPLE = re.compile(
+  r'[a-z_]+(\{stage="(?:[^"\\\n]|\\[\\n"])*"\})? (NaN|[+-]?Inf|[-+.e0-9]+)'
+)
+
+
+def _scrape(text):
+  """Values by name and label, by a parser of its own and by another one's."""
+  assert text.endswith("\n") and "\n\n" not in text
+  declared = set()
+  for row in text.splitlines():
+    if row.startswith("# "):
+      kind, name = row.split(" ")[1:3]
+      assert kind in ("HELP", "TYPE") and row.split(" ", 3)[3]
+      declared.add((kind, name))
+    else:
+      assert _SAMPLE.fullmatch(row), row
+      name = re.split("[{ ]", row)[0]
+      assert {("HELP", name), ("TYPE", name)} <= declared, row
+  families = list(parser.text_string_to_metric_families(text))
+  assert len({family.name for family in families}) == len(families)
+  return {
+    (sample.name, sample.labels.get("stage")): (sample.value, family.type)
+    for family in families
+    for sample in family.samples
+  }
+
+
+def test_prometheus_text_by_two_parsers():
+  seconds = {"predict": 1.5, 'odd "stage"\\\n': 1e-7}
+  progress = live_run.progress(42, **seconds)
+  counts = live_board.Counts("running", progress, 12.5)
+  scraped = _scrape(prometheus.render(counts))
+  stages = {k[1]: v for k, v in scraped.items() if k[1] is not None}
+  assert stages == {name: (s, "counter") for name, s in seconds.items()}
+  assert {k[0]: v for k, v in scraped.items() if k[1] is None} == {
+    "ojd_frames_total": (40, "counter"),
+    "ojd_key_frames_total": (6, "counter"),
+    "ojd_updates_total": (84, "counter"),
+    "ojd_teacher_failures_total": (1, "counter"),
+    "ojd_frames_skipped_total": (2, "counter"),
+    "ojd_miou": (0.625, "gauge"),
+    "ojd_stride": (16, "gauge"),
+    "ojd_fps": (12.5, "gauge"),
+    "ojd_running": (1, "gauge"),
+  }
+
+
+def test_prometheus_before_the_first_frame_and_after_the_last():
+  scraped = _scrape(prometheus.render(live_board.Board().counts()))
+  assert scraped["ojd_frames_total", None] == (0, "counter")
+  assert ("ojd_miou", None) not in scraped
+  progress = live_run.progress(9)._replace(miou=float("nan"))
+  ended = live_board.Counts("finished", progress, 0.0)
+  scraped = _scrape(prometheus.render(ended))
+  assert np.isnan(scraped["ojd_miou", None][0])
+  assert scraped["ojd_running", None] == (0, "gauge")
+
+
+def test_progress_tells_what_is_scraped():
+  tally = tally_lib.empty(2)
+  tally.num_skipped, tally.num_teacher_failures = 3, 4
+  stages = tally_lib.Stages()
+  stages.add("learn", 0.5)
+  progress = tally_lib.progress(tally, stages, None, "")
+  stages.add("learn", 0.5)
+  # A later stage does not change what was told.
+  assert progress.seconds == {"learn": 0.5}
+  assert (progress.num_skipped, progress.num_teacher_failures) == (3, 4)
+
+
+def test_board_takes_frames_while_many_look():
+  board, over = live_board.Board(), threading.Event()
+  live_run.begin(board)
+
+  def look():
+    cursor = live_board.UNSEEN
+    while not over.is_set():
+      _, cursor = board.news(cursor)
+      board.latest()
+      board.counts()
+
+  threads = [threading.Thread(target=look) for _ in range(4)]
+  for thread in threads:
+    thread.start()
+  for t in range(300):
+    live_run.step(board, t)
+  over.set()
+  for thread in threads:
+    thread.join()
+  assert board.latest().number == 300
+  points = board.news(live_board.UNSEEN)[0]["series"]["miou"]["points"]
+  assert len(points) == 300

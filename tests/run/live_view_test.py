@@ -1,0 +1,564 @@
+"""The server of the live view on real sockets: routes, guards, bad guests."""
+
+import contextlib
+import http.client
+import io
+import json
+import random
+import socket
+import statistics
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ojd.errors import RequestError
+from ojd.run import (
+  live_access,
+  live_handler,
+  live_painter,
+  live_view,
+  report_style,
+)
+from tests.reference import live_run
+
+PATHS = (
+  *("/", "/live.css", "/live.js", "/overlay.mjpg", "/frame.jpg"),
+  *("/events", "/metrics", "/healthz"),
+)
+DEFAULT = live_handler.Limits()
+QUICK = live_handler.Limits(
+  num_viewers=3, num_connections=8, head_seconds=0.5, send_seconds=0.5
+)
+TOKEN = "open-sesame"
+
+
+@pytest.fixture(scope="module")
+def shared():
+  """A view for tests that leave it as it is."""
+  with _view() as view:
+    live_run.step(view.board, 0)
+    yield view
+
+
+@contextlib.contextmanager
+def _view(address="127.0.0.1:0", token="", limits=DEFAULT):
+  view = live_view.LiveView(address, token, limits)
+  with contextlib.closing(view):
+    live_run.begin(view.board)
+    yield view
+
+
+def _port(view):
+  return int(view.url.rstrip("/").rsplit(":", 1)[1])
+
+
+def _request(view, path="/healthz", method="GET", body=None, **headers):
+  connection = http.client.HTTPConnection("127.0.0.1", _port(view), timeout=5)
+  with contextlib.closing(connection):
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body, names)
+    answer = connection.getresponse()
+    is_stream = path.split("?")[0] in ("/events", "/overlay.mjpg")
+    has_body = not is_stream or answer.status != 200
+    return answer, answer.read() if has_body else b""
+
+
+def _connect(view):
+  return socket.create_connection(("127.0.0.1", _port(view)), timeout=5)
+
+
+def _raw(view, request: bytes) -> bytes:
+  """All that comes back; what the server resets counts as the end."""
+  with _connect(view) as connection, contextlib.suppress(ConnectionError):
+    connection.sendall(request)
+    connection.shutdown(socket.SHUT_WR)
+    answer = b""
+    while chunk := connection.recv(65536):
+      answer += chunk
+    return answer
+  return b""
+
+
+def _open_stream(view, path):
+  """A viewer that has read the head of its answer; a file to go on with."""
+  connection = _connect(view)
+  head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+  connection.sendall(head.encode())
+  file = connection.makefile("rb")
+  connection.close()  # the file keeps it open
+  status = file.readline()
+  while file.readline().strip():
+    pass
+  return status, file
+
+
+def _news(file):
+  """The next event."""
+  while not (row := file.readline()).startswith(b"data: "):
+    assert row, "the stream ended"
+  return json.loads(row[6:])
+
+
+def _picture(file):
+  """The next part, boundaries and lengths checked."""
+  assert file.readline() == b"--frame\r\n"
+  head = {}
+  while row := file.readline().strip():
+    name, _, value = row.decode().partition(": ")
+    head[name] = value
+  assert head["Content-Type"] == "image/jpeg"
+  jpeg = file.read(int(head["Content-Length"]))
+  assert file.readline() == b"\r\n"
+  return np.asarray(Image.open(io.BytesIO(jpeg)))
+
+
+def _wait_until(is_so, seconds=5.0):
+  deadline = time.monotonic() + seconds
+  while not is_so():
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+
+
+def test_every_route_answers_get_and_head():
+  with _view() as view:
+    live_run.step(view.board, 0)
+    kinds = {}
+    for path in PATHS:
+      answer, body = _request(view, path)
+      head, nothing = _request(view, path, "HEAD")
+      assert answer.status == head.status == 200 and nothing == b""
+      kinds[path] = answer.headers["Content-Type"]
+      assert head.headers["Content-Type"] == kinds[path]
+      assert head.headers["Content-Length"] == answer.headers["Content-Length"]
+      if path not in ("/events", "/overlay.mjpg"):
+        assert int(answer.headers["Content-Length"]) == len(body) > 0
+      for name in ("Content-Security-Policy", "X-Content-Type-Options"):
+        assert answer.headers[name]
+      assert answer.headers["Cache-Control"] == "no-store"
+    assert kinds == {
+      "/": "text/html; charset=utf-8",
+      "/live.css": "text/css; charset=utf-8",
+      "/live.js": "text/javascript; charset=utf-8",
+      "/overlay.mjpg": "multipart/x-mixed-replace; boundary=frame",
+      "/frame.jpg": "image/jpeg",
+      "/events": "text/event-stream; charset=utf-8",
+      "/metrics": "text/plain; version=0.0.4; charset=utf-8",
+      "/healthz": "text/plain; charset=utf-8",
+    }
+    assert _request(view, "/live.css")[1].startswith(report_style.CSS.encode())
+    metrics = _request(view, "/metrics")[1].decode()
+    assert "ojd_updates_total 2\n" in metrics
+
+
+def test_page_asks_nobody_else(shared):
+  for path in ("/", "/live.css", "/live.js"):
+    text = _request(shared, path)[1].decode()
+    assert "http://" not in text and "https://" not in text
+
+
+@pytest.mark.parametrize(
+  "path",
+  [
+    *("/../etc/passwd", "/..%2f..%2fetc/passwd", "/assets/live.js"),
+    *("/live_view.py", "//etc/passwd", "/%00", "/frame.jpg/", "/favicon.ico"),
+    *("/\\..\\x", "/overlay.mjpg%00.html", "/./healthz"),
+  ],
+)
+def test_there_is_nothing_beside_the_routes(shared, path):
+  answer, body = _request(shared, path)
+  assert answer.status == 404 and body == b"there is no such page\n"
+
+
+@pytest.mark.parametrize(
+  "method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"]
+)
+def test_nothing_can_be_changed(shared, method):
+  for path in ("/", "/nothing"):
+    # More than the server reads: the answer arrives nevertheless.
+    answer, _ = _request(shared, path, method, body=b"x" * 30_000)
+    assert answer.status == 405
+    assert answer.headers["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+  "host,is_let_in",
+  [
+    *(("localhost", True), ("LOCALHOST:1", True), ("127.0.0.1:99", True)),
+    *(("[::1]", True), ("[::1]:8080", True), ("127.0.0.2", True)),
+    *(("evil.example", False), ("evil.example:8080", False), ("", False)),
+    *(("localhost.evil.example", False), ("127.0.0.1.evil.example", False)),
+    *(("192.168.0.1", False), ("localhost:8080@evil", False)),
+    *(("[::1", False), ("localhost:port", False), ("0.0.0.0", False)),
+  ],
+)
+def test_other_names_for_this_machine_are_refused(shared, host, is_let_in):
+  answer, body = _request(shared, "/metrics", Host=host)
+  assert answer.status == (200 if is_let_in else 403)
+  assert is_let_in or b"ojd_" not in body
+
+
+def test_host_must_be_there_once(shared):
+  none = _raw(shared, b"GET /metrics HTTP/1.0\r\n\r\n")
+  two = b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
+  absolute = b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
+  assert none.startswith(b"HTTP/1.1 403")
+  assert _raw(shared, two).startswith(b"HTTP/1.1 400")
+  assert _raw(shared, absolute).startswith(b"HTTP/1.1 400")
+
+
+def test_token_opens_every_route_and_nothing_else_does():
+  with _view(token=TOKEN) as view:
+    live_run.step(view.board, 0)
+    for path in (*PATHS, "/nothing"):
+      for headers in (
+        *({}, {"Authorization": "Bearer wrong"}),
+        *({"Authorization": f"Basic {TOKEN}"}, {"Authorization": "Bearer"}),
+        *({"Cookie": f"ojd_view_{_port(view)}={TOKEN}"}, {"Cookie": ";=;"}),
+        {"Authorization": f"Bearer {TOKEN}x"},
+      ):
+        answer, body = _request(view, path, **headers)
+        assert answer.status == 401, (path, headers)
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert TOKEN.encode() not in body
+      answer, _ = _request(view, path, Authorization=f"Bearer {TOKEN}")
+      assert answer.status == (404 if path == "/nothing" else 200)
+    assert _request(view, "/?token=wrong")[0].status == 401
+    assert _request(view, "/?token=")[0].status == 401
+    assert _request(view, "/?token=%ff%fe")[0].status == 401
+
+
+def test_token_in_the_address_becomes_a_cookie():
+  with _view(token=TOKEN) as view:
+    answer, body = _request(view, f"/metrics?token={TOKEN}")
+    assert answer.status == 303 and answer.headers["Location"] == "/metrics"
+    cookie = answer.headers["Set-Cookie"]
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    assert TOKEN not in str(answer.headers) + body.decode()
+    pair = cookie.split(";")[0]
+    others = f'a="b; c; {pair}; d[]=\\'
+    for header in (pair, others):
+      assert _request(view, "/metrics", Cookie=header)[0].status == 200
+    # A token that is given is judged, also beside a good cookie.
+    assert _request(view, "/?token=x", Cookie=pair)[0].status == 401
+    answer, _ = _request(view, f"//evil.example/?token={TOKEN}")
+    assert answer.headers["Location"] == "/"
+  with _view(token=TOKEN + "2") as other:
+    name, _, value = pair.partition("=")
+    forged = f"ojd_view_{_port(other)}={value}"
+    assert _request(other, "/", Cookie=forged)[0].status == 401
+
+
+def test_token_guards_a_view_for_other_machines():
+  with _view("0.0.0.0:0", TOKEN) as view:
+    assert socket.gethostname() in view.url and TOKEN not in view.url
+    # Whoever has the token may call the machine as he likes.
+    headers = {"Host": "studio.example", "Authorization": f"Bearer {TOKEN}"}
+    assert _request(view, "/healthz", **headers)[0].status == 200
+    assert _request(view, "/healthz", Host="studio.example")[0].status == 401
+
+
+@pytest.mark.parametrize(
+  "address,token,words",
+  [
+    ("0.0.0.0:0", "", "--serve_token=SECRET"),
+    ("[::]:0", "", "--serve_token=SECRET"),
+    ("192.0.2.7:0", "", "--serve_token=SECRET"),
+    ("[::ffff:127.0.0.1]:0", "", "--serve_token=SECRET"),
+    ("192.0.2.7:0", TOKEN, "no such address"),
+    ("8080", "", "HOST:PORT"),
+    ("127.0.0.1", "", "HOST:PORT"),
+    ("127.0.0.1:70000", "", "HOST:PORT"),
+    ("127.0.0.1:-1", "", "HOST:PORT"),
+    ("::1:80", "", "HOST:PORT"),
+    ("http://127.0.0.1:80", "", "HOST:PORT"),
+    ("no such host:80", "", "no host"),
+    ("x" * 70 + ".invalid:80", "", "no host"),
+    ("127.0.0.1:0", "two words", "--serve_token"),
+    ("127.0.0.1:0", "s" * 257, "--serve_token"),
+    ("127.0.0.1:0", "schl\N{LATIN SMALL LETTER U WITH DIAERESIS}ssel", "ASCII"),
+  ],
+)
+def test_bad_requests_are_one_line_without_the_secret(address, token, words):
+  with pytest.raises(RequestError) as caught:
+    live_view.LiveView(address, token)
+  message = str(caught.value)
+  assert words in message and "\n" not in message
+  assert not token or token not in message
+
+
+def test_port_in_use_is_a_bad_request():
+  with _view() as view:
+    before = threading.active_count()
+    with pytest.raises(RequestError, match="in use"):
+      live_view.LiveView(f"127.0.0.1:{_port(view)}")
+    assert threading.active_count() == before
+
+
+def test_localhost_is_a_loopback_address():
+  place = live_access.find_place("localhost:0", "")
+  assert place.is_loopback and place.family == socket.AF_INET
+
+
+def test_view_on_the_newer_loopback_address():
+  try:
+    socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+  except OSError:
+    pytest.skip("this machine has no ::1")
+  with _view("[::1]:0") as view:
+    assert view.url.startswith("http://[::1]:")
+    connection = http.client.HTTPConnection("::1", _port(view), timeout=5)
+    with contextlib.closing(connection):
+      connection.request("GET", "/healthz")
+      assert connection.getresponse().status == 200
+
+
+def test_newest_frame_is_what_is_shown():
+  with _view() as view:
+    answer, body = _request(view, "/frame.jpg")
+    assert answer.status == 503 and body == b"no frame yet\n"
+    assert answer.headers["Retry-After"]
+    for t in (10, 200):
+      live_run.step(view.board, t)
+      _, jpeg = _request(view, "/frame.jpg")
+      picture = np.asarray(Image.open(io.BytesIO(jpeg)))
+      expected = live_painter.paint(live_run.record(t), live_run.NAMES)
+      expected = np.asarray(Image.open(io.BytesIO(expected)))
+      np.testing.assert_array_equal(picture, expected)
+
+
+def test_overlay_goes_with_the_run_up_to_its_last_frame():
+  with _view() as view:
+    status, file = _open_stream(view, "/overlay.mjpg")
+    with file:
+      assert status.startswith(b"HTTP/1.1 200")
+      for t in (0, 90, 180):
+        live_run.step(view.board, t)
+        expected = live_painter.paint(live_run.record(t), live_run.NAMES)
+        expected = np.asarray(Image.open(io.BytesIO(expected)))
+        np.testing.assert_array_equal(_picture(file), expected)
+      view.board.put(live_run.record(250))
+      closer = threading.Thread(target=view.close)
+      closer.start()
+      expected = live_painter.paint(live_run.record(250), live_run.NAMES)
+      expected = np.asarray(Image.open(io.BytesIO(expected)))
+      np.testing.assert_array_equal(_picture(file), expected)
+      assert file.read() == b"--frame\r\n"
+      closer.join()
+
+
+def test_pictures_come_fifteen_times_a_second_at_most():
+  with _view() as view:
+    _, file = _open_stream(view, "/overlay.mjpg")
+    over = threading.Event()
+
+    def work():
+      for t in range(10_000):
+        if over.is_set():
+          return
+        view.board.put(live_run.record(t))
+        time.sleep(0.002)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    with file:
+      _picture(file)
+      start = time.monotonic()
+      for _ in range(12):
+        _picture(file)
+      seconds = time.monotonic() - start
+    over.set()
+    thread.join()
+    assert seconds > 0.9 * 12 / 15
+
+
+def test_events_tell_the_run_and_its_end():
+  with _view() as view:
+    status, file = _open_stream(view, "/events")
+    with file:
+      assert status.startswith(b"HTTP/1.1 200")
+      first = _news(file)
+      assert first["state"] == "starting"
+      assert first["about"]["stream"] == "folder:clip"
+      for t in range(3):
+        live_run.step(view.board, t)
+      points, news = [], {}
+      while len(points) < 3:
+        news = _news(file)
+        tail = news["series"]["stride"]
+        points = points[: tail["start"]] + tail["points"]
+      assert points == [[0, 8], [1, 8], [2, 8]]
+      assert news["state"] == "running" and news["counts"]["num_frames"] == 3
+      view.board.end(live_run.SUMMARY)
+      view.close()
+      last = _news(file)
+      assert last["state"] == "finished" and last["summary"]["miou"] == 0.75
+      assert file.read().strip() == b""
+
+
+def test_run_that_fails_is_told_of():
+  with _view() as view:
+    _, file = _open_stream(view, "/events")
+    with file:
+      _news(file)
+      view.close()
+      assert _news(file)["state"] == "failed"
+
+
+def test_too_many_viewers_are_sent_away_and_let_in_later():
+  with _view(limits=QUICK) as view:
+    live_run.step(view.board, 0)
+    for path in ("/events", "/overlay.mjpg"):
+      opened = [_open_stream(view, path) for _ in range(QUICK.num_viewers)]
+      assert all(status.startswith(b"HTTP/1.1 200") for status, _ in opened)
+      status, file = _open_stream(view, path)
+      assert status.startswith(b"HTTP/1.1 503")
+      assert file.read() == b"too many viewers\n"
+      file.close()
+      assert _request(view, "/healthz")[0].status == 200
+      for _, file in opened:
+        file.close()
+
+      def is_let_in(path=path):
+        status, file = _open_stream(view, path)
+        file.close()
+        return status.startswith(b"HTTP/1.1 200")
+
+      _wait_until(is_let_in)
+
+
+def test_connections_beyond_the_limit_are_sent_away():
+  # Long enough to fill all places with connections that say nothing.
+  limits = QUICK._replace(head_seconds=2.0)
+  with _view(limits=limits) as view, contextlib.ExitStack() as stack:
+    for _ in range(limits.num_connections):
+      stack.enter_context(_connect(view))
+    _wait_until(lambda: _raw(view, b"").startswith(b"HTTP/1.1 503"), 1.5)
+    _wait_until(lambda: _request(view, "/healthz")[0].status == 200)
+
+
+def test_request_that_trickles_in_is_not_waited_for():
+  with _view(limits=QUICK) as view, _connect(view) as slow:
+    start = time.monotonic()
+    with contextlib.suppress(ConnectionError):
+      for byte in (
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 99
+      ):
+        slow.sendall(bytes([byte]))
+        time.sleep(0.05)
+        if time.monotonic() - start > 3:
+          break
+    assert time.monotonic() - start < 2.5  # half a second, and a linger
+    with contextlib.suppress(ConnectionError):
+      assert slow.recv(100) == b""
+
+
+@pytest.mark.parametrize(
+  "request_,status",
+  [
+    (b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", b"431"),
+    (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", b"431"),
+    (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"431"),
+    (b"GET / HTTP/9.9\r\n\r\n", b"505"),
+    (b"GET / FTP/1.1\r\n\r\n", b"400"),
+    (b"GET\r\n\r\n", b"400"),
+    (b"GET / \r\n\r\n", b"505"),
+    (b"<script>alert(1)</script>\r\n\r\n", b"400"),
+    (b"GET /?a[=%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
+    (
+      b"GET /?" + b"a=1&" * 99 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+      b"400",
+    ),
+    (b"get / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"405"),
+  ],
+)
+def test_malformed_requests_have_their_answer(shared, request_, status):
+  answer = _raw(shared, request_)
+  assert answer.startswith(b"HTTP/1.1 " + status), answer[:200]
+  assert b"script>" not in answer or status == b"200"
+
+
+def test_noise_is_survived_in_silence(capfd, caplog):
+  rng = random.Random(0)
+  words = [
+    b"GET ",
+    b"/",
+    b" HTTP/1.1",
+    b"\r\n",
+    b"\n",
+    b"Host: localhost",
+    b":",
+  ]
+  words += [b"[", b"?token=", b"%", b"\x00", b"Content-Length: -1", b"HEAD "]
+  with _view(limits=QUICK) as view:
+    for i in range(300):
+      if i % 2:
+        noise = rng.randbytes(rng.randrange(200))
+      else:
+        noise = b"".join(rng.choices(words, k=rng.randrange(14)))
+      _raw(view, noise + rng.choice([b"", b"\r\n\r\n"]))
+    assert _request(view, "/healthz") and _request(view, "/")[0].status == 200
+  captured = capfd.readouterr()
+  assert captured.err == captured.out == "" and not caplog.records
+
+
+def test_viewers_that_never_read_cost_the_run_nothing():
+  with _view(limits=QUICK._replace(send_seconds=5)) as view:
+    opened = [_open_stream(view, "/overlay.mjpg")[1] for _ in range(3)]
+    opened += [_open_stream(view, "/events")[1] for _ in range(3)]
+    records = [live_run.record(t, 240, 320) for t in range(10)]
+    spent = []
+    for t in range(1000):
+      start = time.perf_counter()
+      view.board.line(live_run.line(t))
+      view.board.put(records[t % 10])
+      view.board.progress(live_run.progress(t + 1))
+      spent.append(time.perf_counter() - start)
+      time.sleep(0.001)
+    # Alone it takes some microseconds; a thread may hold the interpreter for
+    # a few milliseconds, and nothing waits for a network.
+    assert statistics.median(spent) < 1e-3
+    assert np.quantile(spent, 0.99) < 0.02 and max(spent) < 0.2
+    start = time.monotonic()
+    view.close()
+    assert time.monotonic() - start < 2.0
+    for file in opened:
+      file.close()
+
+
+def test_viewer_that_never_reads_is_cut_off():
+  with _view(limits=QUICK) as view:
+    _, file = _open_stream(view, "/overlay.mjpg")
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    large = live_run.record(0, 480, 640)._replace(frame=noise)
+    slots = view._server.site.picture_slots
+
+    def is_freed():
+      view.board.put(large)
+      if not slots.acquire(blocking=False):
+        return False
+      slots.release()
+      return slots._value == QUICK.num_viewers
+
+    assert slots._value == QUICK.num_viewers - 1
+    _wait_until(is_freed, 15)
+    file.close()
+
+
+def test_closing_ends_threads_and_port_with_viewers_attached():
+  before = set(threading.enumerate())
+  with _view() as view:
+    live_run.step(view.board, 0)
+    opened = [_open_stream(view, path)[1] for path in ("/events",) * 2]
+    opened += [_open_stream(view, "/overlay.mjpg")[1], _connect(view)]
+    port = _port(view)
+    start = time.monotonic()
+    view.close()
+    assert time.monotonic() - start < 2.0
+    assert set(threading.enumerate()) <= before
+    with pytest.raises(ConnectionRefusedError):
+      socket.create_connection(("127.0.0.1", port), timeout=1)
+    for file in opened:
+      file.close()
