@@ -12,7 +12,9 @@ from ojd.streams.base import SCHEMES
 from ojd.teachers.base import TEACHERS
 
 _HELP = {
-  "stream": "where frames come from: " + ", ".join(f"{s}:..." for s in SCHEMES),
+  "stream": "where frames come from: "
+  + ", ".join(f"{s}:..." for s in SCHEMES)
+  + ", the path of a video file",
   "teacher": "who labels key frames: "
   + ", ".join(TEACHERS)
   + ", package.module:factory",

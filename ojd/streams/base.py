@@ -1,6 +1,7 @@
 """The stream protocol and the table of addresses."""
 
 import importlib
+import os
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -74,18 +75,22 @@ SCHEMES = {
   "synthetic": "ojd.streams.synthetic",
   "folder": "ojd.streams.folder",
   "lvs": "ojd.streams.lvs",
+  "video": "ojd.streams.video",
 }
 
-_WITHOUT_OPTIONS = ("folder",)  # their paths may hold a '?'
+_WITHOUT_OPTIONS = ("folder", "video")  # their paths may hold a '?'
 
 
 def parse_address(uri: str) -> Address:
-  """Takes `synthetic:street?seed=0` apart."""
+  """Takes `synthetic:street?seed=0` apart; the path of a file is a video's."""
   scheme, colon, rest = uri.partition(":")
   if not colon or scheme not in SCHEMES:
+    if os.path.isfile(os.path.expanduser(uri)):
+      return Address("video", uri, {})
     known = ", ".join(f"{name}:" for name in SCHEMES)
     raise RequestError(
-      f"--stream={uri}: unknown kind of stream; known are {known}"
+      f"--stream={uri}: no video file and no known kind of stream; known are "
+      f"{known}"
     )
   if scheme in _WITHOUT_OPTIONS:
     return Address(scheme, rest, {})

@@ -89,3 +89,12 @@ def test_side_is_refused_beside_a_good_one():
 def test_opened_stream_has_the_size_asked_for():
   spec = base.open_stream("synthetic:street", 32, 48).spec
   assert (spec.height, spec.width) == (32, 48)
+
+
+def test_path_of_a_file_is_a_videos(tmp_path):
+  path = tmp_path / "a?b:c.mp4"
+  path.write_bytes(b"")
+  assert base.parse_address(str(path)) == ("video", str(path), {})
+  assert base.parse_address(f"video:{path}") == ("video", str(path), {})
+  with pytest.raises(RequestError, match="no video file and no known kind"):
+    base.parse_address(str(tmp_path))
