@@ -8,8 +8,9 @@ r"""Writes down what a teacher says of a stream, to be replayed for nothing.
 
 The first takes seconds; the second about ten, and prints a size of about 1 kB a
 frame. Interrupted, the same command goes on after the last frame recorded.
---every=8 asks about every eighth frame only; a run that wants another one
-counts a teacher failure and goes on.
+--ask_every=8 asks about every eighth frame only; a run that wants another one
+counts a teacher failure and goes on. --start_frame and --every choose the
+frames there are: such a recording is for runs with the same two flags.
 """
 
 import dataclasses
@@ -23,18 +24,20 @@ from experiments import cli, run_flags
 from ojd.errors import RequestError
 from ojd.run import job, recorder
 from ojd.run.config import RunConfig
-from ojd.streams import base as streams
 
 flags.adopt_module_key_flags(run_flags)
 _OUT = flags.DEFINE_string("out", "", "the folder that the recording fills")
-_EVERY = flags.DEFINE_integer("every", 1, "ask about every n-th frame")
+_ASK_EVERY = flags.DEFINE_integer("ask_every", 1, "ask about every n-th frame")
 _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny run, to see that it works")
 
 _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
 _LOG_SECONDS = 5.0
 # Flags of a run that mean something here, beside the teacher's own; of those,
 # what is about waiting does not.
-_FLAGS_USED = ("stream", "height", "width", "num_frames")
+_FLAGS_USED = (
+  *("stream", "start_frame", "every", "num_frames"),
+  *("height", "width"),
+)
 _FLAGS_OF_WAITING = ("teacher_process", "teacher_timeout")
 
 
@@ -47,7 +50,7 @@ def _check(config: RunConfig):
       raise RequestError(f"--{field.name} means nothing to a recording")
   for name, value in (
     ("num_frames", config.num_frames),
-    ("every", _EVERY.value),
+    ("ask_every", _ASK_EVERY.value),
   ):
     if value is not None and value < 1:
       raise RequestError(f"--{name}={value}: at least 1")
@@ -97,13 +100,13 @@ def main() -> int:
   _check(config)
   out = _OUT.value or tempfile.mkdtemp(prefix="ojd-")
   interrupt = cli.Interrupt()
-  stream = streams.open_stream(config.stream, config.height, config.width)
+  stream = job.open_stream(config)
   done = recorder.record(
     stream,
     job.make_teacher(config, stream.spec),
     out,
     teacher_name=_teacher_name(config),
-    every=_EVERY.value,
+    every=_ASK_EVERY.value,
     num_frames=config.num_frames,
     progress_fn=_Log(),
     should_stop=interrupt.is_wanted,

@@ -35,6 +35,9 @@ _HELP = {
   "classes": "what to tell apart, as 'person;auto=car,bus,truck'; empty: all",
   "height": "height of the student's frames; empty: the stream's",
   "width": "width of the student's frames; empty: the stream's",
+  "start_frame": "the first frame of the stream to play, from 0",
+  "every": "play every n-th frame from there, as a stream of fewer frames a "
+  "second",
   "num_frames": "frames to run; empty: to the end of the stream",
   "seed": "of the student's random parameters",
   "a_thresh": "mean IoU with the teacher from which on no update is made",

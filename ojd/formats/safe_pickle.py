@@ -10,6 +10,7 @@ their value, from what was recorded.
 import math
 import pickle
 import re
+import warnings
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -176,8 +177,10 @@ def load_object(file: BinaryIO) -> Any:
 
 def _read_header(file):
   version = np.lib.format.read_magic(file)
+  read = np.lib.format.read_array_header_2_0
   if version == (1, 0):
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-  else:
-    shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    read = np.lib.format.read_array_header_1_0
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of Python 2, or of a damaged text
+    shape, _, dtype = read(file)
   return shape, dtype

@@ -7,6 +7,7 @@ import pathlib
 from ojd import systems, updates
 from ojd.errors import RequestError
 from ojd.run import trackers
+from ojd.streams import window
 
 # Or a file that was made by training a student beforehand.
 INITS = ("random", "bundled")
@@ -30,6 +31,8 @@ class RunConfig:
   classes: str = ""
   height: int | None = None
   width: int | None = None
+  start_frame: int = 0
+  every: int = 1
   num_frames: int | None = None
   seed: int = 0
   a_thresh: float = 0.8
@@ -83,6 +86,7 @@ def check(config: RunConfig) -> None:
     raise RequestError(
       f"--u_min={config.u_min}: from 0 to --u_max={config.u_max}"
     )
+  window.check(config.start_frame, config.every)
   _check_least("num_frames", config.num_frames, 1)
   _check_least("eval_every", config.eval_every, 0)
   _check_least("checkpoint_every", config.checkpoint_every, 0)

@@ -33,7 +33,8 @@ from ojd.teachers import recalling
 
 # What the labels and the student at the fork are of.
 _INHERITED = (
-  *("stream", "height", "width", "classes", "seed", "init"),
+  *("stream", "start_frame", "every", "height", "width", "classes"),
+  *("seed", "init"),
   *("teacher", "teacher_weights", "teacher_half"),
 )
 _OF_SCHEDULE = ("system", "delta_min", "delta_max")

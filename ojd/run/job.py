@@ -13,6 +13,7 @@ from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
+from ojd.streams import window
 from ojd.teachers import asking, process
 from ojd.teachers import base as teachers
 from ojd.types import Labels
@@ -50,7 +51,7 @@ class Compiled(NamedTuple):
 
 def make_job(config: RunConfig) -> Job:
   """Opens stream and teacher and builds the system of a checked config."""
-  stream = streams.open_stream(config.stream, config.height, config.width)
+  stream = open_stream(config)
   teacher = _open_teacher(config, stream.spec)
   try:
     return _make_job(config, stream, teacher)
@@ -58,6 +59,12 @@ def make_job(config: RunConfig) -> Job:
     if isinstance(teacher, process.Worker):
       teacher.close()
     raise
+
+
+def open_stream(config: RunConfig) -> streams.Stream:
+  """The frames of a config: of its stream those that it asks for."""
+  stream = streams.open_stream(config.stream, config.height, config.width)
+  return window.window(stream, config.start_frame, config.every)
 
 
 def _make_job(config, stream, teacher):
@@ -80,7 +87,7 @@ def make_job_without_teacher(
   config: RunConfig, groups: labels.ClassGroups
 ) -> Job:
   """What `make_job` makes, over classes that were written down."""
-  stream = streams.open_stream(config.stream, config.height, config.width)
+  stream = open_stream(config)
   return _assemble(config, stream, None, groups)
 
 

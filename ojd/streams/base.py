@@ -76,9 +76,13 @@ SCHEMES = {
   "folder": "ojd.streams.folder",
   "lvs": "ojd.streams.lvs",
   "video": "ojd.streams.video",
+  "davis": "ojd.streams.davis",
+  "images": "ojd.streams.images",
+  "concat": "ojd.streams.concat",
 }
 
-_WITHOUT_OPTIONS = ("folder", "video")  # their paths may hold a '?'
+# Their paths may hold a '?'.
+_WITHOUT_OPTIONS = ("folder", "video", "images", "concat")
 
 
 def parse_address(uri: str) -> Address:

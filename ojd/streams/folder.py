@@ -10,7 +10,6 @@ The classes become 1, 2, ... in the order of their grey values; "background" is
 always 0 and "ignore" always 255. Without masks the file is not needed.
 """
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Iterator
@@ -20,15 +19,12 @@ from PIL import Image
 
 from ojd.errors import RequestError
 from ojd.labels import BACKGROUND_NAME
+from ojd.streams import image_files
 from ojd.streams.base import Address, StreamSpec
 from ojd.types import IGNORE, MAX_CLASSES, Sample
 
 IGNORE_NAME = "ignore"
 DEFAULT_FPS = 25.0
-_MAX_BYTES_HASHED = 1 << 30
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-# What Pillow raises on a file that is no image, or only the head of one.
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class FolderStream:
@@ -46,25 +42,25 @@ class FolderStream:
       yield self._sample(t)
 
   def _sample(self, t):
-    path, truth = self._frames[t], None
+    size = self.spec.width, self.spec.height
+    truth = None
     try:
-      frame = np.asarray(self._load(path, "RGB", Image.Resampling.BILINEAR))
+      with image_files.opened(self._frames[t]) as image:
+        image = image_files.resized(image_files.to_rgb(image), size)
+        frame = np.asarray(image)
       if self._masks:
-        path = self._masks[t]
-        # Grey values, never palette indices: a palette may be in any order.
-        grey = self._load(path, "L", Image.Resampling.NEAREST)
-        truth = np.asarray(grey.point(self._lookup.tolist()))
-    except _UNREADABLE as error:
-      return Sample(t, None, None, f"{path.name}: {error}")
+        truth = self._truth(self._masks[t], size)
+    except image_files.UnreadableImage as error:
+      return Sample(t, None, None, str(error))
     return Sample(t, frame, truth)
 
-  def _load(self, path, mode, resample):
-    size = self.spec.width, self.spec.height
-    with Image.open(path) as image:
-      image.load()
-      if image.mode != mode:
-        image = image.convert(mode)
-      return image if image.size == size else image.resize(size, resample)
+  def _truth(self, path, size):
+    with image_files.opened(path) as image:
+      # Grey values, never palette indices: a palette may be in any order.
+      grey = image_files.resized(
+        image.convert("L"), size, Image.Resampling.NEAREST
+      )
+      return np.asarray(grey.point(self._lookup.tolist()))
 
 
 def open_stream(
@@ -101,8 +97,8 @@ def open_stream(
     class_names=names,
     identity={
       "kind": "folder",
-      "frames": _fingerprint(frames),
-      "masks": _fingerprint(masks),
+      "frames": image_files.fingerprint(frames),
+      "masks": image_files.fingerprint(masks),
       "meaning": lookup.tobytes().hex() if masks else "",
       "source_size": [size[1], size[0]],
     },
@@ -115,11 +111,7 @@ def _list_images(root, name):
   folder = root / name
   if not folder.is_dir():
     raise RequestError(f"--stream: there is no folder {folder}")
-  return sorted(
-    p
-    for p in folder.iterdir()
-    if p.suffix.lower() in _SUFFIXES and not p.name.startswith(".")
-  )
+  return image_files.list_images(folder)
 
 
 def _read_description(root, needs_classes):
@@ -181,9 +173,9 @@ def _common_size(paths):
   size = None
   for path in paths:
     try:
-      with Image.open(path) as image:
+      with image_files.opened(path) as image:
         found = image.size
-    except _UNREADABLE:
+    except image_files.UnreadableImage:
       raise RequestError(f"--stream: cannot read the image {path}") from None
     if size not in (None, found):
       raise RequestError(
@@ -191,16 +183,3 @@ def _common_size(paths):
       )
     size = found
   return size
-
-
-def _fingerprint(paths):
-  """Changes with the content of any file, but not with where it lies."""
-  sizes = [path.stat().st_size for path in paths]
-  is_small = sum(sizes) <= _MAX_BYTES_HASHED
-  digest = hashlib.sha256()
-  for path, size in zip(paths, sizes, strict=True):
-    # Reading all of a large folder would take longer than it is worth.
-    seen = path.read_bytes() if is_small else path.stat().st_mtime_ns
-    digest.update(f"{path.name} {size}\n".encode())
-    digest.update(seen if is_small else str(seen).encode())
-  return digest.hexdigest()[:32]

@@ -170,6 +170,8 @@ def _probe(path):
   try:
     with av.open(str(path)) as container:
       stream = container.streams.video[0]
+      if stream.codec_context is None:
+        raise ValueError("its codec is not known")
       head = Video(
         # Not every container counts its frames; then the packets are counted.
         num_frames=stream.frames

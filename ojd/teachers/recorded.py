@@ -19,6 +19,7 @@ from ojd.teachers import base, recording
 from ojd.types import Instances, Sample
 
 _LVS = "lvs"  # the kind in the identity of such a stream
+_RENUMBERED = ("window", "concat")  # and of those with numbers of their own
 
 
 class Recorded:
@@ -104,7 +105,13 @@ def _open_ours(path, request):
 
 def _open_lvs(files, request):
   size = request.height, request.width
-  if request.stream_identity.get("kind") != _LVS:
+  kind = request.stream_identity.get("kind")
+  if kind in _RENUMBERED:
+    raise RequestError(
+      f"--teacher=recorded:{request.argument} numbers the frames of a whole "
+      "stream; leave out --start_frame, --every and concat:"
+    )
+  if kind != _LVS:
     if len(files) > 1:
       raise RequestError(
         f"--teacher=recorded:{files[0].parent} holds {len(files)} label files; "

@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+
+from ojd.streams import base
 from ojd.teachers import recording
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -73,9 +76,22 @@ def test_smoke_run_leaves_a_recording(tmp_path):
   assert "24 frames recorded" in again.stdout
   assert "went on from frame 24" in again.stdout
   other = _run(
-    "record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}", "--every=2"
+    "record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}", "--ask_every=2"
   )
   _assert_refused(other, "every (1, now 2)")
+
+
+def test_window_of_a_stream_is_recorded(tmp_path):
+  window = ("--start_frame=10", "--every=4")
+  flags = (STREAM, *SMALL, *window, f"--out={tmp_path / 'r'}")
+  result = _run("record", *flags, "--ask_every=2")
+  assert result.returncode == 0, result.stderr
+  record = recording.Recording(tmp_path / "r")
+  assert record.description.num_frames == 8  # 10, 14, ..., 38
+  assert record.frames == [0, 2, 4, 6]
+  stream = base.open_stream(STREAM.partition("=")[2], 48, 64)
+  expected = next(stream.read(10 + 4 * 6)).truth
+  np.testing.assert_array_equal(record.read(6), expected)
 
 
 def _assert_refused(result, *words):
@@ -90,7 +106,7 @@ def _assert_refused(result, *words):
 def test_bad_flags_are_refused(tmp_path):
   out = f"--out={tmp_path / 'r'}"
   _assert_refused(_run("record"), "--out=DIR")
-  _assert_refused(_run("record", out, "--every=0"), "--every=0")
+  _assert_refused(_run("record", out, "--ask_every=0"), "--ask_every=0")
   for flag in ("--u_max=3", "--teacher_process", "--teacher_timeout=9"):
     refused = _run("record", out, flag)
     _assert_refused(refused, flag.partition("=")[0], "nothing")

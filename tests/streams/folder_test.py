@@ -189,6 +189,23 @@ def test_grey_and_transparent_frames_become_rgb(tmp_path):
   np.testing.assert_array_equal(second.frame, _frame(1))
 
 
+def test_grey_of_16_bits_is_scaled(tmp_path):
+  grey = np.arange(H * W, dtype=np.uint16).reshape(H, W) * 37
+  _save(grey, _folder(tmp_path) / "0.png")
+  Image.frombytes("I;16B", (W, H), grey.astype(">u2").tobytes()).save(
+    _folder(tmp_path) / "1.tif"
+  )
+  expected = np.round(grey / 257).astype(np.uint8)
+  for sample in _open(tmp_path).read():
+    assert sample.frame is not None, sample.problem
+    np.testing.assert_array_equal(sample.frame, np.stack([expected] * 3, -1))
+
+
+def test_pipe_is_refused_and_not_waited_for(unlabelled):
+  os.mkfifo(unlabelled / "frames" / "f3.png")
+  assert "f3.png" in _refusal(unlabelled)
+
+
 def _folder(root):
   (root / "frames").mkdir(exist_ok=True)
   return root / "frames"

@@ -224,6 +224,13 @@ def test_lvs_labels_of_another_stream_are_refused(tmp_path):
     recorded.make_teacher(_request(tmp_path, LVS))
 
 
+@pytest.mark.parametrize("kind", ["window", "concat"])
+def test_lvs_labels_are_refused_where_frames_are_renumbered(tmp_path, kind):
+  path = _save_lvs(tmp_path, "dogs2000", range(3))
+  with pytest.raises(RequestError, match="--start_frame"):
+    recorded.make_teacher(_request(path, {"kind": kind, "of": LVS}))
+
+
 def test_several_lvs_files_need_their_stream(tmp_path):
   for chunk in ("dogs2000", "dogs2001"):
     _save_lvs(tmp_path, chunk, range(3))

@@ -1,0 +1,131 @@
+r"""`concat:ADDRESS|ADDRESS|...`: several streams, one after another.
+
+All frames get the size of the first stream, unless another is asked for. The
+classes are those of all streams, matched by their names; frames of a stream
+without labels are then nobody's question. A stream lasts its number of frames
+over its rate, and the times of the next go on from there. Only the last may be
+live or of unknown length. `\|` stands for a bar in an address.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ojd.errors import RequestError
+from ojd.streams import base
+from ojd.types import IGNORE, MAX_CLASSES, Sample
+
+_SCHEME = "concat:"
+_BAR = re.compile(r"(?<!\\)\|")
+
+
+class ConcatStream:
+  """Streams of one size, played in turn as if they were one."""
+
+  def __init__(self, parts: Sequence[base.Stream], spec: base.StreamSpec):
+    self.spec = spec
+    self._parts = parts
+    self._lookups = [
+      _lookup(part.spec.class_names, spec.class_names) for part in parts
+    ]
+
+  def read(self, start: int = 0) -> Iterator[Sample]:
+    """Yields samples t = start, ...; a broken frame comes as None."""
+    first, seconds = 0, 0.0
+    for part, lookup in zip(self._parts, self._lookups, strict=True):
+      num_frames = part.spec.num_frames
+      skip = max(start - first, 0)
+      if num_frames is None or skip < num_frames:
+        for sample in _read_whole(part, skip):
+          yield self._moved(sample, first, seconds, part.spec.fps, lookup)
+      if num_frames is not None:
+        first += num_frames
+        seconds += num_frames / part.spec.fps
+
+  def _moved(self, sample, first, seconds, fps, lookup):
+    """A part's sample as one of the whole."""
+    own_seconds = sample.t / fps if sample.seconds is None else sample.seconds
+    return sample._replace(
+      t=first + sample.t,
+      truth=self._truth(sample, lookup),
+      seconds=seconds + own_seconds,
+    )
+
+  def _truth(self, sample, lookup):
+    if sample.frame is None or not self.spec.class_names:
+      return None
+    if sample.truth is None:
+      return np.full(sample.frame.shape[:2], IGNORE, np.uint8)
+    return lookup[sample.truth]
+
+
+def open_stream(
+  address: base.Address, height: int | None, width: int | None
+) -> ConcatStream:
+  """Opens all of the streams, so that a run does not end half-way."""
+  address.refuse_others()
+  uris = [uri.replace(r"\|", "|") for uri in _BAR.split(address.path)]
+  for uri in uris:
+    if not uri:
+      raise RequestError(
+        "--stream: concat: has an empty address; give concat:ADDRESS|ADDRESS"
+      )
+    if uri.startswith(_SCHEME):
+      raise RequestError(
+        "--stream: concat: cannot hold another concat:; join all with '|'"
+      )
+  head = base.open_stream(uris[0], height, width)
+  size = head.spec.height, head.spec.width
+  parts = [head, *(base.open_stream(uri, *size) for uri in uris[1:])]
+  specs = [part.spec for part in parts]
+  for uri, spec in zip(uris[:-1], specs[:-1], strict=True):
+    if spec.is_live or spec.num_frames is None:
+      raise RequestError(
+        f"--stream: {uri} has no known end, so it can only be the last "
+        "of concat:"
+      )
+  return ConcatStream(parts, _join(specs))
+
+
+def _join(specs):
+  """What is known of streams that are played in turn."""
+  counts = [spec.num_frames for spec in specs]
+  defaults = {spec.default_classes for spec in specs} - {""}
+  return specs[0]._replace(
+    num_frames=None if None in counts else sum(counts),
+    class_names=_unite([spec.class_names for spec in specs]),
+    identity={"kind": "concat", "parts": [spec.identity for spec in specs]},
+    # Groups of different streams may contradict each other.
+    default_classes=defaults.pop() if len(defaults) == 1 else "",
+    is_live=specs[-1].is_live,
+  )
+
+
+def _unite(class_names):
+  """All names in the order in which they come up; none if there are none."""
+  names = dict.fromkeys(itertools.chain.from_iterable(class_names))
+  if len(names) > MAX_CLASSES:
+    raise RequestError(
+      f"--stream: the streams of concat: have {len(names)} classes together, "
+      f"more than {MAX_CLASSES}"
+    )
+  return tuple(names)
+
+
+def _lookup(names, all_names):
+  """Class of a part -> class of the whole, [256] uint8."""
+  lookup = np.full(256, IGNORE, np.uint8)
+  lookup[: len(names)] = [all_names.index(name) for name in names]
+  return lookup
+
+
+def _read_whole(part, skip):
+  """As many samples as a stream promised, though some may not be there."""
+  samples, num_frames = iter(part.read(skip)), part.spec.num_frames
+  if num_frames is None:
+    yield from samples
+    return
+  for t in range(skip, num_frames):
+    yield next(samples, Sample(t, None, None, "the stream ends before it"))
