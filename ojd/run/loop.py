@@ -5,6 +5,7 @@ it predicts. Only after a key frame does the host ask the device for the next.
 """
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from ojd.run import (
 from ojd.run import tally as tally_lib
 from ojd.run import trail as trail_lib
 from ojd.run.tally import Progress
+from ojd.streams import base as streams
 from ojd.teachers import asking
 from ojd.types import Labels, Sample, StepInfo, check_frame
 
@@ -158,7 +160,7 @@ class Loop:
 
   def _go_through(self):
     """Takes every frame; returns whether the stream is over."""
-    samples = prefetch.Prefetcher(self.job.stream.read(self.next_t))
+    samples = self._read_ahead()
     iterator = iter(samples)
     try:
       while not self._is_over():
@@ -167,6 +169,8 @@ class Loop:
         with self.stages("read"):
           sample = next(iterator, None)
         if sample is None:
+          if self.should_stop():
+            return False
           break
         num_keys = self.tally.num_keys
         self._take(sample)
@@ -178,6 +182,15 @@ class Loop:
       return True
     finally:
       samples.close()
+
+  def _read_ahead(self):
+    """Samples from here on; those of a live stream as fresh as can be."""
+    stream = self.job.stream
+    samples = stream.read(self.next_t)
+    if not stream.spec.is_live:
+      return prefetch.Prefetcher(samples, should_stop=self.should_stop)
+    interrupt = functools.partial(streams.close, stream)
+    return prefetch.Prefetcher(samples, 1, self.should_stop, interrupt)
 
   def _is_checkpoint_due(self):
     every = self.job.config.checkpoint_every

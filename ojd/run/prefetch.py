@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ojd.types import Sample
 
@@ -13,7 +13,22 @@ _POLL_SECONDS = 0.1
 class Prefetcher:
   """Iterates over samples in order; what the stream raises is raised here."""
 
-  def __init__(self, samples: Iterator[Sample], depth: int = DEPTH):
+  def __init__(
+    self,
+    samples: Iterator[Sample],
+    depth: int = DEPTH,
+    should_stop: Callable[[], bool] = lambda: False,
+    interrupt: Callable[[], None] = lambda: None,
+  ):
+    """Begins to read.
+
+    Args:
+      samples: of a stream.
+      depth: samples decoded ahead.
+      should_stop: asked while there is nothing: True ends the iteration.
+      interrupt: makes a stream give way that waits for a frame.
+    """
+    self._should_stop, self._interrupt = should_stop, interrupt
     self._queue: queue.Queue = queue.Queue(depth)
     self._stopped = threading.Event()
     self._thread = threading.Thread(
@@ -42,7 +57,12 @@ class Prefetcher:
 
   def __iter__(self) -> Iterator[Sample]:
     while True:
-      sample, error = self._queue.get()
+      try:
+        sample, error = self._queue.get(timeout=_POLL_SECONDS)
+      except queue.Empty:
+        if self._should_stop():
+          return
+        continue
       if error is not None:
         raise error
       if sample is None:
@@ -52,4 +72,5 @@ class Prefetcher:
   def close(self) -> None:
     """Lets the thread go; a second call does nothing."""
     self._stopped.set()
+    self._interrupt()
     self._thread.join()

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from ojd.errors import RequestError
 from ojd.formats import class_maps
+from ojd.streams import base
 
 if TYPE_CHECKING:
   # What only writes files here, or reads them, has no use for jax.
@@ -73,10 +74,13 @@ def describe_run(
   """The content of config.json; that of a fork has a "fork" as well."""
   import jax
 
+  flags = dataclasses.asdict(config)
+  flags["stream"] = base.without_password(config.stream)
   return {
     "format": _FORMAT,
-    "flags": dataclasses.asdict(config),
-    "command": command,
+    "flags": flags,
+    # What is written down may be shown around.
+    "command": base.without_password(command),
     "stream": stream_identity,
     "class_names": list(groups.names),
     "class_members": [list(members) for members in groups.members],

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -42,6 +43,12 @@ class Stream(Protocol):
     ...
 
 
+def close(stream: Stream) -> None:
+  """Lets go of what a live stream holds; its `read` ends, wherever it waits."""
+  if stream.spec.is_live:
+    stream.close()
+
+
 class Address(NamedTuple):
   """`scheme:path?key=value&...`, taken apart."""
 
@@ -70,6 +77,9 @@ class Address(NamedTuple):
         )
 
 
+# Schemes of addresses on a network; what follows is theirs, '?' and all.
+_SERVERS = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp")
+
 # scheme -> module with open_stream(address, height, width) -> Stream
 SCHEMES = {
   "synthetic": "ojd.streams.synthetic",
@@ -79,10 +89,17 @@ SCHEMES = {
   "davis": "ojd.streams.davis",
   "images": "ojd.streams.images",
   "concat": "ojd.streams.concat",
+  "camera": "ojd.streams.live",
+  **dict.fromkeys(_SERVERS, "ojd.streams.live"),
 }
 
 # Their paths may hold a '?'.
-_WITHOUT_OPTIONS = ("folder", "video", "images", "concat")
+_WITHOUT_OPTIONS = ("folder", "video", "images", "concat", *_SERVERS)
+
+
+def without_password(text: str) -> str:
+  """A text in which addresses have no user and password."""
+  return re.sub(r"(\w+://)[^/\s'\"@]*@", r"\1***@", text)
 
 
 def parse_address(uri: str) -> Address:
@@ -127,7 +144,8 @@ def open_stream(
   stream = module.open_stream(address, height, width)
   if min(stream.spec.height, stream.spec.width) < MIN_SIDE:
     raise RequestError(
-      f"--stream={uri}: frames of {stream.spec.height}x{stream.spec.width} "
-      f"pixels are too small; give --height and --width of at least {MIN_SIDE}"
+      f"--stream={without_password(uri)}: frames of "
+      f"{stream.spec.height}x{stream.spec.width} pixels are too small; give "
+      f"--height and --width of at least {MIN_SIDE}"
     )
   return stream

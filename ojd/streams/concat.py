@@ -44,6 +44,10 @@ class ConcatStream:
         first += num_frames
         seconds += num_frames / part.spec.fps
 
+  def close(self) -> None:
+    """Lets the last go, if it is live."""
+    base.close(self._parts[-1])
+
   def _moved(self, sample, first, seconds, fps, lookup):
     """A part's sample as one of the whole."""
     own_seconds = sample.t / fps if sample.seconds is None else sample.seconds

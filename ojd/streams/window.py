@@ -37,6 +37,10 @@ class WindowStream:
       if turn >= start and not rest:
         yield sample._replace(t=turn, seconds=self._seconds(sample))
 
+  def close(self) -> None:
+    """Lets the source go."""
+    base.close(self._stream)
+
   def _seconds(self, sample):
     if sample.seconds is not None:
       return sample.seconds

@@ -1,0 +1,355 @@
+"""Live streams from real servers on this machine, which fail in every way."""
+
+import contextlib
+import fractions
+import http.server
+import io
+import json
+import socket
+import threading
+import time
+
+import av
+import numpy as np
+import pytest
+
+from ojd.errors import RequestError
+from ojd.run import prefetch
+from ojd.streams import base, live, live_source
+
+FAST = live.Limits(
+  open=1.0, stall=0.5, give_up=2.0, first_pause=0.05, longest_pause=0.2
+)
+HEIGHT, WIDTH = 48, 64
+
+
+def _video(
+  num_frames,
+  form="mpegts",
+  codec="mpeg2video",
+  size=(HEIGHT, WIDTH),
+  value=10,
+):
+  """A video whose frame i is grey of value 10 + i, as bytes."""
+  target = io.BytesIO()
+  with av.open(target, "w", format=form) as container:
+    stream = container.add_stream(codec, rate=25)
+    stream.height, stream.width = size
+    stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    stream.time_base = fractions.Fraction(1, 25)
+    for i in range(num_frames):
+      grey = np.full((*size, 3), value + i, np.uint8)
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, "rgb24")))
+    container.mux(stream.encode(None))
+  return target.getvalue()
+
+
+@contextlib.contextmanager
+def _tcp(serve):
+  """A server that calls `serve(connection, number)` for every caller."""
+  listener = socket.create_server(("127.0.0.1", 0))
+  is_over = threading.Event()
+
+  def accept():
+    number = 0
+    while True:
+      try:
+        connection, _ = listener.accept()
+      except OSError:
+        return
+      threading.Thread(
+        target=work, args=(connection, number), daemon=True
+      ).start()
+      number += 1
+
+  def work(connection, number):
+    with connection, contextlib.suppress(OSError):
+      serve(connection, number, is_over)
+
+  thread = threading.Thread(target=accept, daemon=True)
+  thread.start()
+  try:
+    yield f"127.0.0.1:{listener.getsockname()[1]}"
+  finally:
+    is_over.set()
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def _answer(connection, kind, content):
+  connection.recv(4096)
+  size = f"Content-Length: {len(content)}"
+  head = f"HTTP/1.0 200 OK\r\nContent-Type: {kind}\r\n{size}\r\n\r\n"
+  connection.sendall(head.encode() + content)
+
+
+def _open(uri, limits=FAST, height=None, width=None):
+  return live.open_stream(base.parse_address(uri), height, width, limits)
+
+
+def _grey(sample):
+  return round(float(sample.frame.mean()))
+
+
+def test_all_addresses_are_known():
+  for uri in (
+    *("rtsp://host/x?y=1&z", "http://host/v.mp4?token=a=b", "https://host"),
+    *("rtmp://host/live", "tcp://host:1", "udp://@:5000", "rtsps://host"),
+  ):
+    address = base.parse_address(uri)
+    assert base.SCHEMES[address.scheme] == "ojd.streams.live"
+    assert live_source.of_address(address).name == uri
+  assert base.parse_address("camera:0?fps=30").options == {"fps": "30"}
+
+
+def test_file_of_a_web_server_plays_to_its_end():
+  content = _video(12)
+  serve = lambda c, number, over: _answer(c, "video/mp2t", content)
+  with _tcp(serve) as place:
+    stream = _open(f"http://{place}/v.ts", FAST._replace(depth=50))
+    assert stream.spec.is_live and stream.spec.num_frames is None
+    assert stream.spec.fps == 25 and stream.spec.source_size == (48, 64)
+    samples = list(stream.read(5))
+  assert [s.t for s in samples] == list(range(5, 17))
+  # One level apart, as the codec keeps them.
+  np.testing.assert_allclose([_grey(s) for s in samples], range(10, 22), atol=2)
+  stamps = np.diff([s.seconds for s in samples])
+  np.testing.assert_allclose(stamps, 1 / 25, atol=1e-6)
+
+
+def test_motion_jpeg_of_a_camera_with_its_frames_resized():
+  parts = []
+  for _ in range(6):
+    jpeg = _video(1, "image2pipe", "mjpeg", (60, 80))
+    head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}"
+    parts.append(head.encode() + b"\r\n\r\n" + jpeg + b"\r\n")
+  kind = "multipart/x-mixed-replace; boundary=b"
+  serve = lambda c, number, over: _answer(c, kind, b"".join(parts))
+  with _tcp(serve) as place:
+    stream = _open(f"http://{place}/cam", FAST._replace(depth=50), 48, 64)
+    samples = list(stream.read())
+  assert stream.spec.source_size == (60, 80)
+  assert len(samples) >= 5
+  assert all(s.frame.shape == (48, 64, 3) for s in samples)
+
+
+def test_source_that_dies_is_opened_again_and_told_once():
+  """Ten frames; then refused twice; then others, of another size."""
+  first, second = _video(10), _video(8, size=(96, 64))
+
+  def serve(connection, number, over):
+    if number in (1, 2):
+      return
+    connection.sendall(first if number == 0 else second)
+    if number > 0:
+      over.wait()
+
+  with _tcp(serve) as place:
+    stream = _open(f"tcp://{place}", FAST._replace(depth=50))
+    samples = []
+    for sample in stream.read():
+      samples.append(sample)
+      if sum(s.frame is None for s in samples) and len(samples) > 14:
+        break
+    stream.close()
+  (lost,) = [s for s in samples if s.frame is None]
+  assert "it ended" in lost.problem and "opened again" in lost.problem
+  assert [s.t for s in samples] == list(range(len(samples)))
+  assert all(s.frame.shape == (48, 64, 3) for s in samples if s is not lost)
+  stamps = [s.seconds for s in samples if s is not lost]
+  assert stamps == sorted(stamps)
+  assert stream.num_reconnects == 1
+
+
+def test_pauses_double_up_to_the_longest():
+  waited = []
+  limits = live.Limits(give_up=8.0, first_pause=1.0, longest_pause=4.0)
+  source = live_source.of_address(base.parse_address("tcp://127.0.0.1:1"))
+  now = [0.0]
+  feed = live._Feed(source, None, limits, clock=lambda: now[0])
+
+  class Stopped:
+    def wait(self, seconds):
+      waited.append(seconds)
+      now[0] += seconds
+      return False
+
+    def is_set(self):
+      return False
+
+  feed._stopped = Stopped()
+  assert feed._reconnect() is None
+  assert waited == [1.0, 2.0, 4.0, 4.0]
+  assert "given up" in feed.take()
+
+
+def test_slow_consumer_gets_what_is_new():
+  """A camera of 100 frames a second, a consumer of ten."""
+  frames = []
+  for i in range(60):
+    frame = _video(1, "image2pipe", "mjpeg", value=10 + i)
+    head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(frame)}"
+    frames.append(head.encode() + b"\r\n\r\n" + frame + b"\r\n")
+
+  def serve(connection, number, over):
+    connection.recv(4096)
+    kind = "multipart/x-mixed-replace; boundary=b"
+    head = f"HTTP/1.0 200 OK\r\nContent-Type: {kind}\r\n\r\n"
+    connection.sendall(head.encode())
+    for frame in frames:
+      time.sleep(0.01)
+      connection.sendall(frame)
+    over.wait()
+
+  with _tcp(serve) as place:
+    stream = _open(f"http://{place}/cam")
+    greys = []
+    for sample in stream.read():
+      greys.append(_grey(sample))
+      if greys[-1] > 60:
+        break
+      time.sleep(0.1)
+    stream.close()
+  assert greys == sorted(greys)
+  assert len(greys) < 20 and stream.num_dropped > 25
+
+
+def _hang(connection, number, over):
+  over.wait()
+
+
+def _garbage(connection, number, over):
+  connection.recv(4096)
+  connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + bytes(range(256)) * 400)
+
+
+def _redirect(place):
+  def serve(connection, number, over):
+    connection.recv(4096)
+    head = f"HTTP/1.0 302 Found\r\nLocation: {place}\r\n\r\n"
+    connection.sendall(head.encode())
+
+  return serve
+
+
+def _playlist(connection, number, over):
+  text = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n"
+  _answer(connection, "application/vnd.apple.mpegurl", text.encode())
+
+
+@pytest.mark.parametrize(
+  "serve", [_hang, _garbage, _redirect("file:///etc/passwd"), _playlist]
+)
+def test_what_gives_no_frame_is_refused_in_time(serve):
+  with _tcp(serve) as place:
+    start = time.monotonic()
+    with pytest.raises(RequestError, match="--stream=http://127") as error:
+      _open(f"http://{place}/v.m3u8")
+    assert time.monotonic() - start < 6
+  assert "\n" not in str(error.value)
+
+
+def test_silent_source_ends_in_time():
+  """Frames, then nothing, from a server that stays there."""
+  content = _video(10)
+
+  def serve(connection, number, over):
+    if number == 0:
+      connection.sendall(content)
+    over.wait()
+
+  with _tcp(serve) as place:
+    start = time.monotonic()
+    stream = _open(
+      f"tcp://{place}", FAST._replace(depth=50, open=0.3, give_up=1.0)
+    )
+    samples = list(stream.read())
+    assert time.monotonic() - start < 15
+  problems = [s.problem for s in samples if s.frame is None]
+  assert len(problems) <= 2 and "given up" in problems[-1]
+  assert len(samples) - len(problems) >= 5
+
+
+def test_reader_gives_way_when_it_is_closed():
+  content = _video(40)
+
+  def serve(connection, number, over):
+    connection.sendall(content)
+    over.wait()
+
+  with _tcp(serve) as place:
+    stream = _open(f"tcp://{place}", FAST._replace(stall=60.0, open=5.0))
+    reader = prefetch.Prefetcher(stream.read(), 1, interrupt=stream.close)
+    assert next(iter(reader)).frame is not None
+    start = time.monotonic()
+    reader.close()
+    assert time.monotonic() - start < 2
+
+
+def test_who_waits_for_a_frame_can_be_stopped():
+  is_wanted = threading.Event()
+  release = threading.Event()
+
+  def forever():
+    release.wait(20)
+    yield from ()
+
+  reader = prefetch.Prefetcher(
+    forever(), should_stop=is_wanted.is_set, interrupt=release.set
+  )
+  is_wanted.set()
+  assert next(iter(reader), None) is None
+  reader.close()
+
+
+def test_password_is_nowhere():
+  with pytest.raises(RequestError) as error:
+    _open("rtsp://me:secret@127.0.0.1:1/x", FAST)
+  assert "secret" not in str(error.value) and "127.0.0.1" in str(error.value)
+  content = _video(40)
+  serve = lambda c, number, over: _answer(c, "video/mp2t", content)
+  with _tcp(serve) as place:
+    stream = _open(f"http://me:secret@{place}/v.ts")
+    assert "secret" not in json.dumps(stream.spec.identity)
+    stream.close()
+  text = "python x --stream=rtsp://me:se:cret@host/a?b=c@d --seed=1"
+  shown = base.without_password(text)
+  assert shown == "python x --stream=rtsp://***@host/a?b=c@d --seed=1"
+  assert base.without_password("folder:a@b") == "folder:a@b"
+
+
+def test_camera_that_is_not_there_is_refused():
+  with pytest.raises(RequestError, match="there is no camera /dev/video77"):
+    base.open_stream("camera:77")
+  with pytest.raises(RequestError, match="has no option"):
+    base.open_stream("camera:0?colour=red")
+
+
+def test_real_web_server_and_the_whole_stream(tmp_path):
+  """As a person names it, by `open_stream` and Python's own server."""
+  (tmp_path / "v.mp4").write_bytes(_video(6, "mp4", "libx264"))
+
+  class Handler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *args):
+      super().__init__(*args, directory=str(tmp_path))
+
+    def log_message(self, *args):
+      pass
+
+  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+  thread = threading.Thread(target=server.serve_forever)
+  thread.start()
+  try:
+    stream = base.open_stream(
+      f"http://127.0.0.1:{server.server_address[1]}/v.mp4", 32, 64
+    )
+    begin = time.monotonic()
+    samples = list(stream.read())
+    # Six frames at 25 a second: a file is not raced through.
+    assert time.monotonic() - begin > 0.1
+  finally:
+    server.shutdown()
+    server.server_close()
+    thread.join()
+  assert len(samples) >= 3 and samples[0].frame.shape == (32, 64, 3)
