@@ -24,6 +24,14 @@ lower is better.
                          class map (below 0.02)
     replay_vs_live       telling a run again without its teacher,
                          mask_rcnn_tiny, over the run itself (below 1)
+    decode_vs_student, resize_vs_student
+                         decoding a frame of an H.264 file, and resizing it to
+                         half the sides too, over the student's answer to that
+    read_share           what of this the loop waits for, decoding ahead, over
+                         the same (below 0.1 at 720x1280)
+    with_SINK_vs_without
+                         the whole loop with overlay, png_masks, mask_video,
+                         boxes or areas, over the loop without
     labels_vs_student    30 instances of 28x28 masks made labels, over the
                          student's forward pass (labels below 15 ms at
                          720x1280)
@@ -49,7 +57,7 @@ import optax
 from absl import flags
 from PIL import Image
 
-from experiments import checkpoint_figures, cli
+from experiments import checkpoint_figures, cli, io_figures
 from ojd import distill, losses, updates
 from ojd import labels as labels_lib
 from ojd.errors import RequestError
@@ -285,6 +293,7 @@ FIGURES = {
   "draw": [(draw, _SMALL)],
   "start": [(start, _SMALL)],
   "checkpoint": [(fn, _SMALL) for fn in checkpoint_figures.ALL],
+  "io": [(fn, _BIG) for fn in io_figures.ALL],
   "labels": [(make_labels, _BIG)],
   "teacher": [
     (fn, size)
