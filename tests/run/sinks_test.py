@@ -54,8 +54,12 @@ def _write(path, times, start=0, cuts=(), fps=25.0, close=True, **wanted):
     if t in cuts:
       for wait in [sink.cut() for sink in opened]:
         wait()
-  for sink in opened if close else ():
-    sink.close()
+  for sink in opened:
+    if close:
+      sink.close()
+    else:  # as a kill does, but not in the middle of a frame
+      sink._queue.put(None)
+      sink._thread.join()
   return opened
 
 
