@@ -157,6 +157,8 @@ def _all_files(path):
   return found
 
 
+# Who is killed closes nothing.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", ["png", "video"])
 def test_gone_on_with_is_as_if_nothing_had_been(tmp_path, kind):
   wanted = EVERYTHING | {"masks": kind}
