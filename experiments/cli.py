@@ -14,14 +14,25 @@ BAD_REQUEST, FAILURE = 2, 1  # exit codes
 _DEBUG = flags.DEFINE_bool("debug", False, "show the traceback of an error")
 
 
-def run(main: Callable[[], int | None]) -> None:
-  """Parses the flags, calls `main`, turns its errors into one line."""
+def run(main: Callable[..., int | None], *, takes_words: bool = False) -> None:
+  """Parses the flags, calls `main`, turns its errors into one line.
+
+  Args:
+    main: called without arguments, or with a list of words.
+    takes_words: whether words beside the flags are welcome.
+  """
   # Or jax tells of every accelerator that is not there.
   logging.set_verbosity(logging.WARNING)
-  app.run(lambda argv: sys.exit(_guarded(main)), flags_parser=_parse)
+  # Or a flag that comes after a word would be one.
+  flags.FLAGS.set_gnu_getopt(takes_words)
+  words = lambda argv: (argv[1:],) if takes_words else ()
+  app.run(
+    lambda argv: sys.exit(_guarded(lambda: main(*words(argv)))),
+    flags_parser=lambda argv: _parse(argv, takes_words),
+  )
 
 
-def _parse(argv):
+def _parse(argv, takes_words):
   """absl's parser, but a wrong flag or a stray word is one line and a 2."""
   try:
     rest = flags.FLAGS(argv)
@@ -31,7 +42,7 @@ def _parse(argv):
     sys.exit(0 if is_help else end.code)
   except flags.Error as error:
     _fail(str(error).splitlines()[0], BAD_REQUEST)
-  if len(rest) > 1:
+  if len(rest) > 1 and not takes_words:
     _fail(f"unknown argument {rest[1]!r}; flags are --name=value", BAD_REQUEST)
   return rest
 

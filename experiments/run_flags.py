@@ -54,7 +54,8 @@ _HELP = {
   "stream's own labels, else each 30th by the teacher",
   "checkpoint_every": "key frames from one checkpoint to the next, from which "
   "an interrupted run goes on; 0: none",
-  "overlay": "write overlay.mp4 and sample frames",
+  "overlay": "write overlay.mp4, sample frames, and key frames before and after"
+  " learning",
   "save_masks": "write the student's class maps, at the size of the source: "
   "png, a file a frame; video, one lossless masks.mkv; --save_masks alone: png",
   "boxes": "write a box around each component of the student's classes, as "

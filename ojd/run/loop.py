@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from ojd import metrics
+from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
 from ojd.run import (
@@ -114,6 +115,14 @@ class Loop:
       start=self.next_t,
     )
     self.sinks += views
+    self.gallery = None
+    if job.config.overlay:
+      self.gallery = gallery_lib.Gallery(
+        path / workdir.REPORT / "keys",
+        job.groups.names,
+        start=self.next_t,
+        num_keys=self.tally.num_keys,
+      )
 
   def run(self) -> dict[str, Any]:
     """Goes through the stream; whatever happens, writes the summary."""
@@ -124,7 +133,7 @@ class Loop:
         for holder in (self.trail, self.keeper):
           if holder is not None:
             files.callback(holder.close)
-        for file in (self.metrics, *self.sinks):
+        for file in (self.metrics, *self._picture_files()):
           files.callback(self._close, file)
         self._compile()
         is_over = self._go_through()
@@ -135,6 +144,9 @@ class Loop:
       summary = self.summary()
       workdir.write_json(self.path / workdir.SUMMARY, summary)
     return summary
+
+  def _picture_files(self):
+    return self.sinks + ([] if self.gallery is None else [self.gallery])
 
   def _close(self, file):
     with self.stages("write"):
@@ -156,6 +168,8 @@ class Loop:
         self.state = jax.block_until_ready(self.system.init())
       else:
         self.state, self._start = self._start.state, None
+      if self.gallery is not None:
+        jax.block_until_ready(gallery_lib.copy(self.state))
       self.tally.next_key = int(self.system.next_key(self.state))
 
   def _go_through(self):
@@ -201,7 +215,7 @@ class Loop:
     if self.keeper is None:
       return
     with self.stages("checkpoint"):
-      waits = [sink.cut() for sink in self.sinks]
+      waits = [file.cut() for file in self._picture_files()]
       point = keeper_lib.Point(
         t=self.next_t,
         state=self.state,
@@ -308,6 +322,8 @@ class Loop:
     return f"the teacher failed on frame {answer.sample.t}: {answer.problem}"
 
   def _learn(self, sample, labels: Labels, line):
+    index = self.tally.num_keys
+    before = self._answer_before(sample, index)
     with self.stages("learn"):
       self.state, classes, info = jax.block_until_ready(
         self.system.learn(self.state, sample.frame, labels)
@@ -338,7 +354,27 @@ class Loop:
     # A GPU's teacher leaves its labels there.
     self.reference = np.asarray(labels.classes)
     self.reference_t = sample.t
-    return np.asarray(classes), info
+    classes = np.asarray(classes)
+    if before is not None:
+      record = gallery_lib.KeyRecord(
+        t=line["t"],
+        frame_t=sample.t,
+        frame=sample.frame,
+        labels=self.reference,
+        before=before,
+        after=classes,
+        info=info,
+      )
+      with self.stages("write"):
+        self.gallery.put(index, record)
+    return classes, info
+
+  def _answer_before(self, sample, index):
+    """The student's classes before it learns; None where none are wanted."""
+    if self.gallery is None or not self.gallery.is_due(index):
+      return None
+    with self.stages("write"):
+      return gallery_lib.answer(self.system, self.state, sample.frame)
 
   def _predict(self, sample, line):
     with self.stages("predict"):

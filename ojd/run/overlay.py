@@ -14,7 +14,7 @@ from ojd.run import palette
 from ojd.types import BACKGROUND, IGNORE, check_class_map, check_frame
 
 KEY_COLOR = (255, 196, 0)
-_PAPER, _INK, _FAINT = (22, 24, 28), (240, 240, 240), (150, 154, 160)
+PAPER, INK, _FAINT = (22, 24, 28), (240, 240, 240), (150, 154, 160)
 _KEY_INK = (24, 18, 0)
 
 _OPACITY = 0.55  # of a class colour over the frame
@@ -93,9 +93,9 @@ def compose(
   layout = _make_layout(*frame.shape[:2], names)
   picture = _template(layout, names, caption.is_key).copy()
   image = Image.fromarray(frame)
-  panels = [image, None, _paint_classes(image, student, len(names))]
+  panels = [image, None, paint_classes(image, student, len(names))]
   if reference is not None:
-    panels[1] = _paint_classes(image, reference, len(names))
+    panels[1] = paint_classes(image, reference, len(names))
   for left, panel in zip(layout.lefts, panels, strict=True):
     if panel is not None:
       picture.paste(panel, (left, layout.top))
@@ -103,7 +103,9 @@ def compose(
   return np.asarray(picture)
 
 
-def _paint_classes(image, classes, num_classes):
+def paint_classes(
+  image: Image.Image, classes: np.ndarray, num_classes: int
+) -> Image.Image:
   """Blends class colours over the frame, with an outline around objects."""
   opacity = _opacities()[classes]
   step = max(1, round(min(classes.shape) / 400))
@@ -147,9 +149,14 @@ def _hatch(height, width):
   return np.where(is_stripe, strong, weak).astype(np.uint8)
 
 
+def font_size(height: int, width: int) -> int:
+  """Of the words around a panel, in pixels."""
+  return max(9, round(min(height / 16, width / 24)))
+
+
 @functools.lru_cache(8)
 def _make_layout(height, width, class_names):
-  size = max(9, round(min(height / 16, width / 24)))
+  size = font_size(height, width)
   border = max(2, round(size / 4))
   strip = round(1.5 * size)
   room = 3 * width + 2 * border - size // 3
@@ -174,14 +181,14 @@ def _break_rows(names, room, size):
 
 def _legend_width(name, size):
   """Of a chip, its name and the space after it."""
-  return round(2 * size + _font(size).getlength(name))
+  return round(2 * size + get_font(size).getlength(name))
 
 
 @functools.lru_cache(8)
 def _template(layout, class_names, is_key):
   """All that stays the same between frames; copied, never changed."""
   size, border = layout.size, layout.border
-  picture = Image.new("RGB", size, _PAPER)
+  picture = Image.new("RGB", size, PAPER)
   draw = ImageDraw.Draw(picture)
   for left in layout.lefts:
     right, bottom = left + layout.width, layout.top + layout.height
@@ -195,7 +202,7 @@ def _template(layout, class_names, is_key):
 
 def _draw_legend(draw, layout, num_classes):
   colors = iter(palette.colors(num_classes))
-  size, font = layout.font_size, _font(layout.font_size)
+  size, font = layout.font_size, get_font(layout.font_size)
   limit = layout.size[0] - layout.border
   for i, row in enumerate(layout.legend_rows):
     left = layout.lefts[0] + size // 3
@@ -208,11 +215,11 @@ def _draw_legend(draw, layout, num_classes):
         middle + 0.35 * size,
       )
       draw.rectangle(chip, tuple(next(colors).tolist()), outline=_FAINT)
-      text = _fit((name,), limit - left - size, size)
-      draw.text((left + size, middle), text, _INK, font, anchor="lm")
+      text = fit_text((name,), limit - left - size, size)
+      draw.text((left + size, middle), text, INK, font, anchor="lm")
       left += _legend_width(name, size)
   if layout.legend_left_out:
-    text = _fit((f"+{layout.legend_left_out}",), limit - left, size)
+    text = fit_text((f"+{layout.legend_left_out}",), limit - left, size)
     draw.text((left, middle), text, _FAINT, font, anchor="lm")
 
 
@@ -226,14 +233,14 @@ def _write_titles(picture, layout, caption, has_reference):
   if caption.is_key:
     used = _draw_key_tag(draw, layout, caption) + pad
   texts = (
-    _fit(_frame_titles(caption), room - used, size),
-    _fit(_reference_titles(caption, has_reference), room, size),
-    _fit(_student_titles(caption), room, size),
+    fit_text(_frame_titles(caption), room - used, size),
+    fit_text(_reference_titles(caption, has_reference), room, size),
+    fit_text(_student_titles(caption), room, size),
   )
   middle = layout.border + layout.strip / 2
-  font = _font(size)
+  font = get_font(size)
   for left, text in zip((lefts[0] + used, *lefts[1:]), texts, strict=True):
-    draw.text((left + pad, middle), text, _INK, font, anchor="lm")
+    draw.text((left + pad, middle), text, INK, font, anchor="lm")
 
 
 def _draw_key_tag(draw, layout, caption):
@@ -242,13 +249,13 @@ def _draw_key_tag(draw, layout, caption):
   updates = "update" if count == 1 else "updates"
   texts = (f"KEY FRAME, {count} {updates}", f"KEY +{count}", "KEY")
   pad = size // 3
-  text = _fit(texts, layout.width - 2 * pad, size)
-  width = 2 * pad + round(_font(size).getlength(text))
+  text = fit_text(texts, layout.width - 2 * pad, size)
+  width = 2 * pad + round(get_font(size).getlength(text))
   left, top = layout.lefts[0], layout.border
   box = (left, top, left + width - 1, layout.top - 1)
   draw.rectangle(box, KEY_COLOR)
   middle = (left + pad, top + layout.strip / 2)
-  draw.text(middle, text, _KEY_INK, _font(size), anchor="lm")
+  draw.text(middle, text, _KEY_INK, get_font(size), anchor="lm")
   return width
 
 
@@ -278,12 +285,13 @@ def _student_titles(caption):
   )
 
 
-def _fit(texts, room, size):
+def fit_text(texts: tuple[str, ...], room: float, size: int) -> str:
   """The first of some texts that has room, else nothing."""
-  font = _font(size)
+  font = get_font(size)
   return next((text for text in texts if font.getlength(text) <= room), "")
 
 
 @functools.cache
-def _font(size):
+def get_font(size: int) -> ImageFont.FreeTypeFont:
+  """The font of every picture, in pixels."""
   return ImageFont.load_default(size=size)

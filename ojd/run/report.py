@@ -8,22 +8,62 @@ import json
 import pathlib
 from typing import Any
 
-from ojd.run import report_fork, report_style
+from ojd.errors import RequestError
+from ojd.run import (
+  report_costs,
+  report_fork,
+  report_keys,
+  report_moment,
+  report_page,
+)
 from ojd.run import report_sections as sections
 from ojd.run import report_text as text
+
+_MAX_JSON = 1 << 24  # bytes of a file that is read whole
+_MAX_LINE = 1 << 16  # of metrics.jsonl
 
 
 def write_report(workdir: pathlib.Path) -> pathlib.Path:
   """Writes `report/index.html` from the other files; returns its path."""
+  return write(read(workdir))
+
+
+def read(workdir: pathlib.Path) -> sections.Run:
+  """What a workdir says; nothing of files that are missing or damaged."""
   config = _read_json(workdir / "config.json")
   rows = read_metrics(workdir / "metrics.jsonl")
   summary = _count(rows) | _read_json(workdir / "summary.json")
   parent_rows = read_metrics(workdir / "parent.jsonl")
-  run = sections.Run(workdir, config, summary, rows, parent_rows)
-  target = workdir / "report" / "index.html"
+  return sections.Run(workdir, config, summary, rows, parent_rows)
+
+
+def write(run: sections.Run) -> pathlib.Path:
+  """Writes the page of a run into its workdir; returns its path."""
+  target = run.workdir / "report" / "index.html"
   target.parent.mkdir(parents=True, exist_ok=True)
-  target.write_text(_page(run), encoding="utf-8")
+  report_page.replace_file(target, _page(run))
   return target
+
+
+def check(workdir: pathlib.Path) -> None:
+  """Raises a RequestError where a folder is not a run's, or is damaged."""
+  if not workdir.is_dir():
+    raise RequestError(f"{workdir}: there is no such folder")
+  if not (workdir / "config.json").is_file():
+    raise RequestError(f"{workdir} is no workdir: it has no config.json")
+  if not text.mapping(_read_json(workdir / "config.json"), "flags"):
+    raise RequestError(f"{workdir}: its config.json is damaged")
+  metrics, summary = workdir / "metrics.jsonl", workdir / "summary.json"
+  if not metrics.is_file():
+    raise RequestError(f"{workdir}: its metrics.jsonl is missing")
+  if summary.exists() and not _read_json(summary):
+    raise RequestError(f"{workdir}: its summary.json is damaged")
+  try:
+    is_damaged = metrics.stat().st_size and not read_metrics(metrics)
+  except OSError as error:
+    raise RequestError(f"{metrics}: {error.strerror}") from None
+  if is_damaged:
+    raise RequestError(f"{workdir}: its metrics.jsonl is damaged")
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -31,22 +71,32 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
   rows = []
   if not path.exists():
     return rows
-  for line in path.read_text("utf-8", errors="replace").splitlines():
-    try:
-      row = json.loads(line)
-    except ValueError:
-      continue
-    if isinstance(row, dict) and text.is_number(row.get("t")):
-      rows.append(row)
+  with path.open("rb") as file:
+    while line := file.readline(_MAX_LINE):
+      row = _parse(line)
+      if isinstance(row, dict) and _is_index(row.get("t")):
+        rows.append(row)
   return rows
+
+
+def _is_index(t):
+  return isinstance(t, int) and not isinstance(t, bool) and 0 <= t < 2**53
 
 
 def _read_json(path):
   try:
-    content = json.loads(path.read_text("utf-8"))
-  except (OSError, ValueError):
+    with path.open("rb") as file:
+      content = _parse(file.read(_MAX_JSON))
+  except OSError:
     return {}
   return content if isinstance(content, dict) else {}
+
+
+def _parse(words):
+  try:
+    return json.loads(words.decode("utf-8", errors="replace"))
+  except (ValueError, RecursionError):
+    return None
 
 
 def _count(rows):
@@ -69,28 +119,18 @@ def _page(run):
     _headline(run, title),
     _tiles(run.summary),
     report_fork.section(run),
-    sections.chart(run),
-    sections.video(run.workdir),
+    report_moment.section(run, sections.chart(run)),
+    report_keys.section(run),
     _beside(sections.classes(run), sections.times(run)),
+    _beside(report_costs.costs(run), report_costs.disk(run)),
     sections.gallery(run),
     sections.command(run.config),
     sections.glossary(),
     sections.settings(run.config),
   )
   body = "\n".join(part for part in parts if part)
-  return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title} - online distillation</title>
-<style>{report_style.CSS}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+  title = f"{title} - online distillation"
+  return report_page.page(title, body, "report.js", "run")
 
 
 def _beside(*parts):

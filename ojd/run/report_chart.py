@@ -4,22 +4,21 @@ After Figure 4 of the JITNet paper. Letters: F frames, E evaluated frames, K key
 frames.
 """
 
-import io
 import math
-import re
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib import figure, ticker
+
+from ojd.run import report_svg
+from ojd.run import report_text as text
 
 KEY_MARKERS = "key-frames"  # id of the group with one marker a key frame
 _MAX_COLUMNS = 400  # more points than that nobody sees apart
 # What stands for a colour that the page decides, light or dark.
-_INK, _GRID, _LINE, _KEY, _STRIDE = (f"#0101{i:02x}" for i in range(5))
+_INK = report_svg.INK
+_LINE, _KEY, _STRIDE = (f"#0102{i:02x}" for i in range(3))
 _VARIABLES = {
-  _INK: "currentColor",
-  _GRID: "var(--line)",
   _LINE: "var(--accent)",
   _KEY: "var(--key)",
   _STRIDE: "var(--stride)",
@@ -63,8 +62,7 @@ def _column(rows, name):
 
 def number(x: Any) -> float:
   """A number from a file; NaN for anything else."""
-  is_number = isinstance(x, int | float) and not isinstance(x, bool)
-  return float(x) if is_number else math.nan
+  return float(x) if text.is_number(x) else math.nan
 
 
 def smooth(values: np.ndarray) -> tuple[np.ndarray, int]:
@@ -105,7 +103,7 @@ def draw(
   _draw_updates(axes[2], series, columns)
   _draw_stride(axes[3], series)
   for ax in axes:
-    _style(ax)
+    report_svg.style(ax)
   ends = [run.t[[0, -1]] for run in (series, beside) if run is not None]
   first, last = np.min(ends), np.max(ends)
   margin = max(1.0, 0.01 * (last - first))
@@ -229,32 +227,12 @@ def _say(ax, words):
   )  # fmt: skip
 
 
-def _set_title(ax, text):
-  ax.set_title(text, loc="left", fontsize=9, color=_INK, pad=4)
-
-
-def _style(ax):
-  ax.patch.set_visible(False)
-  ax.grid(axis="y", color=_GRID, lw=0.8)
-  ax.set_axisbelow(True)
-  ax.tick_params(colors=_INK, labelsize=8, length=0)
-  for side in ("top", "right", "left"):
-    ax.spines[side].set_visible(False)
-  ax.spines["bottom"].set_color(_GRID)
+def _set_title(ax, words):
+  ax.set_title(words, loc="left", fontsize=9, color=_INK, pad=4)
 
 
 def _to_svg(fig, prefix):
-  """The figure as an element that takes its colours and size from the page."""
-  target = io.StringIO()
-  with matplotlib.rc_context({"svg.fonttype": "none"}):
-    fig.savefig(target, format="svg", transparent=True)
-  svg = target.getvalue()
-  svg = svg[svg.index("<svg") :]
-  svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-  svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-  # Fonts come from the page as well, but not the sizes.
-  svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
-  svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
-  for color, variable in _VARIABLES.items():
-    svg = svg.replace(color, variable)
-  return svg
+  """The figure as an element that says where its frames are."""
+  top, bottom = (report_svg.place(ax) for ax in fig.axes[:: len(fig.axes) - 1])
+  plot = {**top, "bottom": bottom["y"][0]}
+  return report_svg.element(fig, prefix, _VARIABLES, plot)

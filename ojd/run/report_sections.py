@@ -87,16 +87,6 @@ mIoU with the teacher on a key frame before and after training on it{dashed}.
 {"The run that this one is a fork of is grey." if beside else ""}</p>"""
 
 
-def video(workdir: pathlib.Path) -> str:
-  """The overlay video, the one thing that stays outside the page."""
-  if not (workdir / "overlay.mp4").exists():
-    return ""
-  return (
-    "<h2>Video</h2>\n"
-    '<video controls preload="metadata" src="../overlay.mp4"></video>'
-  )
-
-
 def classes(run: Run) -> str:
   """IoU of each class."""
   per_class = text.mapping(text.mapping(run.summary, "miou"), "per_class")
@@ -188,7 +178,7 @@ def gallery(run: Run) -> str:
   rows = {row["t"]: row for row in run.rows}
   figures = []
   for path in sorted((run.workdir / "report" / "frames").glob("*.jpg")):
-    source = _inline_image(path)
+    source = inline_image(path)
     if source:
       figures.append(_figure(path.stem, source, rows))
   if not figures:
@@ -199,7 +189,7 @@ def gallery(run: Run) -> str:
   )
 
 
-def _inline_image(path):
+def inline_image(path: pathlib.Path) -> str:
   """A JPEG as a data address; "" where it cannot be read."""
   try:
     data = path.read_bytes()
@@ -229,7 +219,7 @@ def _figure(stem, source, rows):
   if row.get("stride"):
     words.append(f"stride {text.integer(row['stride'])}")
   return (
-    f'<figure><div><img src="{source}" alt="{label}" loading="lazy"></div>'
+    f'<figure><div><img src="{source}" alt="{label}" decoding="async"></div>'
     f"<figcaption>{', '.join(words)}</figcaption></figure>"
   )
 

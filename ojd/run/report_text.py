@@ -20,8 +20,9 @@ def escape(text: Any) -> str:
 
 def is_number(x: Any) -> bool:
   """Whether a value from a file is a finite number."""
-  is_real = isinstance(x, int | float) and not isinstance(x, bool)
-  return is_real and math.isfinite(x)
+  if isinstance(x, int):  # JSON has whole numbers that no float can hold
+    return not isinstance(x, bool) and abs(x) < 2**63
+  return isinstance(x, float) and math.isfinite(x)
 
 
 def integer(x: Any) -> str:
@@ -45,6 +46,16 @@ def memory(megabytes: Any) -> str:
   if is_number(megabytes) and megabytes >= 1024:
     return f"{megabytes / 1024:.1f} GB"
   return f"{megabytes:,.0f} MB" if is_number(megabytes) else UNKNOWN
+
+
+def size(num_bytes: Any) -> str:
+  """Of a file, as in 6.2 kB."""
+  if not is_number(num_bytes):
+    return UNKNOWN
+  for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    if num_bytes >= one:
+      return f"{num_bytes / one:,.1f} {unit}"
+  return f"{num_bytes:,.0f} B"
 
 
 def count(x: Any, word: str) -> str:

@@ -59,7 +59,7 @@ class Background:
 
   def __init__(
     self,
-    write: Callable[[FrameRecord], None],
+    write: Callable[[Any], None],
     cut: Callable[[], None] = lambda: None,
     close: Callable[[], None] = lambda: None,
   ):
@@ -80,7 +80,7 @@ class Background:
       if is_cut:
         item.set()
 
-  def put(self, record: FrameRecord) -> None:
+  def put(self, record: Any) -> None:
     """Hands a record over; waits while the thread is far behind."""
     if self._error is not None:
       raise self._error

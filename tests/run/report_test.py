@@ -11,19 +11,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.run import report, report_chart
+from ojd.errors import RequestError
+from ojd.run import (
+  report,
+  report_chart,
+  report_costs,
+  report_moment,
+  report_page,
+)
 
 EVIL = '<script>alert("1 & 2")</script>'
 _VOID = ("meta", "img", "br", "link", "input")
 
 
 class _Reader(html.parser.HTMLParser):
-  """Collects tags, addresses and words; notes tags that do not match."""
+  """Collects tags, addresses, words and scripts; notes tags of no match."""
 
   def __init__(self):
     super().__init__()
     self.open, self.tags, self.addresses, self.words = [], [], [], []
-    self.ids, self.problems = [], []
+    self.ids, self.problems, self.scripts = [], [], []
 
   def handle_starttag(self, tag, attrs):
     self.tags.append(tag)
@@ -45,7 +52,9 @@ class _Reader(html.parser.HTMLParser):
       self.problems.append(tag)
 
   def handle_data(self, data):
-    if self.open and self.open[-1] != "style":
+    if self.open and self.open[-1] == "script":
+      self.scripts.append(data)
+    elif self.open and self.open[-1] != "style":
       self.words.append(data)
 
   @property
@@ -63,7 +72,13 @@ def _read(path):
   assert len(reader.ids) == len(set(reader.ids))
   for address in reader.addresses:
     assert address.startswith(("data:", "#")) or address == "../overlay.mp4"
-  assert not re.search(r"url\((?!#)|@import|<script", page)
+  assert not re.search(r"url\((?!#)|@import", page)
+  # Data, where there is a chart, and the one script that we wrote.
+  *content, script = reader.scripts
+  assert script.strip() == report_page.asset("report.js").strip()
+  assert page.count("<script") == len(reader.scripts)
+  assert len(content) == ("svg" in reader.tags)
+  reader.data = json.loads(content[0]) if content else None
   assert "nan" not in reader.text.lower().split()
   return reader
 
@@ -158,7 +173,7 @@ def test_page_says_the_numbers(tmp_path):
 def test_text_from_files_is_escaped(tmp_path):
   path = report.write_report(_write(tmp_path))
   reader = _read(path)
-  assert "script" not in reader.tags
+  assert EVIL not in path.read_text("utf-8")
   assert _config()["command"] in reader.text
   page = path.read_text("utf-8")
   assert "&lt;script&gt;alert(&quot;1 &amp; 2&quot;)&lt;/script&gt;" in page
@@ -281,7 +296,7 @@ def test_colours_come_from_the_page(tmp_path):
   chart = page[page.index("<svg") : page.rindex("</svg>")]
   for name in ("currentColor", "var(--accent)", "var(--key)", "var(--stride)"):
     assert name in chart
-  assert "#0101" not in chart
+  assert "#0101" not in chart and "#0102" not in chart
   assert "prefers-color-scheme: dark" in page
 
 
@@ -322,3 +337,165 @@ def test_thinning_keeps_the_greatest_of_each_column():
   kept = report_chart._thin(t, values, 2)
   np.testing.assert_array_equal(kept, [1, 5])
   np.testing.assert_array_equal(report_chart._thin(t, values, 6), np.arange(6))
+
+
+def test_the_page_holds_the_numbers_of_every_frame(tmp_path):
+  rows = _rows(100)
+  rows[7]["eval_miou"] = None
+  rows[20] |= {"key_t": 17, "delay": 3}
+  del rows[40]  # it could not be read, and is not in the video
+  found = _read(report.write_report(_write(tmp_path, rows))).data
+  assert found["fps"] is None  # there is no video
+  assert found["t"] == [t for t in range(100) if t != 40]
+  assert found["place"] == list(range(99))
+  assert found["stride"] == [10] * 99
+  for i, row in enumerate(rows):
+    value = row["eval_miou"]
+    assert found["miou"][i] == (None if value is None else round(value, 3))
+  keys = [t for t in range(0, 100, 10) if t != 40]
+  assert [found["t"][i] for i in found["key"]] == keys
+  assert found["before"] == [0.4] * 9 and found["after"] == [0.8] * 9
+  assert found["updates"] == [3] * 9
+  assert found["learnt"] == [17 if t == 20 else None for t in keys]
+
+
+@pytest.mark.parametrize(
+  "num_frames,every,num_keys", ((20_000, 8, 2500), (30_000, 3, 5000))
+)
+def test_of_a_long_run_key_frames_are_kept_first(num_frames, every, num_keys):
+  found = report_moment.data(_rows(num_frames, every), 25.0)
+  assert len(found["t"]) == report_moment.MAX_ROWS
+  assert found["t"] == sorted(found["t"]) == found["place"]
+  assert (found["t"][0], found["t"][-1] > num_frames - 20) == (0, True)
+  assert len(found["key"]) == num_keys
+  assert all(found["t"][i] % every == 0 for i in found["key"])
+  gaps = np.diff(found["t"])
+  assert gaps.max() <= 3 * num_frames / report_moment.MAX_ROWS
+
+
+def test_unsorted_lines_are_put_in_order():
+  rows = [{"t": 3}, {"t": 1, "is_key": True}, {"t": 3, "stride": 8}]
+  found = report_moment.data(rows, None)
+  assert found["t"] == [1, 3] and found["place"] == [1, 2]
+  assert found["stride"] == [None, 8] and found["key"] == [0]
+
+
+def test_no_text_ends_the_element_of_the_data():
+  evil = {"</script><script>alert(1)//": "<!-- \u2028 </SCRIPT"}
+  element = report_page.script_json("x", evil)
+  assert element.count("<") == 2 and element.count(">") == 2
+  inside = element[element.index(">") + 1 : element.rindex("<")]
+  assert json.loads(inside) == evil
+  with pytest.raises(ValueError):
+    report_page.script_json("x", math.nan)
+
+
+def _plots(page):
+  found = re.findall(r'<svg data-plot="([^"]*)"[^>]* viewBox="([^"]*)"', page)
+  for words, box in found:
+    _, _, width, height = map(float, box.split())
+    yield json.loads(words.replace("&quot;", '"')), width, height
+
+
+def test_charts_say_where_their_frames_are(tmp_path):
+  page = report.write_report(_write(tmp_path)).read_text("utf-8")
+  (wide, width, height), _ = _plots(page)
+  group = page[page.index(f'id="wide-{report_chart.KEY_MARKERS}"') :]
+  markers = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', group)[:10]
+  (left, right), (first, last) = wide["x"], wide["xlim"]
+  (low, high), (bottom, top) = wide["ylim"], wide["y"]
+  for t, (x, y) in zip(range(0, 100, 10), markers, strict=True):
+    expected = left + (t - first) / (last - first) * (right - left)
+    assert float(x) == pytest.approx(expected * width, abs=0.01)
+    # The chart draws key frames at -0.045.
+    expected = bottom + (-0.045 - low) / (high - low) * (top - bottom)
+    assert float(y) == pytest.approx(expected * height, abs=0.01)
+  assert top < bottom < wide["bottom"] < 1
+
+
+def test_costs_are_those_of_the_papers_prices(tmp_path):
+  text = _read(report.write_report(_write(tmp_path))).text
+  # 10 x 300, 30 x 30 and 90 x 7 ms, and 100 x 300.
+  for words in (
+    "teacher calls 10 \u00d7 300 ms 3.0 3.00",
+    "updates 30 \u00d7 30 ms 0.9 1.20",
+    "other frames 90 \u00d7 7 ms 0.6 1.80",
+    "together 4.5",
+    "teacher on every frame 100 \u00d7 300 ms 30.0",
+  ):
+    assert words in text
+
+
+def test_sizes_of_folders_are_sums(tmp_path):
+  folder = tmp_path / "checkpoints" / "16" / "state"
+  folder.mkdir(parents=True)
+  (folder / "a").write_bytes(bytes(1500))
+  (folder.parent / "b").write_bytes(bytes(500))
+  assert report_costs.size_of(tmp_path / "checkpoints") == 2000
+  assert report_costs.size_of(tmp_path / "trajectory") == 0
+  text = _read(report.write_report(_write(tmp_path))).text
+  assert re.search(r"checkpoints to go on from 2\.0 kB 20 B", text)
+  assert "trajectory the teacher" not in text
+
+
+def test_key_frames_are_shown_with_their_gain(tmp_path):
+  rows = _rows()
+  rows[20] |= {"miou_before": 0.1, "key_t": 12, "delay": 8}
+  folder = tmp_path / "report" / "keys"
+  folder.mkdir(parents=True)
+  for t in (20, 0, 30, 33):  # 33 is no key frame
+    Image.new("RGB", (90, 60)).save(folder / f"{t:06d}.jpg")
+  (folder / "000040.jpg").write_bytes(b"torn")
+  text = _read(report.write_report(_write(tmp_path, rows))).text
+  assert re.search(r"frame 0 , 0\.400 \u2192 0\.800, 3 updates frame 12 ", text)
+  assert re.search(
+    r"frame 12 , 0\.100 \u2192 0\.800, 3 updates, learnt at frame 20, "
+    r"the greatest gain of these frame 30 ",
+    text,
+  )
+  assert text.count("greatest gain") == 1
+  assert "frame 33" not in text and "frame 40 ," not in text
+
+
+@pytest.mark.parametrize(
+  "name,content,words",
+  (
+    ("config.json", "{", "its config.json is damaged"),
+    ("config.json", "[" * 100_000, "its config.json is damaged"),
+    ("config.json", '{"flags": []}', "its config.json is damaged"),
+    ("config.json", None, "no workdir"),
+    ("metrics.jsonl", None, "metrics.jsonl is missing"),
+    ("metrics.jsonl", "\x00\x01\n[]\n{}", "metrics.jsonl is damaged"),
+    ("summary.json", "[1]", "its summary.json is damaged"),
+  ),
+)
+def test_damaged_folders_are_named(tmp_path, name, content, words):
+  _write(tmp_path)
+  report.check(tmp_path)
+  (tmp_path / name).unlink()
+  if content is not None:
+    (tmp_path / name).write_text(content)
+  with pytest.raises(RequestError, match=words) as error:
+    report.check(tmp_path)
+  assert "\n" not in str(error.value)
+
+
+def test_a_run_without_a_summary_yet_is_sound(tmp_path):
+  _write(tmp_path, summary={})
+  report.check(tmp_path)
+  (tmp_path / "metrics.jsonl").write_text("")
+  report.check(tmp_path)
+
+
+def test_numbers_beyond_all_bounds_are_no_numbers(tmp_path):
+  huge = "9" * 400
+  lines = (
+    f'{{"t": 0, "stride": {huge}, "eval_miou": 1e999}}\n'
+    f'{{"t": {huge}}}\n{{"t": -1}}\n{{"t": 1.5}}\n{{"t": true}}\n'
+  )
+  _write(tmp_path)
+  (tmp_path / "metrics.jsonl").write_text(lines)
+  (tmp_path / "summary.json").write_text(f'{{"num_frames": {huge}}}')
+  found = _read(report.write_report(tmp_path)).data
+  assert found["t"] == [0]
+  assert found["stride"] == found["miou"] == [None]

@@ -1,0 +1,77 @@
+r"""Writes the pages of runs again, and one about all of them.
+
+    python -m experiments.report runs/street
+    python -m experiments.report runs
+    python -m experiments.report runs/a runs/b --out=compared.html
+
+The first writes runs/street/report/index.html from the files beside it. The
+second does so for every run in the folder and writes runs/index.html: a line a
+run, with the flags in which they differ, sorted by a click, and the accuracy of
+all over their frames. A second or two a run. --smoke makes two tiny runs first.
+"""
+
+import os
+import pathlib
+import tempfile
+
+from absl import flags
+
+from experiments import cli, run_flags
+from ojd.errors import RequestError
+from ojd.run import compilation, report_index, runner
+from ojd.run.config import RunConfig
+
+_OUT = flags.DEFINE_string(
+  "out", "", "the page about all; empty: index.html in their common folder"
+)
+_SMOKE = flags.DEFINE_bool("smoke", False, "with two tiny runs, made for it")
+
+
+def main(words: list[str]) -> None:
+  """Writes the pages and prints where they are."""
+  folders = [pathlib.Path(word).expanduser() for word in words]
+  if _SMOKE.value:
+    folders += _tiny_runs()
+  if not folders:
+    raise RequestError("name a workdir, several, or the folder that holds them")
+  found = [path for folder in folders for path in report_index.find(folder)]
+  workdirs = list({path.resolve(): path for path in found}.values())
+  if found == folders and len(workdirs) == 1 and not _OUT.value:
+    report_index.rewrite_one(workdirs[0])
+    print(workdirs[0] / "report" / "index.html")
+    return
+  target = pathlib.Path(_OUT.value) if _OUT.value else _common(workdirs)
+  entries = report_index.rewrite(workdirs, print)
+  report_index.write(entries, target)
+  print(f"all: {target}")
+
+
+def _common(workdirs):
+  """The page's place: the folder that all runs lie in."""
+  parents = [path.resolve().parent for path in workdirs]
+  place = pathlib.Path(os.path.commonpath(parents)) / "index.html"
+  here = pathlib.Path.cwd()
+  return place.relative_to(here) if place.is_relative_to(here) else place
+
+
+def _tiny_runs():
+  """Two runs that differ in the student that they begin with."""
+  compilation.enable_cache(compilation.default_cache())
+  parent = pathlib.Path(tempfile.mkdtemp(prefix="ojd-"))
+  for init in ("bundled", "random"):
+    config = RunConfig(
+      workdir=str(parent / init),
+      stream="synthetic:street",
+      teacher="ground_truth",
+      height=64,
+      width=96,
+      num_frames=24,
+      init=init,
+    )
+    command = run_flags.command("experiments.online_distill", config)
+    runner.run(config, command)
+  return [parent]
+
+
+if __name__ == "__main__":
+  cli.run(main, takes_words=True)

@@ -1,0 +1,92 @@
+"""`experiments.report` as a person starts it."""
+
+import json
+
+import pytest
+
+from tests import binaries, workdirs
+
+
+def _report(*words):
+  return binaries.run("report", *map(str, words))
+
+
+def _assert_refused(result, words):
+  assert result.returncode == 2, result.stderr
+  assert result.stderr.startswith("error: ") and words in result.stderr
+  assert result.stderr.count("\n") == 1 and not result.stdout
+
+
+@pytest.fixture
+def runs(tmp_path):
+  return [workdirs.make(tmp_path / name, seed=i) for i, name in enumerate("ab")]
+
+
+def test_one_run_has_its_page_written_again(tmp_path, runs):
+  page = runs[0] / "report" / "index.html"
+  page.parent.mkdir()
+  page.write_text("old")
+  result = _report(runs[0])
+  assert result.returncode == 0, result.stderr
+  assert result.stdout.split() == [str(page)]
+  assert "0.625" in page.read_text()
+  assert not (tmp_path / "index.html").exists()
+  assert not (runs[1] / "report").exists()
+
+
+def test_a_folder_of_runs_has_a_page_about_all(tmp_path, runs):
+  (runs[1] / "metrics.jsonl").unlink()
+  result = _report(tmp_path)
+  assert result.returncode == 0, result.stderr
+  assert result.stdout.splitlines() == [
+    str(runs[0] / "report" / "index.html"),
+    f"left out: {runs[1]}: its metrics.jsonl is missing",
+    f"all: {tmp_path / 'index.html'}",
+  ]
+  page = (tmp_path / "index.html").read_text()
+  assert 'href="a/report/index.html"' in page and "unreadable" in page
+
+
+def test_several_runs_and_a_flag_after_them(tmp_path, runs):
+  target = tmp_path / "all.html"
+  result = _report(*runs, runs[0], f"--out={target}")
+  assert result.returncode == 0, result.stderr
+  assert target.read_text().count("/report/index.html") == 2
+  assert not (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+  "change,words",
+  (
+    (lambda path: path / "nowhere", "no such folder"),
+    (lambda path: (path / "metrics.jsonl").unlink() or path, "is missing"),
+    (lambda path: (path / "config.json").write_text("{") and path, "damaged"),
+    (lambda path: f"{path}?", "no such folder"),
+  ),
+)
+def test_what_is_no_run_is_refused_in_a_line(runs, change, words):
+  _assert_refused(_report(change(runs[0])), words)
+
+
+def test_without_a_folder_or_with_a_wrong_flag_it_says_so(runs):
+  _assert_refused(_report(), "name a workdir")
+  _assert_refused(_report(runs[0], "--nix=1"), "nix")
+
+
+def test_words_are_still_refused_elsewhere():
+  result = binaries.run("describe", "--smoke", "runs")
+  _assert_refused(result, "unknown argument 'runs'")
+
+
+def test_smoke_makes_two_runs_and_compares_them(tmp_path, monkeypatch):
+  monkeypatch.setenv("TMPDIR", str(tmp_path))
+  result = _report("--smoke")
+  assert result.returncode == 0, result.stderr
+  (folder,) = tmp_path.iterdir()
+  assert result.stdout.splitlines()[-1] == f"all: {folder / 'index.html'}"
+  page = (folder / "index.html").read_text()
+  for name in ("bundled", "random"):
+    assert f'href="{name}/report/index.html"' in page
+    summary = json.loads((folder / name / "summary.json").read_text())
+    assert summary["num_frames"] == 24 and summary["finished"]
+  assert ">init</th>" in page

@@ -1,0 +1,185 @@
+"""The page about several runs: its numbers, its links, what is damaged."""
+
+import html
+import html.parser
+import math
+import re
+import urllib.parse
+
+import numpy as np
+import pytest
+
+from ojd.errors import RequestError
+from ojd.run import report_chart, report_index, report_runs
+from tests import workdirs
+
+
+class _Table(html.parser.HTMLParser):
+  """The cells of the first table as text, and every address."""
+
+  def __init__(self, page):
+    super().__init__()
+    self.rows, self.addresses, self.values = [], [], []
+    self._is_open = False
+    self.feed(page)
+
+  def handle_starttag(self, tag, attrs):
+    if tag == "tr":
+      self.rows.append([])
+    if tag in ("td", "th"):
+      self.rows[-1].append("")
+      self._is_open = True
+      self.values += [v for name, v in attrs if name == "data-value"]
+    self.addresses += [v for name, v in attrs if name in ("href", "src")]
+
+  def handle_endtag(self, tag):
+    self._is_open &= tag not in ("td", "th")
+
+  def handle_data(self, data):
+    if self._is_open:
+      self.rows[-1][-1] += data
+
+
+def _write(paths, target):
+  report_index.write(report_index.rewrite(paths), target)
+  return target.read_text("utf-8")
+
+
+def test_a_line_a_run_with_the_flags_in_which_they_differ(tmp_path):
+  make = lambda name, **kw: workdirs.make(tmp_path / name, **kw)
+  flags = {"seed": 0, "classes": "", "workdir": "x"}
+  paths = [
+    make("a", a_thresh=0.8, **flags),
+    make("b", a_thresh=0.9, **flags | {"classes": "<b>", "workdir": "y"}),
+    make(
+      "c",
+      a_thresh=0.8,
+      numbers={"speedup_measured": None, "finished": False, "miou": {}},
+      **flags,
+    ),
+  ]
+  page = _write(paths, tmp_path / "index.html")
+  head, *rows = _Table(page).rows
+  assert [x.strip() for x in head] == [
+    *("run", "stream", "system", "a_thresh", "classes", "mIoU", "over time"),
+    *("frames", "key frames", "updates", "frames/s", "speed-up, measured"),
+    *("speed-up, paper", "state"),
+  ]
+  common = ["60", "10.0%", "15", "25.0"]
+  like = "folder:here", "jit"
+  end = "7.5\u00d7", "6.5\u00d7", "finished"
+  assert rows == [
+    ["a", *like, "0.8", "", "0.625", "", *common, *end],
+    ["b", *like, "0.9", "<b>", "0.625", "", *common, *end],
+    ["c", *like, "0.8", "", "\u2013", "", *common, "\u2013", end[1], "stopped"],
+  ]
+  assert "<b>" not in page.replace("<body", "")
+  assert page.count("<polyline") == 3
+
+
+def test_links_lead_to_the_reports_from_wherever_the_page_is(tmp_path):
+  names = ("a b", "c#?%20", 'd"<i>')
+  paths = [workdirs.make(tmp_path / "runs" / name) for name in names]
+  target = tmp_path / "pages" / "all.html"
+  found = _Table(_write(paths, target)).addresses
+  assert len(found) == 3
+  for address, path in zip(found, paths, strict=True):
+    reached = target.parent / urllib.parse.unquote(address)
+    assert reached.resolve() == path / "report" / "index.html"
+    assert reached.is_file()
+    assert urllib.parse.urlsplit(address).path == address
+
+
+def test_a_damaged_run_among_many_is_listed(tmp_path):
+  paths = [workdirs.make(tmp_path / name) for name in "abc"]
+  (paths[1] / "config.json").write_text("{")
+  notes = []
+  entries = report_index.rewrite(paths, notes.append)
+  report_index.write(entries, tmp_path / "index.html")
+  rows = _Table((tmp_path / "index.html").read_text()).rows
+  assert [row[0] for row in rows[1:]] == ["a", "b", "c"]
+  assert rows[2] == ["b", "unreadable: its config.json is damaged"]
+  assert notes[0] == str(paths[0] / "report" / "index.html")
+  assert "config.json is damaged" in notes[1]
+  assert not (paths[1] / "report").exists()
+
+
+def test_numbers_are_sorted_by_their_exact_values(tmp_path):
+  numbers = {"miou": {"mean": 0.62549}, "fps": math.inf, "num_updates": "<i>"}
+  path = workdirs.make(tmp_path / "a", numbers=numbers)
+  found = _Table(_write([path], tmp_path / "index.html"))
+  assert "0.62549" in found.values
+  assert all(math.isfinite(float(value)) for value in found.values)
+
+
+def test_folders_are_found_inside_in_order(tmp_path):
+  for name in ("b", "a"):
+    workdirs.make(tmp_path / name)
+  (tmp_path / "notes").mkdir()
+  (tmp_path / "c.txt").write_text("")
+  assert report_index.find(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+  assert report_index.find(tmp_path / "a") == [tmp_path / "a"]
+  for path, words in (
+    (tmp_path / "notes", "no workdir"),
+    (tmp_path / "nowhere", "no such folder"),
+    (tmp_path / "c.txt", "no such folder"),
+  ):
+    with pytest.raises(RequestError, match=words):
+      report_index.find(path)
+
+
+def test_only_a_page_of_its_own_is_replaced(tmp_path):
+  path, target = workdirs.make(tmp_path / "a"), tmp_path / "index.html"
+  _write([path], target)
+  _write([path], target)
+  target.write_text("<h1>my own page</h1>")
+  with pytest.raises(RequestError, match="no index of runs"):
+    _write([path], target)
+  assert target.read_text() == "<h1>my own page</h1>"
+  with pytest.raises(RequestError, match="cannot be written"):
+    _write([path], tmp_path / "a" / "config.json" / "x.html")
+
+
+def test_the_chart_has_a_curve_a_run_and_twelve_at_most(tmp_path):
+  paths = [
+    workdirs.make(tmp_path / f"{i:02d}", workdirs.rows(20 + i))
+    for i in range(14)
+  ]
+  page = _write(paths, tmp_path / "index.html")
+  assert page.count("<svg ") == 2 + 14  # wide, narrow, and one a line
+  wide = page[page.index('<div class="wide"') : page.index('class="narrow"')]
+  for i in range(14):
+    drawn = len(re.findall(rf"stroke: var\(--run-{i}\)", wide))
+    assert drawn == (1 if i < 12 else 0)
+    assert len(re.findall(rf"--run-{i}: #", page)) == (2 if i < 12 else 0)
+  assert page.count("<li>") == 12
+  assert "#0103" not in page
+
+
+def test_curves_are_the_smoothed_values():
+  rows = workdirs.rows(2000)
+  series = report_chart.read_series(rows)
+  curve = report_runs.curve(series)
+  assert len(curve.t) == 400 and (curve.t[0], curve.t[-1]) == (0, 1999)
+  window = 51  # a fortieth, odd
+  for t in (500.0, 1000.0):
+    i = int(np.argmin(abs(curve.t - t)))
+    middle = int(curve.t[i])
+    near = [row["eval_miou"] for row in rows[middle - 25 : middle + 26]]
+    assert len(near) == window
+    assert curve.miou[i] == pytest.approx(np.mean(near))
+
+
+def test_a_spark_rises_where_accuracy_does():
+  curve = report_runs.Curve(np.array([0.0, 5, 10]), np.array([0.0, 0.5, 1]))
+  (words,) = re.findall(r'points="([^"]*)"', report_runs.spark(curve))
+  assert words == "2.0,22.0 50.0,12.0 98.0,2.0"
+  empty = report_runs.Curve(np.zeros(0), np.zeros(0))
+  assert "<svg" not in report_runs.spark(empty)
+
+
+def test_runs_without_an_evaluation_have_a_page(tmp_path):
+  rows = [{"t": t, "is_key": False, "num_updates": 0} for t in range(3)]
+  path = workdirs.make(tmp_path / "a", rows)
+  page = _write([path], tmp_path / "index.html")
+  assert "<svg" not in page and "1 run" in html.unescape(page)

@@ -1,0 +1,94 @@
+"""Folders as runs leave them, made up in milliseconds."""
+
+import json
+import math
+import pathlib
+
+import numpy as np
+
+from ojd.run import overlay, writers
+
+NAMES = ("background", "person")
+FPS = 25.0
+
+
+def rows(num_frames=60, every=10, skipped=(), offset=0.0):
+  """Lines of metrics.jsonl; each frame has numbers of its own."""
+  made = []
+  for t in range(num_frames):
+    if t in skipped:
+      continue
+    miou = 0.5 + offset + 0.3 * math.sin(t / 9) + t / 1e4
+    row = {"t": t, "is_key": False, "num_updates": 0, "stride": every}
+    row |= {"eval_miou": miou, "ms_predict": 20.0}
+    if t % every == 0:
+      row |= {"is_key": True, "num_updates": t // every}
+      row |= {"miou_before": 0.3 + t / 1e3, "miou_after": 0.6 + t / 1e3}
+    made.append(row)
+  return made
+
+
+def summary(lines, **numbers):
+  """The content of summary.json."""
+  keys = [row for row in lines if row["is_key"]]
+  return {
+    "finished": True,
+    "num_frames": len(lines),
+    "num_key_frames": len(keys),
+    "key_frame_fraction": len(keys) / len(lines),
+    "num_updates": sum(row["num_updates"] for row in keys),
+    "miou": {"mean": 0.625, "per_class": {"person": 0.625}},
+    "eval_frames": len(lines),
+    "fps": 25.0,
+    "speedup_measured": 7.5,
+    "speedup_paper_model": 6.5,
+  } | numbers
+
+
+def config(**flags):
+  """The content of config.json."""
+  return {
+    "flags": {"stream": "folder:here", "system": "jit"} | flags,
+    "command": "python -m experiments.online_distill --stream='a b' && x",
+    "class_names": list(NAMES),
+  }
+
+
+def make(path: pathlib.Path, lines=None, numbers=None, **flags):
+  """Writes a workdir without pictures; returns its path."""
+  lines = rows() if lines is None else lines
+  path.mkdir(parents=True)
+  files = {
+    "config.json": config(**flags),
+    "summary.json": summary(lines, **numbers or {}),
+  }
+  for name, content in files.items():
+    (path / name).write_text(json.dumps(content))
+  words = "".join(json.dumps(row) + "\n" for row in lines)
+  (path / "metrics.jsonl").write_text(words)
+  return path
+
+
+def grey_level(t):
+  """How bright the frame t of the video is."""
+  return 20 + 3.5 * t
+
+
+def add_video(path: pathlib.Path, lines, height=64, width=160):
+  """An overlay video in whose first panel one can see which frame it is."""
+  video = writers.OverlayVideo(path, FPS, NAMES)
+  classes = np.zeros((height, width), np.uint8)
+  for row in lines:
+    level = round(grey_level(row["t"]))
+    frame = np.full((height, width, 3), level, np.uint8)
+    caption = overlay.Caption(
+      t=row["t"],
+      is_key=row["is_key"],
+      num_updates=row["num_updates"],
+      stride=row["stride"],
+      miou=None,
+      reference_title="truth",
+      seconds=row["t"] / FPS,
+    )
+    video.write(writers.FrameRecord(row["t"], frame, classes, classes, caption))
+  video.close()
