@@ -7,7 +7,7 @@ it predicts. Only after a key frame does the host ask the device for the next.
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,16 +17,7 @@ from ojd import metrics
 from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
-from ojd.run import (
-  overlay,
-  prefetch,
-  sinks,
-  timing,
-  trackers,
-  trajectory_record,
-  workdir,
-  writers,
-)
+from ojd.run import outputs, prefetch, timing, trajectory_record, workdir
 from ojd.run import tally as tally_lib
 from ojd.run import trail as trail_lib
 from ojd.run.tally import Progress
@@ -38,7 +29,6 @@ from ojd.types import Labels, Sample, StepInfo, check_frame
 EVAL_EVERY_BY_TEACHER = 30
 
 ProgressFn = Callable[[Progress], None]
-LineFn = Callable[[dict[str, Any]], None]
 
 
 class Loop:
@@ -60,9 +50,7 @@ class Loop:
     start: keeper_lib.Point | None = None,
     trail: trail_lib.Trail | None = None,
     knows: Callable[[int], bool] = lambda t: False,
-    curves: trackers.Trackers | None = None,
-    views: Sequence[writers.Sink] = (),
-    line_fn: LineFn = lambda line: None,
+    company: outputs.Company = outputs.Company(),  # noqa: B008, a constant
   ):
     """Opens the files of a run in `path`, a folder made for it.
 
@@ -80,9 +68,7 @@ class Loop:
       start: where to go on; None for the beginning.
       trail: of the teacher's answers, where they are to be kept; closed too.
       knows: whether the labeller needs no teacher to label frame t.
-      curves: what else takes the metrics; closed too.
-      views: take the frames beside those that the config asks for; closed too.
-      line_fn: called with every line of metrics.jsonl.
+      company: who else is told of its frames.
     """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
@@ -91,38 +77,13 @@ class Loop:
     self.labeller = labeller or job_lib.make_labeller(job)
     self.keeper, self._start, self.trail = keeper, start, trail
     self.knows = knows
-    self.curves = curves or trackers.Trackers()
-    self.line_fn = line_fn
+    self.reference = outputs.reference_of(start)
     if start is None:
-      self.tally = tally_lib.empty(len(job.groups.names))
-      self.next_t, self.reference, self.reference_t = 0, None, None
+      self.tally, self.next_t = tally_lib.empty(len(job.groups.names)), 0
     else:
       self.tally, self.next_t = start.tally, start.t
-      self.reference, self.reference_t = start.reference, start.reference_t
       self.stages.restore(start.seconds, start.counts)
-    self.metrics = writers.MetricsWriter(
-      path / workdir.METRICS, self.tally.num_frames
-    )
-    self.sinks: list[writers.Sink] = sinks.open_sinks(
-      path,
-      job.stream.spec.fps,
-      job.groups.names,
-      video=job.config.overlay,
-      masks=job.config.save_masks,
-      boxes=job.config.boxes,
-      areas=job.config.areas,
-      size=job.stream.spec.source_size,
-      start=self.next_t,
-    )
-    self.sinks += views
-    self.gallery = None
-    if job.config.overlay:
-      self.gallery = gallery_lib.Gallery(
-        path / workdir.REPORT / "keys",
-        job.groups.names,
-        start=self.next_t,
-        num_keys=self.tally.num_keys,
-      )
+    self.outputs = outputs.Outputs(job, path, self.tally, self.next_t, company)
 
   def run(self) -> dict[str, Any]:
     """Goes through the stream; whatever happens, writes the summary."""
@@ -133,8 +94,8 @@ class Loop:
         for holder in (self.trail, self.keeper):
           if holder is not None:
             files.callback(holder.close)
-        for file in (self.metrics, *self._picture_files()):
-          files.callback(self._close, file)
+        for close in self.outputs.closers():
+          files.callback(self._close, close)
         self._compile()
         is_over = self._go_through()
         self._keep()
@@ -145,15 +106,12 @@ class Loop:
       workdir.write_json(self.path / workdir.SUMMARY, summary)
     return summary
 
-  def _picture_files(self):
-    return self.sinks + ([] if self.gallery is None else [self.gallery])
-
-  def _close(self, file):
+  def _close(self, close):
     with self.stages("write"):
-      file.close()
+      close()
 
   def _close_curves(self):
-    problem = self.curves.close()
+    problem = self.outputs.close_curves()
     if problem:
       self._report_progress(problem)
 
@@ -168,7 +126,7 @@ class Loop:
         self.state = jax.block_until_ready(self.system.init())
       else:
         self.state, self._start = self._start.state, None
-      if self.gallery is not None:
+      if self.outputs.wants_keys:
         jax.block_until_ready(gallery_lib.copy(self.state))
       self.tally.next_key = int(self.system.next_key(self.state))
 
@@ -215,17 +173,17 @@ class Loop:
     if self.keeper is None:
       return
     with self.stages("checkpoint"):
-      waits = [file.cut() for file in self._picture_files()]
+      wait = self.outputs.cut()
       point = keeper_lib.Point(
         t=self.next_t,
         state=self.state,
-        reference=self.reference,
-        reference_t=self.reference_t,
+        reference=self.reference.classes,
+        reference_t=self.reference.t,
         tally=self.tally,
         seconds=dict(self.stages.seconds),
         counts=dict(self.stages.counts),
       )
-      self.keeper.keep(point, lambda: [wait() for wait in waits])
+      self.keeper.keep(point, wait)
 
   def _is_over(self):
     limit = self.job.config.num_frames
@@ -249,11 +207,11 @@ class Loop:
     truth = self._evaluate(sample, classes, labels, line)
     self.tally.num_frames += 1
     with self.stages("write"):
-      self.metrics.write(line)
-      self.line_fn(line)
-      if self.sinks:
-        self._write(sample, truth, classes, info)
-      trouble = self.curves.write(line | {"miou": self.tally.miou()})
+      trouble = self.outputs.write(line, self.tally.miou())
+      if self.outputs.wants_pictures:
+        self.outputs.put(
+          *(sample, truth, self.reference, classes, info, self.tally)
+        )
     self._report_progress("; ".join(filter(None, (problem, trouble))))
 
   def _step(self, sample, line):
@@ -352,26 +310,25 @@ class Loop:
       )
     )
     # A GPU's teacher leaves its labels there.
-    self.reference = np.asarray(labels.classes)
-    self.reference_t = sample.t
+    self.reference = outputs.Reference(np.asarray(labels.classes), sample.t)
     classes = np.asarray(classes)
     if before is not None:
-      record = gallery_lib.KeyRecord(
-        t=line["t"],
-        frame_t=sample.t,
-        frame=sample.frame,
-        labels=self.reference,
-        before=before,
-        after=classes,
-        info=info,
-      )
       with self.stages("write"):
-        self.gallery.put(index, record)
+        record = gallery_lib.KeyRecord(
+          t=line["t"],
+          frame_t=sample.t,
+          frame=sample.frame,
+          labels=self.reference.classes,
+          before=before,
+          after=classes,
+          info=info,
+        )
+        self.outputs.put_key(index, record)
     return classes, info
 
   def _answer_before(self, sample, index):
     """The student's classes before it learns; None where none are wanted."""
-    if self.gallery is None or not self.gallery.is_due(index):
+    if not self.outputs.wants_key(index):
       return None
     with self.stages("write"):
       return gallery_lib.answer(self.system, self.state, sample.frame)
@@ -390,7 +347,7 @@ class Loop:
       every = 1 if groups else EVAL_EVERY_BY_TEACHER
     is_due = every > 0 and self.tally.clock % every == 0
     truth = None
-    if groups is not None and (is_due or self.sinks):
+    if groups is not None and (is_due or self.outputs.wants_pictures):
       with self.stages("evaluate"):
         truth = np.take(groups.lookup, sample.truth)
     if not is_due:
@@ -420,31 +377,6 @@ class Loop:
       line["eval_miou"] = metrics.run_miou(confusion)
       self.tally.confusion += confusion
       self.tally.eval_frames += 1
-
-  def _write(self, sample, truth, classes, info):
-    if truth is not None:
-      reference, title = truth, "truth"
-    else:
-      age = 0 if self.reference is None else sample.t - self.reference_t
-      reference = self.reference
-      title = "teacher" if age == 0 else f"teacher, {age} frames ago"
-    seconds = sample.seconds
-    if seconds is None:
-      seconds = sample.t / self.job.stream.spec.fps
-    caption = overlay.Caption(
-      t=sample.t,
-      is_key=info is not None,
-      num_updates=info.num_updates if info else 0,
-      stride=self.tally.stride,
-      miou=self.tally.miou(),
-      reference_title=title,
-      seconds=seconds,
-    )
-    record = writers.FrameRecord(
-      sample.t, sample.frame, reference, classes, caption
-    )
-    for sink in self.sinks:
-      sink.put(record)
 
   def _report_progress(self, problem):
     limits = (self.job.stream.spec.num_frames, self.job.config.num_frames)

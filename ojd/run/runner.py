@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 from ojd.run import fork as fork_lib
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
-from ojd.run import late, live_board, report, timing, trackers, workdir
+from ojd.run import (
+  late,
+  live_board,
+  outputs,
+  report,
+  timing,
+  trackers,
+  workdir,
+)
 from ojd.run import trail as trail_lib
 from ojd.run.config import RunConfig
 from ojd.run.loop import Loop, ProgressFn
@@ -21,7 +29,7 @@ class Outcome(NamedTuple):
   summary: dict[str, Any]
 
 
-class _Company(NamedTuple):
+class _People(NamedTuple):
   """Who is told of a run, and who may end it; as `run` has them."""
 
   progress_fn: ProgressFn
@@ -54,13 +62,13 @@ def run(
     board: shows the run to others while it goes on.
   """
   stages = timing.Stages()
-  company = _Company(progress_fn, should_stop, note_fn, board)
+  people = _People(progress_fn, should_stop, note_fn, board)
   job = fork_lib.make_job(fork, config) if fork else job_lib.make_job(config)
   with contextlib.closing(job):
-    return _run(job, fork, command, stages, company)
+    return _run(job, fork, command, stages, people)
 
 
-def _run(job, fork, command, stages, company):
+def _run(job, fork, command, stages, people):
   config, path = job.config, workdir.expand(job.config.workdir)
   description = workdir.describe_run(
     config, job.stream.spec.identity, job.groups, command
@@ -75,19 +83,19 @@ def _run(job, fork, command, stages, company):
       if not (path / workdir.REPORT / "index.html").exists():
         report.write_report(path)
       return Outcome(status, summary)
-    loop = _open_loop(job, fork, path, status, description, stages, company)
+    loop = _open_loop(job, fork, path, status, description, stages, people)
     summary = loop.run()
-    if company.board is not None:
-      company.board.end(summary)
+    if people.board is not None:
+      people.board.end(summary)
     if summary["finished"]:
       workdir.drop_parts(path)
     report.write_report(path)
     return Outcome(status, summary)
 
 
-def _open_loop(job, fork, path, status, description, stages, company):
+def _open_loop(job, fork, path, status, description, stages, people):
   """The loop of a run that is new, or at the point that it goes on from."""
-  config, note_fn = job.config, company.note_fn
+  config, note_fn = job.config, people.note_fn
   keeper, start, branch = None, None, None
   if config.checkpoint_every:
     keeper = _keeper(job, path, description)
@@ -99,10 +107,13 @@ def _open_loop(job, fork, path, status, description, stages, company):
   workdir.create(path, description)
   if branch is not None:
     start = _begin_fork(fork, branch, path, keeper)
-  more = _watching(company, job, path, start)
+  progress_fn, views = people.progress_fn, {}
+  if people.board is not None:
+    progress_fn, views = _begin_board(people, job, path, start)
+  more = {}
   if fork is not None:
     labeller, knows = fork_lib.make_labeller(fork, job)
-    more |= {"labeller": labeller, "knows": knows}
+    more = {"labeller": labeller, "knows": knows}
   trail = _trail(job, path, description, start)
   if trail.problem:
     note_fn(trail.problem)
@@ -115,11 +126,12 @@ def _open_loop(job, fork, path, status, description, stages, company):
   return make_loop(
     *(job, path),
     stages=stages,
-    should_stop=company.should_stop,
+    progress_fn=progress_fn,
+    should_stop=people.should_stop,
     keeper=keeper,
     start=start,
     trail=trail,
-    curves=curves,
+    company=outputs.Company(curves, **views),
     **more,
   )
 
@@ -132,20 +144,14 @@ def _begin_fork(fork, branch, path, keeper):
   return branch
 
 
-def _watching(company, job, path, start):
-  """What a loop is given for those who watch; begins their board."""
-  board = company.board
-  if board is None:
-    return {"progress_fn": company.progress_fn}
-  config = job.config
+def _begin_board(people, job, path, start):
+  """What a loop tells a board, which is shown what came before."""
+  board, config = people.board, job.config
   about = live_board.About(config.stream, config.system, job.groups.names)
   num_past = start.tally.num_frames if start else 0
   board.begin(about, report.read_metrics(path / workdir.METRICS)[:num_past])
-  return {
-    "progress_fn": _both(company.progress_fn, board.progress),
-    "views": (board,),
-    "line_fn": board.line,
-  }
+  views = {"views": (board,), "line_fn": board.line}
+  return _both(people.progress_fn, board.progress), views
 
 
 def _both(first, second):

@@ -245,7 +245,7 @@ def test_pictures_and_report_know_how_old_the_labels_are(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
   loop = _loop(tmp_path, stream, _Labeller(stream, [5] * 30), overlay=True)
   records = []
-  for sink in loop.sinks:
+  for sink in loop.outputs._sinks:
     put = sink.put
     sink.put = lambda record, put=put: records.append(record) or put(record)
   loop.run()

@@ -12,7 +12,7 @@ from ojd import distill, labels, updates
 from ojd.formats import class_maps
 from ojd.metrics import confusion_matrix, run_miou
 from ojd.run import job as job_lib
-from ojd.run import runner, trackers, workdir
+from ojd.run import outputs, runner, trackers, workdir
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
 from ojd.teachers import asking
@@ -271,7 +271,8 @@ class _Guest:
 @pytest.mark.parametrize("room", [12, 1000])
 def test_curves_are_the_metrics_and_their_failure_ends_nothing(tmp_path, room):
   loop, guest = _loop(tmp_path, scenes.Stream()), _Guest(room)
-  loop.curves = trackers.Trackers((trackers.Guarded("wandb", guest),))
+  curves = trackers.Trackers((trackers.Guarded("wandb", guest),))
+  loop.outputs._company = outputs.Company(curves)
   problems = []
   loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
   summary = loop.run()
