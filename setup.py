@@ -34,7 +34,8 @@ setuptools.setup(
     "tensorboard": [TENSORBOARD],
     "wandb": [WANDB],
     "test": [
-      *("pytest>=8", "hypothesis>=6.100", "ruff>=0.8", "selenium>=4.20"),
+      *("pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.6"),
+      *("ruff>=0.8", "selenium>=4.20"),
       "prometheus-client>=0.20",  # its parser
       *(COCO, TENSORBOARD, WANDB),
     ],

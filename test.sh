@@ -5,4 +5,4 @@ cd "$(dirname "$0")"
 . ./venv.sh
 ruff check .
 ruff format --check .
-exec python -m pytest -q "$@"
+exec python -m pytest -q -n 2 --dist loadfile "$@"

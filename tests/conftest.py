@@ -14,6 +14,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 compilation.enable_cache(compilation.default_cache())
 
 
+# Files that take a minute or more: begun first, so that nobody waits for one.
+_LONG = ("resume_test", "replay_test", "distill_test", "mask_rcnn_test")
+
+
+def pytest_collection_modifyitems(items):
+  items.sort(key=lambda item: item.path.stem not in _LONG)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _parsed_flags():
   flags.FLAGS.mark_as_parsed()

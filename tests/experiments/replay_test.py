@@ -47,7 +47,7 @@ def test_equal_run_is_0_and_another_1(run, tmp_path):
   assert "first divergence: frame 5: mIoU 0.123 there" in result.stdout
 
 
-def test_export_fork_and_sweep(run, tmp_path):
+def test_export_and_fork(run, tmp_path):
   file = tmp_path / "s.safetensors"
   result = _replay(run, "--at_frame=10", f"--export={file}")
   assert result.returncode == 0, result.stderr
@@ -66,6 +66,9 @@ def test_export_fork_and_sweep(run, tmp_path):
   page = (child / workdir.REPORT / "index.html").read_text()
   assert "--update=adam" in page and "experiments.replay" in page
 
+
+@pytest.mark.slow
+def test_sweep(run, tmp_path):
   out = tmp_path / "sweep"
   result = _replay(
     run, "--sweep=a_thresh=0.5,0.9", f"--out={out}", "--to_frame=15"
