@@ -5,4 +5,5 @@ cd "$(dirname "$0")"
 . ./venv.sh
 ruff check .
 ruff format --check .
+export OMP_NUM_THREADS=1  # or the threads of two tests fight for two cores
 exec python -m pytest -q -n 2 --dist loadfile "$@"

@@ -229,7 +229,7 @@ def test_run_is_the_same_with_labels_of_jax(tmp_path):
     run = loop.Loop(job, path, compiled=compiled)
     summary = run.run()
     assert summary["finished"] and summary["eval_frames"] == 5
-    assert type(run.reference) is np.ndarray
+    assert type(run.reference.classes) is np.ndarray
     lines = (path / workdir.METRICS).read_text().splitlines()
     runs.append(
       [
