@@ -6,6 +6,10 @@
 All takes about four minutes on two cores. A ratio is ours over the opponent's:
 lower is better.
 
+    student_forward_vs_torch
+                         a frame's classes, by the Flax student and by the same
+                         network in torch, channels last (at most 1 at 720x1280)
+    update_vs_torch      a gradient step by both (at most 1 at 720x1280)
     adapt_vs_updates     eight updates in the lax loop over eight single ones
                          (at most 1.1)
     loop_overhead        host time per frame beyond predict, over predict
@@ -53,16 +57,13 @@ import time
 
 import jax
 import numpy as np
-import optax
 from absl import flags
 from PIL import Image
 
-from experiments import checkpoint_figures, cli, io_figures
-from ojd import distill, losses, updates
+from experiments import checkpoint_figures, cli, io_figures, speed_figures
+from ojd import distill, updates
 from ojd import labels as labels_lib
 from ojd.errors import RequestError
-from ojd.models import jitnet
-from ojd.models.student import from_linen
 from ojd.run import (
   compilation,
   job,
@@ -73,31 +74,19 @@ from ojd.run import (
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.teachers import base as teachers
-from ojd.types import Instances, Labels
+from ojd.types import Instances
 
 _SMOKE = flags.DEFINE_bool("smoke", False, "small sizes, few repetitions")
 _SIZE = flags.DEFINE_string("size", None, "HxW; empty: each figure's own")
 _JSON = flags.DEFINE_string("json", None, "file to write the figures to")
 _REPEATS = flags.DEFINE_integer("repeats", 7, "pairs timed for a figure")
 
-NUM_CLASSES = 9
 NUM_UPDATES = 8
-
-
-def _student_inputs(size):
-  """A student of nine classes, its parameters, a frame and its labels."""
-  student = from_linen(jitnet.JITNet(NUM_CLASSES))
-  rng = np.random.default_rng(0)
-  frame = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
-  classes = rng.integers(0, NUM_CLASSES, size).astype(np.uint8)
-  labels = Labels(classes, np.ones(size, np.float32))
-  params = jax.jit(student.init)(jax.random.key(0), frame)
-  return student, params, *jax.device_put((frame, labels))
 
 
 def adapt(size, repeats):
   """Eight updates in one `while_loop` against eight jitted single ones."""
-  student, params, frame, labels = _student_inputs(size)
+  student, params, frame, labels = speed_figures.inputs(size)
   tx = updates.sgd(0.01)
   opt_state = tx.init(params)
 
@@ -114,14 +103,7 @@ def adapt(size, repeats):
       u_max=NUM_UPDATES,
     )
 
-  @jax.jit
-  def single(params, opt_state):
-    loss_fn = lambda p: losses.weighted_cross_entropy(
-      student.apply(p, frame), labels
-    )
-    grads = jax.grad(loss_fn)(params)
-    steps, opt_state = tx.update(grads, opt_state, params)
-    return optax.apply_updates(params, steps), opt_state
+  single = speed_figures.single_update(student, tx, frame, labels)
 
   return measure.compare(
     "adapt_vs_updates",
@@ -201,7 +183,7 @@ def draw(size, repeats):
   """Drawing a synthetic frame against the student's forward pass."""
   world = streams.open_stream("synthetic:street", *size)
   samples = iter(world.read())
-  student, params, frame, _ = _student_inputs(size)
+  student, params, frame, _ = speed_figures.inputs(size)
   apply = jax.jit(student.apply)
   return measure.compare(
     "drawing_vs_student",
@@ -220,12 +202,15 @@ def make_labels(size, repeats):
   instances = Instances(
     np.concatenate([corners, corners + sides], 1).astype(np.float32),
     np.ones(30, np.float32),
-    rng.integers(1, NUM_CLASSES, 30).astype(np.int32),
+    rng.integers(1, speed_figures.NUM_CLASSES, 30).astype(np.int32),
     rng.random((30, 28, 28), np.float32),
   )
-  names = ("background", *(f"class {i}" for i in range(1, NUM_CLASSES)))
+  names = (
+    "background",
+    *(f"class {i}" for i in range(1, speed_figures.NUM_CLASSES)),
+  )
   groups = labels_lib.parse_groups("", names)
-  student, params, frame, _ = _student_inputs(size)
+  student, params, frame, _ = speed_figures.inputs(size)
   apply = jax.jit(student.apply)
   return measure.compare(
     "labels_vs_student",
@@ -242,7 +227,7 @@ def teacher(name, weights, size, repeats):
   made = teachers.make_teacher(name, request)
   world = streams.open_stream("synthetic:street", *size)
   sample = next(iter(world.read()))
-  student, params, frame, _ = _student_inputs(size)
+  student, params, frame, _ = speed_figures.inputs(size)
   apply = jax.jit(student.apply)
   return measure.compare(
     f"student_vs_{name}",
@@ -288,6 +273,8 @@ _mask_rcnn_tiny = functools.partial(teacher, "mask_rcnn_tiny", "")
 
 # name -> functions and the size of each
 FIGURES = {
+  "student": [(speed_figures.forward, _BIG)],
+  "update": [(speed_figures.update, _BIG)],
   "adapt": [(adapt, (256, 448))],
   "run": [(run_loop, _BIG)],
   "draw": [(draw, _SMALL)],

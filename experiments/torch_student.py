@@ -1,0 +1,133 @@
+"""JITNet in torch, as one would write it: the opponent of the benchmarks.
+
+Channels last, norms by the statistics of the frame, bilinear resizes by
+`interpolate`, logits before the last resize as in the Flax student; the weights
+are torch's own, since only the time matters.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ojd.models import jitnet
+
+
+class _Norm(nn.BatchNorm2d):
+  """Of each frame: no running average, in training and after."""
+
+  def __init__(self, channels):
+    super().__init__(channels, track_running_stats=False)
+
+
+def _conv_norm_relu(num_in, num_out, stride=1):
+  conv = nn.Conv2d(num_in, num_out, 3, stride, 1, bias=False)
+  return nn.Sequential(conv, _Norm(num_out), nn.ReLU(inplace=True))
+
+
+class _Unit(nn.Module):
+  """Pre-activated: 3x3, then 1x3 and 3x1, and the input beside them."""
+
+  def __init__(self, num_in, num_out, stride=1):
+    super().__init__()
+    self.preact, self.stride = _Norm(num_in), stride
+    self.shortcut = None
+    if num_in != num_out:
+      self.shortcut = nn.Conv2d(num_in, num_out, 1, stride)
+    self.body = nn.Sequential(
+      _conv_norm_relu(num_in, num_out, stride),
+      nn.Conv2d(num_out, num_out, (1, 3), padding=(0, 1)),
+      nn.Conv2d(num_out, num_out, (3, 1), padding=(1, 0)),
+    )
+
+  def forward(self, x):
+    active = F.relu(self.preact(x))
+    if self.shortcut is None:
+      beside = x[:, :, :: self.stride, :: self.stride]
+    else:
+      beside = self.shortcut(active)
+    return beside + self.body(active)
+
+
+class TorchJITNet(nn.Module):
+  """Frames [B, H, W, 3] uint8 in, logits [B, C, H, W] out."""
+
+  def __init__(self, num_classes, width=0.5):
+    super().__init__()
+    floor = jitnet.decoder_floor(num_classes)
+    stem = [int(width * w) for w in jitnet.STEM]
+    encoder = [int(width * w) for w in jitnet.ENCODER]
+    decoder = [max(int(width * w), floor) for w in jitnet.DECODER]
+    head = [max(int(width * w), floor) for w in jitnet.HEAD]
+    self.conv1 = _conv_norm_relu(3, stem[0], 2)
+    self.conv2 = _conv_norm_relu(stem[0], stem[1], 2)
+    self.enc1 = _Unit(stem[1], encoder[0], 2)
+    self.enc2 = _Unit(encoder[0], encoder[1], 2)
+    self.enc3 = _Unit(encoder[1], encoder[2], 2)
+    self.dec1 = _Unit(encoder[2], decoder[0])
+    self.dec2 = _Unit(encoder[1] + decoder[0], decoder[1])
+    self.dec3 = _Unit(encoder[0] + decoder[1], decoder[2])
+    self.head = nn.Sequential(
+      _conv_norm_relu(decoder[2], head[0]), _conv_norm_relu(head[0], head[1])
+    )
+    self.logits = nn.Conv2d(head[1], num_classes, 1)
+
+  def forward(self, frames):
+    # The bytes of a frame lie channels last already.
+    x = frames.permute(0, 3, 1, 2).to(self.logits.weight.dtype)
+    full = x.shape[2:]
+    x = self.conv1(x)
+    half = x.shape[2:]
+    x = self.conv2(x)
+    quarter = x.shape[2:]
+    first = self.enc1(x)
+    second = self.enc2(first)
+    x = self.dec1(self.enc3(second))
+    x = self.dec2(torch.cat([second, _resize(x, second.shape[2:])], 1))
+    x = self.dec3(torch.cat([first, _resize(x, first.shape[2:])], 1))
+    x = self.head(_resize(_resize(x, quarter), half))
+    return _resize(self.logits(x), full)
+
+
+def _resize(x, size):
+  return F.interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+def make(num_classes: int, device: str) -> TorchJITNet:
+  """The network on a device, channels last."""
+  net = TorchJITNet(num_classes).to(device)
+  return net.to(memory_format=torch.channels_last)
+
+
+def forward_fn(net: TorchJITNet, frame):
+  """A call without arguments: the classes of a frame, done on return."""
+  device = next(net.parameters()).device
+  frames = torch.as_tensor(frame, device=device)[None]
+
+  def forward():
+    with torch.inference_mode():
+      classes = net(frames).argmax(1).to(torch.uint8)
+    _wait(device)
+    return classes
+
+  return forward
+
+
+def update_fn(net: TorchJITNet, frame, classes):
+  """A call without arguments: one step of SGD with momentum."""
+  device = next(net.parameters()).device
+  frames = torch.as_tensor(frame, device=device)[None]
+  targets = torch.as_tensor(classes, device=device)[None].long()
+  optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+  def update():
+    optimizer.zero_grad(set_to_none=True)
+    F.cross_entropy(net(frames), targets).backward()
+    optimizer.step()
+    _wait(device)
+
+  return update
+
+
+def _wait(device):
+  if device.type == "cuda":
+    torch.cuda.synchronize(device)
