@@ -101,7 +101,7 @@ def make(num_classes: int, device: str) -> TorchJITNet:
 def forward_fn(net: TorchJITNet, frame):
   """A call without arguments: the classes of a frame, done on return."""
   device = next(net.parameters()).device
-  frames = torch.as_tensor(frame, device=device)[None]
+  frames = torch.tensor(frame, device=device)[None]
 
   def forward():
     with torch.inference_mode():
@@ -115,8 +115,8 @@ def forward_fn(net: TorchJITNet, frame):
 def update_fn(net: TorchJITNet, frame, classes):
   """A call without arguments: one step of SGD with momentum."""
   device = next(net.parameters()).device
-  frames = torch.as_tensor(frame, device=device)[None]
-  targets = torch.as_tensor(classes, device=device)[None].long()
+  frames = torch.tensor(frame, device=device)[None]
+  targets = torch.tensor(classes, device=device)[None].long()
   optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
 
   def update():

@@ -1,0 +1,60 @@
+"""How binaries are started: with large pages, where there are some."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import binaries
+
+NAME = "GLIBC_TUNABLES"
+
+
+def _environment(pid):
+  """The variables that a running process was started with."""
+  lines = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+  return dict(line.decode().split("=", 1) for line in lines if b"=" in line)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+  ("given", "wanted"),
+  [({}, "glibc.malloc.hugetlb=1"), ({NAME: "own=1"}, "own=1")],
+)
+def test_binary_asks_for_large_pages_unless_told_otherwise(given, wanted):
+  rest = {k: v for k, v in os.environ.items() if k != NAME}
+  command = [sys.executable, "-m", "experiments.describe", "--model=jitnet"]
+  process = subprocess.Popen(
+    command,
+    cwd=binaries.ROOT,
+    env=rest | given,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  found = set()
+  while process.poll() is None:
+    try:
+      found.add(_environment(process.pid).get(NAME))
+    except OSError:
+      break
+    time.sleep(0.005)
+  process.wait()
+  # The same process all along, whatever it was at first.
+  assert wanted in found and found <= {wanted, None}
+
+
+def test_importing_the_package_starts_nothing():
+  code = "import experiments, os; print(os.environ.get('GLIBC_TUNABLES'))"
+  rest = {k: v for k, v in os.environ.items() if k != NAME}
+  result = subprocess.run(
+    [sys.executable, "-c", code],
+    cwd=binaries.ROOT,
+    env=rest,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert result.stdout.strip() == "None"
