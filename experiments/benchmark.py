@@ -3,7 +3,7 @@
     python -m experiments.benchmark --what=all --json=benchmark.json
     python -m experiments.benchmark --what=adapt --size=256x448
 
-All takes about four minutes on two cores. A ratio is ours over the opponent's:
+All takes about ten minutes on two cores. A ratio is ours over the opponent's:
 lower is better.
 
     student_forward_vs_torch
