@@ -5,6 +5,7 @@ whole head, answers that tell nothing of the request, and headers that keep
 browsers from doing more with an answer than to show it.
 """
 
+import abc
 import contextlib
 import http.server
 import io
@@ -57,7 +58,7 @@ def read_head(
   return bytes(head)
 
 
-class OneRequest(http.server.BaseHTTPRequestHandler):
+class OneRequest(http.server.BaseHTTPRequestHandler, abc.ABC):
   """Reads a request, lets `answer` answer it, and closes.
 
   Bodies are never read. The server has the limits in `site.limits`.
@@ -65,9 +66,9 @@ class OneRequest(http.server.BaseHTTPRequestHandler):
 
   protocol_version = "HTTP/1.1"
 
+  @abc.abstractmethod
   def answer(self) -> None:
     """Answers what has been parsed."""
-    raise NotImplementedError
 
   def handle(self) -> None:
     limits = self.server.site.limits
