@@ -97,7 +97,14 @@ def open_job(run: RecordedRun, config: RunConfig | None = None) -> job_lib.Job:
   config = config or run.config
   if not is_init_there(run):
     config = dataclasses.replace(config, init="random")
+  gone = RequestError(
+    f"--workdir={run.path}: a live stream cannot be told again"
+  )
+  if run.description["stream"].get("kind") == "live":
+    raise gone
   job = job_lib.make_job_without_teacher(config, run.groups)
+  if job.stream.spec.is_live:  # a part of it
+    raise gone
   if job.stream.spec.identity != run.description.get("stream"):
     raise RequestError(
       f"--workdir={run.path}: the frames behind --stream={run.config.stream} "

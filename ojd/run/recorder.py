@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ojd.errors import RequestError
 from ojd.run import prefetch
 from ojd.streams import base as streams
 from ojd.teachers import asking, recording
@@ -46,6 +47,8 @@ def record(
     should_stop: asked before every frame.
   """
   spec = stream.spec
+  if spec.is_live:
+    raise RequestError("--stream: a live stream could not be replayed")
   about = recording.Description(
     kind="",
     teacher=teacher_name,

@@ -184,5 +184,6 @@ def _trail(job, path, description, start):
     path / workdir.TRAJECTORY,
     workdir.log_identity(description),
     start=start.t if start else 0,
-    is_repeatable=not job.config.async_teacher,
+    # What a live stream shows now was never asked about.
+    is_repeatable=not (job.config.async_teacher or job.stream.spec.is_live),
   )

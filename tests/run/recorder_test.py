@@ -42,3 +42,10 @@ def test_frame_without_an_answer_is_counted(tmp_path):
   assert problems == [
     "the teacher failed on frame 5: RuntimeError: out of memory"
   ]
+
+
+def test_live_stream_is_refused(tmp_path):
+  stream = scenes.Stream()
+  stream.spec = stream.spec._replace(is_live=True)
+  with pytest.raises(RequestError, match="could not be replayed"):
+    recorder.record(stream, None, tmp_path, teacher_name="any")

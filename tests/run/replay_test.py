@@ -256,6 +256,13 @@ def test_other_frames_are_refused(whole, monkeypatch):
     recorded_run.open_job(run, other)
 
 
+def test_live_stream_cannot_be_told_again(whole):
+  run = recorded_run.read(whole)
+  live = {**run.description, "stream": {"kind": "live", "address": "x"}}
+  with pytest.raises(RequestError, match="cannot be told again"):
+    recorded_run.open_job(run._replace(description=live))
+
+
 @pytest.mark.parametrize(
   ("first", "last"), [(-1, None), (40, None), (5, 4), (0, 40)]
 )

@@ -1,6 +1,7 @@
 """The host loop on made-up streams and teachers: counts and survival."""
 
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -287,3 +288,27 @@ def test_curves_are_the_metrics_and_their_failure_ends_nothing(tmp_path, room):
     (problem,) = problems
     assert problem.startswith("--wandb is switched off: OSError: No space")
     assert len(guest.lines) == room
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_answers_are_known_again_unless_the_frames_are_others(
+  tmp_path, is_live
+):
+  """A live stream shows something else when its run is gone on with."""
+  loop = _loop(tmp_path, scenes.Stream())
+  spec = loop.job.stream.spec._replace(is_live=is_live)
+  loop.job.stream.spec = spec
+  description = {"flags": {}, "stream": {}, "class_names": []}
+  labels_of = Labels(
+    np.zeros((16, 20), np.uint8), np.ones((16, 20), np.float32)
+  )
+  trail = runner._trail(loop.job, tmp_path, description, None)
+  trail.judged(3, labels_of)
+  trail.judged(9, labels_of)
+  trail.close()
+  point = types.SimpleNamespace(t=5)
+  trail = runner._trail(loop.job, tmp_path, description, point)
+  is_known = trail.known("eval", 9) is not None
+  trail.close()
+  loop.outputs._metrics.close()
+  assert is_known == (not is_live)
