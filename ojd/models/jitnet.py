@@ -90,7 +90,7 @@ class JITNet(nn.Module):
     encoder_width = lambda w: max(int(self.width * w), _ENCODER_FLOOR)
     decoder_width = lambda w: max(int(self.width * w), floor)
 
-    x = frames.astype(jnp.float32)
+    x = frames.astype(jnp.promote_types(frames.dtype, jnp.float32))
     x = _ConvNormRelu(encoder_width(STEM[0]), 2, name="conv1")(x)
     stem_size = x.shape[-3:-1]
     x = _ConvNormRelu(encoder_width(STEM[1]), 2, name="conv2")(x)

@@ -56,7 +56,8 @@ def _resize(x, size):
 
 def logits(params, frames):
   """[B, H, W, 3] raw values -> [B, H, W, C], layers in the published order."""
-  x = torch.as_tensor(frames, dtype=torch.float32).permute(0, 3, 1, 2)
+  x = torch.as_tensor(frames, dtype=params["logits"]["kernel"].dtype)
+  x = x.permute(0, 3, 1, 2)
   full = x.shape[2:]
   x = _conv_norm_relu(x, params["conv1"], 2)
   half = x.shape[2:]
