@@ -74,3 +74,16 @@ class Prefetcher:
     self._stopped.set()
     self._interrupt()
     self._thread.join()
+
+
+def readable(samples: Iterator[Sample], end: int) -> Iterator[Sample]:
+  """The samples before frame `end` that could be decoded, read ahead."""
+  prefetcher = Prefetcher(samples)
+  try:
+    for sample in prefetcher:
+      if sample.t >= end:
+        return
+      if sample.frame is not None:
+        yield sample
+  finally:
+    prefetcher.close()

@@ -6,6 +6,7 @@ that goes otherwise, on another machine, stays beside the old one frame by
 frame.
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -81,13 +82,9 @@ def tell(
   """
   keys = _Keys(run, start.t)
   state = start.state
-  samples = prefetch.Prefetcher(job.stream.read(keys.first_needed(start.t)))
-  try:
+  samples = job.stream.read(keys.first_needed(start.t))
+  with contextlib.closing(prefetch.readable(samples, end)) as samples:
     for sample in samples:
-      if sample.t >= end:
-        return
-      if sample.frame is None:
-        continue
       keys.see(sample)
       if sample.t < start.t:  # asked about before, and learnt from later
         continue
@@ -101,8 +98,6 @@ def tell(
         if record.decision.key_t is not None:
           classes = compiled.peek(state, sample.frame)
       yield Step(sample, np.asarray(classes), record, info, state)
-  finally:
-    samples.close()
 
 
 class _Keys:

@@ -5,6 +5,7 @@ and labels, a few frames at a time, so that a long stream needs no more memory
 than a short one.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -188,13 +189,9 @@ def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
       f"the log holds labels of {num_known} of {len(wanted)} frames; "
       f"--teacher={run.config.teacher} is asked about the others"
     )
-  samples = prefetch.Prefetcher(job.stream.read(first))
-  try:
+  samples = prefetch.readable(job.stream.read(first), end)
+  with contextlib.closing(labeller), contextlib.closing(samples):
     for sample in samples:
-      if sample.t >= end:
-        return
-      if sample.frame is None:
-        continue
       labeller.ask(sample)
       answer = labeller.answer(wait=True)
       if answer.labels is None:
@@ -205,9 +202,6 @@ def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
       if job.truth_groups is not None:
         expected = np.take(job.truth_groups.lookup, sample.truth)
       yield _Frame(sample.t, sample.frame, answer.labels, expected)
-  finally:
-    samples.close()
-    labeller.close()
 
 
 def _run_lanes(

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from ojd.errors import RequestError
-from ojd.models import student
 from ojd.run import config as config_lib
 from ojd.run import fork as fork_lib
 from ojd.run import job as job_lib
@@ -19,15 +18,8 @@ from tests.reference import small_run
 AT = 14
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_students():
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(student, "MODELS", small_run.MODELS)
-    yield
-
-
 @pytest.fixture(scope="module")
-def parent(tmp_path_factory):
+def parent(small_students, tmp_path_factory):
   path = tmp_path_factory.mktemp("runs") / "parent"
   small_run.run(path)
   return path

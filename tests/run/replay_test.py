@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ojd.errors import RequestError
-from ojd.models import exported, pretrained, student
+from ojd.models import exported, pretrained
 from ojd.run import (
   recorded_run,
   replay,
@@ -23,15 +23,8 @@ from ojd.teachers import base as teachers
 from tests.reference import small_run
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_students():
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(student, "MODELS", small_run.MODELS)
-    yield
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(small_students, tmp_path_factory):
   path = tmp_path_factory.mktemp("runs") / "whole"
   small_run.run(path)
   return path

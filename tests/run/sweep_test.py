@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from ojd.errors import RequestError
-from ojd.models import student
 from ojd.run import job as job_lib
 from ojd.run import recorded_run, recorder, sweep, sweep_table
 from ojd.streams import base as streams
@@ -15,15 +14,8 @@ from ojd.teachers import recorded
 from tests.reference import small_run
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_students():
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(student, "MODELS", small_run.MODELS)
-    yield
-
-
 @pytest.fixture(scope="module")
-def parent(tmp_path_factory):
+def parent(small_students, tmp_path_factory):
   path = tmp_path_factory.mktemp("runs") / "parent"
   small_run.run(path, num_frames=20)
   return path
