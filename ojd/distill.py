@@ -59,8 +59,19 @@ class _AdaptLoop(NamedTuple):
 
 
 def classify(logits: jax.Array) -> jax.Array:
-  """The most likely class of each pixel; [..., H, W, C] -> uint8."""
-  return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
+  """The most likely class of each pixel, [..., H, W, C] -> uint8.
+
+  The first of several; 0 where no logit is a number.
+  """
+  rows = jnp.swapaxes(logits, -1, -2)
+  highest = rows[..., 0, :]
+  classes = jnp.zeros(highest.shape, jnp.uint8)
+  # One by one: XLA's CPU back end has no fast reduction of an axis so short.
+  for i in range(1, rows.shape[-2]):
+    is_higher = rows[..., i, :] > highest
+    highest = jnp.where(is_higher, rows[..., i, :], highest)
+    classes = jnp.where(is_higher, jnp.uint8(i), classes)
+  return classes
 
 
 def adapt(

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from ojd.types import BACKGROUND, Array
+from ojd.types import BACKGROUND, IGNORE, Array
 
 
 def frame_miou(
@@ -25,19 +26,37 @@ def frame_miou(
     Scalar float32 in [0, 1].
   """
   objects = jnp.arange(num_classes, dtype=jnp.int32) != BACKGROUND
-  # [H, W, C] comparisons that fuse into their sums: far cheaper than a
-  # scatter-add for the few classes of a stream.
-  one_hot = lambda x: jax.nn.one_hot(x, num_classes, dtype=bool)
-  counted = jnp.expand_dims(counts, -1)
-  in_labels = one_hot(labels) & counted
-  in_classes = one_hot(classes) & counted
-  intersection = jnp.sum(in_labels & in_classes, axis=(0, 1))
-  union = jnp.sum(in_labels | in_classes, axis=(0, 1))
+  # Once, as bytes, and not anew for every class.
+  labels, classes = lax.optimization_barrier(
+    tuple(
+      jnp.where(counts, x, IGNORE).astype(jnp.uint8) for x in (labels, classes)
+    )
+  )
+
+  def count(i):
+    in_labels, in_classes = labels == i, classes == i
+    return (
+      _count_true(in_labels & in_classes),
+      _count_true(in_labels | in_classes),
+    )
+
+  # A class at a time is far cheaper than a scatter-add for the few of a stream.
+  intersection, union = lax.map(count, jnp.arange(num_classes, dtype=jnp.uint8))
   present = (union > 0) & objects
   iou = jnp.where(present, intersection / jnp.maximum(union, 1), 0.0)
   num_present = jnp.sum(present)
   mean = jnp.sum(iou) / jnp.maximum(num_present, 1)
   return jnp.where(num_present > 0, mean, 1.0).astype(jnp.float32)
+
+
+def _count_true(mask):
+  """[H, W] bool -> int32; in bytes first, as many at once as a byte counts."""
+  height, width = mask.shape
+  num_bands = -(-height // 255)
+  rows = -(-height // num_bands)
+  mask = jnp.pad(mask, ((0, num_bands * rows - height), (0, 0)))
+  bands = mask.reshape(num_bands, rows, width)
+  return jnp.sum(jnp.sum(bands, axis=1, dtype=jnp.uint8), dtype=jnp.int32)
 
 
 def confusion_matrix(

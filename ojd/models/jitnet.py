@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.models import layers
+from ojd.models import layers, resizing
 
 STEM = (16, 64)
 ENCODER = (128, 128, 256)
@@ -104,19 +104,19 @@ class JITNet(nn.Module):
     x = self._block(x, "dec1", decoder_width(DECODER[0]))
     for i, w in enumerate(DECODER[1:], 2):
       skip = skips.pop()
-      x = layers.resize(x, skip.shape[-3:-1])
+      x = resizing.resize(x, skip.shape[-3:-1])
       x = jnp.concatenate([skip, x], axis=-1)
       x = self._block(x, f"dec{i}", decoder_width(w))
 
     # Two steps, as published: they differ from one resize to the half size.
-    x = layers.resize(layers.resize(x, quarter_size), stem_size)
+    x = resizing.resize(resizing.resize(x, quarter_size), stem_size)
     x = _ConvNormRelu(decoder_width(HEAD[0]), name="decoder_conv2")(x)
     x = _ConvNormRelu(decoder_width(HEAD[1]), name="decoder_conv1")(x)
     logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
     full_size = frames.shape[-3:-1]
     if self.resize_logits:
-      return layers.resize(logits(x), full_size)
-    return logits(layers.resize(x, full_size))
+      return resizing.resize_few(logits(x), full_size)
+    return logits(resizing.resize(x, full_size))
 
   def _block(self, x, name, features, stride=1):
     """`num_units` units; only the last strides."""

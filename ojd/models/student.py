@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from ojd.models import jitnet
 from ojd.types import Frame
@@ -27,7 +28,10 @@ def from_linen(model: nn.Module) -> Student:
     return model.init(rng_key, frame[None])["params"]
 
   def apply(params, frame):
-    return model.apply({"params": params}, frame[None])[0]
+    logits = model.apply({"params": params}, frame[None])
+    # Out of the batch with [H, C, W] in mind, the order in which some networks
+    # make logits and losses read them: pairs of transposes cancel.
+    return jnp.swapaxes(jnp.swapaxes(logits, -1, -2)[0], -1, -2)
 
   return Student(init, apply, model.num_classes)
 

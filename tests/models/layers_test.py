@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from jax import lax
 
-from ojd.models import layers
+from ojd.models import layers, resizing
 
 SHAPES = [  # height, width, channels in and out, kernel, stride
   (9, 12, 3, 5, (3, 3), 1),
@@ -111,16 +111,16 @@ def test_resize_and_gradient_equal_torch(size, size_out):
   tx = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
   ty = F.interpolate(tx, size_out, mode="bilinear", align_corners=True)
   ty.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
-  y, backward = jax.vjp(lambda x: layers.resize(x, size_out), x)
+  y, backward = jax.vjp(lambda x: resizing.resize(x, size_out), x)
   nhwc = lambda t: t.detach().numpy().transpose(0, 2, 3, 1)
   _assert_close((y, *backward(g)), (nhwc(ty), nhwc(tx.grad)))
 
 
 def test_resize_keeps_constants_and_corners():
   x = _draw((1, 4, 6, 2), 0)
-  y = layers.resize(x, (9, 12))
+  y = resizing.resize(x, (9, 12))
   np.testing.assert_allclose(y[:, ::8, ::11], x[:, ::3, ::5], rtol=1e-6)
-  np.testing.assert_allclose(layers.resize(jnp.ones_like(x), (9, 12)), 1.0)
+  np.testing.assert_allclose(resizing.resize(jnp.ones_like(x), (9, 12)), 1.0)
 
 
 def test_frame_norm_uses_the_statistics_of_each_frame():

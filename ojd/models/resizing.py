@@ -1,0 +1,174 @@
+"""Corner-aligned bilinear resize, an axis at a time, fast on a CPU.
+
+`jax.image.resize` aligns the edges of the pixels instead of their corners, and
+is a dense matrix product.
+
+Every step stands behind a fence (`lax.optimization_barrier`): XLA's CPU back
+end would compute it once more in each step that reads it, and in their order of
+axes instead of its own.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+_fence = lax.optimization_barrier
+
+
+def resize(x: jax.Array, size: Sequence[int]) -> jax.Array:
+  """Bilinear resize whose corner pixels stay in the corners.
+
+  Args:
+    x: [..., H, W, I] float.
+    size: P, Q.
+
+  Returns:
+    [..., P, Q, I].
+  """
+  for axis, size_out in zip((x.ndim - 3, x.ndim - 2), size, strict=True):
+    x = _resize_axis(x, axis, size_out)
+  return x
+
+
+def resize_few(x: jax.Array, size: Sequence[int]) -> jax.Array:
+  """`resize` where the channels are too few to fill a vector: row by row.
+
+  What reads the result channel by channel, [..., P, I, Q], finds them so in
+  memory.
+  """
+  x = _resize_axis(x, x.ndim - 2, size[1])
+  rows = _fence(jnp.swapaxes(x, -1, -2))
+  rows = _resize_axis(rows, x.ndim - 3, size[0])
+  return jnp.swapaxes(rows, -1, -2)
+
+
+def _resize_axis(x, axis, size_out):
+  size_in = x.shape[axis]
+  if size_out == size_in:
+    return x
+  if axis == x.ndim - 2 and (size_out + 1) // 2 == size_in > 1:
+    return _doubled(x, size_out)
+  return _gathered(x, axis, size_out)
+
+
+def _corner_aligned_taps(size_in: int, size_out: int):
+  """Index and weight of the two inputs of each output; both [size_out, 2]."""
+  scale = (size_in - 1) / (size_out - 1) if size_out > 1 else 0.0
+  position = np.arange(size_out) * scale
+  low = np.clip(np.floor(position).astype(np.int32), 0, max(size_in - 2, 0))
+  high = np.minimum(low + 1, size_in - 1)
+  fraction = np.where(high > low, position - low, 0.0)
+  return np.stack([low, high], 1), np.stack([1 - fraction, fraction], 1)
+
+
+def _transposed_taps(indices, weights, size_in):
+  """The outputs that read each input, with their weights; [size_in, K].
+
+  An input is read by few outputs, so a gather over those replaces the
+  scatter-add that autodiff would make of the gather, and XLA of a loop.
+  """
+  readers = [[] for _ in range(size_in)]
+  for output, (index, weight) in enumerate(zip(indices, weights, strict=True)):
+    for i, w in zip(index, weight, strict=True):
+      if w:
+        readers[i].append((output, w))
+  num_taps = max(1, *(len(reader) for reader in readers))
+  table = np.zeros((size_in, num_taps, 2))
+  for i, reader in enumerate(readers):
+    if reader:
+      table[i, : len(reader)] = reader
+  return table[..., 0].astype(np.int32), table[..., 1]
+
+
+def _gather_sum(x, axis, indices, weights):
+  """Weighted sum of slices along an axis; indices, weights: [size_out, K]."""
+  shape = [1] * x.ndim
+  shape[axis] = -1
+  total = None
+  for index, weight in zip(indices.T, weights.T, strict=True):
+    term = jnp.take(x, index, axis=axis, indices_are_sorted=True, mode="clip")
+    term = term * jnp.asarray(weight.reshape(shape), x.dtype)
+    total = term if total is None else total + term
+  return _fence(total)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gathered(x, axis, size_out):
+  """Any size to any other."""
+  return _gather_sum(x, axis, *_corner_aligned_taps(x.shape[axis], size_out))
+
+
+def _gathered_forward(x, axis, size_out):
+  return _gathered(x, axis, size_out), x.shape[axis]
+
+
+def _gathered_backward(axis, size_out, size_in, g):
+  taps = _corner_aligned_taps(size_in, size_out)
+  taps = _transposed_taps(*taps, size_in)
+  return (_gather_sum(_fence(g), axis, *taps),)
+
+
+_gathered.defvjp(_gathered_forward, _gathered_backward)
+
+
+def _double_taps(size_in, size_out):
+  """Weights of inputs k-1, k and k, k+1 in outputs 2k and 2k+1; 4 x [n]."""
+  taps = np.zeros((2 * size_in, 3))
+  indices, weights = _corner_aligned_taps(size_in, size_out)
+  for output, (index, weight) in enumerate(zip(indices, weights, strict=True)):
+    taps[output, index - output // 2 + 1] += weight
+  even, odd = taps[::2], taps[1::2]
+  return even[:, 0], even[:, 1], odd[:, 1], odd[:, 2]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _doubled(x, size_out):
+  """[..., n, I] -> [..., 2n or 2n - 1, I]: neighbours instead of gathers."""
+  n = x.shape[-2]
+  before, own, own_odd, after = _columns(_double_taps(n, size_out), x)
+  even = _moved(x, 1) * before + x * own
+  odd = x * own_odd + _moved(x, -1) * after
+  pairs = jnp.stack([even, odd], axis=-2)
+  doubled = pairs.reshape(*x.shape[:-2], 2 * n, x.shape[-1])
+  return _fence(doubled[..., :size_out, :])
+
+
+def _columns(weights, x):
+  """Each [n] so that it multiplies [..., n, I]."""
+  shape = (1,) * (x.ndim - 2) + (-1, 1)
+  return [jnp.asarray(w.reshape(shape), x.dtype) for w in weights]
+
+
+def _moved(x, by):
+  """[..., n, I] one step on or back; the end that falls free is repeated."""
+  if by > 0:
+    return jnp.concatenate([x[..., :1, :], x[..., :-1, :]], axis=-2)
+  return jnp.concatenate([x[..., 1:, :], x[..., -1:, :]], axis=-2)
+
+
+def _doubled_forward(x, size_out):
+  return _doubled(x, size_out), x.shape[-2]
+
+
+def _doubled_backward(size_out, n, g):
+  """What outputs 2k - 1, 2k, 2k + 1 and 2k + 2 read of input k."""
+  before, own, own_odd, after = _double_taps(n, size_out)
+  # An end that is repeated is read by nobody.
+  before, after = np.append(before[1:], 0.0), np.append(0.0, after[:-1])
+  g = _fence(g)
+  missing = 2 * n - size_out
+  if missing:
+    fill = jnp.zeros((*g.shape[:-2], missing, g.shape[-1]), g.dtype)
+    g = jnp.concatenate([g, fill], axis=-2)
+  pairs = g.reshape(*g.shape[:-2], n, 2, g.shape[-1])
+  even, odd = pairs[..., 0, :], pairs[..., 1, :]
+  before, own, own_odd, after = _columns((before, own, own_odd, after), g)
+  own = even * own + odd * own_odd
+  return (_fence(own + _moved(even, -1) * before + _moved(odd, 1) * after),)
+
+
+_doubled.defvjp(_doubled_forward, _doubled_backward)
