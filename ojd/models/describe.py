@@ -29,7 +29,7 @@ def layer_table(model: nn.Module, height: int, width: int) -> list[Row]:
 
   def note(next_fun, args, kwargs, context):
     out = next_fun(*args, **kwargs)
-    if isinstance(context.module, layers.Conv | layers.FrameNorm):
+    if isinstance(context.module, layers.Conv | layers.NormRelu):
       rows.append(_row(context.module, args[0].shape[1:], out.shape[1:]))
     return out
 
@@ -42,7 +42,7 @@ def layer_table(model: nn.Module, height: int, width: int) -> list[Row]:
 def _row(module, shape_in, shape_out):
   name = "/".join(module.path)
   channels = shape_out[-1]
-  if isinstance(module, layers.FrameNorm):
+  if isinstance(module, layers.NormRelu):
     return Row(name, shape_in, shape_out, "", 2 * channels, 0)
   kh, kw = module.kernel_size
   weights = kh * kw * shape_in[-1] * channels

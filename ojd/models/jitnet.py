@@ -37,7 +37,7 @@ class _ConvNormRelu(nn.Module):
   @nn.compact
   def __call__(self, x):
     x = layers.Conv(self.features, (3, 3), self.stride, name="conv")(x)
-    return nn.relu(layers.FrameNorm(name="norm")(x))
+    return layers.NormRelu(name="norm")(x)
 
 
 class Unit(nn.Module):
@@ -53,7 +53,7 @@ class Unit(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     conv = functools.partial(layers.Conv, self.features)
-    active = nn.relu(layers.FrameNorm(name="preact")(x))
+    active = layers.NormRelu(name="preact")(x)
     if x.shape[-1] == self.features:
       shortcut = x[..., :: self.stride, :: self.stride, :]
     else:

@@ -1,206 +1,10 @@
-"""Convolution, frame norm and corner-aligned resize, fast inside `lax` loops.
-
-XLA's CPU back end knows fast kernels for forward convolutions wherever they
-stand, but for the gradients that autodiff derives only outside of loops: in a
-`while_loop` one of them takes up to sixty times as long. So the gradients are
-written here as forward convolutions and matrix products. Accelerators have no
-such gap and keep the derived ones.
-
-Letters: B batch, H, W height and width in, P, Q height and width out, I, O
-channels in and out.
-"""
-
-import functools
-from collections.abc import Sequence
+"""The layers of students, with their parameters."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
-NORM_EPSILON = 1e-5
-
-# Above this many bytes of input the kernel gradient is summed band by band, so
-# that a band stays in the cache (360x640x32: 31 ms against 61 ms in one go).
-_MAX_BYTES_UNBANDED = 8 << 20
-_BAND_BYTES = 512 << 10
-
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-
-
-def _convolve(x, kernel, stride, padding):
-  return lax.conv_general_dilated(
-    x, kernel, (stride, stride), padding, dimension_numbers=_DIMENSIONS
-  )
-
-
-def _one_by_one(fn, can_fold=True):
-  """`fn(x, kernel)` whose `vmap` on the CPU takes a kernel after the other.
-
-  Many kernels at once are a grouped convolution, for which XLA's CPU back end
-  has no fast path. One kernel for many inputs is a larger batch, if `fn` keeps
-  the images of a batch apart.
-  """
-
-  @jax.custom_batching.custom_vmap
-  def call(x, kernel):
-    return fn(x, kernel)
-
-  @call.def_vmap
-  def rule(axis_size, in_batched, x, kernel):
-    if can_fold and not in_batched[1]:
-      folded = fn(x.reshape(-1, *x.shape[2:]), kernel)
-      return folded.reshape(axis_size, -1, *folded.shape[1:]), True
-    axes = tuple(0 if is_batched else None for is_batched in in_batched)
-
-    def in_turn(x, kernel):
-      pick = lambda i, y, is_batched: y[i] if is_batched else y
-      turn = lambda i: fn(
-        *map(functools.partial(pick, i), (x, kernel), in_batched)
-      )
-      return lax.map(turn, jnp.arange(axis_size))
-
-    at_once = jax.vmap(fn, axes)
-    return lax.platform_dependent(x, kernel, cpu=in_turn, default=at_once), True
-
-  return call
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  """Convolves with half a kernel of zeros around the image, then strides.
-
-  Unlike "SAME", the padding does not depend on the stride or the size, so a
-  3x3 kernel of stride 2 is centred on the even pixels.
-
-  Args:
-    x: [B, H, W, I] float.
-    kernel: [KH, KW, I, O], odd sides.
-    stride: of both axes.
-
-  Returns:
-    [B, P, Q, O] with P = ceil(H / stride), Q = ceil(W / stride).
-  """
-  padding = _half(kernel.shape)
-  convolve = lambda x, kernel: _convolve(x, kernel, stride, padding)
-  return _one_by_one(convolve)(x, kernel)
-
-
-def _half(kernel_shape):
-  """Zeros before and after each axis: half the kernel."""
-  return tuple((k // 2, k // 2) for k in kernel_shape[:2])
-
-
-def _conv2d_forward(x, kernel, stride):
-  return conv2d(x, kernel, stride), (x, kernel)
-
-
-def _conv2d_backward(stride, residuals, g):
-  x, kernel = residuals
-
-  def derived(x, kernel, g):
-    padding = _half(kernel.shape)
-    primal = lambda x, kernel: _convolve(x, kernel, stride, padding)
-    return jax.vjp(primal, x, kernel)[1](g)
-
-  def as_forward(x, kernel, g):
-    return (
-      _input_gradient(x.shape, kernel, g, stride),
-      _kernel_gradient(x, kernel.shape, g, stride),
-    )
-
-  return lax.platform_dependent(x, kernel, g, cpu=as_forward, default=derived)
-
-
-conv2d.defvjp(_conv2d_forward, _conv2d_backward)
-
-
-def _input_gradient(x_shape, kernel, g, stride):
-  """Convolves the dilated output gradient with the flipped kernel."""
-  padding = []
-  for size, k, out in zip(
-    x_shape[1:3], kernel.shape[:2], g.shape[1:3], strict=True
-  ):
-    before = k - 1 - k // 2
-    dilated = (out - 1) * stride + 1
-    padding.append((before, size + k - 1 - dilated - before))
-  transposed = lambda g, kernel: lax.conv_general_dilated(
-    g,
-    kernel[::-1, ::-1].swapaxes(2, 3),
-    window_strides=(1, 1),
-    padding=padding,
-    lhs_dilation=(stride, stride),
-    dimension_numbers=_DIMENSIONS,
-  )
-  return _one_by_one(transposed)(g, kernel)
-
-
-def _kernel_gradient(x, kernel_shape, g, stride):
-  """Correlates input and output gradient; [KH, KW, I, O]."""
-  kh, kw = kernel_shape[:2]
-  p, q = g.shape[1:3]
-  (top, _), (left, _) = _half(kernel_shape)
-  # Exactly the pixels that some tap of some output reads.
-  bottom = (p - 1) * stride + kh - x.shape[1] - top
-  right = (q - 1) * stride + kw - x.shape[2] - left
-  zero = jnp.zeros((), x.dtype)
-  padded = lax.pad(
-    x, zero, ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0))
-  )
-  if stride > 1 or kh * kw <= 3:
-    return _kernel_gradient_by_taps(padded, kernel_shape, g, stride)
-  if x.size * x.dtype.itemsize <= _MAX_BYTES_UNBANDED:
-    return _correlate(padded, g)
-  return _kernel_gradient_by_bands(padded, kernel_shape, g)
-
-
-def _kernel_gradient_by_taps(padded, kernel_shape, g, stride):
-  """One matrix product per tap; best where there are few or they stride."""
-  kh, kw, num_in, num_out = kernel_shape
-  b, p, q = g.shape[:3]
-  g = g.reshape(-1, num_out)
-
-  def tap(i, j):
-    end = (b, i + (p - 1) * stride + 1, j + (q - 1) * stride + 1, num_in)
-    window = lax.slice(padded, (0, i, j, 0), end, (1, stride, stride, 1))
-    return window.reshape(-1, num_in).T @ g
-
-  taps = [tap(i, j) for i in range(kh) for j in range(kw)]
-  return jnp.stack(taps).reshape(kernel_shape)
-
-
-def _correlate(padded, g):
-  """The output gradient as the kernel of a forward convolution, stride 1."""
-  correlate = lambda x, g: lax.conv_general_dilated(
-    x.transpose(3, 1, 2, 0),
-    g.transpose(1, 2, 0, 3),
-    window_strides=(1, 1),
-    padding="VALID",
-    dimension_numbers=_DIMENSIONS,
-  ).transpose(1, 2, 0, 3)
-  return _one_by_one(correlate, can_fold=False)(padded, g)
-
-
-def _kernel_gradient_by_bands(padded, kernel_shape, g):
-  """`_correlate` over horizontal bands, summed."""
-  halo = kernel_shape[0] - 1
-  p = g.shape[1]
-  row_bytes = padded[:, 0].size * padded.dtype.itemsize
-  rows = max(1, min(p, _BAND_BYTES // row_bytes))
-  num_bands = -(-p // rows)
-  # Rows of zero gradient fill the last band and add nothing.
-  missing = num_bands * rows - p
-  fill = ((0, 0), (0, missing), (0, 0), (0, 0))
-  padded, g = jnp.pad(padded, fill), jnp.pad(g, fill)
-
-  def add_band(i, total):
-    x_band = lax.dynamic_slice_in_dim(padded, i * rows, rows + halo, axis=1)
-    g_band = lax.dynamic_slice_in_dim(g, i * rows, rows, axis=1)
-    return total + _correlate(x_band, g_band)
-
-  zeros = jnp.zeros(kernel_shape, padded.dtype)
-  return lax.fori_loop(0, num_bands, add_band, zeros)
+from ojd.models import convolution, frame_norm
 
 
 class Conv(nn.Module):
@@ -220,26 +24,19 @@ class Conv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     init = nn.initializers.lecun_normal()
     shape = (*self.kernel_size, x.shape[-1], self.features)
-    x = conv2d(x, self.param("kernel", init, shape), self.stride)
+    x = convolution.conv2d(x, self.param("kernel", init, shape), self.stride)
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,))
       x = x + jnp.reshape(bias, (1,) * (x.ndim - 1) + (-1,))
     return x
 
 
-class FrameNorm(nn.Module):
-  """Batch norm with the statistics of each frame, in training and after.
-
-  There is no running average: a student's state is its parameters.
-  """
+class NormRelu(nn.Module):
+  """`frame_norm.norm_relu` with its scale and bias, at first ones and zeros."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     num_channels = x.shape[-1]
     scale = self.param("scale", nn.initializers.ones, (num_channels,))
     bias = self.param("bias", nn.initializers.zeros, (num_channels,))
-    mean = jnp.mean(x, axis=(-3, -2), keepdims=True)
-    variance = jnp.mean(jnp.square(x - mean), axis=(-3, -2), keepdims=True)
-    row = (1,) * (x.ndim - 1) + (-1,)
-    gain = jnp.reshape(scale, row) * lax.rsqrt(variance + NORM_EPSILON)
-    return (x - mean) * gain + jnp.reshape(bias, row)
+    return frame_norm.norm_relu(x, scale, bias)

@@ -21,7 +21,7 @@ class SmallNet(nn.Module):
   def __call__(self, x):
     x = x.astype(jnp.float32) / 128 - 1
     x = layers.Conv(8, (3, 3), name="decoder_conv1")(x)
-    x = nn.relu(layers.FrameNorm(name="norm")(x))
+    x = layers.NormRelu(name="norm")(x)
     return layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")(
       x
     )

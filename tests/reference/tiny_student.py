@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ojd.models import layers
+from ojd.models import convolution
 from ojd.models.student import Student
 
 NUM_CLASSES = 3
@@ -19,6 +19,6 @@ def make() -> Student:
 
   def apply(params, frame):
     x = frame[None].astype(jnp.float32) / 128 - 1
-    return layers.conv2d(x, params["kernel"], 1)[0] + params["bias"]
+    return convolution.conv2d(x, params["kernel"], 1)[0] + params["bias"]
 
   return Student(init, apply, NUM_CLASSES)

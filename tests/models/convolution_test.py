@@ -1,4 +1,4 @@
-"""Layers against torch, and their gradients inside and outside of loops."""
+"""Convolution against torch, its gradients in loops and outside of them."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from jax import lax
 
-from ojd.models import layers, resizing
+from ojd.models import convolution
 
 SHAPES = [  # height, width, channels in and out, kernel, stride
   (9, 12, 3, 5, (3, 3), 1),
@@ -48,7 +48,7 @@ def _torch_conv(x, w, g, kernel, stride):
 
 
 def _conv_and_gradients(x, w, g, stride):
-  y, backward = jax.vjp(lambda x, w: layers.conv2d(x, w, stride), x, w)
+  y, backward = jax.vjp(lambda x, w: convolution.conv2d(x, w, stride), x, w)
   return (y, *backward(g))
 
 
@@ -73,8 +73,8 @@ def test_kernel_gradient_by_bands_equals_torch(monkeypatch, rows):
   # Rows that divide the height, that do not, and more than there are.
   x, w, g = _case(12, 9, 3, 5, (3, 3), 1)
   row_bytes = 2 * (9 + 2) * 3 * 4
-  monkeypatch.setattr(layers, "_MAX_BYTES_UNBANDED", 0)
-  monkeypatch.setattr(layers, "_BAND_BYTES", rows * row_bytes)
+  monkeypatch.setattr(convolution, "_MAX_BYTES_UNBANDED", 0)
+  monkeypatch.setattr(convolution, "_BAND_BYTES", rows * row_bytes)
   ours = _conv_and_gradients(x, w, g, 1)
   _assert_close(ours, _torch_conv(x, w, g, (3, 3), 1))
 
@@ -102,45 +102,6 @@ def test_vmap_over_kernels_equals_one_by_one():
     _assert_close([y[i] for y in together], fn(w))
 
 
-@pytest.mark.parametrize(
-  ("size", "size_out"),
-  [((4, 5), (8, 10)), ((4, 5), (7, 9)), ((3, 6), (11, 6)), ((1, 2), (2, 3))],
-)
-def test_resize_and_gradient_equal_torch(size, size_out):
-  x, g = _draw((2, *size, 3), 0), _draw((2, *size_out, 3), 1)
-  tx = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
-  ty = F.interpolate(tx, size_out, mode="bilinear", align_corners=True)
-  ty.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
-  y, backward = jax.vjp(lambda x: resizing.resize(x, size_out), x)
-  nhwc = lambda t: t.detach().numpy().transpose(0, 2, 3, 1)
-  _assert_close((y, *backward(g)), (nhwc(ty), nhwc(tx.grad)))
-
-
-def test_resize_keeps_constants_and_corners():
-  x = _draw((1, 4, 6, 2), 0)
-  y = resizing.resize(x, (9, 12))
-  np.testing.assert_allclose(y[:, ::8, ::11], x[:, ::3, ::5], rtol=1e-6)
-  np.testing.assert_allclose(resizing.resize(jnp.ones_like(x), (9, 12)), 1.0)
-
-
-def test_frame_norm_uses_the_statistics_of_each_frame():
-  x = _draw((2, 8, 6, 3), 0) * 50 + 100
-  params = {"scale": jnp.array([1.0, 2.0, 3.0]), "bias": jnp.arange(3.0)}
-  both = layers.FrameNorm().apply({"params": params}, x)
-  for i in range(2):
-    theirs = F.batch_norm(
-      torch.tensor(x[i : i + 1].transpose(0, 3, 1, 2)),
-      None,
-      None,
-      torch.tensor(np.array(params["scale"])),
-      torch.tensor(np.array(params["bias"])),
-      training=True,
-      eps=layers.NORM_EPSILON,
-    )
-    theirs = theirs.numpy().transpose(0, 2, 3, 1)[0]
-    np.testing.assert_allclose(both[i], theirs, atol=2e-5)
-
-
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_conv_of_many_lanes_is_that_of_each(shape, axes):
@@ -150,7 +111,9 @@ def test_conv_of_many_lanes_is_that_of_each(shape, axes):
   xs, ws, gs = many(x, axes[0]), many(w, axes[1]), many(g, 0)
 
   def value_and_grads(x, w, g):
-    y, backward = jax.vjp(lambda x, w: layers.conv2d(x, w, shape[-1]), x, w)
+    y, backward = jax.vjp(
+      lambda x, w: convolution.conv2d(x, w, shape[-1]), x, w
+    )
     return y, *backward(g)
 
   lanes = jax.jit(jax.vmap(value_and_grads, (*axes, 0)))(xs, ws, gs)

@@ -1,0 +1,64 @@
+"""Batch norm by the statistics of each frame, and the ReLU behind it.
+
+There is no running average, in training or after: a student's state is its
+parameters. Nothing in the network reads a norm but through a ReLU, so that both
+are one step with one gradient: what autodiff derives reads the frame half as
+often again. The fences keep XLA's CPU back end from computing a step once more
+in every step that reads it.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+EPSILON = 1e-5
+
+_AREA = (-3, -2)
+_fence = lax.optimization_barrier
+
+
+@jax.custom_vjp
+def norm_relu(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+  """Zero mean and unit variance over a frame, scaled, moved, cut off below 0.
+
+  Args:
+    x: [B, H, W, I] float.
+    scale: [I].
+    bias: [I].
+
+  Returns:
+    The like of x.
+  """
+  return _forward(x, scale, bias)[0]
+
+
+def _forward(x, scale, bias):
+  mean = _fence(jnp.mean(x, axis=_AREA, keepdims=True))
+  variance = jnp.mean(jnp.square(x - mean), axis=_AREA, keepdims=True)
+  rate = lax.rsqrt(variance + EPSILON)
+  gain = _row(scale, x) * rate
+  gain, offset = _fence((gain, _row(bias, x) - mean * gain))
+  return jax.nn.relu(x * gain + offset), (x, mean, rate, gain, offset)
+
+
+def _row(values, x):
+  return values.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _backward(residuals, g):
+  x, mean, rate, gain, offset = residuals
+  num_pixels = x.shape[-3] * x.shape[-2]
+  g = _fence(jnp.where(x * gain + offset > 0, _fence(g), 0))
+  total = jnp.sum(g, axis=_AREA, keepdims=True)
+  # Of the gradient with what the scale multiplies.
+  product = rate * jnp.sum(g * (x - mean), axis=_AREA, keepdims=True)
+  slope, level = _fence(
+    (gain * rate * product / num_pixels, gain * total / num_pixels)
+  )
+  in_x = gain * g - (x - mean) * slope - level
+  num_channels = x.shape[-1]
+  per_channel = lambda y: jnp.sum(y.reshape(-1, num_channels), axis=0)
+  return _fence(in_x), per_channel(product), per_channel(total)
+
+
+norm_relu.defvjp(_forward, _backward)

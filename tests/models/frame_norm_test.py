@@ -1,0 +1,74 @@
+"""The norm with its ReLU, and its gradient, against torch."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ojd.models import frame_norm
+
+
+def _case(seed, batch=2):
+  rng = np.random.default_rng(seed)
+  draw = lambda *shape: rng.standard_normal(shape)
+  x = draw(batch, 7, 6, 3) * 5 + 10
+  return x, draw(3), draw(3), draw(batch, 7, 6, 3)
+
+
+def _value_and_grads(x, scale, bias, g):
+  y, backward = jax.vjp(frame_norm.norm_relu, x, scale, bias)
+  return y, *backward(g)
+
+
+def _by_torch(x, scale, bias, g):
+  """Image by image, for a batch shares nothing but scale and bias."""
+  scale = torch.tensor(scale, requires_grad=True)
+  bias = torch.tensor(bias, requires_grad=True)
+  x = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+  norm = lambda image: F.batch_norm(
+    image[None], None, None, scale, bias, training=True, eps=frame_norm.EPSILON
+  )
+  y = F.relu(torch.cat([norm(image) for image in x]))
+  y.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
+  nhwc = lambda t: t.detach().numpy().transpose(0, 2, 3, 1)
+  return nhwc(y), nhwc(x.grad), scale.grad.numpy(), bias.grad.numpy()
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_value_and_gradients_equal_torch(batch, jit):
+  # In double: in single a ReLU near zero may open on one side alone.
+  case = _case(batch, batch)
+  with jax.enable_x64(True):
+    ours = (jax.jit(_value_and_grads) if jit else _value_and_grads)(*case)
+    for mine, theirs in zip(ours, _by_torch(*case), strict=True):
+      np.testing.assert_allclose(mine, theirs, atol=1e-10)
+
+
+def test_single_precision_is_near_double():
+  case = _case(0)
+  single = _value_and_grads(*(x.astype(np.float32) for x in case))
+  for mine, theirs in zip(single, _by_torch(*case), strict=True):
+    np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_lanes_with_their_own_scales_are_normed_alone():
+  cases = [_case(seed) for seed in range(3)]
+  stacked = [np.stack(x).astype(np.float32) for x in zip(*cases, strict=True)]
+  together = jax.vmap(_value_and_grads)(*stacked)
+  for i in range(3):
+    alone = _value_and_grads(*(x[i] for x in stacked))
+    for mine, theirs in zip(together, alone, strict=True):
+      np.testing.assert_allclose(mine[i], theirs, atol=1e-5)
+
+
+def test_constant_channel_answers_with_its_bias():
+  x = np.full((1, 4, 5, 2), 7.0, np.float32)
+  bias = np.float32([0.5, -0.5])
+  y, in_x, in_scale, in_bias = _value_and_grads(
+    x, np.ones(2, np.float32), bias, np.ones_like(x)
+  )
+  np.testing.assert_allclose(y[0, 0, 0], [0.5, 0.0], atol=1e-5)
+  np.testing.assert_allclose(in_bias, [20.0, 0.0])
+  assert np.isfinite(in_x).all() and np.isfinite(in_scale).all()

@@ -1,0 +1,61 @@
+"""Resizes and their gradients against torch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ojd.models import resizing
+
+RESIZES = [resizing.resize, resizing.resize_few]
+SIZES = [
+  ((4, 5), (8, 10)),
+  ((4, 5), (7, 9)),
+  ((3, 6), (11, 6)),
+  ((1, 2), (2, 3)),
+  ((5, 1), (9, 2)),
+  ((9, 7), (5, 4)),
+  ((6, 6), (6, 13)),
+]
+
+
+def _draw(shape, seed):
+  rng = np.random.default_rng(seed)
+  return rng.standard_normal(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(("size", "size_out"), SIZES)
+@pytest.mark.parametrize("resize", RESIZES)
+def test_resize_and_gradient_equal_torch(resize, size, size_out, jit):
+  x, g = _draw((2, *size, 3), 0), _draw((2, *size_out, 3), 1)
+  tx = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+  ty = F.interpolate(tx, size_out, mode="bilinear", align_corners=True)
+  ty.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
+
+  def value_and_grad(x, g):
+    y, backward = jax.vjp(lambda x: resize(x, size_out), x)
+    return y, *backward(g)
+
+  ours = (jax.jit(value_and_grad) if jit else value_and_grad)(x, g)
+  for mine, theirs in zip(ours, (ty, tx.grad), strict=True):
+    theirs = theirs.detach().numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_resize_keeps_constants_and_corners(resize):
+  x = _draw((1, 4, 6, 2), 0)
+  y = resize(x, (9, 12))
+  np.testing.assert_allclose(y[:, ::8, ::11], x[:, ::3, ::5], rtol=1e-6)
+  np.testing.assert_allclose(resize(jnp.ones_like(x), (9, 12)), 1.0)
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_many_lanes_are_resized_like_each(resize):
+  x = _draw((3, 1, 4, 6, 2), 0)
+  together = jax.vmap(lambda x: resize(x, (8, 11)))(x)
+  for lane, alone in zip(together, x, strict=True):
+    np.testing.assert_allclose(lane, resize(alone, (8, 11)), rtol=1e-6)
