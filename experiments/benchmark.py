@@ -9,6 +9,8 @@ lower is better.
     student_forward_vs_torch
                          a frame's classes, by the Flax student and by the same
                          network in torch, channels last (at most 1 at 720x1280)
+    key_norm_vs_frame_norm
+                         the same pass with --norm=key_frame, over --norm=frame
     update_vs_torch      a gradient step by both (at most 1 at 720x1280)
     adapt_vs_updates     eight updates in the lax loop over eight single ones
                          (at most 1.1)
@@ -273,7 +275,7 @@ _mask_rcnn_tiny = functools.partial(teacher, "mask_rcnn_tiny", "")
 
 # name -> functions and the size of each
 FIGURES = {
-  "student": [(speed_figures.forward, _BIG)],
+  "student": [(speed_figures.forward, _BIG), (speed_figures.held, _BIG)],
   "update": [(speed_figures.update, _BIG)],
   "adapt": [(adapt, (256, 448))],
   "run": [(run_loop, _BIG)],

@@ -48,6 +48,8 @@ _HELP = {
   "update": "the gradient step: " + ", ".join(updates.VARIANTS),
   "learning_rate": "of the gradient step; empty: "
   + ", ".join(f"{n} {v.learning_rate}" for n, v in updates.VARIANTS.items()),
+  "norm": "what statistics norm a frame between key frames: frame, its own; "
+  "key_frame, those of the last key frame, which is faster",
   "init": "the student's first parameters: random, bundled, or a file of "
   "experiments.pretrain",
   "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "

@@ -66,6 +66,22 @@ def forward(size, repeats):
   return found._replace(note=_note("forward passes to classes", found, size, 1))
 
 
+def held(size, repeats):
+  """A forward pass by the norms of a key frame, and by the frame's own."""
+  student, params, frame, _ = inputs(size)
+  _, norms = jax.jit(student.observe)(params, frame)
+  classes = lambda logits: distill.classify(logits)
+  by_key = jax.jit(lambda p, n, x: classes(student.apply_held(p, n, x)))
+  by_own = jax.jit(lambda p, x: classes(student.apply(p, x)))
+  return measure.compare(
+    "key_norm_vs_frame_norm",
+    lambda: by_key(params, norms, frame),
+    lambda: by_own(params, frame),
+    repeats=3 * repeats,
+    note=f"forward passes to classes, {size[0]}x{size[1]}",
+  )
+
+
 def update(size, repeats):
   """A gradient step, in JAX and in torch."""
   student, params, frame, labels = inputs(size)

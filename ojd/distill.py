@@ -15,7 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from ojd import losses, metrics
-from ojd.models.student import Params, Student
+from ojd.models.student import Norms, Params, Student
 from ojd.types import Frame, Labels, StepInfo
 
 State = Any  # one pytree: everything of a system that changes
@@ -45,6 +45,7 @@ class AdaptResult(NamedTuple):
   miou_after: jax.Array  # float32
   loss: jax.Array  # float32
   grad_norm: jax.Array  # float32
+  norms: Norms | tuple[()]  # of that pass, where they are kept
 
 
 class _AdaptLoop(NamedTuple):
@@ -85,6 +86,7 @@ def adapt(
   a_thresh: ArrayLike,
   u_max: ArrayLike,
   u_min: ArrayLike = 0,
+  keep_norms: bool = False,
 ) -> AdaptResult:
   """Updates until accurate or u_max, in one `lax.while_loop`.
 
@@ -102,15 +104,24 @@ def adapt(
     a_thresh: mean IoU with the labels from which on no update is made.
     u_max: most updates.
     u_min: updates made however accurate the student is.
+    keep_norms: whether to tell what the norms did in the last pass.
   """
   counts = labels.weights > 0
 
+  def look(params):
+    if keep_norms:
+      return student.observe(params, frame)
+    return student.apply(params, frame), ()
+
   def loss_fn(params):
-    logits = student.apply(params, frame)
-    return losses.weighted_cross_entropy(logits, labels), classify(logits)
+    logits, norms = look(params)
+    loss = losses.weighted_cross_entropy(logits, labels)
+    return loss, (classify(logits), norms)
 
   def turn(loop: _AdaptLoop) -> _AdaptLoop:
-    loss, backward, classes = jax.vjp(loss_fn, loop.params, has_aux=True)
+    loss, backward, (classes, norms) = jax.vjp(
+      loss_fn, loop.params, has_aux=True
+    )
     accuracy = metrics.frame_miou(
       labels.classes, classes, num_classes=student.num_classes, counts=counts
     )
@@ -125,6 +136,7 @@ def adapt(
       miou_after=accuracy,
       loss=loss,
       grad_norm=loop.grad_norm,
+      norms=norms,
     )
     undone = loop.proven._replace(
       num_rolled_back=loop.proven.num_rolled_back + 1
@@ -155,8 +167,10 @@ def adapt(
 
   zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
   blank = jnp.zeros(frame.shape[:2], jnp.uint8)
+  _, norms = jax.eval_shape(look, params)
+  no_norms = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), norms)
   first = AdaptResult(
-    params, opt_state, blank, none, none, zero, zero, zero, zero
+    params, opt_state, blank, none, none, zero, zero, zero, zero, no_norms
   )
   loop = _AdaptLoop(first, params, opt_state, zero, none, jnp.zeros((), bool))
   return lax.while_loop(lambda loop: ~loop.is_done, turn, loop).proven

@@ -7,6 +7,8 @@ often again. The fences keep XLA's CPU back end from computing a step once more
 in every step that reads it.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -17,8 +19,22 @@ _AREA = (-3, -2)
 _fence = lax.optimization_barrier
 
 
+class Held(NamedTuple):
+  """What a norm did to a frame, to be done to the frames after it."""
+
+  gain: jax.Array  # [B, 1, 1, I]
+  offset: jax.Array  # [B, 1, 1, I]
+
+
+def relu_held(x: jax.Array, held: Held) -> jax.Array:
+  """`norm_relu` by the statistics of an earlier frame."""
+  return jax.nn.relu(x * held.gain + held.offset)
+
+
 @jax.custom_vjp
-def norm_relu(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+def norm_relu(
+  x: jax.Array, scale: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, Held]:
   """Zero mean and unit variance over a frame, scaled, moved, cut off below 0.
 
   Args:
@@ -27,7 +43,7 @@ def norm_relu(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     bias: [I].
 
   Returns:
-    The like of x.
+    The like of x; and what was done to it, through which no gradient flows.
   """
   return _forward(x, scale, bias)[0]
 
@@ -37,16 +53,17 @@ def _forward(x, scale, bias):
   variance = jnp.mean(jnp.square(x - mean), axis=_AREA, keepdims=True)
   rate = lax.rsqrt(variance + EPSILON)
   gain = _row(scale, x) * rate
-  gain, offset = _fence((gain, _row(bias, x) - mean * gain))
-  return jax.nn.relu(x * gain + offset), (x, mean, rate, gain, offset)
+  held = Held(*_fence((gain, _row(bias, x) - mean * gain)))
+  return (relu_held(x, held), held), (x, mean, rate, held)
 
 
 def _row(values, x):
   return values.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _backward(residuals, g):
-  x, mean, rate, gain, offset = residuals
+def _backward(residuals, gradients):
+  x, mean, rate, (gain, offset) = residuals
+  g, _ = gradients
   num_pixels = x.shape[-3] * x.shape[-2]
   g = _fence(jnp.where(x * gain + offset > 0, _fence(g), 0))
   total = jnp.sum(g, axis=_AREA, keepdims=True)

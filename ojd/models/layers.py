@@ -31,12 +31,24 @@ class Conv(nn.Module):
     return x
 
 
+NORMS = "norms"  # the collection of what the norms of a network do
+
+
 class NormRelu(nn.Module):
-  """`frame_norm.norm_relu` with its scale and bias, at first ones and zeros."""
+  """`frame_norm.norm_relu` with its scale and bias, at first ones and zeros.
+
+  Where the collection `NORMS` is asked for, it is told what was done to this
+  frame; where it is given, that is done again, whatever the frame shows.
+  """
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     num_channels = x.shape[-1]
     scale = self.param("scale", nn.initializers.ones, (num_channels,))
     bias = self.param("bias", nn.initializers.zeros, (num_channels,))
-    return frame_norm.norm_relu(x, scale, bias)
+    if self.has_variable(NORMS, "held"):
+      return frame_norm.relu_held(x, self.get_variable(NORMS, "held"))
+    y, held = frame_norm.norm_relu(x, scale, bias)
+    if self.is_mutable_collection(NORMS) and not self.is_initializing():
+      self.put_variable(NORMS, "held", held)
+    return y

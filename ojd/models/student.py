@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.models import jitnet
+from ojd.models import jitnet, layers
 from ojd.types import Frame
 
 Params = Any  # a pytree of arrays
+Norms = Any  # a pytree of arrays, what the norms of a network do to a frame
 
 
 class Student(NamedTuple):
@@ -19,6 +20,10 @@ class Student(NamedTuple):
   init: Callable[[jax.Array, Frame], Params]  # (rng_key, frame) -> params
   apply: Callable[[Params, Frame], jax.Array]  # -> logits [H, W, C] float32
   num_classes: int
+  # `apply` that tells its norms: -> (logits, norms).
+  observe: Callable[[Params, Frame], tuple[jax.Array, Norms]] | None = None
+  # By the norms of an earlier frame: (params, norms, frame) -> logits.
+  apply_held: Callable[[Params, Norms, Frame], jax.Array] | None = None
 
 
 def from_linen(model: nn.Module) -> Student:
@@ -27,13 +32,25 @@ def from_linen(model: nn.Module) -> Student:
   def init(rng_key, frame):
     return model.init(rng_key, frame[None])["params"]
 
-  def apply(params, frame):
-    logits = model.apply({"params": params}, frame[None])
-    # Out of the batch with [H, C, W] in mind, the order in which some networks
-    # make logits and losses read them: pairs of transposes cancel.
+  def unbatch(logits):
+    # With [H, C, W] in mind, the order in which some networks make logits and
+    # losses read them: pairs of transposes cancel.
     return jnp.swapaxes(jnp.swapaxes(logits, -1, -2)[0], -1, -2)
 
-  return Student(init, apply, model.num_classes)
+  def apply(params, frame):
+    return unbatch(model.apply({"params": params}, frame[None]))
+
+  def observe(params, frame):
+    logits, told = model.apply(
+      {"params": params}, frame[None], mutable=[layers.NORMS]
+    )
+    return unbatch(logits), told.get(layers.NORMS, {})
+
+  def apply_held(params, norms, frame):
+    variables = {"params": params, layers.NORMS: norms}
+    return unbatch(model.apply(variables, frame[None]))
+
+  return Student(init, apply, model.num_classes, observe, apply_held)
 
 
 # --model names; each a Linen module class with `num_classes`.

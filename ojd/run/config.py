@@ -8,6 +8,7 @@ from ojd import systems, updates
 from ojd.errors import RequestError
 from ojd.run import trackers
 from ojd.streams import window
+from ojd.systems import jit
 
 # Or a file that was made by training a student beforehand.
 INITS = ("random", "bundled")
@@ -42,6 +43,7 @@ class RunConfig:
   u_min: int = 0
   update: str = "sgd"
   learning_rate: float | None = None
+  norm: str = "frame"
   init: str = "bundled"
   eval_every: int | None = None
   checkpoint_every: int = 16
@@ -65,11 +67,14 @@ def check(config: RunConfig) -> None:
     raise RequestError("--workdir=DIR is missing: where should the run go?")
   _check_name("system", config.system, systems.SYSTEMS)
   _check_name("update", config.update, updates.VARIANTS)
+  _check_name("norm", config.norm, jit.NORMS)
   _check_name("save_masks", config.save_masks, MASKS)
   if config.init not in INITS and not pathlib.Path(config.init).is_file():
     raise RequestError(
       f"--init={config.init}: no such file; also known are {', '.join(INITS)}"
     )
+  if config.norm == "key_frame" and config.system == "frozen":
+    raise RequestError("--norm=key_frame: --system=frozen has no key frames")
   if not 0.0 <= config.a_thresh <= 1.0:
     raise RequestError(f"--a_thresh={config.a_thresh}: a mean IoU is 0 to 1")
   _check_least("delta_min", config.delta_min, 1)

@@ -194,9 +194,15 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 
 def _differences(old, new):
   """Flags (and the stream itself) in which two runs differ, in words."""
+  from ojd.run.config import RunConfig
+
   words = []
+  # A flag that an older version did not have was what it is by default.
+  defaults = {
+    field.name: field.default for field in dataclasses.fields(RunConfig)
+  }
   for name in sorted(old["flags"].keys() | new["flags"].keys()):
-    before, now = old["flags"].get(name), new["flags"].get(name)
+    before, now = ({**defaults, **x["flags"]}.get(name) for x in (old, new))
     if before != now and name != "workdir":
       words.append(f"--{name} ({before}, now {now})")
   if not words and old.get("stream") != new["stream"]:

@@ -18,6 +18,7 @@ class Settings(NamedTuple):
   delta_max: int = 64
   u_max: int = 8
   u_min: int = 0
+  norm: str = "frame"
 
 
 def _jit(student, tx, settings):
@@ -32,6 +33,7 @@ def _fixed(student, tx, settings):
     a_thresh=settings.a_thresh,
     u_max=settings.u_max,
     u_min=settings.u_min,
+    norm=settings.norm,
   )
 
 

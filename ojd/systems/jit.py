@@ -9,11 +9,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.typing import ArrayLike
 
 from ojd import distill
 from ojd import schedule as schedule_lib
-from ojd.models.student import Params, Student
+from ojd.models.student import Norms, Params, Student
 from ojd.types import StepInfo
 
 
@@ -24,6 +25,17 @@ class JitState(NamedTuple):
   opt_state: optax.OptState
   schedule: schedule_lib.BackoffState | tuple[()]
   t: jax.Array  # int32, the frame that comes next
+  norms: "HeldNorms | tuple[()]" = ()  # where norms are held
+
+
+class HeldNorms(NamedTuple):
+  """What the norms did on the last key frame."""
+
+  norms: Norms
+  are_known: jax.Array  # bool, False before the first key frame
+
+
+NORMS = ("frame", "key_frame")
 
 
 def jit(
@@ -35,6 +47,7 @@ def jit(
   delta_max: int = 64,
   u_max: int = 8,
   u_min: int = 0,
+  norm: str = "frame",
 ) -> distill.System:
   """Just-in-time distillation (Algorithm 1), with the paper's constants.
 
@@ -46,11 +59,11 @@ def jit(
     delta_max: most frames between teacher calls.
     u_max: most updates on a key frame.
     u_min: least; 1 is how the authors' own experiments behave.
+    norm: as for `scheduled`.
   """
   backoff = schedule_lib.exponential_backoff(delta_min, delta_max, a_thresh)
-  return scheduled(
-    student, tx, backoff, a_thresh=a_thresh, u_max=u_max, u_min=u_min
-  )
+  constants = dict(a_thresh=a_thresh, u_max=u_max, u_min=u_min, norm=norm)
+  return scheduled(student, tx, backoff, **constants)
 
 
 def fixed(
@@ -61,12 +74,12 @@ def fixed(
   a_thresh: ArrayLike = 0.8,
   u_max: int = 8,
   u_min: int = 0,
+  norm: str = "frame",
 ) -> distill.System:
   """`jit` that asks the teacher on every stride-th frame, however it went."""
   schedule = schedule_lib.fixed(stride)
-  return scheduled(
-    student, tx, schedule, a_thresh=a_thresh, u_max=u_max, u_min=u_min
-  )
+  constants = dict(a_thresh=a_thresh, u_max=u_max, u_min=u_min, norm=norm)
+  return scheduled(student, tx, schedule, **constants)
 
 
 def frozen(student: Student) -> distill.System:
@@ -83,15 +96,33 @@ def scheduled(
   a_thresh: ArrayLike,
   u_max: int,
   u_min: int,
+  norm: str = "frame",
 ) -> distill.System:
-  """Adapts on the key frames of any schedule that follows the accuracy."""
+  """Adapts on the key frames of any schedule that follows the accuracy.
+
+  Args:
+    student: init and apply of one frame.
+    tx: the gradient step.
+    schedule: when to ask the teacher.
+    a_thresh: mean IoU that ends the updates.
+    u_max: most updates on a key frame.
+    u_min: least.
+    norm: `frame`, every frame is normed by its own statistics; `key_frame`, a
+      frame between key frames by those of the last one, which saves reading
+      every activation twice.
+  """
+  is_held = norm == "key_frame"
 
   def init(rng_key, frame):
     """The key is consumed."""
     params = student.init(rng_key, frame)
-    return JitState(
-      params, tx.init(params), schedule.init(), jnp.zeros((), jnp.int32)
-    )
+    norms = ()
+    if is_held:
+      _, shapes = jax.eval_shape(student.observe, params, frame)
+      blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+      norms = HeldNorms(blank, jnp.zeros((), bool))
+    t = jnp.zeros((), jnp.int32)
+    return JitState(params, tx.init(params), schedule.init(), t, norms)
 
   def next_key(state):
     return schedule.next_key(state.schedule, state.t)
@@ -107,6 +138,7 @@ def scheduled(
       a_thresh=a_thresh,
       u_max=u_max,
       u_min=u_min,
+      keep_norms=is_held,
     )
     moved = schedule.advance(state.schedule, result.miou_after)
     info = StepInfo(
@@ -119,11 +151,20 @@ def scheduled(
       loss=result.loss,
       grad_norm=result.grad_norm,
     )
-    state = JitState(result.params, result.opt_state, moved, state.t + 1)
+    norms = HeldNorms(result.norms, jnp.ones((), bool)) if is_held else ()
+    state = JitState(result.params, result.opt_state, moved, state.t + 1, norms)
     return state, result.classes, info
 
   def predict(state, frame):
-    logits = student.apply(state.params, frame)
+    if is_held:
+      held, are_known = state.norms
+      logits = lax.cond(
+        are_known,
+        lambda: student.apply_held(state.params, held, frame),
+        lambda: student.apply(state.params, frame),
+      )
+    else:
+      logits = student.apply(state.params, frame)
     return state._replace(t=state.t + 1), distill.classify(logits)
 
   return distill.System(init, next_key, learn, predict)

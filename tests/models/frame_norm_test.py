@@ -17,7 +17,8 @@ def _case(seed, batch=2):
 
 
 def _value_and_grads(x, scale, bias, g):
-  y, backward = jax.vjp(frame_norm.norm_relu, x, scale, bias)
+  norm_relu = lambda *inputs: frame_norm.norm_relu(*inputs)[0]
+  y, backward = jax.vjp(norm_relu, x, scale, bias)
   return y, *backward(g)
 
 
@@ -72,3 +73,15 @@ def test_constant_channel_answers_with_its_bias():
   np.testing.assert_allclose(y[0, 0, 0], [0.5, 0.0], atol=1e-5)
   np.testing.assert_allclose(in_bias, [20.0, 0.0])
   assert np.isfinite(in_x).all() and np.isfinite(in_scale).all()
+
+
+def test_held_norm_is_by_the_statistics_of_the_earlier_frame():
+  earlier, scale, bias, _ = (x.astype(np.float32) for x in _case(0))
+  later = _case(1)[0].astype(np.float32)
+  y, held = frame_norm.norm_relu(earlier, scale, bias)
+  np.testing.assert_array_equal(frame_norm.relu_held(earlier, held), y)
+  mean = earlier.mean((1, 2), keepdims=True)
+  rate = 1 / np.sqrt(earlier.var((1, 2), keepdims=True) + frame_norm.EPSILON)
+  expected = np.maximum((later - mean) * rate * scale + bias, 0)
+  ours = frame_norm.relu_held(later, held)
+  np.testing.assert_allclose(ours, expected, atol=1e-4)

@@ -18,6 +18,7 @@ def test_defaults_are_the_papers():
     "delta_max": 64,
     "u_max": 8,
     "u_min": 0,
+    "norm": "frame",
   }
 
 
@@ -28,6 +29,7 @@ def test_defaults_are_the_papers():
     ("system", "jitt"),
     ("update", "lion"),
     ("init", "pretrained"),
+    ("norm", "batch"),
     ("a_thresh", 1.5),
     ("a_thresh", -0.1),
     ("a_thresh", float("nan")),
@@ -57,6 +59,12 @@ def test_value_out_of_range_is_refused_by_name(flag, value):
   with pytest.raises(RequestError, match=f"--{flag}") as error:
     check(dataclasses.replace(GOOD, **{flag: value}))
   assert "\n" not in str(error.value)
+
+
+def test_norms_of_key_frames_need_key_frames():
+  config = dataclasses.replace(GOOD, norm="key_frame", system="frozen")
+  with pytest.raises(RequestError, match="--norm=key_frame"):
+    check(config)
 
 
 def test_fixed_stride_knows_no_greatest_one():

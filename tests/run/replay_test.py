@@ -52,6 +52,18 @@ def test_untouched_run_is_bit_equal_without_its_teacher(whole, monkeypatch):
   assert found.miou_there == pytest.approx(there)
 
 
+def test_run_with_norms_of_key_frames_is_told_alike(whole, tmp_path):
+  path = tmp_path / "held"
+  small_run.run(path, norm="key_frame")
+  found = replay.replay(recorded_run.read(path))
+  assert found.is_equal and found.num_checkpoints >= 2
+  # A checkpoint between key frames holds the norms of the last one.
+  run = recorded_run.read(path)
+  part = replay.replay(run, _steps(path)[-2] + 1)
+  assert part.is_equal and part.start.is_checkpoint
+  assert found.miou_here != replay.replay(recorded_run.read(whole)).miou_here
+
+
 def test_a_part_begins_at_the_nearest_checkpoint(whole):
   middle = _steps(whole)[-2]
   run = recorded_run.read(whole)

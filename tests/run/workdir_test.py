@@ -102,6 +102,18 @@ def test_other_flags_are_named(tmp_path):
   assert "--workdir (" not in message
 
 
+def test_flag_that_an_older_version_lacked_had_its_default(tmp_path):
+  _create(tmp_path)
+  path = tmp_path / workdir.CONFIG
+  config = json.loads(path.read_text())
+  del config["flags"]["norm"]
+  path.write_text(json.dumps(config))
+  workdir.inspect(tmp_path, _description())
+  other = dataclasses.replace(CONFIG, norm="key_frame")
+  with pytest.raises(RequestError, match="--norm .frame, now key_frame."):
+    workdir.inspect(tmp_path, _description(other))
+
+
 def test_other_frames_behind_the_same_address_are_refused(tmp_path):
   _create(tmp_path)
   with pytest.raises(RequestError, match="--stream"):
