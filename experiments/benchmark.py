@@ -22,6 +22,11 @@ lower is better.
     warm_vs_cold_start   from the start of a run to its first answer, second
                          time over first, eight updates on the first frame
                          and drawing its world included (warm below 5000 ms)
+    memory_vs_1500_mb    the most memory that a run without its teacher and
+                         without an overlay holds, over 1500 MB (below 1 at
+                         720x1280)
+    memory_growth        the same after 3,000 frames, over after 300 (1 if
+                         nothing grows; 600 and 60 with --smoke)
     checkpoint_share     time that the loop spends on checkpoints, over that of
                          the whole run, with the default interval (below 0.01
                          at 192x320)
@@ -52,8 +57,6 @@ import functools
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 import time
 
@@ -62,7 +65,13 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from experiments import checkpoint_figures, cli, io_figures, speed_figures
+from experiments import (
+  checkpoint_figures,
+  cli,
+  io_figures,
+  process_figures,
+  speed_figures,
+)
 from ojd import distill, updates
 from ojd import labels as labels_lib
 from ojd.errors import RequestError
@@ -71,7 +80,6 @@ from ojd.run import (
   job,
   measure,
   runner,
-  workdir,
 )
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
@@ -240,36 +248,8 @@ def teacher(name, weights, size, repeats):
   )
 
 
-def start(size, repeats):
-  """A first and a second process with one compilation cache between them."""
-  pairs = []
-  for _ in range(max(1, repeats // 3)):
-    with tempfile.TemporaryDirectory() as folder:
-      cold, warm = (_first_frame_ms(folder, name, size) for name in "ab")
-    pairs.append((warm, cold))
-  note = f"to the first answer beyond imports, {size[0]}x{size[1]}"
-  return measure.figure("warm_vs_cold_start", np.array(pairs), note)
-
-
-def _first_frame_ms(folder, name, size):
-  path = pathlib.Path(folder) / name
-  flags_of_run = (
-    f"--workdir={path}",
-    f"--height={size[0]}",
-    f"--width={size[1]}",
-    "--num_frames=1",
-    "--nooverlay",
-  )
-  subprocess.run(
-    [sys.executable, "-m", "experiments.online_distill", *flags_of_run],
-    env=os.environ | {"XDG_CACHE_HOME": folder},
-    check=True,
-    capture_output=True,
-  )
-  return 1e3 * workdir.read_summary(path)["first_frame_seconds"]
-
-
-_BIG, _SMALL, _SMOKE_SIZE = (720, 1280), (192, 320), (64, 96)
+_BIG, _SMALL, _TINY = (720, 1280), (192, 320), (96, 160)
+_SMOKE_SIZE = (64, 96)
 _mask_rcnn = functools.partial(teacher, "mask_rcnn", "random")
 _mask_rcnn_tiny = functools.partial(teacher, "mask_rcnn_tiny", "")
 
@@ -280,7 +260,11 @@ FIGURES = {
   "adapt": [(adapt, (256, 448))],
   "run": [(run_loop, _BIG)],
   "draw": [(draw, _SMALL)],
-  "start": [(start, _SMALL)],
+  "start": [(process_figures.start, _SMALL)],
+  "memory": [
+    (process_figures.memory, _BIG),
+    (process_figures.memory_growth, _TINY),
+  ],
   "checkpoint": [(fn, _SMALL) for fn in checkpoint_figures.ALL],
   "io": [(fn, _BIG) for fn in io_figures.ALL],
   "labels": [(make_labels, _BIG)],

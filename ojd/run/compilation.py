@@ -1,5 +1,7 @@
-"""The compilation cache: one folder per user, kept between runs."""
+"""What compilation leaves: a cache, one folder per user, and free memory."""
 
+import contextlib
+import ctypes
 import os
 import pathlib
 
@@ -30,3 +32,12 @@ def enable_cache(path: pathlib.Path | None) -> None:
   # Also the small ones: a start is made of a dozen of them.
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def return_memory() -> None:
+  """Gives the system back what the compiler held and the C library keeps.
+
+  Some 400 MB after a student of 720x1280; elsewhere than on glibc, nothing.
+  """
+  with contextlib.suppress(OSError, AttributeError):
+    ctypes.CDLL("libc.so.6").malloc_trim(0)

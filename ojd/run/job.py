@@ -11,6 +11,7 @@ from ojd import distill, labels, systems, updates
 from ojd.errors import RequestError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
+from ojd.run import compilation
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.streams import window
@@ -193,10 +194,12 @@ def compile_system(
   if with_peek:
     peek = jax.jit(lambda state, frame: system.predict(state, frame)[1])
     peek = peek.lower(state, frame).compile()
-  return Compiled(
+  compiled = Compiled(
     init=jax.jit(init).lower().compile(),
     next_key=jax.jit(system.next_key).lower(state).compile(),
     learn=learn.lower(state, frame, Labels(classes, weights)).compile(),
     predict=predict.lower(state, frame).compile(),
     peek=peek,
   )
+  compilation.return_memory()
+  return compiled
