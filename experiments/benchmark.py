@@ -21,7 +21,8 @@ lower is better.
                          192x320)
     warm_vs_cold_start   from the start of a run to its first answer, second
                          time over first, eight updates on the first frame
-                         and drawing its world included (warm below 5000 ms)
+                         and drawing its world included, the teacher free
+                         (warm below 3000 ms)
     memory_vs_1500_mb    the most memory that a run without its teacher and
                          without an overlay holds, over 1500 MB (below 1 at
                          720x1280)

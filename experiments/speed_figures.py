@@ -70,9 +70,9 @@ def held(size, repeats):
   """A forward pass by the norms of a key frame, and by the frame's own."""
   student, params, frame, _ = inputs(size)
   _, norms = jax.jit(student.observe)(params, frame)
-  classes = lambda logits: distill.classify(logits)
-  by_key = jax.jit(lambda p, n, x: classes(student.apply_held(p, n, x)))
-  by_own = jax.jit(lambda p, x: classes(student.apply(p, x)))
+  classify = distill.classify
+  by_key = jax.jit(lambda p, n, x: classify(student.apply_held(p, n, x)))
+  by_own = jax.jit(lambda p, x: classify(student.apply(p, x)))
   return measure.compare(
     "key_norm_vs_frame_norm",
     lambda: by_key(params, norms, frame),

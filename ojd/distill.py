@@ -15,7 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from ojd import losses, metrics
-from ojd.models.student import Norms, Params, Student
+from ojd.models.student import Norms, Params, Student, blank_norms
 from ojd.types import Frame, Labels, StepInfo
 
 State = Any  # one pytree: everything of a system that changes
@@ -167,8 +167,7 @@ def adapt(
 
   zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
   blank = jnp.zeros(frame.shape[:2], jnp.uint8)
-  _, norms = jax.eval_shape(look, params)
-  no_norms = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), norms)
+  no_norms = blank_norms(student, params, frame) if keep_norms else ()
   first = AdaptResult(
     params, opt_state, blank, none, none, zero, zero, zero, zero, no_norms
   )

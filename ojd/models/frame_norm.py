@@ -2,8 +2,8 @@
 
 There is no running average, in training or after: a student's state is its
 parameters. Nothing in the network reads a norm but through a ReLU, so that both
-are one step with one gradient: what autodiff derives reads the frame half as
-often again. The fences keep XLA's CPU back end from computing a step once more
+are one step with one gradient: what autodiff derives takes half as long again.
+The fences keep XLA's CPU back end from computing a step once more
 in every step that reads it.
 """
 

@@ -26,6 +26,12 @@ class Student(NamedTuple):
   apply_held: Callable[[Params, Norms, Frame], jax.Array] | None = None
 
 
+def blank_norms(student: Student, params: Params, frame: Frame) -> Norms:
+  """Zeros in the place of what `observe` would tell."""
+  _, shapes = jax.eval_shape(student.observe, params, frame)
+  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
 def from_linen(model: nn.Module) -> Student:
   """Wraps a Linen module that maps [B, H, W, 3] to [B, H, W, C]."""
 

@@ -67,7 +67,7 @@ def check(config: RunConfig) -> None:
     raise RequestError("--workdir=DIR is missing: where should the run go?")
   _check_name("system", config.system, systems.SYSTEMS)
   _check_name("update", config.update, updates.VARIANTS)
-  _check_name("norm", config.norm, jit.NORMS)
+  _check_name("norm", config.norm, jit.NORM_MODES)
   _check_name("save_masks", config.save_masks, MASKS)
   if config.init not in INITS and not pathlib.Path(config.init).is_file():
     raise RequestError(

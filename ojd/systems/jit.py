@@ -14,18 +14,10 @@ from jax.typing import ArrayLike
 
 from ojd import distill
 from ojd import schedule as schedule_lib
-from ojd.models.student import Norms, Params, Student
+from ojd.models.student import Norms, Params, Student, blank_norms
 from ojd.types import StepInfo
 
-
-class JitState(NamedTuple):
-  """State of a student that learns on key frames."""
-
-  params: Params
-  opt_state: optax.OptState
-  schedule: schedule_lib.BackoffState | tuple[()]
-  t: jax.Array  # int32, the frame that comes next
-  norms: "HeldNorms | tuple[()]" = ()  # where norms are held
+NORM_MODES = ("frame", "key_frame")
 
 
 class HeldNorms(NamedTuple):
@@ -35,7 +27,14 @@ class HeldNorms(NamedTuple):
   are_known: jax.Array  # bool, False before the first key frame
 
 
-NORMS = ("frame", "key_frame")
+class JitState(NamedTuple):
+  """State of a student that learns on key frames."""
+
+  params: Params
+  opt_state: optax.OptState
+  schedule: schedule_lib.BackoffState | tuple[()]
+  t: jax.Array  # int32, the frame that comes next
+  norms: HeldNorms | tuple[()] = ()  # empty where none are held
 
 
 def jit(
@@ -118,8 +117,7 @@ def scheduled(
     params = student.init(rng_key, frame)
     norms = ()
     if is_held:
-      _, shapes = jax.eval_shape(student.observe, params, frame)
-      blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+      blank = blank_norms(student, params, frame)
       norms = HeldNorms(blank, jnp.zeros((), bool))
     t = jnp.zeros((), jnp.int32)
     return JitState(params, tx.init(params), schedule.init(), t, norms)

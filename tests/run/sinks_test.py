@@ -15,8 +15,9 @@ from PIL import Image
 
 from ojd.errors import RequestError
 from ojd.formats import class_maps
-from ojd.run import masks, overlay, palette, sinks, workdir, writers
+from ojd.run import masks, palette, sinks, workdir, writers
 from tests import binaries
+from tests.reference import frame_records
 
 NAMES = ("background", "person", "car")
 SIZE = (77, 101)  # odd, and no multiple of the student's
@@ -32,17 +33,7 @@ def _classes(t, height=23, width=33):  # odd: no centre lies on an edge
 
 def _record(t, classes=None):
   classes = _classes(t) if classes is None else classes
-  frame = np.full((*classes.shape, 3), (40, 90, 140), np.uint8)
-  caption = overlay.Caption(
-    t=t,
-    is_key=t % 8 == 0,
-    num_updates=3,
-    stride=8,
-    miou=0.5,
-    reference_title="truth",
-    seconds=t / 25,
-  )
-  return writers.FrameRecord(t, frame, classes, classes, caption)
+  return frame_records.make(t, classes)
 
 
 def _write(path, times, start=0, cuts=(), fps=25.0, close=True, **wanted):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ojd.formats import append_log
-from ojd.run import overlay, sinks, workdir, writers
+from ojd.run import sinks, workdir, writers
+from tests.reference import frame_records
 
 NAMES = ("background", "person", "car")
 
@@ -18,17 +19,7 @@ NAMES = ("background", "person", "car")
 def _record(t, height=48, width=64):
   classes = np.zeros((height, width), np.uint8)
   classes[8:30, 10 + t % 20 : 30 + t % 20] = 1 + t % 2
-  frame = np.full((height, width, 3), (40, 90, 140), np.uint8)
-  caption = overlay.Caption(
-    t=t,
-    is_key=t % 8 == 0,
-    num_updates=3,
-    stride=8,
-    miou=0.5,
-    reference_title="truth",
-    seconds=t / 25,
-  )
-  return writers.FrameRecord(t, frame, classes, classes, caption)
+  return frame_records.make(t, classes)
 
 
 def test_metrics_reach_the_file_line_by_line(tmp_path):

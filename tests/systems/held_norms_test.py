@@ -54,7 +54,7 @@ def test_later_frame_is_normed_by_the_key_frame():
 def test_before_the_first_key_frame_a_frame_norms_itself():
   frames, _ = scenes.coloured_squares(1)
   answers = []
-  for norm in jit_lib.NORMS:
+  for norm in jit_lib.NORM_MODES:
     system = _system(norm)
     state = system.init(jax.random.key(0), np.zeros_like(frames[0]))
     answers.append(system.predict(state, frames[0])[1])
@@ -69,7 +69,7 @@ def test_norms_do_not_touch_what_is_learnt():
   assert free.norms == ()
 
 
-@pytest.mark.parametrize("norm", jit_lib.NORMS)
+@pytest.mark.parametrize("norm", jit_lib.NORM_MODES)
 def test_scan_equals_the_host_loop(norm):
   frames, labels = scenes.coloured_squares(8)
   system = _system(norm)
