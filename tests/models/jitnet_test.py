@@ -1,5 +1,7 @@
 """JITNet against the published counts and an independent torch network."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,16 +57,24 @@ def _student(height, width, seed=0):
   return model, params, frames
 
 
-def _weighed(model, frames):
-  """Loss of a student whose gradient reaches every parameter, and logits."""
+def _weights(frames):
+  """Of each logit in the loss: so its gradient reaches every parameter."""
   rng = np.random.default_rng(1)
-  weights = rng.standard_normal((*frames.shape[:3], 5))
+  return rng.standard_normal((*frames.shape[:3], 5))
 
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits_and_gradients(model, params, frames, weights):
   def loss_fn(params):
     logits = model.apply({"params": params}, frames)
-    return jnp.mean(logits * jnp.asarray(weights, logits.dtype)), logits
+    return jnp.mean(logits * weights.astype(logits.dtype)), logits
 
-  return jax.jit(jax.value_and_grad(loss_fn, has_aux=True)), weights
+  grads, logits = jax.grad(loss_fn, has_aux=True)(params)
+  return logits, grads
+
+
+def _in_double(params):
+  return jax.tree.map(lambda p: np.asarray(p, np.float64), params)
 
 
 def _theirs(params, frames, weights):
@@ -91,14 +101,14 @@ def _worst(grads, expected):
 @pytest.mark.parametrize("size", SIZES)
 def test_logits_and_gradients_equal_torch(size):
   model, params, frames = _student(*size)
-  value_and_grad, weights = _weighed(model, frames)
-  (_, logits), _ = value_and_grad(params)
+  weights = _weights(frames)
+  logits = jax.jit(lambda p: model.apply({"params": p}, frames))(params)
   # In single precision a ReLU whose input is nearly zero may be open in one
   # and closed in the other, so the gradients are compared in double.
   with jax.enable_x64(True):
-    params = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
-    value_and_grad, _ = _weighed(model, frames.astype(np.float64))
-    (_, exact), grads = value_and_grad(params)
+    params = _in_double(params)
+    double = frames.astype(np.float64)
+    exact, grads = _logits_and_gradients(model, params, double, weights)
     expected, expected_grads = _theirs(params, frames, weights)
 
     assert exact.dtype == np.float64
@@ -113,12 +123,14 @@ def test_gradients_in_single_precision_are_those_in_double():
   errors = []
   for seed in range(3):
     model, params, frames = _student(64, 96, seed)
-    value_and_grad, _ = _weighed(model, frames)
-    _, grads = value_and_grad(params)
+    weights = _weights(frames)
+    single = weights.astype(np.float32)
+    _, grads = _logits_and_gradients(model, params, frames, single)
     with jax.enable_x64(True):
-      params = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
-      value_and_grad, _ = _weighed(model, frames.astype(np.float64))
-      _, exact = value_and_grad(params)
+      double = frames.astype(np.float64)
+      _, exact = _logits_and_gradients(
+        model, _in_double(params), double, weights
+      )
     errors.append(_worst(grads, jax.tree.map(np.asarray, exact))[0])
   # One of three frames may have a ReLU that opens in one alone.
   assert np.median(errors) < 1e-4, errors
