@@ -3,17 +3,26 @@
     python -m experiments.benchmark --what=all --json=benchmark.json
     python -m experiments.benchmark --what=adapt --size=256x448
 
-All takes about ten minutes on two cores. A ratio is ours over the opponent's:
-lower is better.
+All takes about half an hour on two cores. A ratio is ours over the opponent's:
+lower is better. `flop` and `copy` are shares of what a matrix product and a
+copy reach on the same device. On a GPU the same command takes bfloat16 for
+student and torch, unless --precision says otherwise; its table is that of
 
-    student_forward_vs_torch
+    python -m experiments.benchmark --what=student,update,adapt,streams \\
+        --json=gpu.json --profile=DIR
+
+    student_forward_vs_torch, student_forward_vs_torch_compile
                          a frame's classes, by the Flax student and by the same
                          network in torch, channels last (at most 1 at 720x1280)
     key_norm_vs_frame_norm
                          the same pass with --norm=key_frame, over --norm=frame
-    update_vs_torch      a gradient step by both (at most 1 at 720x1280)
+    update_vs_torch, update_vs_torch_compile
+                         a gradient step by both (at most 1 at 720x1280)
     adapt_vs_updates     eight updates in the lax loop over eight single ones
                          (at most 1.1)
+    streams_S_vs_1       a frame of one of S streams that are one program, over
+                         a frame of one alone (at most 0.67 on two cores, 0.125
+                         on a GPU, at 256x448)
     loop_overhead        host time per frame beyond predict, over predict
                          (below 0.1 at 720x1280)
     drawing_vs_student   drawing a frame of the synthetic street, frame and
@@ -70,10 +79,10 @@ from experiments import (
   checkpoint_figures,
   cli,
   io_figures,
+  lane_figures,
   process_figures,
   speed_figures,
 )
-from ojd import distill, updates
 from ojd import labels as labels_lib
 from ojd.errors import RequestError
 from ojd.run import (
@@ -90,40 +99,13 @@ from ojd.types import Instances
 _SMOKE = flags.DEFINE_bool("smoke", False, "small sizes, few repetitions")
 _SIZE = flags.DEFINE_string("size", None, "HxW; empty: each figure's own")
 _JSON = flags.DEFINE_string("json", None, "file to write the figures to")
+_BACKEND = flags.DEFINE_enum(
+  "backend", None, ["cpu", "gpu"], "empty: a GPU where there is one"
+)
+_PROFILE = flags.DEFINE_string(
+  "profile", None, "folder for traces of what is compared, for XProf"
+)
 _REPEATS = flags.DEFINE_integer("repeats", 7, "pairs timed for a figure")
-
-NUM_UPDATES = 8
-
-
-def adapt(size, repeats):
-  """Eight updates in one `while_loop` against eight jitted single ones."""
-  student, params, frame, labels = speed_figures.inputs(size)
-  tx = updates.sgd(0.01)
-  opt_state = tx.init(params)
-
-  @jax.jit
-  def loop(params, opt_state):
-    return distill.adapt(
-      student,
-      tx,
-      params,
-      opt_state,
-      frame,
-      labels,
-      a_thresh=2.0,  # never met
-      u_max=NUM_UPDATES,
-    )
-
-  single = speed_figures.single_update(student, tx, frame, labels)
-
-  return measure.compare(
-    "adapt_vs_updates",
-    lambda: loop(params, opt_state),
-    lambda: single(params, opt_state),
-    repeats=repeats,
-    ours_per_opponent=NUM_UPDATES,
-    note=f"an update in the loop and alone, {size[0]}x{size[1]}",
-  )
 
 
 def run_loop(size, repeats):
@@ -249,16 +231,24 @@ def teacher(name, weights, size, repeats):
   )
 
 
-_BIG, _SMALL, _TINY = (720, 1280), (192, 320), (96, 160)
+_BIG, _MIDDLE, _SMALL, _TINY = (720, 1280), (256, 448), (192, 320), (96, 160)
 _SMOKE_SIZE = (64, 96)
 _mask_rcnn = functools.partial(teacher, "mask_rcnn", "random")
 _mask_rcnn_tiny = functools.partial(teacher, "mask_rcnn_tiny", "")
 
 # name -> functions and the size of each
 FIGURES = {
-  "student": [(speed_figures.forward, _BIG), (speed_figures.held, _BIG)],
-  "update": [(speed_figures.update, _BIG)],
-  "adapt": [(adapt, (256, 448))],
+  "student": [
+    (speed_figures.forward, _BIG),
+    (speed_figures.forward_compiled, _BIG),
+    (speed_figures.held, _BIG),
+  ],
+  "update": [
+    (speed_figures.update, _BIG),
+    (speed_figures.update_compiled, _BIG),
+  ],
+  "adapt": [(speed_figures.adapt, _MIDDLE), (speed_figures.adapt, _BIG)],
+  "streams": [(fn, _MIDDLE) for fn in lane_figures.ALL],
   "run": [(run_loop, _BIG)],
   "draw": [(draw, _SMALL)],
   "start": [(process_figures.start, _SMALL)],
@@ -275,6 +265,13 @@ FIGURES = {
     for fn in (_mask_rcnn, _mask_rcnn_tiny)
   ],
 }
+
+# With --smoke they would take longer than all the others.
+_LONG = (
+  speed_figures.forward_compiled,
+  speed_figures.update_compiled,
+  *lane_figures.ALL[1:],
+)
 
 _WHAT = flags.DEFINE_list("what", ["all"], "of all, " + ", ".join(FIGURES))
 
@@ -293,7 +290,11 @@ def _chosen():
       raise RequestError(
         f"--what={name}: unknown; known are all, {', '.join(FIGURES)}"
       )
-    pairs += [(fn, asked or size) for fn, size in FIGURES[name]]
+    pairs += [
+      (fn, asked or size)
+      for fn, size in FIGURES[name]
+      if not (_SMOKE.value and fn in _LONG)
+    ]
   # Of one size, some are the same.
   return [functools.partial(*pair, repeats) for pair in dict.fromkeys(pairs)]
 
@@ -310,20 +311,54 @@ def _parse_size(text):
   return size
 
 
+def _prepare_backend():
+  """Before jax looks for devices: which, and a CPU's cores one by one."""
+  if _BACKEND.value:
+    platform = {"gpu": "cuda"}.get(_BACKEND.value, _BACKEND.value)
+    jax.config.update("jax_platforms", platform)
+  jax.config.update("jax_num_cpu_devices", os.cpu_count())
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError):  # jax raises either
+    raise RequestError(f"--backend={_BACKEND.value}: none is here") from None
+
+
+def _measured(fn):
+  """A figure; None where what it is beside cannot be had."""
+  try:
+    with measure.traced(_PROFILE.value and pathlib.Path(_PROFILE.value)):
+      return fn()
+  except measure.Unavailable as error:
+    print(f"left out: {error}", flush=True)
+    return None
+
+
+_LINE = "{:<33} {:>7} {:>9} {:>12} {:>7} {:>6} {:>6}  {}"
+
+
+def _row(f):
+  times = ("" if x is None else f"{x:.2f}" for x in (f.ms, f.opponent_ms))
+  shares = (
+    "" if x is None else f"{x:.0%}" for x in (f.flop_share, f.byte_share)
+  )
+  cells = (f.name, f"{f.ratio:.3f}", *times, f"{f.spread:.1%}", *shares)
+  return _LINE.format(*cells, f.note)
+
+
 def main() -> None:
   """Measures what was asked for, printing each figure as it is known."""
   chosen = _chosen()
+  _prepare_backend()
   compilation.enable_cache(compilation.default_cache())
-  line = "{:<26} {:>7} {:>10} {:>12} {:>7}  {}"
   print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores")
-  print(line.format("name", "ratio", "ms", "opponent ms", "spread", ""))
+  head = ("name", "ratio", "ms", "opponent ms", "spread", "flop", "copy", "")
+  print(_LINE.format(*head))
   figures = []
   for fn in chosen:
-    f = fn()
-    figures.append(f.as_json())
-    times = ("" if x is None else f"{x:.2f}" for x in (f.ms, f.opponent_ms))
-    cells = f"{f.ratio:.3f}", *times
-    print(line.format(f.name, *cells, f"{f.spread:.1%}", f.note), flush=True)
+    figure = _measured(fn)
+    if figure is not None:
+      figures.append(figure.as_json())
+      print(_row(figure), flush=True)
   if _JSON.value:
     try:
       pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=2) + "\n")

@@ -50,6 +50,8 @@ _HELP = {
   + ", ".join(f"{n} {v.learning_rate}" for n, v in updates.VARIANTS.items()),
   "norm": "what statistics norm a frame between key frames: frame, its own; "
   "key_frame, those of the last key frame, which is faster",
+  "precision": "in what the student computes: float32, bfloat16 (a GPU's; "
+  "parameters, statistics and loss stay float32)",
   "init": "the student's first parameters: random, bundled, or a file of "
   "experiments.pretrain",
   "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "

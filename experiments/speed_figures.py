@@ -1,26 +1,41 @@
-"""Figures of the student's speed: `benchmark --what=student,update`."""
+"""Figures of the student's speed: `benchmark --what=student,update,adapt`."""
 
-import time
+import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from absl import flags
 
+from experiments import roofline
 from ojd import distill, losses, updates
 from ojd.models import describe, jitnet
-from ojd.models.student import from_linen
+from ojd.models.student import PRECISIONS, from_linen
 from ojd.run import measure
 from ojd.types import Labels
 
 NUM_CLASSES = 9
+NUM_UPDATES = 8
 # Forward and both gradients; norms, resizes and the loss are not counted.
 _FORWARDS_PER_UPDATE = 3
+
+_PRECISION = flags.DEFINE_enum(
+  "precision",
+  None,
+  list(PRECISIONS),
+  "of student and torch; empty: bfloat16 on a GPU, else float32",
+)
+
+
+def precision() -> str:
+  """That in which the figures are taken."""
+  is_gpu = jax.default_backend() == "gpu"
+  return _PRECISION.value or ("bfloat16" if is_gpu else "float32")
 
 
 def inputs(size):
   """A student of nine classes, its parameters, a frame and its labels."""
-  student = from_linen(jitnet.JITNet(NUM_CLASSES))
+  student = from_linen(jitnet.JITNet(NUM_CLASSES), precision())
   rng = np.random.default_rng(0)
   frame = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
   classes = rng.integers(0, NUM_CLASSES, size).astype(np.uint8)
@@ -30,9 +45,8 @@ def inputs(size):
 
 
 def single_update(student, tx, frame, labels):
-  """One step outside of any loop, jitted: (params, opt_state) -> the same."""
+  """One step outside of any loop: (params, opt_state) -> the same."""
 
-  @jax.jit
   def step(params, opt_state):
     loss_fn = lambda p: losses.weighted_cross_entropy(
       student.apply(p, frame), labels
@@ -41,29 +55,70 @@ def single_update(student, tx, frame, labels):
     steps, opt_state = tx.update(grads, opt_state, params)
     return optax.apply_updates(params, steps), opt_state
 
-  return step
+  return jax.jit(step)
 
 
-def _torch_net():
+def _opponent(precision):
+  """The same network in torch; and its module, imported where it is needed."""
   from experiments import torch_student
 
   device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-  return torch_student, torch_student.make(NUM_CLASSES, device)
+  return torch_student, torch_student.make(NUM_CLASSES, device, precision)
 
 
-def forward(size, repeats):
+def _by_compiler(module, net, call):
+  """What `call` makes of the compiled network, compiled now."""
+  try:
+    fn = call(module.compiled(net))
+    fn()
+  except Exception as error:  # whatever a compiler that is not there raises
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    raise measure.Unavailable(f"torch.compile: {reason}") from None
+  return fn
+
+
+def _forward(size, repeats, *, by_compiler):
   """A forward pass to classes, in JAX and in torch."""
   student, params, frame, _ = inputs(size)
-  opponent, net = _torch_net()
   apply = jax.jit(lambda p, x: distill.classify(student.apply(p, x)))
+  apply = apply.lower(params, frame).compile()
+  module, net = _opponent(precision())
+  call = lambda net: module.forward_fn(net, np.asarray(frame))
   found = measure.compare(
-    "student_forward_vs_torch",
+    "student_forward_vs_torch" + "_compile" * by_compiler,
     lambda: apply(params, frame),
-    opponent.forward_fn(net, np.asarray(frame)),
+    _by_compiler(module, net, call) if by_compiler else call(net),
     repeats=3 * repeats,
-    note="",
+    note=_note("forward passes to classes", size),
   )
-  return found._replace(note=_note("forward passes to classes", found, size, 1))
+  return roofline.with_shares(found, apply, _gflop(size), precision())
+
+
+def _update(size, repeats, *, by_compiler):
+  """A gradient step, in JAX and in torch; weights are float32 in both."""
+  student, params, frame, labels = inputs(size)
+  tx = updates.sgd(0.01)
+  opt_state = tx.init(params)
+  step = single_update(student, tx, frame, labels)
+  step = step.lower(params, opt_state).compile()
+  module, net = _opponent("float32")
+  taught = np.asarray(frame), np.asarray(labels.classes)
+  call = lambda net: module.update_fn(net, *taught, precision())
+  found = measure.compare(
+    "update_vs_torch" + "_compile" * by_compiler,
+    lambda: step(params, opt_state),
+    _by_compiler(module, net, call) if by_compiler else call(net),
+    repeats=repeats,
+    note=_note("gradient steps", size),
+  )
+  gflop = _FORWARDS_PER_UPDATE * _gflop(size)
+  return roofline.with_shares(found, step, gflop, precision())
+
+
+forward = functools.partial(_forward, by_compiler=False)
+forward_compiled = functools.partial(_forward, by_compiler=True)
+update = functools.partial(_update, by_compiler=False)
+update_compiled = functools.partial(_update, by_compiler=True)
 
 
 def held(size, repeats):
@@ -78,59 +133,39 @@ def held(size, repeats):
     lambda: by_key(params, norms, frame),
     lambda: by_own(params, frame),
     repeats=3 * repeats,
-    note=f"forward passes to classes, {size[0]}x{size[1]}",
+    note=_note("forward passes to classes", size),
   )
 
 
-def update(size, repeats):
-  """A gradient step, in JAX and in torch."""
+def adapt(size, repeats):
+  """Eight updates in one `while_loop` against eight jitted single ones."""
   student, params, frame, labels = inputs(size)
-  opponent, net = _torch_net()
   tx = updates.sgd(0.01)
   opt_state = tx.init(params)
-  step = single_update(student, tx, frame, labels)
-  classes = np.asarray(labels.classes)
-  found = measure.compare(
-    "update_vs_torch",
-    lambda: step(params, opt_state),
-    opponent.update_fn(net, np.asarray(frame), classes),
+
+  @jax.jit
+  def loop(params, opt_state):
+    return distill.adapt(
+      *(student, tx, params, opt_state, frame, labels),
+      a_thresh=2.0,  # never met
+      u_max=NUM_UPDATES,
+    )
+
+  single = single_update(student, tx, frame, labels)
+  return measure.compare(
+    "adapt_vs_updates",
+    lambda: loop(params, opt_state),
+    lambda: single(params, opt_state),
     repeats=repeats,
-    note="",
-  )
-  words = "gradient steps"
-  return found._replace(note=_note(words, found, size, _FORWARDS_PER_UPDATE))
-
-
-def _note(words, found, size, num_forwards):
-  """What was compared, and how near the device's own limits it came."""
-  rows = describe.layer_table(jitnet.JITNet(NUM_CLASSES), *size)
-  achieved = num_forwards * describe.gflop(rows) / (1e-3 * found.ms)
-  peak = _peak_gflops()
-  return (
-    f"{words}, {size[0]}x{size[1]}; {achieved:.0f} GFLOP/s, a matrix product "
-    f"reaches {peak:.0f}; a copy {_peak_gigabytes():.1f} GB/s"
+    ours_per_opponent=NUM_UPDATES,
+    note=_note("an update in the loop and alone", size),
   )
 
 
-def _best_seconds(fn, repeats=5):
-  jax.block_until_ready(fn())
-  spent = []
-  for _ in range(repeats):
-    start = time.perf_counter()
-    jax.block_until_ready(fn())
-    spent.append(time.perf_counter() - start)
-  return min(spent)
+def _note(words, size):
+  return f"{words}, {size[0]}x{size[1]}, {precision()}"
 
 
-def _peak_gflops(side=2048):
-  """Of a float32 matrix product on this device."""
-  x = jnp.ones((side, side), jnp.float32)
-  product = jax.jit(lambda x: x @ x)
-  return 2 * side**3 / _best_seconds(lambda: product(x)) / 1e9
-
-
-def _peak_gigabytes(num_bytes=256 << 20):
-  """Read and written by a copy on this device."""
-  x = jnp.zeros(num_bytes // 4, jnp.float32)
-  copy = jax.jit(lambda x: x + 1)
-  return 2 * num_bytes / _best_seconds(lambda: copy(x)) / 1e9
+def _gflop(size):
+  """Of the convolutions of a forward pass."""
+  return describe.gflop(describe.layer_table(jitnet.JITNet(NUM_CLASSES), *size))

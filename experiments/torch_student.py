@@ -92,13 +92,25 @@ def _resize(x, size):
   return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
 
-def make(num_classes: int, device: str) -> TorchJITNet:
-  """The network on a device, channels last."""
-  net = TorchJITNet(num_classes).to(device)
+def make(
+  num_classes: int, device: str, precision: str = "float32"
+) -> TorchJITNet:
+  """The network on a device, channels last, its weights in a precision."""
+  net = TorchJITNet(num_classes).to(device, getattr(torch, precision))
   return net.to(memory_format=torch.channels_last)
 
 
-def forward_fn(net: TorchJITNet, frame):
+def compiled(net: TorchJITNet) -> nn.Module:
+  """The same network by torch's compiler.
+
+  On a GPU with its CUDA graphs, without which a small network waits for the
+  host.
+  """
+  is_gpu = next(net.parameters()).device.type == "cuda"
+  return torch.compile(net, mode="reduce-overhead" if is_gpu else None)
+
+
+def forward_fn(net: nn.Module, frame):
   """A call without arguments: the classes of a frame, done on return."""
   device = next(net.parameters()).device
   frames = torch.tensor(frame, device=device)[None]
@@ -112,7 +124,7 @@ def forward_fn(net: TorchJITNet, frame):
   return forward
 
 
-def update_fn(net: TorchJITNet, frame, classes):
+def update_fn(net: nn.Module, frame, classes, precision: str = "float32"):
   """A call without arguments: one step of SGD with momentum."""
   device = next(net.parameters()).device
   frames = torch.tensor(frame, device=device)[None]
@@ -121,11 +133,19 @@ def update_fn(net: TorchJITNet, frame, classes):
 
   def update():
     optimizer.zero_grad(set_to_none=True)
-    F.cross_entropy(net(frames), targets).backward()
+    with _autocast(device, precision):
+      loss = F.cross_entropy(net(frames), targets)
+    loss.backward()
     optimizer.step()
     _wait(device)
 
   return update
+
+
+def _autocast(device, precision):
+  """Weights stay float32; what can be is computed in less."""
+  is_half = precision != "float32"
+  return torch.autocast(device.type, getattr(torch, precision), is_half)
 
 
 def _wait(device):

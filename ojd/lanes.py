@@ -6,11 +6,15 @@ other: each goes the way it would go alone.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
 from ojd.distill import State, System
@@ -131,3 +135,29 @@ def scan(
   start = states, jnp.asarray(t, jnp.int32)
   (states, _), outputs = lax.scan(turn, start, (frames, labels))
   return states, outputs
+
+
+def scan_over(
+  devices: Sequence[jax.Device], system: System, *, bucket: int = 1
+) -> Callable[..., Any]:
+  """`scan`, jitted, with the lanes spread over devices that share nothing.
+
+  Args:
+    devices: as many as divide the number of lanes. Of a CPU's cores each can be
+      one (`jax_num_cpu_devices`): a small network fills no two of them.
+    system: any.
+    bucket: lanes of a device that learn at once.
+
+  Returns:
+    (states, frames, labels, t) -> what `scan` returns.
+  """
+  mesh = Mesh(np.array(devices), ("lanes",))
+  by_lane, by_time = P("lanes"), P(None, "lanes")
+  spread = jax.shard_map(
+    functools.partial(scan, system, bucket=bucket),
+    mesh=mesh,
+    in_specs=(by_lane, by_time, by_time, P()),
+    out_specs=(by_lane, by_time),
+    check_vma=False,
+  )
+  return jax.jit(spread)

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ojd import fences
+
 EPSILON = 1e-5
 
 _AREA = (-3, -2)
-_fence = lax.optimization_barrier
 
 
 class Held(NamedTuple):
@@ -28,7 +29,12 @@ class Held(NamedTuple):
 
 def relu_held(x: jax.Array, held: Held) -> jax.Array:
   """`norm_relu` by the statistics of an earlier frame."""
-  return jax.nn.relu(x * held.gain + held.offset)
+  return jax.nn.relu(_wide(x) * held.gain + held.offset).astype(x.dtype)
+
+
+def _wide(x):
+  """For what is summed up over a frame: half precision would not do."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 @jax.custom_vjp
@@ -38,8 +44,8 @@ def norm_relu(
   """Zero mean and unit variance over a frame, scaled, moved, cut off below 0.
 
   Args:
-    x: [B, H, W, I] float.
-    scale: [I].
+    x: [B, H, W, I] float; bfloat16 is widened for the statistics.
+    scale: [I] float32 or wider.
     bias: [I].
 
   Returns:
@@ -49,11 +55,12 @@ def norm_relu(
 
 
 def _forward(x, scale, bias):
-  mean = _fence(jnp.mean(x, axis=_AREA, keepdims=True))
-  variance = jnp.mean(jnp.square(x - mean), axis=_AREA, keepdims=True)
+  wide = _wide(x)
+  mean = fences.on_cpu(jnp.mean(wide, axis=_AREA, keepdims=True))
+  variance = jnp.mean(jnp.square(wide - mean), axis=_AREA, keepdims=True)
   rate = lax.rsqrt(variance + EPSILON)
   gain = _row(scale, x) * rate
-  held = Held(*_fence((gain, _row(bias, x) - mean * gain)))
+  held = Held(*fences.on_cpu((gain, _row(bias, x) - mean * gain)))
   return (relu_held(x, held), held), (x, mean, rate, held)
 
 
@@ -65,17 +72,24 @@ def _backward(residuals, gradients):
   x, mean, rate, (gain, offset) = residuals
   g, _ = gradients
   num_pixels = x.shape[-3] * x.shape[-2]
-  g = _fence(jnp.where(x * gain + offset > 0, _fence(g), 0))
+  dtype, x = x.dtype, _wide(x)
+  g = fences.on_cpu(
+    jnp.where(x * gain + offset > 0, _wide(fences.on_cpu(g)), 0)
+  )
   total = jnp.sum(g, axis=_AREA, keepdims=True)
   # Of the gradient with what the scale multiplies.
   product = rate * jnp.sum(g * (x - mean), axis=_AREA, keepdims=True)
-  slope, level = _fence(
+  slope, level = fences.on_cpu(
     (gain * rate * product / num_pixels, gain * total / num_pixels)
   )
   in_x = gain * g - (x - mean) * slope - level
   num_channels = x.shape[-1]
   per_channel = lambda y: jnp.sum(y.reshape(-1, num_channels), axis=0)
-  return _fence(in_x), per_channel(product), per_channel(total)
+  return (
+    fences.on_cpu(in_x.astype(dtype)),
+    per_channel(product),
+    per_channel(total),
+  )
 
 
 norm_relu.defvjp(_forward, _backward)

@@ -30,6 +30,11 @@ def decoder_floor(num_classes: int) -> int:
   return 16 if num_classes <= 16 else 32
 
 
+def _wide(x: jax.Array) -> jax.Array:
+  """At least in single precision: for a loss that is worth a step."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 class _ConvNormRelu(nn.Module):
   features: int
   stride: int = 1
@@ -85,12 +90,17 @@ class JITNet(nn.Module):
 
   @nn.compact
   def __call__(self, frames: jax.Array) -> jax.Array:
-    """Maps [B, H, W, 3], raw values 0..255, to logits [B, H, W, C] float32."""
+    """Maps [B, H, W, 3], raw values 0..255, to logits [B, H, W, C].
+
+    Frames in floating point set the precision of all but the statistics; the
+    logits are float32 or better.
+    """
     floor = decoder_floor(self.num_classes)
     encoder_width = lambda w: max(int(self.width * w), _ENCODER_FLOOR)
     decoder_width = lambda w: max(int(self.width * w), floor)
 
-    x = frames.astype(jnp.promote_types(frames.dtype, jnp.float32))
+    is_float = jnp.issubdtype(frames.dtype, jnp.floating)
+    x = frames if is_float else frames.astype(jnp.float32)
     x = _ConvNormRelu(encoder_width(STEM[0]), 2, name="conv1")(x)
     stem_size = x.shape[-3:-1]
     x = _ConvNormRelu(encoder_width(STEM[1]), 2, name="conv2")(x)
@@ -115,8 +125,8 @@ class JITNet(nn.Module):
     logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
     full_size = frames.shape[-3:-1]
     if self.resize_logits:
-      return resizing.resize_few(logits(x), full_size)
-    return logits(resizing.resize(x, full_size))
+      return resizing.resize_few(_wide(logits(x)), full_size)
+    return _wide(logits(resizing.resize(x, full_size)))
 
   def _block(self, x, name, features, stride=1):
     """`num_units` units; only the last strides."""

@@ -24,10 +24,11 @@ class Conv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     init = nn.initializers.lecun_normal()
     shape = (*self.kernel_size, x.shape[-1], self.features)
-    x = convolution.conv2d(x, self.param("kernel", init, shape), self.stride)
+    kernel = self.param("kernel", init, shape).astype(x.dtype)
+    x = convolution.conv2d(x, kernel, self.stride)
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,))
-      x = x + jnp.reshape(bias, (1,) * (x.ndim - 1) + (-1,))
+      x = x + jnp.reshape(bias, (1,) * (x.ndim - 1) + (-1,)).astype(x.dtype)
     return x
 
 

@@ -3,7 +3,7 @@
 `jax.image.resize` aligns the edges of the pixels instead of their corners, and
 is a dense matrix product.
 
-Every step stands behind a fence (`lax.optimization_barrier`): XLA's CPU back
+Every step stands behind a fence (`fences.on_cpu`): XLA's CPU back
 end would compute it once more in each step that reads it, and in their order of
 axes instead of its own.
 """
@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-_fence = lax.optimization_barrier
+from ojd import fences
 
 
 def resize(x: jax.Array, size: Sequence[int]) -> jax.Array:
@@ -41,7 +40,7 @@ def resize_few(x: jax.Array, size: Sequence[int]) -> jax.Array:
   memory.
   """
   x = _resize_axis(x, x.ndim - 2, size[1])
-  rows = _fence(jnp.swapaxes(x, -1, -2))
+  rows = fences.on_cpu(jnp.swapaxes(x, -1, -2))
   rows = _resize_axis(rows, x.ndim - 3, size[0])
   return jnp.swapaxes(rows, -1, -2)
 
@@ -93,7 +92,7 @@ def _gather_sum(x, axis, indices, weights):
     term = jnp.take(x, index, axis=axis, indices_are_sorted=True, mode="clip")
     term = term * jnp.asarray(weight.reshape(shape), x.dtype)
     total = term if total is None else total + term
-  return _fence(total)
+  return fences.on_cpu(total)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -109,7 +108,7 @@ def _gathered_forward(x, axis, size_out):
 def _gathered_backward(axis, size_out, size_in, g):
   taps = _corner_aligned_taps(size_in, size_out)
   taps = _transposed_taps(*taps, size_in)
-  return (_gather_sum(_fence(g), axis, *taps),)
+  return (_gather_sum(fences.on_cpu(g), axis, *taps),)
 
 
 _gathered.defvjp(_gathered_forward, _gathered_backward)
@@ -134,7 +133,7 @@ def _doubled(x, size_out):
   odd = x * own_odd + _moved(x, -1) * after
   pairs = jnp.stack([even, odd], axis=-2)
   doubled = pairs.reshape(*x.shape[:-2], 2 * n, x.shape[-1])
-  return _fence(doubled[..., :size_out, :])
+  return fences.on_cpu(doubled[..., :size_out, :])
 
 
 def _columns(weights, x):
@@ -159,7 +158,7 @@ def _doubled_backward(size_out, n, g):
   before, own, own_odd, after = _double_taps(n, size_out)
   # An end that is repeated is read by nobody.
   before, after = np.append(before[1:], 0.0), np.append(0.0, after[:-1])
-  g = _fence(g)
+  g = fences.on_cpu(g)
   missing = 2 * n - size_out
   if missing:
     fill = jnp.zeros((*g.shape[:-2], missing, g.shape[-1]), g.dtype)
@@ -168,7 +167,9 @@ def _doubled_backward(size_out, n, g):
   even, odd = pairs[..., 0, :], pairs[..., 1, :]
   before, own, own_odd, after = _columns((before, own, own_odd, after), g)
   own = even * own + odd * own_odd
-  return (_fence(own + _moved(even, -1) * before + _moved(odd, 1) * after),)
+  return (
+    fences.on_cpu(own + _moved(even, -1) * before + _moved(odd, 1) * after),
+  )
 
 
 _doubled.defvjp(_doubled_forward, _doubled_backward)

@@ -32,11 +32,25 @@ def blank_norms(student: Student, params: Params, frame: Frame) -> Norms:
   return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
-def from_linen(model: nn.Module) -> Student:
-  """Wraps a Linen module that maps [B, H, W, 3] to [B, H, W, C]."""
+# --precision names: what a frame is when it enters the network.
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def from_linen(model: nn.Module, precision: str = "float32") -> Student:
+  """Wraps a Linen module that maps [B, H, W, 3] to [B, H, W, C].
+
+  Args:
+    model: computes in the precision of its frames, of float32 parameters.
+    precision: one of `PRECISIONS`. Parameters, statistics, logits, loss and
+      steps stay float32; bfloat16 is for devices with units for it. Bytes are
+      whole in either.
+  """
+
+  def enter(frame):
+    return jnp.asarray(frame, PRECISIONS[precision])[None]
 
   def init(rng_key, frame):
-    return model.init(rng_key, frame[None])["params"]
+    return model.init(rng_key, enter(frame))["params"]
 
   def unbatch(logits):
     # With [H, C, W] in mind, the order in which some networks make logits and
@@ -44,17 +58,17 @@ def from_linen(model: nn.Module) -> Student:
     return jnp.swapaxes(jnp.swapaxes(logits, -1, -2)[0], -1, -2)
 
   def apply(params, frame):
-    return unbatch(model.apply({"params": params}, frame[None]))
+    return unbatch(model.apply({"params": params}, enter(frame)))
 
   def observe(params, frame):
     logits, told = model.apply(
-      {"params": params}, frame[None], mutable=[layers.NORMS]
+      {"params": params}, enter(frame), mutable=[layers.NORMS]
     )
     return unbatch(logits), told.get(layers.NORMS, {})
 
   def apply_held(params, norms, frame):
     variables = {"params": params, layers.NORMS: norms}
-    return unbatch(model.apply(variables, frame[None]))
+    return unbatch(model.apply(variables, enter(frame)))
 
   return Student(init, apply, model.num_classes, observe, apply_held)
 

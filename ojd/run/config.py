@@ -6,6 +6,7 @@ import pathlib
 
 from ojd import systems, updates
 from ojd.errors import RequestError
+from ojd.models import student
 from ojd.run import trackers
 from ojd.streams import window
 from ojd.systems import jit
@@ -44,6 +45,7 @@ class RunConfig:
   update: str = "sgd"
   learning_rate: float | None = None
   norm: str = "frame"
+  precision: str = "float32"
   init: str = "bundled"
   eval_every: int | None = None
   checkpoint_every: int = 16
@@ -68,6 +70,7 @@ def check(config: RunConfig) -> None:
   _check_name("system", config.system, systems.SYSTEMS)
   _check_name("update", config.update, updates.VARIANTS)
   _check_name("norm", config.norm, jit.NORM_MODES)
+  _check_name("precision", config.precision, student.PRECISIONS)
   _check_name("save_masks", config.save_masks, MASKS)
   if config.init not in INITS and not pathlib.Path(config.init).is_file():
     raise RequestError(

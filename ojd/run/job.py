@@ -80,7 +80,8 @@ def _parse_groups(config, spec, teacher):
 
 def _assemble(config, stream, teacher, groups):
   truth_groups = _truth_groups(groups, stream.spec.class_names)
-  system = make_system(config, make_student(config.init, groups))
+  student = make_student(config.init, groups, config.precision)
+  system = make_system(config, student)
   return Job(config, stream, teacher, groups, truth_groups, system)
 
 
@@ -148,10 +149,12 @@ def make_labeller(job: Job) -> asking.Labeller:
   return make(job.teacher, job.groups)
 
 
-def make_student(init: str, groups: labels.ClassGroups) -> student_lib.Student:
+def make_student(
+  init: str, groups: labels.ClassGroups, precision: str = "float32"
+) -> student_lib.Student:
   """The student over some classes, with the first parameters of `--init`."""
   model = student_lib.MODELS["jitnet"](num_classes=len(groups.names))
-  student = student_lib.from_linen(model)
+  student = student_lib.from_linen(model, precision)
   if init == "random":
     return student
   path = pretrained.BUNDLED if init == "bundled" else pathlib.Path(init)

@@ -334,9 +334,11 @@ class Loop:
       return gallery_lib.answer(self.system, self.state, sample.frame)
 
   def _predict(self, sample, line):
-    with self.stages("predict"):
-      self.state, classes = self.system.predict(self.state, sample.frame)
-      classes = np.asarray(classes)  # waits
+    # The frame goes to the device and the classes come back; nothing else may.
+    with self.stages("predict"), jax.transfer_guard("disallow"):
+      frame = jax.device_put(sample.frame)
+      self.state, classes = self.system.predict(self.state, frame)
+      classes = jax.device_get(classes)
     line.update(num_updates=0, ms_predict=self.stages.milliseconds("predict"))
     return classes
 

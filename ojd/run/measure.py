@@ -1,11 +1,18 @@
 """Fair timing: two things in turn, their medians and how far they spread."""
 
+import contextlib
+import contextvars
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+
+class Unavailable(Exception):
+  """What is to be compared cannot be had on this machine."""
 
 
 class Figure(NamedTuple):
@@ -17,10 +24,28 @@ class Figure(NamedTuple):
   opponent_ms: float | None
   spread: float  # (90th - 10th percentile of the ratios) / median
   note: str
+  # Ours over what this device's matrix product and its copy reach.
+  flop_share: float | None = None
+  byte_share: float | None = None
 
   def as_json(self) -> dict[str, Any]:
     """For `benchmark --json`."""
     return self._asdict()
+
+
+_trace_folder: contextvars.ContextVar[os.PathLike | None] = (
+  contextvars.ContextVar("_trace_folder", default=None)
+)
+
+
+@contextlib.contextmanager
+def traced(folder: os.PathLike | None) -> Iterator[None]:
+  """Within it `compare` writes a trace of one call of ours into a folder."""
+  token = _trace_folder.set(folder)
+  try:
+    yield
+  finally:
+    _trace_folder.reset(token)
 
 
 def milliseconds(fn: Callable[[], Any]) -> float:
@@ -55,6 +80,9 @@ def compare(
     mine = milliseconds(ours) / ours_per_opponent
     theirs = [milliseconds(opponent) for _ in range(ours_per_opponent)]
     pairs.append((mine, float(np.mean(theirs))))
+  if _trace_folder.get() is not None:
+    with jax.profiler.trace(_trace_folder.get()):
+      jax.block_until_ready(ours())
   return figure(name, np.array(pairs), note)
 
 

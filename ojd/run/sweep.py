@@ -127,7 +127,9 @@ def sweep(
     raise RequestError("--sweep: seed matters at the beginning of a run only")
   wanted = combinations(grid, run.config)
   job = recorded_run.open_job(run)
-  student = job_lib.make_student(job.config.init, job.groups)
+  student = job_lib.make_student(
+    job.config.init, job.groups, job.config.precision
+  )
   make_system = functools.partial(_make_system, job.config, student)
   begin = _beginning(run, job, first, note_fn)
   num_turns = -(-len(wanted) // _MAX_LANES)

@@ -51,7 +51,7 @@ def take(
   _check_writable(path)
   params = _params_at(run, t, note_fn)
   spec = recorded_run.open_job(run).stream.spec
-  student = job_lib.make_student("random", run.groups)
+  student = job_lib.make_student("random", run.groups, run.config.precision)
   about = {
     "network": "jitnet",
     "frame": t,

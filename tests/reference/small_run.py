@@ -19,12 +19,11 @@ class SmallNet(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    x = x.astype(jnp.float32) / 128 - 1
+    x = x / 128 - 1
     x = layers.Conv(8, (3, 3), name="decoder_conv1")(x)
     x = layers.NormRelu(name="norm")(x)
-    return layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")(
-      x
-    )
+    logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
+    return logits(x).astype(jnp.float32)
 
 
 # What `ojd.models.student.MODELS` is to be in the tests that make such runs.

@@ -1,0 +1,114 @@
+"""`--precision=bfloat16`: less where it is cheap, all where it counts."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ojd import distill, losses, updates
+from ojd.models import frame_norm, jitnet
+from ojd.models.student import from_linen
+from ojd.types import Labels
+from tests.reference import scenes, small_run
+
+NET = jitnet.JITNet(3, width=0.125)
+
+
+def _example():
+  frames, labels = scenes.coloured_squares(1)
+  return frames[0], Labels(labels.classes[0], labels.weights[0])
+
+
+def _loss_fn(student, frame, labels):
+  return lambda params: losses.weighted_cross_entropy(
+    student.apply(params, frame), labels
+  )
+
+
+def _equations(jaxpr):
+  """All of them, those of branches and loops too."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for value in jax.tree.leaves(
+      list(equation.params.values()),
+      is_leaf=lambda x: isinstance(x, jax.extend.core.ClosedJaxpr),
+    ):
+      if isinstance(value, jax.extend.core.ClosedJaxpr):
+        yield from _equations(value.jaxpr)
+      elif isinstance(value, jax.extend.core.Jaxpr):
+        yield from _equations(value)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_convolutions_in_it_and_all_else_in_float32(precision):
+  student = from_linen(NET, precision)
+  frame, labels = _example()
+  params = student.init(jax.random.key(0), frame)
+  step = jax.value_and_grad(_loss_fn(student, frame, labels))
+  jaxpr = jax.make_jaxpr(step)(params)
+  types = {
+    str(v.aval.dtype)
+    for equation in _equations(jaxpr.jaxpr)
+    if equation.primitive.name == "conv_general_dilated"
+    for v in (*equation.invars, *equation.outvars)
+  }
+  assert types == {precision}
+  loss, grads = step(params)
+  leaves = jax.tree.leaves((loss, params, grads, student.apply(params, frame)))
+  assert {str(x.dtype) for x in leaves} == {"float32"}
+
+
+def test_statistics_are_those_of_single_precision():
+  # Their squares are far apart from what bfloat16 can tell apart.
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(100 + 3 * rng.standard_normal((1, 40, 50, 2)), jnp.bfloat16)
+  scale, bias = np.float32([1, 2]), np.float32([0.5, 0])
+  y, _ = frame_norm.norm_relu(x, scale, bias)
+  assert y.dtype == jnp.bfloat16
+  exact = np.asarray(x, np.float64)
+  mean, variance = exact.mean((1, 2)), exact.var((1, 2))
+  expected = (exact - mean) / np.sqrt(variance + frame_norm.EPSILON)
+  expected = np.maximum(expected * scale + bias, 0)
+  np.testing.assert_allclose(np.asarray(y, np.float64), expected, atol=0.02)
+
+
+def test_logits_are_near_those_of_float32():
+  frame, _ = _example()
+  both = [from_linen(NET, p) for p in ("float32", "bfloat16")]
+  params = both[0].init(jax.random.key(0), frame)
+  full, half = (np.asarray(s.apply(params, frame)) for s in both)
+  error = np.linalg.norm(half - full) / np.linalg.norm(full)
+  assert 0 < error < 0.05
+
+
+def test_learns_as_well():
+  frame, labels = _example()
+  reached = []
+  for precision in ("float32", "bfloat16"):
+    student, tx = from_linen(NET, precision), updates.sgd(0.05)
+    params = student.init(jax.random.key(1), frame)
+    adapt = jax.jit(
+      lambda params, opt_state, student=student, tx=tx: distill.adapt(
+        *(student, tx, params, opt_state, frame, labels),
+        a_thresh=2.0,
+        u_max=40,
+      )
+    )
+    result = adapt(params, tx.init(params))
+    reached.append(float(result.miou_after))
+  assert min(reached) > 0.5 and abs(reached[0] - reached[1]) < 0.1, reached
+
+
+def test_run_in_bfloat16_is_another_run_of_the_same_kind(tmp_path, monkeypatch):
+  monkeypatch.setattr("ojd.models.student.MODELS", small_run.MODELS)
+  losses_of, mious = [], []
+  for precision in ("float32", "bfloat16"):
+    path = tmp_path / precision
+    summary = small_run.run(path, precision=precision, num_frames=12).summary
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    losses_of.append([json.loads(line).get("loss") for line in lines])
+    mious.append(summary["miou"]["mean"])
+  assert losses_of[0] != losses_of[1]
+  assert abs(mious[0] - mious[1]) < 0.15
