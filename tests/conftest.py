@@ -10,6 +10,7 @@ from absl import flags
 from ojd.run import compilation
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 2)  # for what spreads over several
 # Compiling is most of the time of many tests, and the same at each run.
 compilation.enable_cache(compilation.default_cache())
 

@@ -11,7 +11,7 @@ from ojd.types import Labels
 from tests.reference import scenes, tiny_student
 
 STUDENT = tiny_student.make()
-NUM_LANES, NUM_FRAMES = 3, 14
+NUM_FRAMES = 14
 
 
 def _system(**constants):
@@ -19,9 +19,9 @@ def _system(**constants):
   return jit_lib.jit(STUDENT, updates.sgd(0.3), **(defaults | constants))
 
 
-def _streams():
+def _streams(num_lanes=3):
   """Frames [T, S, ...] and labels that make the lanes' key frames differ."""
-  made = [scenes.coloured_squares(NUM_FRAMES, seed=s) for s in range(NUM_LANES)]
+  made = [scenes.coloured_squares(NUM_FRAMES, seed=s) for s in range(num_lanes)]
   frames, labels = zip(*made, strict=True)
   frames = np.stack(frames, 1)
   # The last lane is told that nothing is there: it is right at once.
@@ -32,21 +32,37 @@ def _streams():
 
 
 def _start(system, frames):
-  keys = jax.random.split(jax.random.key(0), NUM_LANES)
+  keys = jax.random.split(jax.random.key(0), frames.shape[1])
   return lanes.init(system, keys, frames[0])
 
 
-@pytest.mark.parametrize("bucket", [1, 2, 3])
-def test_lanes_are_streams_alone(bucket):
-  system = _system()
-  frames, labels = _streams()
-  states = _start(system, frames)
-  ended, (classes, infos) = jax.jit(
+def _together(system, states, frames, labels, bucket):
+  return jax.jit(
     lambda states: lanes.scan(system, states, frames, labels, bucket=bucket)
   )(states)
+
+
+def _spread(system, states, frames, labels, bucket):
+  scan = lanes.scan_over(jax.devices()[:2], system, bucket=bucket)
+  return scan(states, frames, labels, 0)
+
+
+@pytest.mark.parametrize(
+  ("num_lanes", "run", "bucket"),
+  [
+    *((n, _together, bucket) for n, bucket in ((1, 1), (4, 1), (4, 2), (4, 3))),
+    *((n, _spread, 1) for n in (2, 4)),
+  ],
+)
+def test_lanes_are_streams_alone(num_lanes, run, bucket):
+  system = _system()
+  frames, labels = _streams(num_lanes)
+  states = _start(system, frames)
+  ended, (classes, infos) = run(system, states, frames, labels, bucket)
   keys = np.asarray(infos.is_key)
-  assert len({tuple(lane) for lane in keys.T}) > 1, "all are due together"
-  for i in range(NUM_LANES):
+  are_different = len({tuple(lane) for lane in keys.T}) > 1
+  assert are_different or num_lanes == 1, "all are due together"
+  for i in range(num_lanes):
     alone, (expected, told) = jax.jit(
       lambda state, i=i: distill.scan_stream(
         system,
@@ -82,7 +98,9 @@ def test_lane_that_is_not_due_is_not_taught():
     lambda states: lanes.scan(spied, states, frames, labels)
   )(states)
   jax.effects_barrier()
-  assert len(called) == int(jnp.sum(infos.is_key)) < NUM_LANES * NUM_FRAMES
+  assert (
+    len(called) == int(jnp.sum(infos.is_key)) < frames.shape[1] * NUM_FRAMES
+  )
 
 
 def test_nobody_due_costs_no_turn():
@@ -92,5 +110,5 @@ def test_nobody_due_costs_no_turn():
   ended, classes, infos = lanes.step(
     system, states, frames[0], Labels(labels.classes[0], labels.weights[0]), 0
   )
-  assert not infos.is_key.any() and classes.shape == (NUM_LANES, 16, 20)
+  assert not infos.is_key.any() and classes.shape == (3, 16, 20)
   jax.tree.map(np.testing.assert_array_equal, ended.params, states.params)
