@@ -1,0 +1,132 @@
+"""J and F beside a plain loop, and of the files that a run leaves."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from ojd.errors import RequestError
+from ojd.formats import class_maps
+from ojd.run import davis_metrics as davis
+from ojd.streams import base
+from tests.reference import davis_loop, small_run
+
+
+def _blob(seed, height=40, width=56, share=0.3):
+  rng = np.random.default_rng(seed)
+  smooth = ndimage.gaussian_filter(rng.standard_normal((height, width)), 4)
+  return smooth > np.quantile(smooth, 1 - share)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_measures_are_those_of_the_loop(seed):
+  truth = _blob(seed)
+  # Much alike, and not at all.
+  for answer in (np.roll(truth, (1, 2), (0, 1)), _blob(seed + 100)):
+    pair = truth.tolist(), answer.tolist()
+    assert davis.region(truth, answer) == davis_loop.region(*pair)
+    expected = davis_loop.boundary(*pair)
+    assert davis.boundary(truth, answer) == pytest.approx(expected, abs=1e-12)
+    assert 0 < expected < 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 1), (5, 6)])
+def test_outlines_are_those_of_the_loop(size):
+  mask = np.random.default_rng(size[1]).random(size) < 0.5
+  found = [tuple(place) for place in np.argwhere(davis.outline(mask))]
+  assert found == davis_loop.outline(mask.tolist())
+
+
+def test_boundaries_by_hand():
+  truth = np.zeros((100, 120), bool)
+  truth[20:60, 30:70] = True
+  # 0.008 of the diagonal is 1.25 pixels, rounded up to 2.
+  near, far = np.roll(truth, 2, 1), np.roll(truth, 3, 1)
+  assert davis.boundary(truth, truth) == 1.0
+  assert davis.boundary(truth, near) == 1.0
+  assert 0.3 < davis.boundary(truth, far) < 0.8  # upper and lower edge overlap
+  assert davis.region(truth, near) == pytest.approx(38 / 42)
+
+
+def test_empty_masks():
+  nothing, all_of_it = np.zeros((8, 9), bool), np.ones((8, 9), bool)
+  something = nothing.copy()
+  something[2:5, 2:5] = True
+  assert davis.region(nothing, nothing) == davis.boundary(nothing, nothing) == 1
+  assert davis.region(something, nothing) == 0
+  assert davis.boundary(something, nothing) == 0
+  assert davis.boundary(nothing, something) == 0
+  # The edge of the frame is no boundary.
+  assert davis.boundary(all_of_it, nothing) == 1
+  assert davis.boundary(all_of_it, something) == 0
+
+
+def _folder(path):
+  """A labelled clip of 64x80, of six frames."""
+  (path / "frames").mkdir(parents=True)
+  (path / "masks").mkdir()
+  stream = base.open_stream("synthetic:sports?num_frames=6", 64, 80)
+  for sample in stream.read():
+    name = f"{sample.t:03d}.png"
+    Image.fromarray(sample.frame).save(path / "frames" / name)
+    # Some pixels of the edge are nobody's question.
+    grey = np.where(sample.truth, 255, 0).astype(np.uint8)
+    grey[:2] = 170
+    Image.fromarray(grey).save(path / "masks" / name)
+  classes = {"0": "background", "255": "person", "170": "ignore"}
+  (path / "stream.json").write_text(json.dumps({"fps": 5, "classes": classes}))
+
+
+@pytest.mark.parametrize("kind", ["png", "video"])
+def test_a_run_is_judged_at_the_size_of_its_source(
+  tmp_path, small_students, kind
+):
+  _folder(tmp_path / "clip")
+  path = tmp_path / "run"
+  small_run.run(
+    path, stream=f"folder:{tmp_path / 'clip'}", save_masks=kind, start_frame=1
+  )
+  found = davis.of_run(path)
+  answers = [answer for _, answer in class_maps.read_masks(path)]
+  truths = [
+    np.asarray(Image.open(file))
+    for file in sorted((tmp_path / "clip" / "masks").iterdir())[1:]
+  ]
+  assert len(answers) == 5 and answers[0].shape == (64, 80)
+  pairs = [
+    ((truth == 255).tolist(), ((answer == 1) & (truth != 170)).tolist())
+    for truth, answer in zip(truths, answers, strict=True)
+  ]
+  # Without the first and the last.
+  regions = [davis_loop.region(*pair) for pair in pairs[1:-1]]
+  boundaries = [davis_loop.boundary(*pair) for pair in pairs[1:-1]]
+  assert found.num_frames == 3 and 0 < np.mean(boundaries) < 1
+  assert found.region == pytest.approx(np.mean(regions))
+  assert found.boundary == pytest.approx(np.mean(boundaries))
+
+
+def test_a_drawn_stream_is_judged_at_the_size_of_the_run(
+  tmp_path, small_students
+):
+  small_run.run(tmp_path, num_frames=5, save_masks="png")
+  found = davis.of_run(tmp_path)
+  stream = base.open_stream("synthetic:sports?num_frames=40", 48, 64)
+  samples, answers = stream.read(), dict(class_maps.read_masks(tmp_path))
+  regions = [
+    davis_loop.region((sample.truth == 1).tolist(), answers[t].tolist())
+    for t, sample in zip(range(5), samples, strict=False)
+  ]
+  assert found.region == pytest.approx(np.mean(regions[1:-1]))
+
+
+def test_what_cannot_be_judged_says_so(tmp_path, small_students):
+  small_run.run(tmp_path, num_frames=3)
+  with pytest.raises(RequestError, match="holds no class maps"):
+    davis.of_run(tmp_path)
+  config = json.loads((tmp_path / "config.json").read_text())
+  config["class_names"].append("dog")
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(RequestError, match="of one class"):
+    davis.of_run(tmp_path)
