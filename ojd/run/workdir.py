@@ -119,7 +119,7 @@ def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
   try:
     if path.exists() and not path.is_dir():
       raise RequestError(f"--workdir={path} is a file")
-    if not path.exists() or not any(map(_is_content, path.iterdir())):
+    if not path.exists() or not any(map(is_content, path.iterdir())):
       return Status.NEW
   except OSError as error:
     raise RequestError(f"--workdir={path}: {error.strerror}") from None
@@ -138,40 +138,44 @@ def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
   return Status.FINISHED if is_finished else Status.UNFINISHED
 
 
-def _is_content(path):
+def is_content(path: pathlib.Path) -> bool:
   """Not what a run leaves that died before it began."""
   return path.name != _LOCK and path.suffix != ".part"
 
 
 @contextlib.contextmanager
-def claim(path: pathlib.Path) -> Iterator[None]:
+def claim(path: pathlib.Path, flag: str = "workdir") -> Iterator[None]:
   """Makes the folder and keeps every other process out of it.
 
   The claim ends with the process, however that ends.
+
+  Args:
+    path: of the folder.
+    flag: that named it, for errors.
   """
   try:
     path.mkdir(parents=True, exist_ok=True)
     file = (path / _LOCK).open("a")
   except OSError as error:
     raise RequestError(
-      f"--workdir={path} cannot be written: {error.strerror}"
+      f"--{flag}={path} cannot be written: {error.strerror}"
     ) from None
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
       raise RequestError(
-        f"--workdir={path}: another process is running in it"
+        f"--{flag}={path}: another process is running in it"
       ) from None
     yield
 
 
-def expand(text: str) -> pathlib.Path:
-  """A path as a person types it, with its ~."""
+def expand(text: str, flag: str = "workdir") -> pathlib.Path:
+  """A path as a person types it, with its ~; `flag` is named in errors."""
   try:
     return pathlib.Path(text).expanduser()
   except RuntimeError:
-    raise RequestError(f"--workdir={text}: there is no such home") from None
+    raise RequestError(f"--{flag}={text}: there is no such home") from None
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

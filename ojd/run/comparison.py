@@ -1,0 +1,226 @@
+"""Several systems over the same streams: the runs that this takes."""
+
+import dataclasses
+import itertools
+import math
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ojd.errors import RequestError
+from ojd.run import comparison_folder as folders
+from ojd.run import comparison_numbers as numbers
+from ojd.run import comparison_spec as spec
+from ojd.run import comparison_tasks as asking
+from ojd.run import config as config_lib
+from ojd.run import workdir
+from ojd.run.comparison_pool import Pool
+from ojd.run.comparison_spec import StreamEntry, SystemEntry
+from ojd.run.comparison_table import Cell
+from ojd.run.config import RunConfig
+
+_MAX_CELLS, _MAX_JOBS = 10_000, 256
+
+
+class Request(NamedTuple):
+  """What is to be compared."""
+
+  config: RunConfig  # what is no part of a stream or a system
+  streams: tuple[StreamEntry, ...]
+  systems: tuple[SystemEntry, ...]
+  seeds: tuple[int, ...]
+  output: pathlib.Path
+  num_jobs: int = 1
+  has_davis: bool = False  # J and F are wanted
+  updates: tuple[SystemEntry, ...] = ()  # systems whose changes are counted
+
+  def wanted(self, system: SystemEntry) -> frozenset[str]:
+    """What is measured after a run of the system."""
+    davis = {numbers.DAVIS} if self.has_davis else set()
+    changes = {numbers.CHANGES} if system in self.updates else set()
+    return frozenset(davis | changes)
+
+
+class Progress(NamedTuple):
+  """Where a comparison is."""
+
+  num_frames: int  # done, of all cells
+  total: int | None  # None where a stream does not say how long it is
+  num_cells: int  # done
+  num_all: int
+  news: str = ""  # of the cell that just ended
+
+
+ProgressFn = Callable[[Progress], None]
+CommandFn = Callable[[RunConfig], str]
+
+
+def run(
+  request: Request,
+  command_fn: CommandFn,
+  *,
+  progress_fn: ProgressFn = lambda progress: None,
+  should_stop: Callable[[], bool] = lambda: False,
+) -> list[Cell] | None:
+  """Runs the cells that are not finished yet; None if it was stopped.
+
+  Everything is checked before the first of them begins. A cell that fails is
+  told with its reason, and the others go on.
+
+  Args:
+    request: what to compare.
+    command_fn: tells how a config is run alone.
+    progress_fn: called now and then.
+    should_stop: asked all the time.
+  """
+  _check(request)
+  settings = folders.settings(request.config, davis_measures=request.has_davis)
+  folders.inspect(request.output, settings)
+  with workdir.claim(request.output, "output"):
+    pool = Pool(request.num_jobs)
+    try:
+      checked = _check_streams(request, pool, should_stop)
+      if checked is None:
+        return None
+      folders.create(request.output, settings)
+      plans = _plan(request, checked)
+      return _run_cells(
+        request, plans, pool, command_fn, progress_fn, should_stop
+      )
+    finally:
+      pool.close()
+
+
+def _check(request):
+  """Raises a RequestError for all that can be said without a stream."""
+  if not 1 <= request.num_jobs <= _MAX_JOBS:
+    raise RequestError(f"--jobs={request.num_jobs}: from 1 to {_MAX_JOBS}")
+  sizes = (request.streams, request.systems, request.seeds)
+  num_cells = math.prod(map(len, sizes))
+  if not 1 <= num_cells <= _MAX_CELLS:
+    raise RequestError(
+      f"{num_cells} runs are asked for; a comparison has 1 to {_MAX_CELLS}"
+    )
+  seen: dict[RunConfig, str] = {}
+  for system in request.systems:
+    for seed in (request.seeds[0], request.seeds[-1]):
+      config = _config(request, request.streams[0], system, seed)
+      try:
+        config_lib.check(config)
+      except RequestError as error:
+        raise RequestError(f"{system.label}: {error}") from None
+    same = seen.setdefault(dataclasses.replace(config, workdir=""), system)
+    if same is not system:
+      raise RequestError(
+        f"--systems: {system.label!r} is the same as {same.label!r}"
+      )
+
+
+def _config(request, stream, system, seed):
+  path = request.output / folders.cell(stream, system, seed)
+  return spec.config_of(request.config, stream, system, seed, path)
+
+
+def _check_streams(request, pool, should_stop):
+  """What the workers say of each stream; None where they were stopped."""
+  pairs = list(itertools.product(request.systems, request.seeds))
+  tasks = [
+    asking.Check(
+      tuple(_config(request, stream, *pair) for pair in pairs),
+      tuple(system.label for system, _ in pairs),
+      request.has_davis,
+    )
+    for stream in request.streams
+  ]
+  replies = pool.run(tasks, should_stop=should_stop)
+  if any(isinstance(reply, asking.Stopped) for reply in replies):
+    return None
+  for stream, reply in zip(request.streams, replies, strict=True):
+    if isinstance(reply, asking.Refused):
+      raise RequestError(f"{stream.name}: {reply.message}")
+    if isinstance(reply, asking.Failed):
+      raise RuntimeError(f"{stream.name}: {reply.message}")
+  return replies
+
+
+class _Plan(NamedTuple):
+  """A cell before it is run."""
+
+  cell: Cell
+  length: int | None  # in frames
+  is_done: bool
+
+
+def _plan(request, checked):
+  """All cells, as the workers found them."""
+  plans = []
+  for stream, found in zip(request.streams, checked, strict=True):
+    pairs = itertools.product(request.systems, request.seeds)
+    for pair, is_finished in zip(pairs, found.are_finished, strict=True):
+      folder = folders.cell(stream, *pair)
+      is_done = is_finished and numbers.are_measured(
+        request.output / folder, request.wanted(pair[0])
+      )
+      plans.append(
+        _Plan(Cell(stream, *pair, folder), found.num_frames, is_done)
+      )
+  return plans
+
+
+def _run_cells(
+  request, plans, pool, command_fn, progress_fn, should_stop
+) -> list[Cell] | None:
+  """Every cell with its numbers; None where the workers were stopped."""
+  left = [i for i, plan in enumerate(plans) if not plan.is_done]
+  tasks = []
+  for index in left:
+    stream, system, seed, *_ = plans[index].cell
+    config = _config(request, stream, system, seed)
+    tasks.append(asking.Run(config, command_fn(config), request.wanted(system)))
+  counter = _Counter(plans, left, progress_fn)
+  replies = pool.run(tasks, told=counter, should_stop=should_stop)
+  if any(isinstance(reply, asking.Stopped) for reply in replies):
+    return None
+  replies = dict(zip(left, replies, strict=True))
+  return [
+    _with_result(request, plan.cell, replies.get(i, asking.Ran()))
+    for i, plan in enumerate(plans)
+  ]
+
+
+def _with_result(request, cell, reply):
+  if not isinstance(reply, asking.Ran):
+    return cell._replace(problem=reply.message)
+  path, wanted = request.output / cell.folder, request.wanted(cell.system)
+  return cell._replace(numbers=numbers.read(path, wanted))
+
+
+class _Counter:
+  """Adds up the frames of all cells and tells of each that ends."""
+
+  def __init__(self, plans, left, progress_fn):
+    self._plans, self._left, self._progress_fn = plans, left, progress_fn
+    lengths = [plan.length for plan in plans]
+    self._total = None if None in lengths else sum(lengths)
+    self._frames = {i: p.length for i, p in enumerate(plans) if p.is_done}
+    self._num_done = len(self._frames)
+    self._tell("")
+
+  def __call__(self, task: int, message: Any) -> None:
+    index = self._left[task]
+    if isinstance(message, asking.Moved):
+      self._frames[index] = message.num_frames
+      return self._tell("")
+    plan = self._plans[index]
+    words = "done" if isinstance(message, asking.Ran) else "stopped"
+    words = getattr(message, "message", words)
+    if not isinstance(message, asking.Stopped):
+      self._frames[index] = plan.length
+      self._num_done += 1
+    stream, system, seed, *_ = plan.cell
+    self._tell(f"{stream.name}, {system.label}, seed {seed}: {words}")
+
+  def _tell(self, news):
+    frames = sum(filter(None, self._frames.values()))
+    counts = self._num_done, len(self._plans)
+    self._progress_fn(Progress(frames, self._total, *counts, news))

@@ -1,0 +1,100 @@
+"""The folder of a comparison: whose it is, and where things lie in it.
+
+compare.json    what all cells have in common
+cells/          the runs, each an ordinary workdir
+table.txt table.csv cells.csv table.tex accuracy.png index.html     the results
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from typing import Any
+
+from ojd.errors import RequestError
+from ojd.run import workdir
+from ojd.run.comparison_spec import StreamEntry, SystemEntry
+from ojd.run.config import RunConfig
+
+SETTINGS, CELLS = "compare.json", "cells"
+TEXT, LATEX = "table.txt", "table.tex"
+CELLS_CSV, TABLE_CSV = "cells.csv", "table.csv"
+PICTURE, PAGE = "accuracy.png", "index.html"
+_FORMAT = 1
+_MAX_FILE = 1 << 20  # bytes of compare.json
+_APART = ("stream", "system", "seed", "workdir")  # in which cells differ
+
+
+def expand(text: str) -> pathlib.Path:
+  """The folder that --output names, with its ~."""
+  if not text:
+    raise RequestError("--output=DIR is missing: where do the results go?")
+  return workdir.expand(text, "output")
+
+
+def cell(stream: StreamEntry, system: SystemEntry, seed: int) -> str:
+  """Where a cell lies in the folder, whatever stream and system are called."""
+  options = sorted(system.options)
+  words = [system.flag, *(f"{name}={value}" for name, value in options)]
+  exact = hashlib.sha256(repr([stream.uri, words]).encode()).hexdigest()[:8]
+  parts = (stream.uri[-40:], " ".join(words)[:60])
+  plain = (re.sub(r"[^A-Za-z0-9.]+", "_", part).strip("_.") for part in parts)
+  return f"{CELLS}/{'-'.join(plain)}-{seed}-{exact}"
+
+
+def settings(config: RunConfig, **more: Any) -> dict[str, Any]:
+  """What all cells have in common; for JSON."""
+  flags = dataclasses.asdict(config)
+  return {n: flags[n] for n in flags if n not in _APART} | more
+
+
+def inspect(path: pathlib.Path, now: dict[str, Any]) -> None:
+  """Refuses a folder that is not one of a comparison with these settings."""
+  if path.exists() and not path.is_dir():
+    raise RequestError(f"--output={path} is a file")
+  try:
+    if not path.exists() or not any(map(workdir.is_content, path.iterdir())):
+      return
+    with (path / SETTINGS).open("rb") as file:
+      content = json.loads(file.read(_MAX_FILE))
+    if content["format"] != _FORMAT:
+      raise ValueError("another format")
+    old = dict(content["settings"])
+  except FileNotFoundError:
+    raise RequestError(
+      f"--output={path} holds files that are not of a comparison; name a new "
+      "folder"
+    ) from None
+  except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    raise RequestError(
+      f"--output={path}: its {SETTINGS} cannot be read; name a new folder"
+    ) from None
+  differing = _differences(old, now)
+  if differing:
+    raise RequestError(
+      f"--output={path} holds a comparison with other {'; '.join(differing)}; "
+      "name a new folder"
+    )
+
+
+def _differences(old, now):
+  """Flags in which two comparisons differ, in words."""
+  # A flag that an older version did not have was what it is by default.
+  defaults = {f.name: f.default for f in dataclasses.fields(RunConfig)}
+  return [
+    f"--{name} ({before}, now {now.get(name)})"
+    for name in sorted(old.keys() | now.keys())
+    if (before := old.get(name, defaults.get(name))) != now.get(name)
+  ]
+
+
+def create(path: pathlib.Path, now: dict[str, Any]) -> None:
+  """Makes the folder, which is there, this comparison's."""
+  content = {"format": _FORMAT, "settings": now}
+  try:
+    workdir.write_json(path / SETTINGS, content)
+  except OSError as error:
+    raise RequestError(
+      f"--output={path} cannot be written: {error.strerror}"
+    ) from None

@@ -1,0 +1,143 @@
+"""What came of one cell of a comparison, in numbers read from its workdir."""
+
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ojd.run import (
+  davis_metrics,
+  recorded_run,
+  report,
+  report_text,
+  retell,
+  state_arrays,
+  workdir,
+)
+
+# Beside the run's own files.
+FILE = "measures.json"
+DAVIS, CHANGES = "davis", "changes"  # what may be measured afterwards
+_MAX_KEYS = 64  # key frames on which changes are counted
+_MAX_FILE = 1 << 16  # bytes
+
+
+class Numbers(NamedTuple):
+  """One run; None where something was not measured."""
+
+  miou: float | None = None  # 0..1
+  speedup_paper_model: float | None = None
+  speedup_measured: float | None = None
+  key_frame_fraction: float | None = None
+  num_frames: float | None = None
+  num_key_frames: float | None = None
+  num_updates: float | None = None
+  fps: float | None = None
+  ms_update: float | None = None  # forward passes of key frames included
+  region: float | None = None  # J of DAVIS, 0..1
+  boundary: float | None = None  # F of DAVIS, 0..1
+  bytes_per_key: float | None = None  # of parameters changed
+
+
+def measure(path: pathlib.Path, wanted: frozenset[str]) -> None:
+  """Writes what the run itself does not say into its folder, once.
+
+  Args:
+    path: the workdir of a finished run.
+    wanted: of DAVIS and CHANGES.
+  """
+  known = _read_json(path / FILE)
+  missing = sorted(wanted - known.keys())
+  for name in missing:
+    known[name] = _MEASURES[name](path)
+  if missing:
+    workdir.write_json(path / FILE, known)
+
+
+def are_measured(path: pathlib.Path, wanted: frozenset[str]) -> bool:
+  """Whether `measure` would do nothing."""
+  return wanted <= _read_json(path / FILE).keys()
+
+
+def read(path: pathlib.Path, wanted: frozenset[str] = frozenset()) -> Numbers:
+  """The numbers of a finished run, of those to be measured the wanted ones."""
+  summary = workdir.read_summary(path) or {}
+  told = {n: summary[n] for n in Numbers._fields if n in summary}
+  told["miou"] = report_text.mapping(summary, "miou").get("mean")
+  measured = _read_json(path / FILE)
+  for name in wanted:
+    told |= report_text.mapping(measured, name)
+  told["ms_update"] = _ms_update(path)
+  return Numbers(
+    **{
+      name: float(x)
+      for name, x in told.items()
+      if name in Numbers._fields and report_text.is_number(x)
+    }
+  )
+
+
+def _read_json(path) -> dict[str, Any]:
+  try:
+    with path.open("rb") as file:
+      content = json.loads(file.read(_MAX_FILE))
+  except (OSError, ValueError, RecursionError):
+    return {}
+  return content if isinstance(content, dict) else {}
+
+
+def _ms_update(path):
+  """Time spent learning, by update."""
+  spent = updates = 0.0
+  for row in report.read_metrics(path / workdir.METRICS):
+    count, ms = row.get("num_updates"), row.get("ms_learn")
+    if report_text.is_number(count) and report_text.is_number(ms) and count:
+      spent, updates = spent + ms, updates + count
+  return spent / updates if updates else None
+
+
+def _davis(path):
+  found = davis_metrics.of_run(path)
+  return {"region": found.region, "boundary": found.boundary}
+
+
+def _changes(path):
+  """Tells the run again, and counts what differs after each key frame."""
+  run = recorded_run.read(path)
+  job, keeper, compiled = retell.open_again(run)
+  try:
+    start, _ = retell.begin(run, keeper, compiled, run.first)
+  finally:
+    keeper.close()
+  before, counts = _copy(start.state), []
+  for step in retell.tell(run, job, compiled, start, run.end):
+    if step.record is None:
+      continue
+    after = _copy(step.state)
+    counts.append(changed_bytes(before, after))
+    before = after
+    if len(counts) == _MAX_KEYS:
+      break
+  return {"bytes_per_key": float(np.mean(counts)) if counts else None}
+
+
+def _copy(state):
+  """The parameters by name; a state is gone with its next step."""
+  return {n: np.array(x) for n, x in state_arrays.learnt(state).items()}
+
+
+def changed_bytes(
+  before: dict[str, np.ndarray], after: dict[str, np.ndarray]
+) -> int:
+  """Bytes of all numbers that are not the same, whatever of them differs."""
+  total = 0
+  for name, old in before.items():
+    new = after[name]
+    differs = old.view(np.uint8) != new.view(np.uint8)
+    by_number = differs.reshape(old.size, old.itemsize).any(1)
+    total += int(np.count_nonzero(by_number)) * old.itemsize
+  return total
+
+
+_MEASURES = {DAVIS: _davis, CHANGES: _changes}

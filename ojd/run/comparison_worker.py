@@ -1,0 +1,151 @@
+"""A process that runs cells of a comparison, one after the other.
+
+What goes wrong with one of them is told, and the next one is waited for. The
+process ends when whoever started it does.
+"""
+
+import contextlib
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import jax
+
+from ojd.errors import RequestError
+from ojd.run import comparison_numbers as numbers
+from ojd.run import compilation, runner, workdir
+from ojd.run import job as job_lib
+from ojd.run.comparison_tasks import (
+  Check,
+  Checked,
+  Failed,
+  Moved,
+  Ran,
+  Refused,
+  Reply,
+  Stopped,
+  Task,
+)
+from ojd.run.tally import Progress
+
+_TOLD_SECONDS = 0.5  # between two messages about the same cell
+_ORPHAN_SECONDS = 10.0  # for the end of a run whose starter is gone
+
+
+def serve(fd: int) -> None:
+  """Answers tasks on a socket until None comes or the other side is gone."""
+  _end_with_parent()
+  compilation.enable_cache(compilation.default_cache())
+  with Connection(fd) as connection:
+    while True:
+      try:
+        task = connection.recv()
+        if task is None:
+          return
+        connection.send(answer(task, connection.send, connection.poll))
+      except (EOFError, OSError):
+        return
+
+
+def answer(
+  task: Task,
+  tell: Callable[[Moved], None] = lambda moved: None,
+  should_stop: Callable[[], bool] = lambda: False,
+) -> Reply:
+  """Does a task; whatever goes wrong is a reply too.
+
+  Args:
+    task: what to do.
+    tell: called now and then during a run.
+    should_stop: asked before every frame.
+  """
+  try:
+    if isinstance(task, Check):
+      return _check(task)
+    return _run(task, tell, should_stop)
+  except RequestError as error:
+    return Refused(str(error))
+  except Exception as error:
+    words = " ".join(str(error).split())
+    return Failed(f"{type(error).__name__}: {words}")
+  finally:
+    # The programs of this cell are of no use to the next.
+    jax.clear_caches()
+    gc.collect()
+    compilation.return_memory()
+
+
+def _check(task):
+  first = task.configs[0]
+  job = job_lib.make_job(first)
+  job.close()
+  spec, groups = job.stream.spec, job.groups
+  if spec.is_live:
+    raise RequestError("a part of it is live: record it as a video first")
+  if task.needs_one_class and (
+    job.truth_groups is None or len(groups.names) != 2
+  ):
+    raise RequestError(
+      "--davis_measures are of a stream with labels of one class; here are "
+      f"{', '.join(groups.names[1:])}; --classes=NAME chooses one"
+    )
+  are_finished = []
+  for config, label in zip(task.configs, task.labels, strict=True):
+    try:
+      job_lib.make_job_without_teacher(config, groups)
+      are_finished.append(_is_finished(config, spec.identity, groups))
+    except RequestError as error:
+      raise RequestError(f"{label}: {error}") from None
+  known = [n for n in (spec.num_frames, first.num_frames) if n is not None]
+  return Checked(min(known) if known else None, tuple(are_finished))
+
+
+def _is_finished(config, identity, groups):
+  path = workdir.expand(config.workdir)
+  description = workdir.describe_run(config, identity, groups, "")
+  return workdir.inspect(path, description) is workdir.Status.FINISHED
+
+
+def _run(task, tell, should_stop):
+  outcome = runner.run(
+    task.config,
+    task.command,
+    progress_fn=_Teller(tell),
+    should_stop=should_stop,
+  )
+  if not outcome.summary["finished"]:
+    return Stopped()
+  numbers.measure(workdir.expand(task.config.workdir), task.wanted)
+  return Ran()
+
+
+class _Teller:
+  """Passes on where a run is, not more often than anyone can read."""
+
+  def __init__(self, tell):
+    self._tell, self._last = tell, 0.0
+
+  def __call__(self, progress: Progress):
+    now = time.monotonic()
+    if now - self._last >= _TOLD_SECONDS:
+      self._last = now
+      # Where nobody listens any more, the run is soon told to stop.
+      with contextlib.suppress(OSError):
+        self._tell(Moved(progress.num_frames))
+
+
+def _end_with_parent():
+  """Lets no run outlive by much whoever wanted it."""
+  parent = os.getppid()
+
+  def watch():
+    while os.getppid() == parent:
+      time.sleep(1.0)
+    # A run has seen the end of the socket, too; some things take longer.
+    time.sleep(_ORPHAN_SECONDS)
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,109 @@
+"""Processes that share tasks, and what becomes of those that die."""
+
+import contextlib
+import os
+import pathlib
+import time
+
+import pytest
+
+from ojd.run import comparison_pool
+from ojd.run.comparison_pool import Pool
+from ojd.run.comparison_tasks import Failed, Moved, Stopped
+from tests.reference import odd_workers
+
+
+@pytest.fixture
+def make_pool():
+  with contextlib.ExitStack() as stack:
+
+    def make(size):
+      pool = Pool(size, odd_workers.__name__)
+      stack.callback(pool.close)
+      return pool
+
+    yield make
+
+
+def _is_there(pid):
+  """Whether a process is at work; one that waits to be buried is not."""
+  try:
+    state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+  except OSError:
+    return False
+  return state.split()[0] != "Z"
+
+
+def test_replies_are_in_the_order_of_the_tasks_and_processes_are_kept(
+  make_pool,
+):
+  pool, told = make_pool(1), []
+  tasks = [("a", 0), ("move", 3), ("b", 0)]
+  replies = pool.run(tasks, told=lambda *words: told.append(words))
+  assert [reply[0] for reply in replies] == ["a", "move", "b"]
+  pids = {reply[1] for reply in replies}
+  assert len(pids) == 1
+  assert told[1:4] == [(1, Moved(i)) for i in range(3)]
+  assert [index for index, _ in told] == [0, 1, 1, 1, 1, 2]
+  assert {pid for _, pid in pool.run([("c", 0)])} == pids
+  pool.close()
+  assert not any(map(_is_there, pids))
+
+
+def test_one_that_dies_costs_its_own_task_alone(make_pool):
+  tasks = [("a", 0), odd_workers.KILL, ("b", 0), ("leave", 3), ("c", 0)]
+  a, killed, b, left, c = make_pool(1).run(tasks)
+  assert (a[0], b[0], c[0]) == ("a", "b", "c")
+  assert len({a[1], b[1], c[1]}) == 3
+  assert killed == Failed("its process was ended by SIGKILL")
+  assert left == Failed("its process ended with code 3")
+
+
+def test_who_has_done_enough_is_replaced(make_pool, monkeypatch):
+  monkeypatch.setattr(comparison_pool, "MOST_TASKS", 2)
+  pool = make_pool(1)
+  replies = pool.run([(name, 0) for name in "abcde"])
+  assert [name for name, _ in replies] == list("abcde")
+  a, b, c, d, e = (pid for _, pid in replies)
+  assert a == b and c == d and len({a, c, e}) == 3
+  assert not _is_there(a) and not _is_there(c) and _is_there(e)
+
+
+def test_two_work_at_once(make_pool, tmp_path):
+  """Each ends when both are at work; one alone would wait in vain."""
+  paths = tmp_path / "a", tmp_path / "b"
+  tasks = [("meet", paths), ("meet", paths[::-1])]
+  first, second = make_pool(2).run(tasks)
+  assert first[0] == second[0] == "meet" and first[1] != second[1]
+
+
+def test_who_is_told_to_stop_ends_its_task_early(make_pool):
+  replies = make_pool(2).run(
+    [("a", 0), ("wait", 0), ("wait", 0), ("b", 0)],
+    should_stop=_after(1.0),
+  )
+  # The last one was never begun.
+  assert replies[0][0] == "a"
+  assert replies[1:] == [Stopped()] * 3
+
+
+def _after(seconds):
+  end = time.monotonic() + seconds
+  return lambda: time.monotonic() > end
+
+
+def test_an_exception_leaves_no_process(make_pool, tmp_path):
+  path = tmp_path / "pid"
+
+  def should_stop():
+    if path.exists() and path.read_text():
+      raise KeyboardInterrupt
+    return False
+
+  pool = make_pool(1)
+  with pytest.raises(KeyboardInterrupt):
+    pool.run([("hang", path)], should_stop=should_stop)
+  pid = int(path.read_text())
+  assert _is_there(pid) and pid != os.getpid()
+  pool.close()
+  assert not _is_there(pid)

@@ -1,0 +1,149 @@
+"""Words that ask for a comparison, and words that do not."""
+
+import pathlib
+
+import pytest
+
+from ojd.errors import RequestError
+from ojd.run import comparison_spec as spec
+from ojd.run.config import RunConfig
+
+
+def test_streams_have_names_and_categories():
+  entries = spec.parse_streams(
+    [
+      "folder:/clips/a b@Sports (Fixed),synthetic:street?seed=1&num_frames=9",
+      r"davis:/d?seq=camel@,lvs:/l/x?classes=auto=car\,bus,folder:/me\@home",
+    ]
+  )
+  assert [tuple(entry) for entry in entries] == [
+    ("folder:/clips/a b", "a b", "Sports (Fixed)"),
+    ("synthetic:street?seed=1&num_frames=9", "street seed=1", ""),
+    ("davis:/d?seq=camel", "camel", ""),
+    ("lvs:/l/x?classes=auto=car,bus", "x classes=auto=car,bus", ""),
+    ("folder:/me@home", "me@home", ""),
+  ]
+
+
+def test_streams_of_the_paper_are_known():
+  (dog, hockey), asked = (
+    spec.parse_streams(["lvs:/data/dogs2,lvs:/data/hockey1"]),
+    spec.parse_streams(["lvs:/data/dogs2@Pets"]),
+  )
+  assert dog == ("lvs:/data/dogs2", "Dog (P,D,A)", "Animals")
+  # In the paper's overall average, and in no category's.
+  assert hockey == ("lvs:/data/hockey1", "Hockey (P)", "")
+  assert asked[0].category == "Pets"
+
+
+def test_equal_names_are_told_apart():
+  entries = spec.parse_streams(["folder:/a/x,folder:/b/x,folder:/c/x"])
+  assert [entry.name for entry in entries] == ["x", "x (2)", "x (3)"]
+
+
+def test_file_of_streams(tmp_path):
+  path = tmp_path / "streams.txt"
+  path.write_text(
+    "# category, name, URI\n\n"
+    "Traffic , A street,synthetic:street?seed=1\n"
+    ", No category, lvs:/x?classes=auto=car,bus\n"
+  )
+  assert spec.read_streams_file(path) == [
+    ("synthetic:street?seed=1", "A street", "Traffic"),
+    ("lvs:/x?classes=auto=car,bus", "No category", ""),
+  ]
+
+
+@pytest.mark.parametrize(
+  "content,words",
+  (
+    (b"Traffic, synthetic:street\n", "line 1 is not category, name, URI"),
+    (b"# nothing\n", "names no stream"),
+    (b"\xff\xfe\x00", "no list of streams"),
+    (b"a, b, nix:c\n", "no known kind of stream"),
+    (b"#" * (1 << 20) + b"##", "no list of streams"),
+    (None, "No such file"),
+  ),
+)
+def test_wrong_files_are_refused(tmp_path, content, words):
+  path = tmp_path / "streams.txt"
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(RequestError, match=words):
+    spec.read_streams_file(path)
+
+
+@pytest.mark.parametrize(
+  "text,words",
+  (
+    ("", "an empty entry"),
+    ("folder:/a,,folder:/b", "an empty entry"),
+    ("folder:/a,folder:/a@Sports", "is there twice"),
+    ("nix:a", "no known kind of stream"),
+    ("camera:0", "is live"),
+    ("rtsp://me:secret@host/x", r"rtsp://\*\*\*@host/x is live"),
+  ),
+)
+def test_wrong_streams_are_refused(text, words):
+  text = text.replace("me:secret@", r"me:secret\@")
+  with pytest.raises(RequestError, match=words):
+    spec.parse_streams([text])
+
+
+def test_systems_have_words_and_typed_options():
+  text = r"jit:a_thresh=0.7:u_max=4:init=/a\,b\:c,jit:slow:learning_rate=1e-3"
+  first, second = spec.parse_systems(text)
+  options = (("a_thresh", 0.7), ("u_max", 4), ("init", "/a,b:c"))
+  assert first == (
+    "jit a_thresh=0.7 u_max=4 init=/a,b:c",
+    *("jit", "", options),
+  )
+  assert second[1:] == ("jit", "slow", (("learning_rate", 0.001),))
+  assert (first.flag, second.flag) == ("jit", "jit:slow")
+  # Those that differ in numbers alone, or in the word, are on one curve.
+  assert (first.curve, first.setting) == (
+    "jit init=/a,b:c",
+    "a_thresh=0.7 u_max=4",
+  )
+  assert (second.curve, second.setting) == ("jit", "slow learning_rate=0.001")
+
+
+def test_options_are_those_of_the_students_life():
+  known = {"a_thresh", "delta_min", "delta_max", "u_max", "u_min", "norm"}
+  assert known | {"update", "learning_rate", "init"} <= set(spec.OPTIONS)
+  assert {"stream", "teacher", "seed", "height"}.isdisjoint(spec.OPTIONS)
+
+
+@pytest.mark.parametrize(
+  "text,words",
+  (
+    ("", "there is no system ''; known are jit, "),
+    ("jit,nix:a_thresh=0.7", "there is no system 'nix'; known are jit, "),
+    ("jit:thresh=0.7", "no option 'thresh' of a student; known are a_thresh"),
+    ("jit:seed=7", "no option 'seed'"),
+    ("jit:u_max=2.5", "u_max takes a whole number, not '2.5'"),
+    ("jit:a_thresh=high", "a_thresh takes a number, not 'high'"),
+    ("jit:slow:fast", "one word at most"),
+    ("jit:", "one word at most"),
+    ("jit:u_max=2:u_max=3", "u_max is there twice"),
+  ),
+)
+def test_wrong_systems_are_refused(text, words):
+  with pytest.raises(RequestError, match=words):
+    spec.parse_systems(text)
+
+
+def test_a_cell_is_the_run_of_its_words():
+  base = RunConfig(a_thresh=0.6, teacher="ground_truth", seed=7)
+  (stream,) = spec.parse_streams(["synthetic:park"])
+  (system,) = spec.parse_systems("jit:a_thresh=0.9:update=adam")
+  config = spec.config_of(base, stream, system, 3, pathlib.Path("/x"))
+  assert config == RunConfig(
+    stream="synthetic:park",
+    system="jit",
+    a_thresh=0.9,
+    update="adam",
+    teacher="ground_truth",
+    seed=3,
+    workdir="/x",
+  )
