@@ -7,6 +7,7 @@ from typing import Any
 from rich import console as rich_console
 from rich import progress as rich_progress
 
+from ojd.run import comparison
 from ojd.run.tally import Progress
 
 _LOG_SECONDS = 5.0
@@ -138,3 +139,64 @@ class Counter:
     since, before = self._first
     eta = (now - since) / max(step - before, 1) * (self._total - step)
     self._write(f"{self._name} {step}/{self._total}  {words}  ETA {eta:.0f} s")
+
+
+class CellLog:
+  """A line for each run of a comparison that ends, and one now and then."""
+
+  def __init__(self, clock=time.monotonic, write=None):
+    self._clock = clock
+    self._write = write or (lambda line: print(line, file=sys.stderr))
+    self._last = clock()
+    self._first: tuple[float, int] | None = None  # when, and how many frames
+
+  def __call__(self, progress: comparison.Progress) -> None:
+    now, done, total = self._clock(), progress.num_frames, progress.total
+    self._first = self._first or (now, done)
+    if not progress.news and now - self._last < _LOG_SECONDS:
+      return
+    self._last = now
+    line = f"run {progress.num_cells}/{progress.num_all}  "
+    line += f"frame {done}{f'/{total}' if total else ''}"
+    since, before = self._first
+    if total and done > before:
+      eta = (now - since) / (done - before) * (total - done)
+      line += f"  ETA {eta:.0f} s"
+    self._write(line + (f"  {progress.news}" if progress.news else ""))
+
+  def close(self) -> None:
+    """Nothing is left open."""
+
+
+class CellBar:
+  """A bar over the frames of a comparison, for terminals."""
+
+  def __init__(self):
+    self._progress = rich_progress.Progress(
+      rich_progress.BarColumn(bar_width=20),
+      rich_progress.TextColumn("{task.description}"),
+      rich_progress.TextColumn("ETA"),
+      rich_progress.TimeRemainingColumn(compact=True),
+      console=rich_console.Console(stderr=True),
+    )
+    self._task = self._progress.add_task("looking at the streams", total=None)
+    self._progress.start()
+
+  def __call__(self, progress: comparison.Progress) -> None:
+    if progress.news:
+      self._progress.console.print(progress.news, markup=False)
+    self._progress.update(
+      self._task,
+      completed=progress.num_frames,
+      total=progress.total,
+      description=f"run {progress.num_cells}/{progress.num_all}",
+    )
+
+  def close(self) -> None:
+    """Leaves the last state on the screen."""
+    self._progress.stop()
+
+
+def comparison_watcher() -> CellLog | CellBar:
+  """What fits where standard error goes."""
+  return CellBar() if sys.stderr.isatty() else CellLog()

@@ -1,0 +1,130 @@
+"""Accuracy against cost: a curve a method, a point each of its settings."""
+
+import pathlib
+from typing import NamedTuple
+
+from matplotlib import axes, figure, ticker
+
+from ojd.run import report_svg
+from ojd.run.comparison_table import PARTIAL, Table
+from ojd.run.report_runs import MAX_CURVES
+from ojd.run.timing import PAPER_MS
+
+_PALETTE = (
+  *("#1763c7", "#c75300", "#16794f", "#a11a6b", "#6b4fc9", "#8a6d00"),
+  *("#0e8a9c", "#b3261e", "#5c7a00", "#7a4a2b", "#4a5568", "#d0408f"),
+)
+# What stands for the colours of a page.
+_LINES = [f"#0104{i:02x}" for i in range(MAX_CURVES)]
+_VARIABLES = {color: f"var(--run-{i})" for i, color in enumerate(_LINES)}
+_MARKERS = "osD^v"  # the next once all colours are taken
+
+
+class Point(NamedTuple):
+  """One system, averaged over all streams."""
+
+  label: str
+  cost: float  # ms a frame by the paper's model
+  miou: float  # in percent
+  deviation: float  # over the seeds, likewise
+
+
+class Curve(NamedTuple):
+  """A method at several settings, the cheapest first."""
+
+  label: str
+  points: list[Point]
+
+
+def curves(table: Table) -> list[Curve]:
+  """Of the overall averages; what failed throughout is not there."""
+  found: dict[str, list[Point]] = {}
+  for system, entry in zip(table.systems, table.overall.entries, strict=True):
+    miou = entry.stats.get("miou")
+    speedup = entry.stats.get("speedup_paper_model")
+    if miou is None or speedup is None or speedup.mean <= 0:
+      continue
+    label = system.setting + (f" {PARTIAL}" if entry.is_partial else "")
+    point = Point(
+      label.strip(),
+      PAPER_MS["teacher"] / speedup.mean,
+      100 * miou.mean,
+      100 * miou.deviation,
+    )
+    found.setdefault(system.curve, []).append(point)
+  return [
+    Curve(name, sorted(points, key=lambda point: point.cost))
+    for name, points in found.items()
+  ]
+
+
+def write_png(found: list[Curve], path: pathlib.Path) -> None:
+  """The chart as a picture by itself, with its legend."""
+  fig = figure.Figure(figsize=(8, 5), layout="constrained")
+  ax = fig.subplots()
+  _draw(ax, found, _PALETTE, "#222222")
+  ax.grid(color="#dddddd", lw=0.6)
+  ax.set_axisbelow(True)
+  if found:
+    ax.legend(fontsize=8, frameon=False)
+  fig.savefig(path, dpi=130)
+
+
+def svg(found: list[Curve], *, width: float, prefix: str) -> str:
+  """The chart as an element of a page.
+
+  Args:
+    found: the i-th has the colour --run-i of the page.
+    width: in inches; the page scales it to its own.
+    prefix: of every id.
+  """
+  height = 2.6 + 0.16 * width
+  fig = figure.Figure(figsize=(width, height))
+  ax = fig.subplots()
+  _draw(ax, found, _LINES, report_svg.INK)
+  report_svg.style(ax)
+  fig.subplots_adjust(
+    left=0.55 / width,
+    right=1 - 0.15 / width,
+    top=1 - 0.1 / height,
+    bottom=0.45 / height,
+  )
+  return report_svg.element(fig, prefix, _VARIABLES)
+
+
+def _draw(ax: axes.Axes, found, colors, ink):
+  for i, curve in enumerate(found):
+    xs = [point.cost for point in curve.points]
+    ys = [point.miou for point in curve.points]
+    errors = [point.deviation for point in curve.points]
+    turn, place = divmod(i, len(colors))
+    ax.errorbar(
+      *(xs, ys),
+      yerr=errors if any(errors) else None,
+      color=colors[place],
+      marker=_MARKERS[turn % len(_MARKERS)],
+      lw=1.5,
+      ms=5,
+      capsize=2,
+      label=curve.label,
+    )
+    for point in curve.points:
+      ax.annotate(
+        point.label,
+        (point.cost, point.miou),
+        xytext=(5, 4),
+        textcoords="offset points",
+        fontsize=7.5,
+        color=ink,
+      )
+  ax.set_xscale("log")
+  costs = [point.cost for curve in found for point in curve.points]
+  if costs:
+    # Room for the words beside the last point, and not a decade for one.
+    ax.set_xlim(min(costs) / 1.15, max(costs) * 1.4)
+    ax.margins(y=0.12)
+  ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:g}"))
+  ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+  ax.set_xlabel("ms a frame, paper's cost model", color=ink, fontsize=9)
+  ax.set_ylabel("mIoU, %", color=ink, fontsize=9)

@@ -1,0 +1,149 @@
+"""The comparison as a person starts it."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import progress as progress_lib
+from ojd.run import comparison
+from tests import binaries
+
+SMALL = ("--height=64", "--width=96", "--teacher=ground_truth")
+
+
+def _compare(*flags):
+  return binaries.run("compare", *flags)
+
+
+def _table(path):
+  with (path / "cells.csv").open() as file:
+    return list(csv.DictReader(file))
+
+
+def test_smoke_leaves_a_table_a_picture_and_a_page(tmp_path):
+  output = tmp_path / "out"
+  first = _compare("--smoke", f"--output={output}")
+  assert first.returncode == 0, first.stderr
+  assert "run 6/6  frame 144/144" in first.stderr
+  assert first.stdout.startswith((output / "table.txt").read_text().rstrip())
+  rows = _table(output)
+  assert [row["system"] for row in rows[:3]] == [
+    *("jit", "fixed delta_min=4", "frozen"),
+  ]
+  # Frames 0, 4, ... 20 of 24.
+  assert [row["num_key_frames"] for row in rows][1::3] == ["6", "6"]
+  assert [row["speedup_paper_model"] for row in rows][2::3] == ["42.857"] * 2
+  for row in rows:
+    path = output / row["run"]
+    summary = json.loads((path / "summary.json").read_text())
+    assert float(row["miou"]) == pytest.approx(summary["miou"]["mean"])
+    assert (path / "report" / "index.html").exists()
+  page = (output / "index.html").read_text()
+  assert all(f'href="{row["run"]}/report/index.html"' in page for row in rows)
+  for name in ("accuracy.png", "table.csv", "table.tex"):
+    assert (output / name).stat().st_size > 100
+  # The same again is there already; something else is refused.
+  times = [(output / row["run"]).stat().st_mtime_ns for row in rows]
+  again = _compare("--smoke", f"--output={output}")
+  assert again.returncode == 0 and again.stdout == first.stdout
+  assert [(output / row["run"]).stat().st_mtime_ns for row in rows] == times
+  other = _compare("--smoke", f"--output={output}", "--a_thresh=0.5")
+  assert other.returncode == 2 and other.stderr.count("\n") == 1
+  assert "other --a_thresh (0.8, now 0.5)" in other.stderr
+
+
+@pytest.mark.parametrize(
+  "flags,words",
+  (
+    ((), "--streams=URI,... is missing"),
+    (("--streams=synthetic:park",), "--output=DIR is missing"),
+    (("--smoke", "--stream=synthetic:park"), "here it is --streams"),
+    (("--smoke", "--systems=jit,nix"), "no system 'nix'; known are jit"),
+    (("--smoke", "--updates=nix"), "--update=nix: unknown; known are sgd"),
+    (("--smoke", "--repeat=0"), "--repeat=0: at least 1"),
+    (("--smoke", "--streams=camera:0"), "is live"),
+    (("--smoke", "--streams=a", "--streams_file=b"), "give one of them"),
+  ),
+)
+def test_wrong_flags_are_one_line(tmp_path, monkeypatch, flags, words):
+  monkeypatch.setenv("TMPDIR", str(tmp_path))
+  result = _compare(*flags)
+  assert result.returncode == 2
+  assert result.stderr.startswith("error: ") and words in result.stderr
+  assert result.stderr.count("\n") == 1 and not result.stdout
+
+
+def _children(pid):
+  """Processes that one has started, which now work."""
+  found = []
+  for entry in pathlib.Path("/proc").iterdir():
+    try:
+      state, parent = (
+        (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+      )
+    except (OSError, ValueError):
+      continue
+    if parent == str(pid) and state != "Z":
+      found.append(int(entry.name))
+  return found
+
+
+def _frames(output):
+  """How many frames are on record."""
+  files = output.glob("cells/*/metrics.jsonl")
+  return sum(len(file.read_text().splitlines()) for file in files)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_leaves_what_was_done_and_no_process(tmp_path):
+  output = tmp_path / "out"
+  process = subprocess.Popen(
+    [
+      *(sys.executable, "-m", "experiments.compare", *SMALL),
+      "--streams=synthetic:sports?num_frames=100000",
+      *("--systems=frozen", "--classes=person", f"--output={output}"),
+    ],
+    cwd=binaries.ROOT,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+  deadline = time.monotonic() + 60
+  while not _frames(output):
+    assert time.monotonic() < deadline and process.poll() is None
+    time.sleep(0.1)
+  workers = _children(process.pid)
+  os.killpg(process.pid, signal.SIGINT)
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == 130
+  assert errors.splitlines()[-1] == "stopped; the same command goes on"
+  assert len(workers) == 1
+  assert not any(pathlib.Path(f"/proc/{pid}").exists() for pid in workers)
+  (cell,) = (output / "cells").iterdir()
+  summary = json.loads((cell / "summary.json").read_text())
+  assert not summary["finished"] and summary["num_frames"] > 0
+
+
+def test_the_log_tells_each_end_and_the_time_that_is_left():
+  lines, now = [], [0.0]
+  log = progress_lib.CellLog(lambda: now[0], lines.append)
+  tell = lambda *values: log(comparison.Progress(*values))
+  tell(100, 1000, 1, 10)  # done before
+  now[0] = 4.0
+  tell(140, 1000, 1, 10)
+  assert lines == []
+  now[0] = 10.0
+  tell(200, 1000, 2, 10, "a, jit, seed 0: done")
+  now[0] = 16.0
+  tell(260, 1000, 2, 10)
+  assert lines == [
+    "run 2/10  frame 200/1000  ETA 80 s  a, jit, seed 0: done",
+    "run 2/10  frame 260/1000  ETA 74 s",
+  ]

@@ -1,0 +1,253 @@
+"""Tables of made-up cells, beside the paper's and beside sums by hand."""
+
+import csv
+import statistics
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ojd import schedule as schedule_lib
+from ojd.run import comparison_chart as charts
+from ojd.run import comparison_page, timing
+from ojd.run import comparison_table as tables
+from ojd.run import comparison_text as texts
+from ojd.run.comparison_numbers import Numbers
+from ojd.run.comparison_spec import StreamEntry, SystemEntry, parse_systems
+from ojd.run.comparison_table import Cell
+
+FRAMES = 30_000
+SYSTEMS = parse_systems("jit:a_thresh=0.7,jit:a_thresh=0.8,jit:a_thresh=0.9")
+
+
+def _cell(stream, system, miou, keys, updates, seed=0, **more):
+  numbers = Numbers(
+    miou=miou,
+    speedup_paper_model=timing.paper_speedup(FRAMES, keys, updates),
+    key_frame_fraction=keys / FRAMES,
+    num_frames=FRAMES,
+    num_key_frames=keys,
+    num_updates=updates,
+    **more,
+  )
+  return Cell(stream, system, seed, f"cells/{seed}", numbers)
+
+
+def _failed(stream, system, seed=0):
+  return Cell(stream, system, seed, "cells/x", problem="ran <away>")
+
+
+def _words(text):
+  return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_a_row_of_the_papers_table_2():
+  kabaddi = StreamEntry("lvs:kabaddi1", "Kabaddi (P)", "Sports (Moving)")
+  # Teacher frames and updates that give the published speed-ups.
+  counts = ((0.838, 471, 495), (0.845, 510, 785), (0.879, 1890, 13_000))
+  cells = [
+    _cell(kabaddi, system, *count)
+    for system, count in zip(SYSTEMS, counts, strict=True)
+  ]
+  table = tables.build(cells)
+  row = "Kabaddi (P) 83.8 (24.8x, 1.6%) 84.5 (23.5x, 1.7%) 87.9 (7.8x, 6.3%)"
+  assert row in _words(texts.text(table, tables.ACCURACY))
+  cell = r"84.5 (23.5$\times$, 1.7\%)"
+  assert cell in texts.latex(table, tables.ACCURACY)
+
+
+def test_the_ends_of_the_papers_cost_model():
+  stream = StreamEntry("lvs:x", "x")
+  least, most = (
+    _cell(stream, system, 0.5, *counts)
+    for system, counts in zip(
+      SYSTEMS[:2], ((471, 471), (3750, 8 * 3750)), strict=True
+    )
+  )
+  words = _words(texts.text(tables.build([least, most]), tables.ACCURACY))
+  assert words[1] == "Overall 50.0 (24.9x, 1.6%) 50.0 (4.1x, 12.5%)"
+  assert least.numbers.speedup_paper_model == pytest.approx(24.85, abs=0.005)
+  assert most.numbers.speedup_paper_model == pytest.approx(4.07, abs=0.005)
+
+
+def test_the_least_share_of_key_frames():
+  backoff = schedule_lib.exponential_backoff(8, 64, 0.8)
+
+  @jax.jit
+  def count():
+    def step(t, carry):
+      state, keys = carry
+      is_key = backoff.next_key(state, t) == t
+      # Every answer is right, so that the stride grows.
+      moved = backoff.advance(state, jnp.float32(1.0))
+      pick = lambda a, b: jnp.where(is_key, a, b)
+      return jax.tree.map(pick, moved, state), keys + is_key
+
+    return jax.lax.fori_loop(0, FRAMES, step, (backoff.init(), 0))[1]
+
+  assert int(count()) == 471
+  assert f"{int(count()) / FRAMES:.2%}" == "1.57%"
+
+
+A, B, C = (
+  StreamEntry("folder:a", "a", "Warm"),
+  StreamEntry("folder:b", "b", "Warm"),
+  StreamEntry("folder:c", "c"),
+)
+JIT, FIXED = parse_systems("jit,fixed")
+
+
+def test_averages_are_of_streams_and_then_over_seeds():
+  mious = {
+    (A, 0): 0.5, (B, 0): 0.7, (C, 0): 0.9,
+    (A, 1): 0.6, (B, 1): 0.9, (C, 1): 0.3,
+  }  # fmt: skip
+  cells = [_cell(s, JIT, x, 600, 0, seed) for (s, seed), x in mious.items()]
+  table = tables.build(cells)
+  (overall,) = table.overall.entries
+  by_seed = [0.7, 0.6]
+  assert overall.stats["miou"] == pytest.approx(
+    (statistics.fmean(by_seed), statistics.stdev(by_seed), 2)
+  )
+  (warm,) = table.categories
+  assert warm.title == "Warm"
+  assert warm.entries[0].stats["miou"].mean == pytest.approx((0.6 + 0.75) / 2)
+  assert [(s.title, [r.title for r in s.rows]) for s in table.sections] == [
+    ("Warm", ["a", "b"]),
+    ("", ["c"]),
+  ]
+  lines = _words(texts.text(table, tables.ACCURACY))
+  assert lines[1].startswith("Overall 65.0+-7.1 (")
+  # Of the sample: 0.5 and 0.6 are 0.0707 apart from their mean.
+  assert next(x for x in lines if x.startswith("a ")).startswith("a 55.0+-7.1")
+  assert any("over 2 seeds" in note for note in tables.notes(cells, 1))
+
+
+def test_what_failed_is_left_out_and_marked():
+  cells = [
+    _cell(A, JIT, 0.5, 600, 0),
+    _cell(A, FIXED, 0.8, 600, 0),
+    _failed(B, JIT),
+    _cell(B, FIXED, 0.6, 600, 0),
+  ]
+  table = tables.build(cells)
+  lines = _words(texts.text(table, tables.ACCURACY))
+  cost = "(23.3x, 2.0%)"
+  assert f"Overall 50.0* {cost} 70.0 {cost}" in lines
+  assert (
+    f"b failed 60.0 {cost}" in lines and f"a 50.0 {cost} 80.0 {cost}" in lines
+  )
+  assert tables.failures(cells) == ["b, jit, seed 0: ran <away>"]
+  assert any("left out" in note for note in tables.notes(cells, 1))
+  assert not any("left out" in x for x in tables.notes(cells[:2], 1))
+
+
+def test_nothing_measured_is_a_dash_and_all_failed_no_curve():
+  cells = [
+    Cell(A, JIT, 0, "cells/x", Numbers(num_frames=5.0)),
+    _failed(A, FIXED),
+  ]
+  table = tables.build(cells)
+  assert "a - (-, -) failed" in _words(texts.text(table, tables.ACCURACY))
+  assert charts.curves(table) == []
+
+
+def test_notes_tell_of_short_streams_and_of_company():
+  cells = [_cell(A, JIT, 0.5, 1, 0), _cell(B, JIT, 0.5, 2, 0)]
+  (short,) = [x for x in tables.notes(cells, 1) if "first stride" in x]
+  assert short.startswith("a has 30000 frames")
+  assert any("3 runs at a time" in x for x in tables.notes(cells, 3))
+
+
+def test_csv_holds_every_number(tmp_path):
+  cells = [_cell(A, JIT, 1 / 3, 600, 90), _failed(C, JIT)]
+  texts.write_cells(cells, tmp_path / "cells.csv")
+  texts.write_table(tables.build(cells), tmp_path / "table.csv")
+  with (tmp_path / "cells.csv").open() as file:
+    good, bad = csv.DictReader(file)
+  assert float(good["miou"]) == pytest.approx(1 / 3)
+  assert good["num_updates"] == "90" and good["speedup_measured"] == ""
+  assert bad["problem"] == "ran <away>" and bad["miou"] == ""
+  with (tmp_path / "table.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  places = [(row["level"], row["name"], row["is_partial"]) for row in rows]
+  assert places == [
+    ("overall", "Overall", "True"),
+    ("category", "Warm", "False"),
+    ("stream", "a", "False"),
+    ("stream", "c", "True"),
+  ]
+  assert float(rows[0]["miou"]) == pytest.approx(1 / 3)
+
+
+def test_latex_takes_any_name():
+  odd = StreamEntry("folder:x", r"50%_of $a & b\c", "#1")
+  words = texts.latex(
+    tables.build([_cell(odd, JIT, 0.5, 600, 0)]), tables.ACCURACY
+  )
+  assert r"50\%\_of \$a \& b\textbackslash{}c & 50.0" in words
+  assert r"\textit{\#1}" in words
+
+
+def test_curves_join_the_settings_of_a_method():
+  counts = ((0.8, 471), (0.7, 3000), (0.9, 1000))
+  cells = [
+    _cell(A, system, miou, keys, 0)
+    for system, (miou, keys) in zip(SYSTEMS, counts, strict=True)
+  ]
+  cells.append(_cell(A, FIXED, 0.6, 600, 0))
+  jit, fixed = charts.curves(tables.build(cells))
+  assert jit.label == "jit" and fixed.label == "fixed"
+  assert [p.label for p in jit.points] == [
+    *("a_thresh=0.7", "a_thresh=0.9", "a_thresh=0.8"),
+  ]
+  # The cost is that of the paper's prices.
+  cost = (7 * (FRAMES - 471) + 300 * 471) / FRAMES
+  assert jit.points[0].cost == pytest.approx(cost)
+  assert jit.points[0].miou == pytest.approx(80)
+
+
+def test_davis_and_updates_have_tables_of_their_own():
+  sgd = SystemEntry("jit update=sgd", "jit", "", (("update", "sgd"),))
+  cell = _cell(
+    *(A, sgd, 0.5, 600, 90),
+    region=0.71,
+    boundary=0.625,
+    bytes_per_key=3_009_532.0,
+    ms_update=12.34,
+  )
+  table = tables.build([cell])
+  assert tables.kinds(table) == [tables.ACCURACY, tables.DAVIS]
+  assert "a 71.0, 62.5" in _words(texts.text(table, tables.DAVIS))
+  line = "jit update=sgd 50.0 2.0 90.0 3,009,532 12.3"
+  assert line in _words(texts.updates_text(table))
+
+
+def test_the_page_shows_all_and_needs_nothing_else(tmp_path):
+  odd = StreamEntry("folder:x", "<b>bold</b>", "Warm & dry")
+  cells = [
+    _cell(odd, JIT, 0.5, 600, 0),
+    _failed(odd, FIXED),
+  ]
+  table = tables.build(cells)
+  target = tmp_path / "index.html"
+  comparison_page.write(table, table, cells, ["a note"], "the <cmd>", target)
+  page = target.read_text()
+  for words in (
+    *("&lt;b&gt;bold&lt;/b&gt;", "Warm &amp; dry", "the &lt;cmd&gt;"),
+    *("ran &lt;away&gt;", "50.0 (23.3\u00d7, 2.0%)", ">failed<", "a note"),
+    'href="cells/0/report/index.html"',
+  ):
+    assert words in page
+  assert "<b>bold" not in page and "http://" not in page.replace(
+    "http://www.w3.org/", ""
+  )
+  assert page.count("<svg ") == 2 and "var(--run-0)" in page
+
+
+def test_the_picture_is_written_with_and_without_curves(tmp_path):
+  cells = [_cell(A, system, 0.5, 600, 0) for system in SYSTEMS]
+  for found in (charts.curves(tables.build(cells)), []):
+    target = tmp_path / f"{len(found)}.png"
+    charts.write_png(found, target)
+    assert target.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,260 @@
+"""Comparisons of small students, in worker processes as a person's are."""
+
+import dataclasses
+import functools
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ojd.errors import RequestError
+from ojd.run import comparison, comparison_pool, comparison_results, report
+from ojd.run import comparison_folder as folders
+from ojd.run import comparison_numbers as numbers
+from ojd.run import comparison_spec as spec
+from ojd.run import comparison_tasks as tasks
+from ojd.run import comparison_worker as worker
+from tests.reference import odd_teachers, small_run, small_workers
+
+CONFIG = dataclasses.replace(small_run.CONFIG, num_frames=12, seed=0)
+STREAM = "synthetic:sports?num_frames=40"
+
+
+@pytest.fixture(autouse=True)
+def _small_workers(monkeypatch):
+  """Processes that the tests start have small students."""
+  module = small_workers.__name__
+  pool = functools.partial(comparison_pool.Pool, module=module)
+  monkeypatch.setattr(comparison, "Pool", pool)
+
+
+def _request(path, systems="jit,frozen", streams=STREAM, seeds=(0,), **more):
+  flags = {name: more.pop(name) for name in list(more) if hasattr(CONFIG, name)}
+  return comparison.Request(
+    config=dataclasses.replace(CONFIG, **flags),
+    streams=tuple(spec.parse_streams([streams])),
+    systems=tuple(spec.parse_systems(systems)),
+    seeds=tuple(seeds),
+    output=path,
+    **more,
+  )
+
+
+def _run(request, **people):
+  return comparison.run(request, lambda config: "a command", **people)
+
+
+def _metrics(path):
+  return [
+    {k: v for k, v in row.items() if not k.startswith("ms_")}
+    for row in report.read_metrics(path / "metrics.jsonl")
+  ]
+
+
+@pytest.fixture(scope="module")
+def small(small_students):
+  """Small students in this process, too."""
+
+
+def test_cells_are_ordinary_runs_and_are_kept(tmp_path, small):
+  output, news = tmp_path / "out", []
+  request = _request(output, num_jobs=2)
+  cells = _run(request, progress_fn=news.append)
+  jit, frozen = cells
+  for cell in cells:
+    alone = tmp_path / cell.system.name
+    flags = dict(num_frames=12, seed=0, system=cell.system.name)
+    summary = small_run.run(alone, **flags).summary
+    assert _metrics(output / cell.folder) == _metrics(alone)
+    assert cell.numbers.miou == summary["miou"]["mean"]
+    assert cell.numbers.num_key_frames == summary["num_key_frames"]
+    assert cell.numbers.speedup_paper_model == summary["speedup_paper_model"]
+  assert jit.numbers.num_updates > 0 == frozen.numbers.num_updates
+  assert news[-1][:4] == (24, 24, 2, 2)
+  assert {x.news for x in news if x.news} == {
+    f"sports, {name}, seed 0: done" for name in ("jit", "frozen")
+  }
+  # Again, and with one more: what is there is left as it is.
+  times = {c.folder: _written(output / c.folder) for c in cells}
+  assert _run(request) == cells
+  more = _run(_request(output, "jit,frozen,fixed:delta_min=3"))
+  assert more[:2] == cells and more[2].numbers.num_key_frames == 4
+  assert {c.folder: _written(output / c.folder) for c in cells} == times
+
+
+def _written(path):
+  return (path / "summary.json").stat().st_mtime_ns
+
+
+def test_one_cell_dies_and_the_others_live(tmp_path):
+  """The teacher ends the process that asks it; who never asks goes on."""
+  folder = tmp_path / "frames"
+  folder.mkdir()
+  for t in range(3):
+    frame = odd_teachers.frame_that_says(odd_teachers.DIE, 32, 48)
+    Image.fromarray(frame).save(folder / f"{t}.png")
+  request = _request(
+    tmp_path / "out",
+    "frozen,jit,fixed:u_max=0",
+    f"images:{folder}",
+    teacher="tests.reference.odd_teachers:Obedient",
+    classes="red",
+    eval_every=0,
+    height=None,
+    width=None,
+  )
+  cells = _run(request)
+  assert [cell.numbers is None for cell in cells] == [False, True, True]
+  assert all("its process ended with code" in c.problem for c in cells[1:])
+  assert cells[0].numbers.miou is None
+  words = comparison_results.write(request, cells, "the command")
+  lines = [" ".join(line.split()) for line in words.splitlines()]
+  assert "frames - (42.9x, 0.0%) failed failed" in lines
+  assert any(line.startswith("frames, jit, seed 0: its") for line in lines)
+  for name in ("table.txt", "table.tex", "cells.csv", "table.csv"):
+    assert (tmp_path / "out" / name).stat().st_size > 0
+  assert "failed" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_stopped_it_goes_on_where_it_was(tmp_path):
+  request, seen = _request(tmp_path, seeds=(0, 1)), []
+  stopped = _run(
+    request,
+    progress_fn=lambda progress: seen.append(progress.num_cells),
+    should_stop=lambda: bool(seen) and seen[-1] >= 1,
+  )
+  assert stopped is None
+  done = [p for p in (tmp_path / "cells").iterdir() if _is_finished(p)]
+  assert 1 <= len(done) < 4
+  times = [_written(path) for path in done]
+  cells = _run(request)
+  assert len(cells) == 4 and all(cell.numbers for cell in cells)
+  assert [_written(path) for path in done] == times
+  # The two seeds are two students.
+  first, second = (c.numbers.miou for c in cells if c.system.name == "jit")
+  assert first != second
+
+
+def _is_finished(path):
+  try:
+    return json.loads((path / "summary.json").read_text())["finished"]
+  except OSError:
+    return False
+
+
+def test_what_changes_is_counted(tmp_path, small):
+  updates = tuple(spec.of_updates(["sgd"]))
+  (cell,) = _run(_request(tmp_path)._replace(systems=updates, updates=updates))
+  last = numbers.read(tmp_path / cell.folder)
+  assert last.bytes_per_key is None  # of those who did not ask for it
+  # 3x3x3x8 + 2x8 + 8 + 1 numbers for a background and a person, all of them
+  # touched by every gradient step.
+  total = 4 * (3 * 3 * 3 * 8 + 2 * 8 + 2 * 8 + 2)
+  assert 0.8 * total < cell.numbers.bytes_per_key <= total
+  assert cell.numbers.ms_update > 0
+
+
+def test_changed_bytes_by_hand():
+  old = {"a": np.float32([0.0, 1.0, np.nan, 4.0]), "b": np.float32([[5.0]])}
+  new = {"a": np.float32([-0.0, 1.0, np.nan, 4.5]), "b": np.float32([[5.0]])}
+  assert numbers.changed_bytes(old, old) == 0
+  assert numbers.changed_bytes(old, new) == 8
+
+
+def test_davis_measures_come_with_the_cell(tmp_path, small):
+  request = _request(tmp_path, "frozen", save_masks="video", has_davis=True)
+  (cell,) = _run(request)
+  assert 0 <= cell.numbers.region <= 1 and 0 <= cell.numbers.boundary <= 1
+
+
+@pytest.mark.parametrize(
+  "change,words",
+  (
+    ({"systems": "jit,jit:u_max=3"}, "'jit u_max=3' is the same as 'jit'"),
+    ({"systems": "jit:a_thresh=7"}, "jit a_thresh=7: --a_thresh=7.0"),
+    ({"systems": "jit:nix"}, "jit nix: --system=jit:nix"),
+    ({"systems": "jit:update=nix"}, "--update=nix: unknown; known are sgd"),
+    ({"num_jobs": 0}, "--jobs=0: from 1"),
+    ({"seeds": range(6000)}, "12000 runs"),
+    ({"seeds": (0, 2**31)}, "--seed="),
+  ),
+)
+def test_wrong_requests_are_refused_before_anything(tmp_path, change, words):
+  output = tmp_path / "out"
+  with pytest.raises(RequestError, match=words):
+    _run(_request(output, **change))
+  assert not output.exists()
+
+
+@pytest.mark.parametrize(
+  "change,words",
+  (
+    ({"classes": "zebra"}, "sports: --classes: the teacher knows no 'zebra'"),
+    ({"start_frame": 50}, "sports: --start_frame=50"),
+    ({"streams": f"{STREAM},folder:/nowhere"}, "nowhere: --stream"),
+    (
+      {
+        "has_davis": True,
+        "classes": "person;car",
+        "streams": "synthetic:street",
+      },
+      "street: --davis_measures are of a stream with labels of one class; "
+      "here are person, car",
+    ),
+  ),
+)
+def test_what_a_stream_lacks_is_said_before_any_run(tmp_path, change, words):
+  with pytest.raises(RequestError, match=words):
+    _run(_request(tmp_path, **change))
+  assert not (tmp_path / "cells").exists()
+  assert not (tmp_path / folders.SETTINGS).exists()
+
+
+def test_folders_of_other_things_are_refused(tmp_path):
+  request = _request(tmp_path, "frozen")
+  (tmp_path / "letter.txt").write_text("dear")
+  with pytest.raises(RequestError, match="not of a comparison"):
+    _run(request)
+  with pytest.raises(RequestError, match="is a file"):
+    _run(request._replace(output=tmp_path / "letter.txt"))
+  (tmp_path / folders.SETTINGS).write_text("{")
+  with pytest.raises(RequestError, match="cannot be read"):
+    _run(request)
+  about = {"height": 96, "a_thresh": 0.7, "davis_measures": False}
+  settings = folders.settings(CONFIG) | about
+  content = {"format": 1, "settings": settings}
+  (tmp_path / folders.SETTINGS).write_text(json.dumps(content))
+  words = r"other --a_thresh \(0.7, now 0.8\); --height \(96, now 48\); name"
+  with pytest.raises(RequestError, match=words):
+    _run(request)
+
+
+def test_folders_have_names_of_their_own():
+  streams = spec.parse_streams(["synthetic:park,synthetic:park?seed=1"])
+  systems = spec.parse_systems("jit,jit:u_max=3,jit:u_max=3:a_thresh=0.1")
+  found = {
+    folders.cell(stream, system, seed)
+    for stream in streams
+    for system in systems
+    for seed in (0, 1)
+  }
+  assert len(found) == 12
+  # The order of options is of no meaning, nor is what the stream is called.
+  (turned,) = spec.parse_systems("jit:a_thresh=0.1:u_max=3")
+  renamed = streams[0]._replace(name="x", category="y")
+  assert folders.cell(renamed, turned, 0) in found
+  long = spec.StreamEntry("folder:/" + "x" * 400, "x")
+  assert len(folders.cell(long, systems[0], 0)) < 150
+
+
+def test_a_worker_says_what_went_wrong(tmp_path, monkeypatch, small):
+  config = dataclasses.replace(CONFIG, workdir=str(tmp_path / "x"))
+  task = tasks.Run(config, "a command", frozenset())
+  wrong = task._replace(config=dataclasses.replace(config, stream="folder:/x"))
+  assert isinstance(worker.answer(wrong), tasks.Refused)
+  fail = lambda *args, **more: 1 / 0
+  monkeypatch.setattr(worker.runner, "run", fail)
+  assert worker.answer(task) == tasks.Failed(
+    "ZeroDivisionError: division by zero"
+  )
