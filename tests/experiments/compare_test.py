@@ -115,13 +115,16 @@ def test_ctrl_c_leaves_what_was_done_and_no_process(tmp_path):
     text=True,
     start_new_session=True,
   )
-  deadline = time.monotonic() + 60
-  while not _frames(output):
-    assert time.monotonic() < deadline and process.poll() is None
-    time.sleep(0.1)
-  workers = _children(process.pid)
-  os.killpg(process.pid, signal.SIGINT)
-  _, errors = process.communicate(timeout=60)
+  try:
+    deadline = time.monotonic() + 240
+    while not _frames(output):
+      assert time.monotonic() < deadline and process.poll() is None
+      time.sleep(0.1)
+    workers = _children(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=240)
+  finally:
+    process.kill()
   assert process.returncode == 130
   assert errors.splitlines()[-1] == "stopped; the same command goes on"
   assert len(workers) == 1
