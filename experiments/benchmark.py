@@ -18,6 +18,8 @@ student and torch, unless --precision says otherwise; its table is that of
                          the same pass with --norm=key_frame, over --norm=frame
     update_vs_torch, update_vs_torch_compile
                          a gradient step by both (at most 1 at 720x1280)
+    mobilenet_forward_vs_torch, mobilenet_update_vs_torch
+                         the same of --model=mobilenet_v2
     adapt_vs_updates     eight updates in the lax loop over eight single ones
                          (at most 1.1)
     streams_S_vs_1       a frame of one of S streams that are one program, over
@@ -246,6 +248,10 @@ FIGURES = {
   "update": [
     (speed_figures.update, _BIG),
     (speed_figures.update_compiled, _BIG),
+  ],
+  "mobilenet": [
+    (speed_figures.mobilenet_forward, _SMALL),
+    (speed_figures.mobilenet_update, _SMALL),
   ],
   "adapt": [(speed_figures.adapt, _MIDDLE), (speed_figures.adapt, _BIG)],
   "streams": [(fn, _MIDDLE) for fn in lane_figures.ALL],

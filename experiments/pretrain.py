@@ -34,6 +34,10 @@ _DATA = flags.DEFINE_string(
 )
 _SPLIT = flags.DEFINE_string("split", "train2017", "of a COCO folder")
 _WORKDIR = flags.DEFINE_string("workdir", "", "where the training is kept")
+_MODEL = flags.DEFINE_string("model", "jitnet", ", ".join(student_lib.MODELS))
+_MULTIPLIER = flags.DEFINE_float(
+  "width_multiplier", None, "of the network's widths; empty: its own"
+)
 _STEPS = flags.DEFINE_integer("num_steps", None, "updates; empty: the recipe's")
 _BATCH = flags.DEFINE_integer("batch", None, "frames an update; likewise")
 _RATE = flags.DEFINE_float("learning_rate", None, "the highest; likewise")
@@ -132,6 +136,7 @@ def main() -> int:
   """Trains, writes the weights and judges them."""
   if not (_WORKDIR.value or _SMOKE.value):
     raise RequestError("--workdir=DIR is missing: where is it to be kept?")
+  student_lib.check_model(_MODEL.value, _MULTIPLIER.value)
   compilation.enable_cache(compilation.default_cache())
   course = _course()
   recipe, names = course.recipe, course.class_names
@@ -140,9 +145,12 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise RequestError(f"--workdir={folder}: {error.strerror}") from None
-  model = student_lib.MODELS["jitnet"](num_classes=len(names))
+  width = _MULTIPLIER.value
+  model = student_lib.make_model(_MODEL.value, len(names), width)
   student = student_lib.from_linen(model)
-  about = {"model": "jitnet", **course.about}
+  about = {"model": _MODEL.value, **course.about}
+  if width is not None:
+    about["width_multiplier"] = width
   interrupt, log = cli.Interrupt(), progress.Counter("step", recipe.num_steps)
   params = pretraining.train(
     student,

@@ -7,6 +7,7 @@ import typing
 from absl import flags
 
 from ojd import systems, updates
+from ojd.models import student
 from ojd.run.config import MASKS, RunConfig
 from ojd.streams.base import SCHEMES
 from ojd.teachers.base import TEACHERS
@@ -52,8 +53,11 @@ _HELP = {
   "key_frame, those of the last key frame, which is faster",
   "precision": "in what the student computes: float32, bfloat16 (a GPU's; "
   "parameters, statistics and loss stay float32)",
+  "model": "the student's network: " + ", ".join(student.MODELS),
+  "width_multiplier": "of the network's widths; empty: its own, 0.5 for jitnet "
+  "and 1.0 for mobilenet_v2",
   "init": "the student's first parameters: random, bundled, or a file of "
-  "experiments.pretrain",
+  "experiments.pretrain or experiments.import_mobilenet",
   "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "
   "stream's own labels, else each 30th by the teacher",
   "checkpoint_every": "key frames from one checkpoint to the next, from which "

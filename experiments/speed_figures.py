@@ -1,4 +1,4 @@
-"""Figures of the student's speed: `benchmark --what=student,update,adapt`."""
+"""Figures of students: `benchmark --what=student,update,mobilenet,adapt`."""
 
 import functools
 
@@ -9,8 +9,8 @@ from absl import flags
 
 from experiments import roofline
 from ojd import distill, losses, updates
-from ojd.models import describe, jitnet
-from ojd.models.student import PRECISIONS, from_linen
+from ojd.models import describe
+from ojd.models.student import PRECISIONS, from_linen, make_model
 from ojd.run import measure
 from ojd.types import Labels
 
@@ -33,9 +33,9 @@ def precision() -> str:
   return _PRECISION.value or ("bfloat16" if is_gpu else "float32")
 
 
-def inputs(size):
+def inputs(size, model="jitnet"):
   """A student of nine classes, its parameters, a frame and its labels."""
-  student = from_linen(jitnet.JITNet(NUM_CLASSES), precision())
+  student = from_linen(make_model(model, NUM_CLASSES), precision())
   rng = np.random.default_rng(0)
   frame = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
   classes = rng.integers(0, NUM_CLASSES, size).astype(np.uint8)
@@ -58,12 +58,25 @@ def single_update(student, tx, frame, labels):
   return jax.jit(step)
 
 
-def _opponent(precision):
-  """The same network in torch; and its module, imported where it is needed."""
-  from experiments import torch_student
+def _opponent(model, precision):
+  """The same network in torch; and what makes calls of it."""
+  # Imported here: for most figures torch need not be there.
+  from experiments import torch_mobilenet, torch_student
 
+  networks = {"jitnet": torch_student, "mobilenet_v2": torch_mobilenet}
   device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-  return torch_student, torch_student.make(NUM_CLASSES, device, precision)
+  return torch_student, networks[model].make(NUM_CLASSES, device, precision)
+
+
+# What the figures of a model are called.
+_FORWARD = {
+  "jitnet": "student_forward_vs_torch",
+  "mobilenet_v2": "mobilenet_forward_vs_torch",
+}
+_UPDATE = {
+  "jitnet": "update_vs_torch",
+  "mobilenet_v2": "mobilenet_update_vs_torch",
+}
 
 
 def _by_compiler(module, net, call):
@@ -77,48 +90,50 @@ def _by_compiler(module, net, call):
   return fn
 
 
-def _forward(size, repeats, *, by_compiler):
+def _forward(size, repeats, *, model="jitnet", by_compiler=False):
   """A forward pass to classes, in JAX and in torch."""
-  student, params, frame, _ = inputs(size)
+  student, params, frame, _ = inputs(size, model)
   apply = jax.jit(lambda p, x: distill.classify(student.apply(p, x)))
   apply = apply.lower(params, frame).compile()
-  module, net = _opponent(precision())
+  module, net = _opponent(model, precision())
   call = lambda net: module.forward_fn(net, np.asarray(frame))
   found = measure.compare(
-    "student_forward_vs_torch" + "_compile" * by_compiler,
+    _FORWARD[model] + "_compile" * by_compiler,
     lambda: apply(params, frame),
     _by_compiler(module, net, call) if by_compiler else call(net),
     repeats=3 * repeats,
     note=_note("forward passes to classes", size),
   )
-  return roofline.with_shares(found, apply, _gflop(size), precision())
+  return roofline.with_shares(found, apply, _gflop(model, size), precision())
 
 
-def _update(size, repeats, *, by_compiler):
+def _update(size, repeats, *, model="jitnet", by_compiler=False):
   """A gradient step, in JAX and in torch; weights are float32 in both."""
-  student, params, frame, labels = inputs(size)
+  student, params, frame, labels = inputs(size, model)
   tx = updates.sgd(0.01)
   opt_state = tx.init(params)
   step = single_update(student, tx, frame, labels)
   step = step.lower(params, opt_state).compile()
-  module, net = _opponent("float32")
+  module, net = _opponent(model, "float32")
   taught = np.asarray(frame), np.asarray(labels.classes)
   call = lambda net: module.update_fn(net, *taught, precision())
   found = measure.compare(
-    "update_vs_torch" + "_compile" * by_compiler,
+    _UPDATE[model] + "_compile" * by_compiler,
     lambda: step(params, opt_state),
     _by_compiler(module, net, call) if by_compiler else call(net),
     repeats=repeats,
     note=_note("gradient steps", size),
   )
-  gflop = _FORWARDS_PER_UPDATE * _gflop(size)
+  gflop = _FORWARDS_PER_UPDATE * _gflop(model, size)
   return roofline.with_shares(found, step, gflop, precision())
 
 
-forward = functools.partial(_forward, by_compiler=False)
+forward = functools.partial(_forward)
 forward_compiled = functools.partial(_forward, by_compiler=True)
-update = functools.partial(_update, by_compiler=False)
+update = functools.partial(_update)
 update_compiled = functools.partial(_update, by_compiler=True)
+mobilenet_forward = functools.partial(_forward, model="mobilenet_v2")
+mobilenet_update = functools.partial(_update, model="mobilenet_v2")
 
 
 def held(size, repeats):
@@ -166,6 +181,7 @@ def _note(words, size):
   return f"{words}, {size[0]}x{size[1]}, {precision()}"
 
 
-def _gflop(size):
+def _gflop(model, size):
   """Of the convolutions of a forward pass."""
-  return describe.gflop(describe.layer_table(jitnet.JITNet(NUM_CLASSES), *size))
+  network = make_model(model, NUM_CLASSES)
+  return describe.gflop(describe.layer_table(network, *size))

@@ -11,6 +11,7 @@ channels in and out.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -196,3 +197,39 @@ def _kernel_gradient_by_bands(padded, kernel_shape, g):
 
   zeros = jnp.zeros(kernel_shape, padded.dtype)
   return lax.fori_loop(0, num_bands, add_band, zeros)
+
+
+def dilated_conv2d(x: jax.Array, kernel: jax.Array, rate: int) -> jax.Array:
+  """Convolves with a kernel whose taps are `rate` pixels apart.
+
+  The sum over its taps of the matrix product with the pixels that the tap reads
+  inside of the image: those outside, which at large rates are most, are never
+  looked at. The gradients that autodiff derives are matrix products as well,
+  which are fast in loops too.
+
+  Args:
+    x: [B, H, W, I] float.
+    kernel: [KH, KW, I, O], odd sides.
+    rate: of both axes.
+
+  Returns:
+    [B, H, W, O], as with half a kernel of zeros around the image.
+  """
+  kh, kw = kernel.shape[:2]
+  height, width = x.shape[1:3]
+  total = None
+  for i, j in itertools.product(range(kh), range(kw)):
+    down, right = (i - kh // 2) * rate, (j - kw // 2) * rate
+    if abs(down) >= height or abs(right) >= width:
+      continue
+    (top, bottom), (left, end) = _inside(down, height), _inside(right, width)
+    read = x[:, top + down : bottom + down, left + right : end + right]
+    margins = ((0, 0), (top, height - bottom), (left, width - end), (0, 0))
+    term = jnp.pad(jnp.tensordot(read, kernel[i, j], 1), margins)
+    total = term if total is None else total + term
+  return total
+
+
+def _inside(shift, size):
+  """The outputs along an axis whose input, `shift` away, is in the image."""
+  return max(0, -shift), min(size, size - shift)

@@ -8,6 +8,9 @@ import numpy as np
 
 from ojd.models import layers
 
+_CONVOLUTIONS = (layers.Conv, layers.Depthwise)
+_NORMS = (layers.Norm, layers.ScaleRelu)
+
 
 class Row(NamedTuple):
   """One layer that has parameters."""
@@ -15,7 +18,7 @@ class Row(NamedTuple):
   name: str
   shape_in: tuple[int, int, int]  # H, W, channels
   shape_out: tuple[int, int, int]
-  kernel: str  # "3x3 / 2", empty for a norm
+  kernel: str  # "3x3 / 2", dilated "3x3 * 2", empty for a norm
   num_params: int
   macs: int  # multiply-accumulates of a convolution, 0 for others
 
@@ -29,7 +32,7 @@ def layer_table(model: nn.Module, height: int, width: int) -> list[Row]:
 
   def note(next_fun, args, kwargs, context):
     out = next_fun(*args, **kwargs)
-    if isinstance(context.module, layers.Conv | layers.NormRelu):
+    if isinstance(context.module, _CONVOLUTIONS + _NORMS):
       rows.append(_row(context.module, args[0].shape[1:], out.shape[1:]))
     return out
 
@@ -42,16 +45,20 @@ def layer_table(model: nn.Module, height: int, width: int) -> list[Row]:
 def _row(module, shape_in, shape_out):
   name = "/".join(module.path)
   channels = shape_out[-1]
-  if isinstance(module, layers.NormRelu):
+  if isinstance(module, _NORMS):
     return Row(name, shape_in, shape_out, "", 2 * channels, 0)
   kh, kw = module.kernel_size
-  weights = kh * kw * shape_in[-1] * channels
+  is_depthwise = isinstance(module, layers.Depthwise)
+  weights = kh * kw * channels * (1 if is_depthwise else shape_in[-1])
+  bias = channels if getattr(module, "use_bias", False) else 0
   return Row(
     name,
     shape_in,
     shape_out,
-    f"{kh}x{kw}" + (f" / {module.stride}" if module.stride > 1 else ""),
-    weights + channels * module.use_bias,
+    f"{kh}x{kw}"
+    + (f" / {module.stride}" if module.stride > 1 else "")
+    + (f" * {module.dilation}" if module.dilation > 1 else ""),
+    weights + bias,
     weights * shape_out[0] * shape_out[1],
   )
 

@@ -1,12 +1,13 @@
 """Batch norm by the statistics of each frame, and the ReLU behind it.
 
 There is no running average, in training or after: a student's state is its
-parameters. Nothing in the network reads a norm but through a ReLU, so that both
-are one step with one gradient: what autodiff derives takes half as long again.
-The fences keep XLA's CPU back end from computing a step once more
-in every step that reads it.
+parameters. Where a network reads a norm through a ReLU alone, both are one step
+with one gradient: what autodiff derives takes half as long again. The fences
+keep XLA's CPU back end from computing a step once more in every step that reads
+it.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,16 @@ EPSILON = 1e-5
 _AREA = (-3, -2)
 
 
+class Limits(NamedTuple):
+  """Where a norm's values are cut off; None: nowhere."""
+
+  low: float | None
+  high: float | None
+
+
+LINEAR, RELU, RELU6 = Limits(None, None), Limits(0.0, None), Limits(0.0, 6.0)
+
+
 class Held(NamedTuple):
   """What a norm did to a frame, to be done to the frames after it."""
 
@@ -27,55 +38,62 @@ class Held(NamedTuple):
   offset: jax.Array  # [B, 1, 1, I]
 
 
-def relu_held(x: jax.Array, held: Held) -> jax.Array:
-  """`norm_relu` by the statistics of an earlier frame."""
-  return jax.nn.relu(_wide(x) * held.gain + held.offset).astype(x.dtype)
+def held_norm(x: jax.Array, held: Held, limits: Limits = RELU) -> jax.Array:
+  """`norm` by the statistics of an earlier frame."""
+  return _cut(wide(x) * held.gain + held.offset, limits).astype(x.dtype)
 
 
-def _wide(x):
-  """For what is summed up over a frame: half precision would not do."""
+def wide(x):
+  """At least in single precision: for what is summed up over a frame."""
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-@jax.custom_vjp
-def norm_relu(
-  x: jax.Array, scale: jax.Array, bias: jax.Array
+def _cut(x: jax.Array, limits: Limits) -> jax.Array:
+  """Values outside of the limits become the limits."""
+  if limits.low is not None:
+    x = jnp.maximum(x, limits.low)
+  return x if limits.high is None else jnp.minimum(x, limits.high)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def norm(
+  x: jax.Array, scale: jax.Array, bias: jax.Array, limits: Limits = RELU
 ) -> tuple[jax.Array, Held]:
-  """Zero mean and unit variance over a frame, scaled, moved, cut off below 0.
+  """Zero mean and unit variance over a frame, scaled, moved, cut off.
 
   Args:
     x: [B, H, W, I] float; bfloat16 is widened for the statistics.
     scale: [I] float32 or wider.
     bias: [I].
+    limits: of the values that come out.
 
   Returns:
     The like of x; and what was done to it, through which no gradient flows.
   """
-  return _forward(x, scale, bias)[0]
+  return _forward(x, scale, bias, limits)[0]
 
 
-def _forward(x, scale, bias):
-  wide = _wide(x)
-  mean = fences.on_cpu(jnp.mean(wide, axis=_AREA, keepdims=True))
-  variance = jnp.mean(jnp.square(wide - mean), axis=_AREA, keepdims=True)
+def _forward(x, scale, bias, limits):
+  exact = wide(x)
+  mean = fences.on_cpu(jnp.mean(exact, axis=_AREA, keepdims=True))
+  variance = jnp.mean(jnp.square(exact - mean), axis=_AREA, keepdims=True)
   rate = lax.rsqrt(variance + EPSILON)
   gain = _row(scale, x) * rate
   held = Held(*fences.on_cpu((gain, _row(bias, x) - mean * gain)))
-  return (relu_held(x, held), held), (x, mean, rate, held)
+  return (held_norm(x, held, limits), held), (x, mean, rate, held)
 
 
 def _row(values, x):
   return values.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _backward(residuals, gradients):
+def _backward(limits, residuals, gradients):
   x, mean, rate, (gain, offset) = residuals
   g, _ = gradients
   num_pixels = x.shape[-3] * x.shape[-2]
-  dtype, x = x.dtype, _wide(x)
-  g = fences.on_cpu(
-    jnp.where(x * gain + offset > 0, _wide(fences.on_cpu(g)), 0)
-  )
+  dtype, x = x.dtype, wide(x)
+  g = wide(fences.on_cpu(g))
+  g = fences.on_cpu(_where_open(x * gain + offset, g, limits))
   total = jnp.sum(g, axis=_AREA, keepdims=True)
   # Of the gradient with what the scale multiplies.
   product = rate * jnp.sum(g * (x - mean), axis=_AREA, keepdims=True)
@@ -85,11 +103,15 @@ def _backward(residuals, gradients):
   in_x = gain * g - (x - mean) * slope - level
   num_channels = x.shape[-1]
   per_channel = lambda y: jnp.sum(y.reshape(-1, num_channels), axis=0)
-  return (
-    fences.on_cpu(in_x.astype(dtype)),
-    per_channel(product),
-    per_channel(total),
-  )
+  in_x = fences.on_cpu(in_x.astype(dtype))
+  return in_x, per_channel(product), per_channel(total)
 
 
-norm_relu.defvjp(_forward, _backward)
+def _where_open(y, g, limits):
+  """The gradient of `_cut` with y: none where it was cut off."""
+  if limits.low is not None:
+    g = jnp.where(y > limits.low, g, 0)
+  return g if limits.high is None else jnp.where(y < limits.high, g, 0)
+
+
+norm.defvjp(_forward, _backward)

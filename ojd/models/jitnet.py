@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.models import layers, resizing
+from ojd.models import frame_norm, layers, resizing
 
 STEM = (16, 64)
 ENCODER = (128, 128, 256)
@@ -28,11 +28,6 @@ def decoder_floor(num_classes: int) -> int:
   if num_classes <= 8:
     return 8
   return 16 if num_classes <= 16 else 32
-
-
-def _wide(x: jax.Array) -> jax.Array:
-  """At least in single precision: for a loss that is worth a step."""
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class _ConvNormRelu(nn.Module):
@@ -125,8 +120,8 @@ class JITNet(nn.Module):
     logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
     full_size = frames.shape[-3:-1]
     if self.resize_logits:
-      return resizing.resize_few(_wide(logits(x)), full_size)
-    return _wide(logits(resizing.resize(x, full_size)))
+      return resizing.resize_few(frame_norm.wide(logits(x)), full_size)
+    return frame_norm.wide(logits(resizing.resize(x, full_size)))
 
   def _block(self, x, name, features, stride=1):
     """`num_units` units; only the last strides."""

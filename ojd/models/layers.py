@@ -4,11 +4,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.models import convolution, frame_norm
+from ojd.models import convolution, depthwise, frame_norm
+
+_kernel_init = nn.initializers.lecun_normal()
 
 
 class Conv(nn.Module):
   """`conv2d` with its kernel (LeCun, truncated normal) and, if asked, a bias.
+
+  With a dilation it is `dilated_conv2d`, whose stride is 1.
 
   The authors' kernels start with twice the variance. Behind a norm that only
   halves the step that a learning rate takes: from random parameters, three
@@ -19,37 +23,86 @@ class Conv(nn.Module):
   kernel_size: tuple[int, int]
   stride: int = 1
   use_bias: bool = False
+  dilation: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    init = nn.initializers.lecun_normal()
     shape = (*self.kernel_size, x.shape[-1], self.features)
-    kernel = self.param("kernel", init, shape).astype(x.dtype)
-    x = convolution.conv2d(x, kernel, self.stride)
+    kernel = self.param("kernel", _kernel_init, shape).astype(x.dtype)
+    if self.dilation > 1:
+      x = convolution.dilated_conv2d(x, kernel, self.dilation)
+    else:
+      x = convolution.conv2d(x, kernel, self.stride)
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,))
       x = x + jnp.reshape(bias, (1,) * (x.ndim - 1) + (-1,)).astype(x.dtype)
     return x
 
 
+class Depthwise(nn.Module):
+  """`depthwise_conv2d` with its kernel, drawn as that of `Conv`."""
+
+  kernel_size: tuple[int, int] = (3, 3)
+  stride: int = 1
+  dilation: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (*self.kernel_size, 1, x.shape[-1])
+    kernel = self.param("kernel", _kernel_init, shape).astype(x.dtype)
+    return depthwise.depthwise_conv2d(x, kernel, self.stride, self.dilation)
+
+
 NORMS = "norms"  # the collection of what the norms of a network do
 
 
-class NormRelu(nn.Module):
-  """`frame_norm.norm_relu` with its scale and bias, at first ones and zeros.
+class Norm(nn.Module):
+  """`frame_norm.norm` with its scale and bias, at first ones and zeros.
 
   Where the collection `NORMS` is asked for, it is told what was done to this
   frame; where it is given, that is done again, whatever the frame shows.
   """
 
+  limits: frame_norm.Limits = frame_norm.LINEAR
+
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    num_channels = x.shape[-1]
-    scale = self.param("scale", nn.initializers.ones, (num_channels,))
-    bias = self.param("bias", nn.initializers.zeros, (num_channels,))
+    scale, bias = _scale_and_bias(self, x.shape[-1])
     if self.has_variable(NORMS, "held"):
-      return frame_norm.relu_held(x, self.get_variable(NORMS, "held"))
-    y, held = frame_norm.norm_relu(x, scale, bias)
+      held = self.get_variable(NORMS, "held")
+      return frame_norm.held_norm(x, held, self.limits)
+    y, held = frame_norm.norm(x, scale, bias, self.limits)
     if self.is_mutable_collection(NORMS) and not self.is_initializing():
       self.put_variable(NORMS, "held", held)
     return y
+
+
+class NormRelu(Norm):
+  """`Norm` with the ReLU behind it."""
+
+  limits: frame_norm.Limits = frame_norm.RELU
+
+
+class NormRelu6(Norm):
+  """`Norm` with the ReLU behind it that ends at 6."""
+
+  limits: frame_norm.Limits = frame_norm.RELU6
+
+
+class ScaleRelu(nn.Module):
+  """Scale, bias and ReLU of a `NormRelu` where there is nothing to norm.
+
+  A pixel alone is its own mean: its norm would be 0 whatever it shows.
+  """
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    scale, bias = _scale_and_bias(self, x.shape[-1])
+    row = lambda values: values.reshape((1,) * (x.ndim - 1) + (-1,))
+    return jax.nn.relu(x * row(scale) + row(bias)).astype(x.dtype)
+
+
+def _scale_and_bias(module, num_channels):
+  scale = module.param("scale", nn.initializers.ones, (num_channels,))
+  bias = module.param("bias", nn.initializers.zeros, (num_channels,))
+  return scale, bias

@@ -2,7 +2,8 @@
 
 A file holds weights by name and, as metadata, what they are weights of. Whoever
 starts from it may tell other classes apart: the logits of a group are the
-average of its members', those of an unknown class are fresh.
+average of its members', those of an unknown class are fresh. So are whole
+layers that a file without classes does not hold: it is of features alone.
 """
 
 import json
@@ -21,6 +22,7 @@ from ojd.labels import ClassGroups
 from ojd.models.student import Params, Student
 
 BUNDLED = pathlib.Path(__file__).parent / "assets" / "jitnet.safetensors"
+BUNDLED_MODEL, BUNDLED_WIDTH = "jitnet", 0.5
 _MAX_BYTES = 1 << 30
 # The layers whose width follows the number of classes.
 _HEAD, _LAST = "logits", "decoder_conv1"
@@ -30,7 +32,7 @@ class Pretrained(NamedTuple):
   """Weights and what they are weights of."""
 
   params: dict[str, np.ndarray]  # float32, by "layer/.../leaf"
-  class_names: tuple[str, ...]  # "background" first
+  class_names: tuple[str, ...]  # "background" first; none: features alone
   about: dict[str, Any]  # JSON; the network and how it was trained
 
 
@@ -43,7 +45,10 @@ def save(
   path: pathlib.Path, pretrained: Pretrained, dtype: type = np.float16
 ) -> None:
   """Writes a file, whole or not at all; float32 loses nothing."""
-  params = {k: np.asarray(v, dtype) for k, v in pretrained.params.items()}
+  # What is written is the memory as it lies: a transposed view would be wrong.
+  params = {
+    k: np.ascontiguousarray(v, dtype) for k, v in pretrained.params.items()
+  }
   metadata = {
     "class_names": json.dumps(pretrained.class_names),
     "about": json.dumps(pretrained.about),
@@ -62,7 +67,7 @@ def load(path: pathlib.Path) -> Pretrained:
       metadata = file.metadata() or {}
       params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     class_names = tuple(json.loads(metadata["class_names"]))
-    about = json.loads(metadata["about"])
+    about = dict(json.loads(metadata["about"]))
   except OSError as error:
     raise RequestError(f"--init={path}: {error.strerror or error}") from None
   except (safetensors.SafetensorError, KeyError, ValueError, TypeError):
@@ -102,6 +107,8 @@ def fit(fresh: Params, pretrained: Pretrained, groups: ClassGroups) -> Params:
     groups: the student's classes, matched by name.
   """
   fresh, given = flatten(fresh), pretrained.params
+  if not pretrained.class_names:
+    return traverse_util.unflatten_dict({**fresh, **given}, sep="/")
   columns = [_sources(groups, i, pretrained) for i in range(len(groups.names))]
   wide = fresh[f"{_HEAD}/kernel"].shape[2]
   channels = _channels(given[f"{_HEAD}/kernel"], columns, wide)
@@ -148,23 +155,35 @@ def _columns(fresh, source, columns):
 def _check(shapes, pretrained):
   """Raises unless the file is of this network, whatever its classes."""
   given = pretrained.params
-  for name in sorted(shapes.keys() | given.keys()):
+  wanted = shapes
+  if not given:
+    raise RequestError("--init: the file holds no layer")
+  if not pretrained.class_names:
+    layers = {_layer(name) for name in given}
+    wanted = {n: shape for n, shape in shapes.items() if _layer(n) in layers}
+  for name in sorted(wanted.keys() | given.keys()):
     there = given[name].shape if name in given else None
     here = shapes[name].shape if name in shapes else None
     if there == here:
       continue
-    layer = name.split("/")[0]
-    is_elastic = layer in (_HEAD, _LAST) and there is not None and here
+    is_elastic = _layer(name) in (_HEAD, _LAST) and there is not None and here
     if not is_elastic or _fixed_part(name, there) != _fixed_part(name, here):
       raise RequestError(
         f"--init: the file is of another network: {name} is {there}, not {here}"
+        "; see --model and --width_multiplier"
       )
+  if not pretrained.class_names:
+    return
   num_outputs = given[f"{_HEAD}/bias"].shape
   if num_outputs != (len(pretrained.class_names),):
     raise RequestError(
       f"--init: {len(pretrained.class_names)} class names for logits of "
       f"{num_outputs}"
     )
+
+
+def _layer(name):
+  return name.split("/")[0]
 
 
 def _fixed_part(name, shape):

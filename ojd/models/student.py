@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.models import jitnet, layers
+from ojd.errors import RequestError
+from ojd.models import jitnet, layers, mobilenet_seg
 from ojd.types import Frame
 
 Params = Any  # a pytree of arrays
@@ -73,5 +74,25 @@ def from_linen(model: nn.Module, precision: str = "float32") -> Student:
   return Student(init, apply, model.num_classes, observe, apply_held)
 
 
-# --model names; each a Linen module class with `num_classes`.
-MODELS = {"jitnet": jitnet.JITNet}
+# --model names; each a Linen module class with `num_classes` and `width`.
+MODELS = {"jitnet": jitnet.JITNet, "mobilenet_v2": mobilenet_seg.MobileNetSeg}
+_LEAST_WIDTH, _GREATEST_WIDTH = 0.01, 8.0
+
+
+def make_model(
+  name: str, num_classes: int, width: float | None = None
+) -> nn.Module:
+  """A network of the table; the width is its own where none is asked for."""
+  widths = {} if width is None else {"width": width}
+  return MODELS[name](num_classes=num_classes, **widths)
+
+
+def check_model(name: str, width: float | None) -> None:
+  """Raises a RequestError unless `make_model` knows such a network."""
+  if name not in MODELS:
+    known = ", ".join(MODELS)
+    raise RequestError(f"--model={name}: unknown; known are {known}")
+  if width is not None and not _LEAST_WIDTH <= width <= _GREATEST_WIDTH:
+    raise RequestError(
+      f"--width_multiplier={width}: from {_LEAST_WIDTH} to {_GREATEST_WIDTH}"
+    )

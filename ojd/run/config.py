@@ -6,7 +6,7 @@ import pathlib
 
 from ojd import systems, updates
 from ojd.errors import RequestError
-from ojd.models import student
+from ojd.models import pretrained, student
 from ojd.run import trackers
 from ojd.streams import window
 from ojd.systems import jit
@@ -46,6 +46,8 @@ class RunConfig:
   learning_rate: float | None = None
   norm: str = "frame"
   precision: str = "float32"
+  model: str = "jitnet"
+  width_multiplier: float | None = None
   init: str = "bundled"
   eval_every: int | None = None
   checkpoint_every: int = 16
@@ -72,6 +74,8 @@ def check(config: RunConfig) -> None:
   _check_name("norm", config.norm, jit.NORM_MODES)
   _check_name("precision", config.precision, student.PRECISIONS)
   _check_name("save_masks", config.save_masks, MASKS)
+  student.check_model(config.model, config.width_multiplier)
+  _check_bundled(config)
   if config.init not in INITS and not pathlib.Path(config.init).is_file():
     raise RequestError(
       f"--init={config.init}: no such file; also known are {', '.join(INITS)}"
@@ -110,6 +114,21 @@ def check(config: RunConfig) -> None:
   for name in trackers.PACKAGES:
     if getattr(config, name):
       trackers.require(name)
+
+
+def _check_bundled(config):
+  """Raises where the bundled student is of another network."""
+  there = pretrained.BUNDLED_MODEL, pretrained.BUNDLED_WIDTH
+  # Without a width it is the network's own, which is the bundled one's.
+  here = config.model, config.width_multiplier or pretrained.BUNDLED_WIDTH
+  if config.init == "bundled" and here != there:
+    words = f"--model={config.model}"
+    if config.width_multiplier is not None:
+      words += f" --width_multiplier={config.width_multiplier}"
+    raise RequestError(
+      "--init=bundled is of --model={} --width_multiplier={}, not of "
+      "{}; take --init=random, or a file".format(*there, words)
+    )
 
 
 def _check_name(flag, name, known):

@@ -34,7 +34,7 @@ from ojd.teachers import recalling
 # What the labels and the student at the fork are of.
 _INHERITED = (
   *("stream", "start_frame", "every", "height", "width", "classes"),
-  *("seed", "init"),
+  *("seed", "model", "width_multiplier", "init"),
   *("teacher", "teacher_weights", "teacher_half"),
 )
 _OF_SCHEDULE = ("system", "delta_min", "delta_max")

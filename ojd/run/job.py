@@ -80,8 +80,7 @@ def _parse_groups(config, spec, teacher):
 
 def _assemble(config, stream, teacher, groups):
   truth_groups = _truth_groups(groups, stream.spec.class_names)
-  student = make_student(config.init, groups, config.precision)
-  system = make_system(config, student)
+  system = make_system(config, make_student(config, groups))
   return Job(config, stream, teacher, groups, truth_groups, system)
 
 
@@ -150,15 +149,24 @@ def make_labeller(job: Job) -> asking.Labeller:
 
 
 def make_student(
-  init: str, groups: labels.ClassGroups, precision: str = "float32"
+  config: RunConfig, groups: labels.ClassGroups
 ) -> student_lib.Student:
   """The student over some classes, with the first parameters of `--init`."""
-  model = student_lib.MODELS["jitnet"](num_classes=len(groups.names))
-  student = student_lib.from_linen(model, precision)
+  model = student_lib.make_model(
+    config.model, len(groups.names), config.width_multiplier
+  )
+  student = student_lib.from_linen(model, config.precision)
+  init = config.init
   if init == "random":
     return student
   path = pretrained.BUNDLED if init == "bundled" else pathlib.Path(init)
-  return pretrained.start_from(student, pretrained.load(path), groups)
+  given = pretrained.load(path)
+  there = str(given.about.get("model", config.model))
+  if there != config.model and there in student_lib.MODELS:
+    raise RequestError(
+      f"--init={init} is of --model={there}, not of --model={config.model}"
+    )
+  return pretrained.start_from(student, given, groups)
 
 
 def make_system(

@@ -127,9 +127,7 @@ def sweep(
     raise RequestError("--sweep: seed matters at the beginning of a run only")
   wanted = combinations(grid, run.config)
   job = recorded_run.open_job(run)
-  student = job_lib.make_student(
-    job.config.init, job.groups, job.config.precision
-  )
+  student = job_lib.make_student(job.config, job.groups)
   make_system = functools.partial(_make_system, job.config, student)
   begin = _beginning(run, job, first, note_fn)
   num_turns = -(-len(wanted) // _MAX_LANES)

@@ -1,5 +1,6 @@
 """Takes the student out of a recorded run, as it was at any of its frames."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
@@ -51,9 +52,11 @@ def take(
   _check_writable(path)
   params = _params_at(run, t, note_fn)
   spec = recorded_run.open_job(run).stream.spec
-  student = job_lib.make_student("random", run.groups, run.config.precision)
+  config = dataclasses.replace(run.config, init="random")
+  student = job_lib.make_student(config, run.groups)
   about = {
-    "network": "jitnet",
+    "model": config.model,
+    "width_multiplier": config.width_multiplier,
     "frame": t,
     "stream": run.config.stream,
     "update": run.config.update,

@@ -214,6 +214,17 @@ def _differences(old, new):
   return words or _differing_origins(old.get("fork"), new.get("fork"))
 
 
+def begun_flags(
+  path: pathlib.Path, description: dict[str, Any]
+) -> dict[str, Any]:
+  """The flags of an unfinished run, as its files have them.
+
+  An older version may have begun it, before some flag was there.
+  """
+  flags = read_config(path)["flags"]
+  return {**flags, "workdir": description["flags"]["workdir"]}
+
+
 def _differing_origins(old, new):
   """Whether two runs of the same flags begin elsewhere, in words."""
   if old is None or new is None:

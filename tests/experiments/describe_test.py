@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ojd.models import describe, jitnet
+from ojd.models import describe, jitnet, mobilenet_seg
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -42,6 +42,20 @@ def test_rows_of_the_published_table():
   assert round(rows["logits"].macs / 1e6, 1) == 678.3
 
 
+def test_depthwise_and_dilated_layers_are_counted_as_what_they_are():
+  """One frame of 64x96: 4x6 pixels at a stride of 16."""
+  model = mobilenet_seg.MobileNetSeg(9)
+  rows = {r.name: r for r in describe.layer_table(model, 64, 96)}
+  assert sum(r.num_params for r in rows.values()) == 12_649_993
+  wide = rows["backbone/block15/depthwise/conv"]
+  assert wide.kernel == "3x3 * 2"
+  assert wide.num_params == 9 * 960 and wide.macs == 9 * 960 * 24
+  strided = rows["backbone/block2/depthwise/conv"]
+  assert strided.kernel == "3x3 / 2" and strided.shape_out == (16, 24, 96)
+  assert rows["pyramid/rate18/conv"].kernel == "3x3 * 18"
+  assert rows["pyramid/pooling/norm"].num_params == 512
+
+
 def test_binary_prints_the_totals_and_refuses_nonsense():
   command = [sys.executable, "-m", "experiments.describe"]
   result = subprocess.run(
@@ -53,9 +67,13 @@ def test_binary_prints_the_totals_and_refuses_nonsense():
   )
   assert "752,383 parameters" in result.stdout
   assert "15.157 GFLOP" in result.stdout
-  for flag in ("--num_classes=1", "--height=7", "--model=unet"):
+  bad = ("--num_classes=1", "--height=7", "--model=unet", "--num_units=2")
+  for flag in bad:
     refused = subprocess.run(
-      [*command, flag], cwd=ROOT, capture_output=True, text=True
+      [*command, "--model=mobilenet_v2", flag],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
     )
     assert refused.returncode == 2
     assert flag in refused.stderr and "Traceback" not in refused.stderr

@@ -33,12 +33,12 @@ def _case(height, width, num_in, num_out, kernel, stride, batch=2):
   return x, w, _draw(out, 2)
 
 
-def _torch_conv(x, w, g, kernel, stride):
+def _torch_conv(x, w, g, kernel, stride, **more):
   """Output, input gradient and kernel gradient by torch, as NHWC and HWIO."""
   tx = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
   tw = torch.tensor(w.transpose(3, 2, 0, 1), requires_grad=True)
-  padding = tuple(k // 2 for k in kernel)
-  y = F.conv2d(tx, tw, stride=stride, padding=padding)
+  more = {"padding": tuple(k // 2 for k in kernel)} | more
+  y = F.conv2d(tx, tw, stride=stride, **more)
   y.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
   return (
     y.detach().numpy().transpose(0, 2, 3, 1),
@@ -66,6 +66,24 @@ def test_convolution_and_gradients_equal_torch(shape, jit):
   fn = lambda x, w, g: _conv_and_gradients(x, w, g, stride)
   ours = (jax.jit(fn) if jit else fn)(x, w, g)
   _assert_close(ours, _torch_conv(x, w, g, kernel, stride))
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 5)])
+@pytest.mark.parametrize("rate", [1, 2, 6, 9])
+def test_dilated_convolution_and_gradients_equal_torch(rate, kernel):
+  """Rates at which some taps, or all but the middle one, read no pixel."""
+  x, w, g = _case(9, 7, 4, 3, kernel, 1)
+
+  @jax.jit
+  def value_and_gradients(x, w, g):
+    y, backward = jax.vjp(
+      lambda x, w: convolution.dilated_conv2d(x, w, rate), x, w
+    )
+    return y, *backward(g)
+
+  padding = tuple(k // 2 * rate for k in kernel)
+  theirs = _torch_conv(x, w, g, kernel, 1, dilation=rate, padding=padding)
+  _assert_close(value_and_gradients(x, w, g), theirs)
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5, 100])

@@ -1,4 +1,4 @@
-"""The norm with its ReLU, and its gradient, against torch."""
+"""The norm, what cuts it off behind, and its gradient, against torch."""
 
 import jax
 import numpy as np
@@ -16,13 +16,13 @@ def _case(seed, batch=2):
   return x, draw(3), draw(3), draw(batch, 7, 6, 3)
 
 
-def _value_and_grads(x, scale, bias, g):
-  norm_relu = lambda *inputs: frame_norm.norm_relu(*inputs)[0]
-  y, backward = jax.vjp(norm_relu, x, scale, bias)
+def _value_and_grads(x, scale, bias, g, limits=frame_norm.RELU):
+  norm = lambda *inputs: frame_norm.norm(*inputs, limits)[0]
+  y, backward = jax.vjp(norm, x, scale, bias)
   return y, *backward(g)
 
 
-def _by_torch(x, scale, bias, g):
+def _by_torch(x, scale, bias, g, cut=F.relu):
   """Image by image, for a batch shares nothing but scale and bias."""
   scale = torch.tensor(scale, requires_grad=True)
   bias = torch.tensor(bias, requires_grad=True)
@@ -30,7 +30,7 @@ def _by_torch(x, scale, bias, g):
   norm = lambda image: F.batch_norm(
     image[None], None, None, scale, bias, training=True, eps=frame_norm.EPSILON
   )
-  y = F.relu(torch.cat([norm(image) for image in x]))
+  y = cut(torch.cat([norm(image) for image in x]))
   y.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
   nhwc = lambda t: t.detach().numpy().transpose(0, 2, 3, 1)
   return nhwc(y), nhwc(x.grad), scale.grad.numpy(), bias.grad.numpy()
@@ -45,6 +45,21 @@ def test_value_and_gradients_equal_torch(batch, jit):
     ours = (jax.jit(_value_and_grads) if jit else _value_and_grads)(*case)
     for mine, theirs in zip(ours, _by_torch(*case), strict=True):
       np.testing.assert_allclose(mine, theirs, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+  ("limits", "cut"),
+  [(frame_norm.LINEAR, lambda x: x), (frame_norm.RELU6, F.relu6)],
+)
+def test_other_ends_equal_torch(limits, cut):
+  x, scale, bias, g = _case(4)
+  case = x, 5 * scale, bias, g  # so that some reach 6
+  with jax.enable_x64(True):
+    ours = _value_and_grads(*case, limits)
+    theirs = _by_torch(*case, cut)
+    assert theirs[0].max() == 6 if cut is F.relu6 else theirs[0].min() < 0
+    for mine, expected in zip(ours, theirs, strict=True):
+      np.testing.assert_allclose(mine, expected, atol=1e-10)
 
 
 def test_single_precision_is_near_double():
@@ -78,10 +93,11 @@ def test_constant_channel_answers_with_its_bias():
 def test_held_norm_is_by_the_statistics_of_the_earlier_frame():
   earlier, scale, bias, _ = (x.astype(np.float32) for x in _case(0))
   later = _case(1)[0].astype(np.float32)
-  y, held = frame_norm.norm_relu(earlier, scale, bias)
-  np.testing.assert_array_equal(frame_norm.relu_held(earlier, held), y)
+  y, held = frame_norm.norm(earlier, scale, bias)
+  np.testing.assert_array_equal(frame_norm.held_norm(earlier, held), y)
   mean = earlier.mean((1, 2), keepdims=True)
   rate = 1 / np.sqrt(earlier.var((1, 2), keepdims=True) + frame_norm.EPSILON)
   expected = np.maximum((later - mean) * rate * scale + bias, 0)
-  ours = frame_norm.relu_held(later, held)
-  np.testing.assert_allclose(ours, expected, atol=1e-4)
+  for limits, high in ((frame_norm.RELU, np.inf), (frame_norm.RELU6, 6)):
+    ours = frame_norm.held_norm(later, held, limits)
+    np.testing.assert_allclose(ours, np.minimum(expected, high), atol=1e-4)

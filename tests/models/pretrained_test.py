@@ -57,6 +57,14 @@ def test_file_gives_back_what_was_saved(tmp_path):
     np.testing.assert_array_equal(loaded.params[name], value)
 
 
+def test_transposed_arrays_are_written_as_they_read(tmp_path):
+  x = np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(2, 0, 1)
+  for dtype in (np.float16, np.float32):
+    path = tmp_path / "student.safetensors"
+    pretrained.save(path, pretrained.Pretrained({"x": x}, (), {}), dtype)
+    np.testing.assert_array_equal(pretrained.load(path).params["x"], x)
+
+
 def test_same_classes_take_every_weight_as_it_is():
   source = _trained()
   groups = labels.parse_groups("", NAMES)
@@ -117,6 +125,37 @@ def test_fewer_classes_keep_the_channels_that_count():
   whole = _logits(source, "", names)
   got = _logits(source, "c0", names)
   np.testing.assert_allclose(got, whole[..., :2], atol=1e-4)
+
+
+def test_features_alone_leave_the_other_layers_fresh():
+  whole = _trained()
+  features = {n: x for n, x in whole.params.items() if n.startswith("enc")}
+  source = pretrained.Pretrained(features, (), {"model": "jitnet"})
+  groups = labels.parse_groups("", ("background", "zebra"))
+  student = pretrained.start_from(_student(2), source, groups)
+  fresh = pretrained.flatten(_student(2).init(jax.random.key(7), FRAME))
+  given = pretrained.flatten(student.init(jax.random.key(7), FRAME))
+  assert given.keys() == fresh.keys() > features.keys()
+  for name, value in given.items():
+    expected = features.get(name, fresh[name])
+    np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("damage", ["part", "name", "nothing"])
+def test_features_that_do_not_fit_are_one_line(damage):
+  whole = _trained().params
+  features = {n: x for n, x in whole.items() if n.startswith("enc1/")}
+  if damage == "part":
+    del features["enc1/conv1/conv/kernel"]
+  elif damage == "name":
+    features["enc9/conv/kernel"] = features["enc1/conv1/conv/kernel"]
+  else:
+    features = {}
+  source = pretrained.Pretrained(features, (), {})
+  groups = labels.parse_groups("", NAMES)
+  with pytest.raises(RequestError, match="--init: the file") as error:
+    pretrained.start_from(_student(5), source, groups)
+  assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,10 @@ def test_defaults_are_the_papers():
     ("system", "jitt"),
     ("update", "lion"),
     ("init", "pretrained"),
+    ("model", "unet"),
+    ("width_multiplier", 0.0),
+    ("width_multiplier", 9.0),
+    ("width_multiplier", float("nan")),
     ("norm", "batch"),
     ("a_thresh", 1.5),
     ("a_thresh", -0.1),
@@ -65,6 +69,26 @@ def test_norms_of_key_frames_need_key_frames():
   config = dataclasses.replace(GOOD, norm="key_frame", system="frozen")
   with pytest.raises(RequestError, match="--norm=key_frame"):
     check(config)
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    ({"model": "mobilenet_v2"}, "not of --model=mobilenet_v2;"),
+    (
+      {"width_multiplier": 1.0},
+      "not of --model=jitnet --width_multiplier=1.0;",
+    ),
+  ],
+)
+def test_bundled_student_is_of_one_network(flags, words):
+  config = dataclasses.replace(GOOD, **flags)
+  there = "--init=bundled is of --model=jitnet --width_multiplier=0.5, "
+  with pytest.raises(RequestError) as error:
+    check(config)
+  assert str(error.value).startswith(there + words)
+  check(dataclasses.replace(config, init="random"))
+  check(dataclasses.replace(GOOD, width_multiplier=0.5))
 
 
 def test_fixed_stride_knows_no_greatest_one():

@@ -175,7 +175,8 @@ def test_other_gradient_step_has_its_own_rate(parent):
 @pytest.mark.parametrize(
   ("flag", "value"),
   [("stream", "synthetic:park"), ("classes", "ball"), ("seed", 1),
-   ("teacher", "mask_rcnn"), ("init", "bundled"), ("height", 64)],
+   ("teacher", "mask_rcnn"), ("init", "bundled"), ("height", 64),
+   ("model", "mobilenet_v2"), ("width_multiplier", 1.0)],
 )  # fmt: skip
 def test_what_the_labels_are_of_cannot_change(parent, flag, value):
   config = recorded_run.read(parent).config
@@ -202,7 +203,7 @@ def test_student_that_does_not_fit_is_refused(parent):
   run = recorded_run.read(parent)
   job = recorded_run.open_job(run)
   other = job_lib.make_student(
-    "random", job.groups._replace(names=("background", "a", "b"))
+    run.config, job.groups._replace(names=("background", "a", "b"))
   )
   wide = job._replace(system=job_lib.make_system(run.config, other))
   state = job.system.init(jax.random.key(0), np.zeros((48, 64, 3), np.uint8))

@@ -8,9 +8,10 @@ import pytest
 
 from ojd import labels
 from ojd.errors import RequestError
-from ojd.run import workdir
+from ojd.run import recorded_run, runner, workdir
 from ojd.run.config import RunConfig
 from ojd.run.workdir import Status
+from tests.reference import small_run
 
 CONFIG = RunConfig(workdir="x")
 STREAM = {"kind": "synthetic", "scene": "street"}
@@ -165,3 +166,25 @@ def test_unfinished_results_are_set_aside_not_lost(tmp_path):
   assert (kept / "2" / workdir.METRICS).read_text() == "attempt 2"
   assert not (tmp_path / workdir.METRICS).exists()
   assert workdir.inspect(tmp_path, _description()) is Status.UNFINISHED
+
+
+def test_run_that_an_older_version_began_is_gone_on_with(
+  tmp_path, small_students, monkeypatch
+):
+  config = dataclasses.replace(small_run.CONFIG, workdir=str(tmp_path))
+  describe = workdir.describe_run
+
+  def describe_of_old(*args):
+    description = describe(*args)
+    del description["flags"]["model"]
+    return description
+
+  with monkeypatch.context() as patch:
+    patch.setattr(workdir, "describe_run", describe_of_old)
+    seen = iter(range(100))
+    stopped = runner.run(config, "", should_stop=lambda: next(seen) >= 15)
+  assert not stopped.summary["finished"]
+  ended = runner.run(config, "")
+  assert ended.summary["finished"] and ended.summary["resumed"] == 1
+  run = recorded_run.read(tmp_path)  # its log is still its own
+  assert run.config.model == "jitnet" and run.end == 40

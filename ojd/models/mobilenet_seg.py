@@ -1,0 +1,177 @@
+"""MobileNetV2 with the head of DeepLabV3: a student off the shelf.
+
+The backbone has the parameters of torchvision's `mobilenet_v2().features`, by
+names of its own; the head those of torchvision's `DeepLabHead`. Both differ in
+what they do with them where a student must: every norm is by the statistics of
+the frame, of one frame at a time, so that image pooling has nothing to be
+normed by, and there is no dropout. The last stage of stride is dilated instead,
+so that the features are a sixteenth of the frame's size.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ojd.models import frame_norm, layers, resizing
+
+STEM, LAST = 32, 1280
+# Expansion, channels, blocks, stride of the first; as published.
+STAGES = (
+  (1, 16, 1, 1),
+  (6, 24, 2, 2),
+  (6, 32, 3, 2),
+  (6, 64, 4, 2),
+  (6, 96, 3, 1),
+  (6, 160, 3, 2),
+  (6, 320, 1, 1),
+)
+OUTPUT_STRIDE = 16  # strides beyond dilate what comes after them
+HEAD = 256
+RATES = (6, 12, 18)  # of the head's dilated convolutions
+
+# What torchvision's weights want of a channel, 0 to 1.
+_MEAN = np.array([0.485, 0.456, 0.406])
+_DEVIATION = np.array([0.229, 0.224, 0.225])
+
+
+def scaled(channels: int, width: float) -> int:
+  """A multiple of eight near the product, at most a tenth below it."""
+  wanted = channels * width
+  near = max(8, int(wanted + 4) // 8 * 8)
+  return near + 8 if near < 0.9 * wanted else near
+
+
+class _Conv(nn.Module):
+  """Convolution, norm and, if asked, ReLU6; depthwise without `features`."""
+
+  features: int | None
+  size: int = 1
+  stride: int = 1
+  dilation: int = 1
+  is_cut: bool = True
+
+  @nn.compact
+  def __call__(self, x):
+    size, steps = (self.size,) * 2, dict(stride=self.stride, name="conv")
+    steps["dilation"] = self.dilation
+    if self.features is None:
+      x = layers.Depthwise(size, **steps)(x)
+    else:
+      x = layers.Conv(self.features, size, **steps)(x)
+    norm = layers.NormRelu6 if self.is_cut else layers.Norm
+    return norm(name="norm")(x)
+
+
+class InvertedResidual(nn.Module):
+  """Widens, looks around channel by channel, and narrows without a ReLU.
+
+  The input is added where published stride and width leave it as it is.
+  """
+
+  features: int
+  expansion: int
+  stride: int = 1
+  dilation: int = 1
+  has_stride: bool = False  # as published
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    y = x
+    if self.expansion > 1:
+      y = _Conv(self.expansion * x.shape[-1], name="expand")(y)
+    y = _Conv(None, 3, self.stride, self.dilation, name="depthwise")(y)
+    y = _Conv(self.features, is_cut=False, name="project")(y)
+    is_like = x.shape[-1] == self.features and not self.has_stride
+    return x + y if is_like else y
+
+
+class Backbone(nn.Module):
+  """[B, H, W, 3], values 0..255, to features [B, H / 16, W / 16, 1280]."""
+
+  width: float = 1.0
+
+  @nn.compact
+  def __call__(self, frames: jax.Array) -> jax.Array:
+    is_float = jnp.issubdtype(frames.dtype, jnp.floating)
+    x = frame_norm.wide(frames)
+    row = lambda values: jnp.asarray(255 * values, x.dtype).reshape(1, 1, 1, 3)
+    x = (x - row(_MEAN)) / row(_DEVIATION)
+    x = x.astype(frames.dtype) if is_float else x
+    x = _Conv(scaled(STEM, self.width), 3, 2, name="stem")(x)
+    number, scale, dilation = 1, 2, 1
+    for expansion, channels, num_blocks, published in STAGES:
+      features = scaled(channels, self.width)
+      stride = published if scale * published <= OUTPUT_STRIDE else 1
+      for i in range(num_blocks):
+        x = InvertedResidual(
+          features,
+          expansion,
+          1 if i else stride,
+          dilation,
+          has_stride=not i and published > 1,
+          name=f"block{number}",
+        )(x)
+        number += 1
+        if not i:
+          # The first of a stage still looks at what the stage before made.
+          dilation *= published // stride
+      scale *= stride
+    return _Conv(scaled(LAST, max(self.width, 1.0)), name="last")(x)
+
+
+class _ConvNormRelu(nn.Module):
+  size: int = 1
+  dilation: int = 1
+
+  @nn.compact
+  def __call__(self, x):
+    conv = functools.partial(layers.Conv, HEAD, (self.size,) * 2)
+    x = conv(dilation=self.dilation, name="conv")(x)
+    return layers.NormRelu(name="norm")(x)
+
+
+class _Pooling(nn.Module):
+  """The mean of the image, at each of its pixels."""
+
+  @nn.compact
+  def __call__(self, x):
+    y = jnp.mean(x, axis=(1, 2), keepdims=True)
+    y = layers.Conv(HEAD, (1, 1), name="conv")(y)
+    y = layers.ScaleRelu(name="norm")(y)
+    return jnp.broadcast_to(y, (*x.shape[:3], HEAD))
+
+
+class Pyramid(nn.Module):
+  """Looks at features through kernels of several sizes, and at their mean."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    looks = [_ConvNormRelu(name="point")(x)]
+    for rate in RATES:
+      looks.append(_ConvNormRelu(3, rate, name=f"rate{rate}")(x))
+    looks.append(_Pooling(name="pooling")(x))
+    return _ConvNormRelu(name="project")(jnp.concatenate(looks, axis=-1))
+
+
+class MobileNetSeg(nn.Module):
+  """Frames in, logits out.
+
+  Attributes:
+    num_classes: C, background included.
+    width: multiplies the backbone's widths, to multiples of eight.
+  """
+
+  num_classes: int
+  width: float = 1.0
+
+  @nn.compact
+  def __call__(self, frames: jax.Array) -> jax.Array:
+    """Maps [B, H, W, 3], raw values 0..255, to logits [B, H, W, C] float32."""
+    x = Backbone(self.width, name="backbone")(frames)
+    x = Pyramid(name="pyramid")(x)
+    x = _ConvNormRelu(3, name="head")(x)
+    logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
+    return resizing.resize_few(frame_norm.wide(logits(x)), frames.shape[-3:-1])

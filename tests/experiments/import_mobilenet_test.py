@@ -1,0 +1,107 @@
+"""torchvision's weights as the beginning of a student."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from torchvision.models import mobilenet_v2
+
+from experiments import torchvision_weights
+from ojd import labels
+from ojd.errors import RequestError
+from ojd.models import pretrained
+from ojd.run import job
+from ojd.run.config import RunConfig
+from tests import binaries
+
+NARROW = 0.1
+GROUPS = labels.parse_groups("", ("background", "cat"))
+
+
+def _state():
+  torch.manual_seed(0)
+  return mobilenet_v2(weights=None, width_mult=NARROW).state_dict()
+
+
+def _config(path, **flags):
+  flags = {"model": "mobilenet_v2", "width_multiplier": NARROW} | flags
+  return RunConfig(init=str(path), **flags)
+
+
+def _shape(student):
+  frame = jax.ShapeDtypeStruct((64, 64, 3), np.uint8)
+  return jax.eval_shape(student.init, jax.random.key(0), frame)
+
+
+def test_binary_writes_a_beginning_that_a_student_takes(tmp_path):
+  source, path = tmp_path / "m.pth", tmp_path / "m.safetensors"
+  state = _state()
+  torch.save(state, source)
+  flags = f"--weights={source}", f"--output={path}"
+  result = binaries.run(
+    "import_mobilenet", *flags, f"--width_multiplier={NARROW}"
+  )
+  assert result.returncode == 0, result.stderr
+  found = pretrained.load(path)
+  assert found.class_names == () and found.about["model"] == "mobilenet_v2"
+  stem = found.params["backbone/stem/conv/kernel"]
+  theirs = state["features.0.0.weight"].numpy()
+  np.testing.assert_array_equal(stem, theirs.transpose(2, 3, 1, 0))
+  np.testing.assert_array_equal(
+    found.params["backbone/block2/project/norm/scale"],
+    state["features.2.conv.3.weight"].numpy(),
+  )
+  params = _shape(job.make_student(_config(path), GROUPS))
+  assert params["logits"]["kernel"].shape == (1, 1, 256, 2)
+  for flags, words in (
+    ({"model": "jitnet"}, "is of --model=mobilenet_v2, not of --model=jitnet"),
+    ({"width_multiplier": 1.0}, "see --model and --width_multiplier"),
+  ):
+    with pytest.raises(RequestError, match=words):
+      job.make_student(_config(path, **flags), GROUPS)
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "words"),
+  [
+    ("features.3.conv.2.weight", None, "is missing: no MobileNetV2"),
+    ("features.19.0.weight", torch.zeros(3), "is no part of a MobileNetV2"),
+    ("features.0.0.weight", torch.zeros(3), r"is \(3,\), not \(3, 3, 3, 8\)"),
+    ("features.0.1.bias", [0.0] * 8, "holds no numbers"),
+    ("features.0.1.bias", torch.full((8,), torch.nan), "is not finite"),
+  ],
+)
+def test_other_states_are_one_line(name, value, words):
+  state = {n: x for n, x in _state().items() if n != name}
+  if value is not None:
+    state[name] = value
+  with pytest.raises(RequestError, match=f"--weights: {name} {words}") as error:
+    torchvision_weights.convert(state, NARROW)
+  assert "\n" not in str(error.value)
+
+
+class _Code:
+  """What a file must not be able to run."""
+
+  def __reduce__(self):
+    return print, ("executed",)
+
+
+def test_other_files_are_one_line(tmp_path, capsys):
+  path = tmp_path / "m.pth"
+  with pytest.raises(RequestError, match="No such file"):
+    torchvision_weights.read(path)
+  path.write_bytes(b"\x80garbage")
+  with pytest.raises(RequestError, match="no state dict"):
+    torchvision_weights.read(path)
+  for content in ([1, 2], {3: torch.zeros(1)}, {"a": _Code()}):
+    torch.save(content, path)
+    with pytest.raises(RequestError, match="no state dict"):
+      torchvision_weights.read(path)
+  assert "executed" not in capsys.readouterr().out
+
+
+def test_binary_needs_both_names():
+  result = binaries.run("import_mobilenet", "--weights=m.pth")
+  assert result.returncode == 2 and result.stderr.count("\n") == 1
+  assert "--output=FILE" in result.stderr

@@ -1,0 +1,167 @@
+"""MobileNetV2 with DeepLabV3's head against torchvision's own modules."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from flax import traverse_util
+from torchvision.models import _utils, mobilenet_v2
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+
+from experiments import torch_mobilenet, torchvision_weights
+from ojd.models import exported, mobilenet_seg, pretrained, student
+
+FRAME = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
+NARROW = 0.1  # of nothing but eight and sixteen channels, to be quick
+
+
+def _count(params):
+  return sum(int(np.prod(p.shape)) for p in jax.tree.leaves(params))
+
+
+def _num_torch(module):
+  return sum(p.numel() for p in module.parameters())
+
+
+def _shapes(model):
+  frame = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
+  return jax.eval_shape(model.init, jax.random.key(0), frame)["params"]
+
+
+@pytest.mark.parametrize("width", [1.0, 0.35, 1.4])
+def test_numbers_of_parameters_are_torchvisions(width):
+  params = _shapes(mobilenet_seg.MobileNetSeg(21, width))
+  theirs = mobilenet_v2(weights=None, width_mult=width)
+  head = DeepLabHead(theirs.last_channel, 21, (6, 12, 18))
+  assert _count(params.pop("backbone")) == _num_torch(theirs.features)
+  assert _count(params) == _num_torch(head)
+
+
+def test_widths_are_torchvisions():
+  for channels in (16, 24, 32, 64, 96, 160, 320, 1280):
+    for width in np.arange(0.05, 3, 0.05):
+      expected = _utils._make_divisible(channels * width, 8)
+      assert mobilenet_seg.scaled(channels, width) == expected
+
+
+# Our names of the head's layers, by torchvision's.
+HEAD = {
+  "0.convs.0.0": "pyramid/point/conv",
+  "0.convs.0.1": "pyramid/point/norm",
+  "0.convs.1.0": "pyramid/rate6/conv",
+  "0.convs.1.1": "pyramid/rate6/norm",
+  "0.convs.2.0": "pyramid/rate12/conv",
+  "0.convs.2.1": "pyramid/rate12/norm",
+  "0.convs.3.0": "pyramid/rate18/conv",
+  "0.convs.3.1": "pyramid/rate18/norm",
+  "0.convs.4.1": "pyramid/pooling/conv",
+  "0.convs.4.2": "pyramid/pooling/norm",
+  "0.project.0": "pyramid/project/conv",
+  "0.project.1": "pyramid/project/norm",
+  "1": "head/conv",
+  "2": "head/norm",
+  "4": "logits",
+}
+
+
+def _head_params(head):
+  """Flat parameters of our head, of torchvision's."""
+  params = {}
+  for name, tensor in head.named_parameters():
+    layer, _, leaf = name.rpartition(".")
+    array = tensor.detach().numpy()
+    if leaf == "weight":
+      leaf = "kernel" if array.ndim == 4 else "scale"
+    axes = (2, 3, 1, 0) if array.ndim == 4 else (0,)
+    params[f"{HEAD[layer]}/{leaf}"] = array.transpose(axes)
+  return params
+
+
+def _params(net, width, dtype=np.float64):
+  """Those of a torch net, as ours."""
+  state = {f"features.{n}": x for n, x in net.features.state_dict().items()}
+  backbone = torchvision_weights.convert(state, width)
+  flat = {f"backbone/{name}": x for name, x in backbone.items()}
+  flat |= _head_params(net.head)
+  flat = {name: np.asarray(x, dtype) for name, x in flat.items()}
+  return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _torch_net(num_classes, width):
+  """A net in double precision whose parameters are single numbers."""
+  torch.manual_seed(0)
+  net = torch_mobilenet.TorchMobileNet(num_classes, width)
+  for p in net.parameters():
+    # Norms and biases away from ones and zeros, so that each of them matters.
+    p.data += 0.05 * torch.randn(p.shape)
+  net.double()
+  # Of the means of ImageNet, which are no single numbers.
+  double = lambda *x: 255 * torch.tensor(x, dtype=torch.float64)[:, None, None]
+  net.mean = double(0.485, 0.456, 0.406)
+  net.deviation = double(0.229, 0.224, 0.225)
+  return net
+
+
+def _error(ours, theirs):
+  return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+
+
+def test_features_of_imported_weights_are_torchvisions():
+  """The whole width, in training mode: by the statistics of the frame."""
+  net = _torch_net(2, 1.0)
+  seen = []
+  net.features.register_forward_hook(lambda *call: seen.append(call[-1]))
+  with torch.no_grad():
+    net(torch.tensor(FRAME)[None])
+  expected = seen[0].numpy().transpose(0, 2, 3, 1)
+  assert expected.shape == (1, 4, 5, 1280)
+  backbone = mobilenet_seg.Backbone()
+  apply = jax.jit(lambda p, x: backbone.apply({"params": p}, x))
+  params = _params(net, 1.0)["backbone"]
+  with jax.enable_x64(True):
+    assert _error(apply(params, FRAME[None].astype(float)), expected) < 1e-9
+  params = _params(net, 1.0, np.float32)["backbone"]
+  assert _error(apply(params, FRAME[None]), expected) < 1e-3
+
+
+def test_logits_and_gradients_equal_torch():
+  net = _torch_net(3, NARROW)
+  weights = np.random.default_rng(1).standard_normal((64, 80, 3))
+  logits = net(torch.tensor(FRAME)[None])[0].permute(1, 2, 0)
+  (logits * torch.tensor(weights)).mean().backward()
+  apply = student.from_linen(mobilenet_seg.MobileNetSeg(3, NARROW)).apply
+
+  @jax.jit
+  def logits_and_gradients(params, frame, weights):
+    ours, backward = jax.vjp(lambda p: apply(p, frame), params)
+    return ours, backward(weights / weights.size)[0]
+
+  params = _params(net, NARROW)
+  with jax.enable_x64(True):
+    ours, grads = logits_and_gradients(params, FRAME.astype(float), weights)
+    grads = jax.tree.map(np.asarray, grads)
+    assert _error(ours, logits.detach().numpy()) < 1e-9
+  for p in net.parameters():
+    p.data = p.grad
+  expected = _params(net, NARROW)
+  least = 1e-3 * max(np.linalg.norm(g) for g in jax.tree.leaves(expected))
+  error = lambda a, b: np.linalg.norm(a - b) / max(np.linalg.norm(b), least)
+  errors = jax.tree.map(error, grads, expected)
+  # What is converted goes through single precision.
+  assert max(jax.tree.leaves(errors)) < 1e-6, errors
+
+
+def test_student_can_hold_its_norms_and_leave_as_a_program(tmp_path):
+  params = _params(_torch_net(3, NARROW), NARROW, np.float32)
+  net = student.from_linen(mobilenet_seg.MobileNetSeg(3, NARROW))
+  logits, norms = jax.jit(net.observe)(params, FRAME)
+  again = jax.jit(net.apply_held)(params, norms, FRAME)
+  np.testing.assert_allclose(again, logits, atol=1e-4)
+  num_norms = 1 + 2 + 16 * 3 + 1 + 4 + 1 + 1
+  assert len(jax.tree.leaves(norms)) == 2 * num_norms
+  exported.save(tmp_path / "s.jax", net, params, *FRAME.shape[:2])
+  frames = np.stack([FRAME, 255 - FRAME])
+  program = exported.load(tmp_path / "s.jax")
+  one, other = np.asarray(program(pretrained.flatten(params), frames))
+  highest = np.asarray(logits).argmax(-1)
+  assert np.mean(one == highest) > 0.999 and np.any(other != highest)
