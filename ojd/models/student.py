@@ -48,7 +48,9 @@ def from_linen(model: nn.Module, precision: str = "float32") -> Student:
   """
 
   def enter(frame):
-    return jnp.asarray(frame, PRECISIONS[precision])[None]
+    # Bytes take it on; a frame that is given in more keeps what it has.
+    dtype = jnp.promote_types(frame.dtype, PRECISIONS[precision])
+    return jnp.asarray(frame, dtype)[None]
 
   def init(rng_key, frame):
     return model.init(rng_key, enter(frame))["params"]
