@@ -14,9 +14,12 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
-from ojd import losses, metrics
+from ojd import losses, metrics, updates
 from ojd.models.student import Norms, Params, Student, blank_norms
 from ojd.types import Frame, Labels, StepInfo
+from ojd.updates import partition
+from ojd.updates.step import Moving, Tx
+from ojd.updates.step import State as StepState
 
 State = Any  # one pytree: everything of a system that changes
 
@@ -31,13 +34,15 @@ class System(NamedTuple):
   learn: Callable[[State, Frame, Labels], tuple[State, jax.Array, StepInfo]]
   # Every other frame; -> (state, classes [H, W] uint8).
   predict: Callable[[State, Frame], tuple[State, jax.Array]]
+  # The student that `predict` answers with.
+  answering: Callable[[State], Params] = lambda state: state.params
 
 
 class AdaptResult(NamedTuple):
   """The student after a key frame, and how it went."""
 
   params: Params
-  opt_state: optax.OptState
+  opt_state: StepState
   classes: jax.Array  # [H, W] uint8, of the last finite forward pass
   num_updates: jax.Array  # int32
   num_rolled_back: jax.Array  # int32
@@ -49,11 +54,14 @@ class AdaptResult(NamedTuple):
 
 
 class _AdaptLoop(NamedTuple):
-  """Carry of the loop: what is proven so far and what is to be tried next."""
+  """Carry of the loop: what is proven so far and what is to be tried next.
+
+  Of the parameters those that train, of the step's state what moves.
+  """
 
   proven: AdaptResult
   params: Params
-  opt_state: optax.OptState
+  opt_state: Moving
   grad_norm: jax.Array
   num_tried: jax.Array  # int32, updates that led to `params`
   is_done: jax.Array
@@ -77,9 +85,9 @@ def classify(logits: jax.Array) -> jax.Array:
 
 def adapt(
   student: Student,
-  tx: optax.GradientTransformation,
+  tx: Tx,
   params: Params,
-  opt_state: optax.OptState,
+  opt_state: StepState,
   frame: Frame,
   labels: Labels,
   *,
@@ -96,9 +104,10 @@ def adapt(
 
   Args:
     student: init and apply of one frame.
-    tx: the gradient step.
+    tx: the gradient step; what it does not train is no part of the backward
+      pass.
     params: the student's parameters.
-    opt_state: of `tx`.
+    opt_state: of `tx`, first of `updates.start`.
     frame: [H, W, 3] uint8.
     labels: classes and weights [H, W]; a weight of 0 ignores the pixel.
     a_thresh: mean IoU with the labels from which on no update is made.
@@ -107,16 +116,24 @@ def adapt(
     keep_norms: whether to tell what the norms did in the last pass.
   """
   counts = labels.weights > 0
+  step = updates.as_step(tx)
+  trained, others = partition.split(params, step.trains)
+  moving, held = step.begin(opt_state)
 
-  def look(params):
+  def look(trained):
+    params = partition.merge(trained, others)
     if keep_norms:
       return student.observe(params, frame)
     return student.apply(params, frame), ()
 
-  def loss_fn(params):
-    logits, norms = look(params)
+  def loss_fn(trained):
+    logits, norms = look(trained)
     loss = losses.weighted_cross_entropy(logits, labels)
     return loss, (classify(logits), norms)
+
+  def loss_of(trained, frame, labels):
+    logits = student.apply(partition.merge(trained, others), frame)
+    return losses.weighted_cross_entropy(logits, labels)
 
   def turn(loop: _AdaptLoop) -> _AdaptLoop:
     loss, backward, (classes, norms) = jax.vjp(
@@ -152,8 +169,12 @@ def adapt(
 
     def update():
       (grads,) = backward(jnp.ones_like(loss))
-      steps, opt_state = tx.update(grads, loop.opt_state, loop.params)
+      grad_fn = functools.partial(jax.grad(loss_of), loop.params)
+      grads = step.gradient(grads, grad_fn, loop.opt_state, held)
+      steps, opt_state = step.update(grads, loop.opt_state, loop.params, held)
       norm = optax.tree.norm(grads)
+      # Of a step that was not made there is no norm to tell.
+      norm = jnp.where(jnp.isfinite(norm), norm, loop.grad_norm)
       return optax.apply_updates(loop.params, steps), opt_state, norm
 
     def stop():
@@ -169,10 +190,17 @@ def adapt(
   blank = jnp.zeros(frame.shape[:2], jnp.uint8)
   no_norms = blank_norms(student, params, frame) if keep_norms else ()
   first = AdaptResult(
-    params, opt_state, blank, none, none, zero, zero, zero, zero, no_norms
+    trained, moving, blank, none, none, zero, zero, zero, zero, no_norms
   )
-  loop = _AdaptLoop(first, params, opt_state, zero, none, jnp.zeros((), bool))
-  return lax.while_loop(lambda loop: ~loop.is_done, turn, loop).proven
+  loop = _AdaptLoop(first, trained, moving, zero, none, jnp.zeros((), bool))
+  result = lax.while_loop(lambda loop: ~loop.is_done, turn, loop).proven
+  num_skipped = step.num_skipped(result.opt_state) - step.num_skipped(moving)
+  return result._replace(
+    params=partition.merge(result.params, others),
+    opt_state=step.end(result.opt_state, held, frame, labels),
+    num_updates=result.num_updates - num_skipped,
+    num_rolled_back=result.num_rolled_back + num_skipped,
+  )
 
 
 class _ScanCarry(NamedTuple):

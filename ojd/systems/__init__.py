@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import optax
-
 from ojd.distill import System
 from ojd.models.student import Student
 from ojd.systems import jit
+from ojd.updates.step import Tx
 
 
 class Settings(NamedTuple):
@@ -42,6 +41,6 @@ def _frozen(student, tx, settings):
   return jit.frozen(student)
 
 
-Factory = Callable[[Student, optax.GradientTransformation, Settings], System]
+Factory = Callable[[Student, Tx, Settings], System]
 
 SYSTEMS: dict[str, Factory] = {"jit": _jit, "fixed": _fixed, "frozen": _frozen}

@@ -12,10 +12,12 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
-from ojd import distill
+from ojd import distill, updates
 from ojd import schedule as schedule_lib
 from ojd.models.student import Norms, Params, Student, blank_norms
 from ojd.types import StepInfo
+from ojd.updates.step import State as StepState
+from ojd.updates.step import Tx
 
 NORM_MODES = ("frame", "key_frame")
 
@@ -31,7 +33,7 @@ class JitState(NamedTuple):
   """State of a student that learns on key frames."""
 
   params: Params
-  opt_state: optax.OptState
+  opt_state: StepState
   schedule: schedule_lib.BackoffState | tuple[()]
   t: jax.Array  # int32, the frame that comes next
   norms: HeldNorms | tuple[()] = ()  # empty where none are held
@@ -39,7 +41,7 @@ class JitState(NamedTuple):
 
 def jit(
   student: Student,
-  tx: optax.GradientTransformation,
+  tx: Tx,
   *,
   a_thresh: ArrayLike = 0.8,
   delta_min: int = 8,
@@ -67,7 +69,7 @@ def jit(
 
 def fixed(
   student: Student,
-  tx: optax.GradientTransformation,
+  tx: Tx,
   *,
   stride: int = 8,
   a_thresh: ArrayLike = 0.8,
@@ -89,7 +91,7 @@ def frozen(student: Student) -> distill.System:
 
 def scheduled(
   student: Student,
-  tx: optax.GradientTransformation,
+  tx: Tx,
   schedule: schedule_lib.Schedule,
   *,
   a_thresh: ArrayLike,
@@ -120,7 +122,8 @@ def scheduled(
       blank = blank_norms(student, params, frame)
       norms = HeldNorms(blank, jnp.zeros((), bool))
     t = jnp.zeros((), jnp.int32)
-    return JitState(params, tx.init(params), schedule.init(), t, norms)
+    opt_state = updates.start(tx, params, frame)
+    return JitState(params, opt_state, schedule.init(), t, norms)
 
   def next_key(state):
     return schedule.next_key(state.schedule, state.t)
@@ -149,20 +152,32 @@ def scheduled(
       loss=result.loss,
       grad_norm=result.grad_norm,
     )
-    norms = HeldNorms(result.norms, jnp.ones((), bool)) if is_held else ()
-    state = JitState(result.params, result.opt_state, moved, state.t + 1, norms)
+    state = JitState(result.params, result.opt_state, moved, state.t + 1)
+    if is_held:
+      norms = norms_of(answering(state), result, frame)
+      state = state._replace(norms=HeldNorms(norms, jnp.ones((), bool)))
     return state, result.classes, info
 
+  def answering(state):
+    return updates.answer(tx, state.params, state.opt_state)
+
+  def norms_of(params, result, frame):
+    """What the norms of the answering student do on the key frame."""
+    if params is result.params:
+      return result.norms  # of the last pass
+    return student.observe(params, frame)[1]
+
   def predict(state, frame):
+    params = answering(state)
     if is_held:
       held, are_known = state.norms
       logits = lax.cond(
         are_known,
-        lambda: student.apply_held(state.params, held, frame),
-        lambda: student.apply(state.params, frame),
+        lambda: student.apply_held(params, held, frame),
+        lambda: student.apply(params, frame),
       )
     else:
-      logits = student.apply(state.params, frame)
+      logits = student.apply(params, frame)
     return state._replace(t=state.t + 1), distill.classify(logits)
 
-  return distill.System(init, next_key, learn, predict)
+  return distill.System(init, next_key, learn, predict, answering)

@@ -1,11 +1,4 @@
-"""Gradient-step variants: factories over optax, and the table of their names.
-
-A variant is an `optax.GradientTransformation`, the (init, update) pair that
-`distill.adapt` drives. Adding one is a factory and a row.
-"""
-
-from collections.abc import Callable
-from typing import NamedTuple
+"""Steps that move all parameters and know this key frame alone."""
 
 import optax
 from jax.typing import ArrayLike
@@ -26,17 +19,3 @@ def nesterov(learning_rate: ArrayLike) -> optax.GradientTransformation:
 def adam(learning_rate: ArrayLike) -> optax.GradientTransformation:
   """Adam with its usual constants."""
   return optax.adam(learning_rate)
-
-
-class Variant(NamedTuple):
-  """A row of the table."""
-
-  factory: Callable[[ArrayLike], optax.GradientTransformation]
-  learning_rate: float  # where none is asked for
-
-
-VARIANTS = {
-  "sgd": Variant(sgd, 0.01),
-  "nesterov": Variant(nesterov, 0.01),
-  "adam": Variant(adam, 0.001),
-}

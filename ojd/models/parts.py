@@ -1,0 +1,43 @@
+"""The parts of a student, from its frame to its logits, by names of layers.
+
+    part      JITNet                           MobileNetV2
+    front     conv1, conv2, enc1, enc2, enc3   backbone
+    neck      dec1                             pyramid
+    decoder   dec2, dec3, decoder_conv1, -2    head
+    head      logits                           logits
+
+A layer of another name belongs to no part.
+"""
+
+import re
+from collections.abc import Collection
+
+_LAYERS = {
+  "front": r"conv\d+|enc\d+|backbone",
+  "neck": r"dec1|pyramid",
+  "decoder": r"dec\d+|decoder_conv\d+|head",
+  "head": r"logits",
+}
+PARTS = tuple(_LAYERS)
+_UNIT = re.compile(r"_unit\d+$")  # a block of several units is one layer
+
+
+def part_of(name: str) -> str | None:
+  """The part that a parameter "layer/.../leaf" belongs to."""
+  layer = _UNIT.sub("", name.split("/")[0])
+  for part, pattern in _LAYERS.items():
+    if re.fullmatch(pattern, layer):
+      return part
+  return None
+
+
+def of_parts(names: Collection[str], *parts: str) -> set[str]:
+  """Those names of parameters that belong to some parts."""
+  return {name for name in names if part_of(name) in parts}
+
+
+def of_norms(names: Collection[str]) -> set[str]:
+  """Those of norms, which are the layers that have a scale."""
+  parent = lambda name: name.rpartition("/")[0]
+  norms = {parent(n) for n in names if n.rpartition("/")[2] == "scale"}
+  return {name for name in names if parent(name) in norms}

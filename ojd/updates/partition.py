@@ -1,0 +1,49 @@
+"""Parameters in two trees: those that train, and those that stay.
+
+Both have the structure of the whole, with None in the place of what the other
+holds, so that names of leaves stay and optax sees only what trains.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax
+
+Params = Any  # a pytree of arrays
+
+
+def split(
+  params: Params,
+  trains: Callable[[Collection[str]], Collection[str]] | None = None,
+) -> tuple[Params, Params]:
+  """Those that train, and the others.
+
+  Args:
+    params: all of them.
+    trains: which of the names "layer/.../leaf" train; None: all.
+  """
+  names = [_name(path) for path, _ in jax.tree.leaves_with_path(params)]
+  wanted = set(names if trains is None else trains(names))
+  return tuple(
+    jax.tree.map_with_path(
+      lambda path, x, is_in=is_in: (
+        x if (_name(path) in wanted) == is_in else None
+      ),
+      params,
+    )
+    for is_in in (True, False)
+  )
+
+
+def merge(trained: Params, others: Params) -> Params:
+  """The whole again; where both hold a parameter, the first one's."""
+  return jax.tree.map(
+    lambda a, b: b if a is None else a,
+    trained,
+    others,
+    is_leaf=lambda x: x is None,
+  )
+
+
+def _name(path):
+  return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,65 @@
+"""Which part of a student a parameter belongs to."""
+
+import jax
+import numpy as np
+import pytest
+
+from ojd.models import jitnet, parts, pretrained
+from ojd.models.student import from_linen
+
+NUM_PARAMS = 752_383  # of the paper's network
+
+
+def _sizes(**options):
+  """Numbers of parameters by name."""
+  student = from_linen(jitnet.JITNet(23, **options))
+  frame = jax.ShapeDtypeStruct((64, 64, 3), np.uint8)
+  shapes = jax.eval_shape(student.init, jax.random.key(0), frame)
+  return {n: x.size for n, x in pretrained.flatten(shapes).items()}
+
+
+@pytest.mark.parametrize("num_units", [1, 2])
+def test_every_layer_of_jitnet_belongs_to_one(num_units):
+  names = _sizes(num_units=num_units)
+  found = {part: parts.of_parts(names, part) for part in parts.PARTS}
+  assert set().union(*found.values()) == set(names)
+  assert sum(map(len, found.values())) == len(names)
+  layers = {
+    part: {name.split("/")[0].split("_unit")[0] for name in found[part]}
+    for part in parts.PARTS
+  }
+  assert layers == {
+    "front": {"conv1", "conv2", "enc1", "enc2", "enc3"},
+    "neck": {"dec1"},
+    "decoder": {"dec2", "dec3", "decoder_conv1", "decoder_conv2"},
+    "head": {"logits"},
+  }
+
+
+def test_sizes_of_jitnets_parts():
+  sizes = _sizes()
+  count = lambda *wanted: sum(sizes[n] for n in parts.of_parts(sizes, *wanted))
+  assert sum(sizes.values()) == NUM_PARAMS
+  assert count("head") == 32 * 23 + 23
+  assert count(*parts.PARTS) == NUM_PARAMS
+  dec2 = 384 + 12_352 + 110_720 + 2 * 12_352
+  dec3 = 256 + 4_128 + 36_928 + 2 * 3_104
+  assert count("decoder") == dec2 + dec3 + 2 * 9_280
+  assert count("neck") == 256 + 147_712 + 2 * 49_280
+
+
+def test_norms_are_the_layers_with_a_scale():
+  sizes = _sizes()
+  norms = parts.of_norms(sizes)
+  assert {n.rpartition("/")[2] for n in norms} == {"scale", "bias"}
+  assert "enc1/preact/scale" in norms and "conv1/norm/bias" in norms
+  assert "enc1/conv2_1x3/bias" not in norms and "logits/bias" not in norms
+  assert len(norms) == 2 * sum(n.endswith("/scale") for n in sizes)
+
+
+def test_backbone_and_strangers():
+  assert parts.part_of("backbone/block3/expand/conv/kernel") == "front"
+  assert parts.part_of("pyramid/rate6/conv/kernel") == "neck"
+  assert parts.part_of("head/conv/kernel") == "decoder"
+  assert parts.part_of("logits/kernel") == "head"
+  assert parts.part_of("encore/kernel") is None
