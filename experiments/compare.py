@@ -26,9 +26,8 @@ import tempfile
 from absl import flags
 
 from experiments import cli, progress, run_flags
+from ojd.comparison import compare, folder, results, spec
 from ojd.errors import RequestError
-from ojd.run import comparison, comparison_folder, comparison_results
-from ojd.run import comparison_spec as spec
 
 flags.adopt_module_key_flags(run_flags)
 _STREAMS = flags.DEFINE_multi_string(
@@ -74,7 +73,7 @@ def main() -> int:
   request = _request()
   interrupt, watcher = cli.Interrupt(), progress.comparison_watcher()
   try:
-    cells = comparison.run(
+    cells = compare.run(
       request,
       lambda config: run_flags.command("experiments.online_distill", config),
       progress_fn=watcher,
@@ -85,8 +84,8 @@ def main() -> int:
   if cells is None:
     print("stopped; the same command goes on", file=sys.stderr)
     return interrupt.exit_code()
-  print(comparison_results.write(request, cells, _command()))
-  print(f"\npage: {request.output / comparison_folder.PAGE}")
+  print(results.write(request, cells, _command()))
+  print(f"\npage: {request.output / folder.PAGE}")
   return cli.FAILURE if any(cell.numbers is None for cell in cells) else 0
 
 
@@ -105,12 +104,12 @@ def _request():
     config = dataclasses.replace(config, save_masks="video")
   output = _OUTPUT.value or (tempfile.mkdtemp(prefix="ojd-") if smoke else "")
   updates = tuple(spec.of_updates(_UPDATES.value))
-  return comparison.Request(
+  return compare.Request(
     config=config,
     streams=tuple(_streams(smoke)),
     systems=tuple(_systems(smoke, updates)),
     seeds=tuple(range(config.seed, config.seed + _REPEAT.value)),
-    output=comparison_folder.expand(output),
+    output=folder.expand(output),
     num_jobs=_JOBS.value,
     has_davis=_DAVIS.value,
     updates=updates,

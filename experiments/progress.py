@@ -7,7 +7,7 @@ from typing import Any
 from rich import console as rich_console
 from rich import progress as rich_progress
 
-from ojd.run import comparison
+from ojd.comparison import compare
 from ojd.run.tally import Progress
 
 _LOG_SECONDS = 5.0
@@ -150,7 +150,7 @@ class CellLog:
     self._last = clock()
     self._first: tuple[float, int] | None = None  # when, and how many frames
 
-  def __call__(self, progress: comparison.Progress) -> None:
+  def __call__(self, progress: compare.Progress) -> None:
     now, done, total = self._clock(), progress.num_frames, progress.total
     self._first = self._first or (now, done)
     if not progress.news and now - self._last < _LOG_SECONDS:
@@ -182,7 +182,7 @@ class CellBar:
     self._task = self._progress.add_task("looking at the streams", total=None)
     self._progress.start()
 
-  def __call__(self, progress: comparison.Progress) -> None:
+  def __call__(self, progress: compare.Progress) -> None:
     if progress.news:
       self._progress.console.print(progress.news, markup=False)
     self._progress.update(

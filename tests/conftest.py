@@ -7,7 +7,9 @@ import jax
 import pytest
 from absl import flags
 
+from ojd.models import student
 from ojd.run import compilation
+from tests.reference import small_run
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # for what spreads over several
@@ -36,3 +38,11 @@ def clips() -> pathlib.Path:
   if not path.is_dir():
     pytest.skip(f"no clips in {path}; set OJD_DATA to their folder")
   return path
+
+
+@pytest.fixture(scope="module")
+def small_students():
+  """Every student is `small_run.SmallNet`: runs take a second each."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(student, "MODELS", small_run.MODELS)
+    yield

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from experiments import progress as progress_lib
-from ojd.run import comparison
+from ojd.comparison import compare
 from tests import binaries
 
 SMALL = ("--height=64", "--width=96", "--teacher=ground_truth")
@@ -137,7 +137,7 @@ def test_ctrl_c_leaves_what_was_done_and_no_process(tmp_path):
 def test_the_log_tells_each_end_and_the_time_that_is_left():
   lines, now = [], [0.0]
   log = progress_lib.CellLog(lambda: now[0], lines.append)
-  tell = lambda *values: log(comparison.Progress(*values))
+  tell = lambda *values: log(compare.Progress(*values))
   tell(100, 1000, 1, 10)  # done before
   now[0] = 4.0
   tell(140, 1000, 1, 10)

@@ -5,7 +5,7 @@ import signal
 import time
 from multiprocessing.connection import Connection
 
-from ojd.run.comparison_tasks import Moved, Stopped
+from ojd.comparison.tasks import Moved, Stopped
 
 KILL = ("die", signal.SIGKILL)  # a task after which there is no worker
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from ojd.comparison import davis_metrics as davis
 from ojd.errors import RequestError
 from ojd.formats import class_maps
-from ojd.run import davis_metrics as davis
 from ojd.streams import base
 from tests.reference import davis_loop, small_run
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing import connection as mp_connection
 from typing import Any
 
-from ojd.run.comparison_tasks import Failed, Moved, Stopped
+from ojd.comparison.tasks import Failed, Moved, Stopped
 
 # A fresh interpreter, which imports what it needs and no binary. Ctrl-C is for
 # whoever started it alone.
@@ -25,7 +25,7 @@ import importlib, json, sys
 sys.path[:] = json.loads(sys.argv[1])
 importlib.import_module(sys.argv[2]).serve(int(sys.argv[3]))
 """
-WORKER = "ojd.run.comparison_worker"
+WORKER = "ojd.comparison.worker"
 _STDERR = 2
 # Each run leaves some 2 MB in its process.
 MOST_TASKS = 32

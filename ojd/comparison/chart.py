@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from matplotlib import axes, figure, ticker
 
+from ojd.comparison.table import PARTIAL, Table
 from ojd.run import report_svg
-from ojd.run.comparison_table import PARTIAL, Table
 from ojd.run.report_runs import MAX_CURVES
 from ojd.run.timing import PAPER_MS
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ojd.comparison import davis_metrics
 from ojd.run import (
-  davis_metrics,
   recorded_run,
   report,
   report_text,

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from ojd.comparison import chart, page
+from ojd.comparison import folder as folders
+from ojd.comparison import table as tables
+from ojd.comparison import text as texts
+from ojd.comparison.compare import Request
+from ojd.comparison.table import Cell
 from ojd.errors import RequestError
-from ojd.run import comparison_chart, comparison_page
-from ojd.run import comparison_folder as folders
-from ojd.run import comparison_table as tables
-from ojd.run import comparison_text as texts
-from ojd.run.comparison import Request
-from ojd.run.comparison_table import Cell
 
 
 def write(request: Request, cells: Sequence[Cell], command: str) -> str:
@@ -16,7 +16,7 @@ def write(request: Request, cells: Sequence[Cell], command: str) -> str:
 
   Args:
     request: what was compared.
-    cells: of `comparison.run`.
+    cells: of `compare.run`.
     command: that made all this, for the page.
 
   Returns:
@@ -43,9 +43,9 @@ def write(request: Request, cells: Sequence[Cell], command: str) -> str:
     )
     texts.write_cells(cells, folder / folders.CELLS_CSV)
     texts.write_table(table, folder / folders.TABLE_CSV)
-    curves = comparison_chart.curves(table)
-    comparison_chart.write_png(curves, folder / folders.PICTURE)
-    comparison_page.write(
+    curves = chart.curves(table)
+    chart.write_png(curves, folder / folders.PICTURE)
+    page.write(
       *(table, update_table, cells, notes, command, folder / folders.PAGE)
     )
   except OSError as error:

@@ -4,9 +4,9 @@ import csv
 import pathlib
 from collections.abc import Iterable
 
-from ojd.run import comparison_table as tables
-from ojd.run.comparison_numbers import Numbers
-from ojd.run.comparison_table import Cell, Kind, Table
+from ojd.comparison import table as tables
+from ojd.comparison.numbers import Numbers
+from ojd.comparison.table import Cell, Kind, Table
 
 # What a table of gradient steps shows: title, name of the number, how.
 UPDATES = (

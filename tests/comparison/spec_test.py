@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
+from ojd.comparison import spec
 from ojd.errors import RequestError
-from ojd.run import comparison_spec as spec
 from ojd.run.config import RunConfig
 
 

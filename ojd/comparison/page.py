@@ -4,11 +4,12 @@ import pathlib
 import urllib.parse
 from collections.abc import Sequence
 
-from ojd.run import comparison_chart as charts
-from ojd.run import comparison_table as tables
-from ojd.run import comparison_text, report_page
+from ojd.comparison import chart as charts
+from ojd.comparison import table as tables
+from ojd.comparison import text as texts
+from ojd.comparison.table import Cell, Kind, Table
+from ojd.run import report_page
 from ojd.run import report_text as text
-from ojd.run.comparison_table import Cell, Kind, Table
 
 # Of a line a run: title, name of the number, how it is written.
 _COLUMNS = (
@@ -123,12 +124,12 @@ def _failures(cells):
 def _updates(table):
   if table is None:
     return ""
-  titles = [title for title, *_ in comparison_text.UPDATES]
+  titles = [title for title, *_ in texts.UPDATES]
   rows = "".join(
     f"<tr><th>{text.escape(system.label)}</th>"
     + "".join(
       f'<td class="n">{text.escape(write(entry, name, tables.HTML))}</td>'
-      for _, name, write in comparison_text.UPDATES
+      for _, name, write in texts.UPDATES
     )
     + "</tr>"
     for system, entry in zip(table.systems, table.overall.entries, strict=True)

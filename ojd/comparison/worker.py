@@ -14,11 +14,8 @@ from multiprocessing.connection import Connection
 
 import jax
 
-from ojd.errors import RequestError
-from ojd.run import comparison_numbers as numbers
-from ojd.run import compilation, runner, workdir
-from ojd.run import job as job_lib
-from ojd.run.comparison_tasks import (
+from ojd.comparison import numbers
+from ojd.comparison.tasks import (
   Check,
   Checked,
   Failed,
@@ -29,6 +26,9 @@ from ojd.run.comparison_tasks import (
   Stopped,
   Task,
 )
+from ojd.errors import RequestError
+from ojd.run import compilation, runner, workdir
+from ojd.run import job as job_lib
 from ojd.run.tally import Progress
 
 _TOLD_SECONDS = 0.5  # between two messages about the same cell

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import pytest
 
 from ojd import schedule as schedule_lib
-from ojd.run import comparison_chart as charts
-from ojd.run import comparison_page, timing
-from ojd.run import comparison_table as tables
-from ojd.run import comparison_text as texts
-from ojd.run.comparison_numbers import Numbers
-from ojd.run.comparison_spec import StreamEntry, SystemEntry, parse_systems
-from ojd.run.comparison_table import Cell
+from ojd.comparison import chart as charts
+from ojd.comparison import page as pages
+from ojd.comparison import table as tables
+from ojd.comparison import text as texts
+from ojd.comparison.numbers import Numbers
+from ojd.comparison.spec import StreamEntry, SystemEntry, parse_systems
+from ojd.comparison.table import Cell
+from ojd.run import timing
 
 FRAMES = 30_000
 SYSTEMS = parse_systems("jit:a_thresh=0.7,jit:a_thresh=0.8,jit:a_thresh=0.9")
@@ -231,7 +232,7 @@ def test_the_page_shows_all_and_needs_nothing_else(tmp_path):
   ]
   table = tables.build(cells)
   target = tmp_path / "index.html"
-  comparison_page.write(table, table, cells, ["a note"], "the <cmd>", target)
+  pages.write(table, table, cells, ["a note"], "the <cmd>", target)
   page = target.read_text()
   for words in (
     *("&lt;b&gt;bold&lt;/b&gt;", "Warm &amp; dry", "the &lt;cmd&gt;"),

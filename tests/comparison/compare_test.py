@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ojd.comparison import compare, numbers, pool, results, spec, tasks, worker
+from ojd.comparison import folder as folders
 from ojd.errors import RequestError
-from ojd.run import comparison, comparison_pool, comparison_results, report
-from ojd.run import comparison_folder as folders
-from ojd.run import comparison_numbers as numbers
-from ojd.run import comparison_spec as spec
-from ojd.run import comparison_tasks as tasks
-from ojd.run import comparison_worker as worker
+from ojd.run import report
 from tests.reference import odd_teachers, small_run, small_workers
 
 CONFIG = dataclasses.replace(small_run.CONFIG, num_frames=12, seed=0)
@@ -25,13 +22,13 @@ STREAM = "synthetic:sports?num_frames=40"
 def _small_workers(monkeypatch):
   """Processes that the tests start have small students."""
   module = small_workers.__name__
-  pool = functools.partial(comparison_pool.Pool, module=module)
-  monkeypatch.setattr(comparison, "Pool", pool)
+  small = functools.partial(pool.Pool, module=module)
+  monkeypatch.setattr(compare, "Pool", small)
 
 
 def _request(path, systems="jit,frozen", streams=STREAM, seeds=(0,), **more):
   flags = {name: more.pop(name) for name in list(more) if hasattr(CONFIG, name)}
-  return comparison.Request(
+  return compare.Request(
     config=dataclasses.replace(CONFIG, **flags),
     streams=tuple(spec.parse_streams([streams])),
     systems=tuple(spec.parse_systems(systems)),
@@ -42,7 +39,7 @@ def _request(path, systems="jit,frozen", streams=STREAM, seeds=(0,), **more):
 
 
 def _run(request, **people):
-  return comparison.run(request, lambda config: "a command", **people)
+  return compare.run(request, lambda config: "a command", **people)
 
 
 def _metrics(path):
@@ -108,7 +105,7 @@ def test_one_cell_dies_and_the_others_live(tmp_path):
   assert [cell.numbers is None for cell in cells] == [False, True, True]
   assert all("its process ended with code" in c.problem for c in cells[1:])
   assert cells[0].numbers.miou is None
-  words = comparison_results.write(request, cells, "the command")
+  words = results.write(request, cells, "the command")
   lines = [" ".join(line.split()) for line in words.splitlines()]
   assert "frames - (42.9x, 0.0%) failed failed" in lines
   assert any(line.startswith("frames, jit, seed 0: its") for line in lines)

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from ojd.run import comparison_pool
-from ojd.run.comparison_pool import Pool
-from ojd.run.comparison_tasks import Failed, Moved, Stopped
+from ojd.comparison import pool as pools
+from ojd.comparison.pool import Pool
+from ojd.comparison.tasks import Failed, Moved, Stopped
 from tests.reference import odd_workers
 
 
@@ -60,7 +60,7 @@ def test_one_that_dies_costs_its_own_task_alone(make_pool):
 
 
 def test_who_has_done_enough_is_replaced(make_pool, monkeypatch):
-  monkeypatch.setattr(comparison_pool, "MOST_TASKS", 2)
+  monkeypatch.setattr(pools, "MOST_TASKS", 2)
   pool = make_pool(1)
   replies = pool.run([(name, 0) for name in "abcde"])
   assert [name for name, _ in replies] == list("abcde")

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ojd.run.comparison_numbers import Numbers
-from ojd.run.comparison_spec import StreamEntry, SystemEntry
+from ojd.comparison.numbers import Numbers
+from ojd.comparison.spec import StreamEntry, SystemEntry
 
 OVERALL = "Overall"
 

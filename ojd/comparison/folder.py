@@ -12,9 +12,9 @@ import pathlib
 import re
 from typing import Any
 
+from ojd.comparison.spec import StreamEntry, SystemEntry
 from ojd.errors import RequestError
 from ojd.run import workdir
-from ojd.run.comparison_spec import StreamEntry, SystemEntry
 from ojd.run.config import RunConfig
 
 SETTINGS, CELLS = "compare.json", "cells"

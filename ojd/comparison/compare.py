@@ -7,16 +7,15 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ojd.comparison import folder as folders
+from ojd.comparison import numbers, spec
+from ojd.comparison import tasks as asking
+from ojd.comparison.pool import Pool
+from ojd.comparison.spec import StreamEntry, SystemEntry
+from ojd.comparison.table import Cell
 from ojd.errors import RequestError
-from ojd.run import comparison_folder as folders
-from ojd.run import comparison_numbers as numbers
-from ojd.run import comparison_spec as spec
-from ojd.run import comparison_tasks as asking
 from ojd.run import config as config_lib
 from ojd.run import workdir
-from ojd.run.comparison_pool import Pool
-from ojd.run.comparison_spec import StreamEntry, SystemEntry
-from ojd.run.comparison_table import Cell
 from ojd.run.config import RunConfig
 
 _MAX_CELLS, _MAX_JOBS = 10_000, 256

@@ -1,0 +1,1 @@
+"""Systems over the same streams, side by side: the paper's tables."""
