@@ -76,8 +76,7 @@ def _runner(system, num_lanes, size):
   shift = jnp.arange(num_lanes, dtype=jnp.int32) % _STRIDE
   inner = states.state._replace(t=states.state.t + shift)
   states = _Shifted(inner, shift)
-  # On a CPU a batch is no faster than one after the other.
-  bucket = 1 if jax.default_backend() == "cpu" else min(num_lanes, 4)
+  bucket = None if jax.default_backend() == "cpu" else min(num_lanes, 4)
   scan = lanes.scan_over(devices, system, bucket=bucket)
   return lambda: scan(states, *inputs, 0)
 

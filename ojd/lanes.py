@@ -42,7 +42,7 @@ def step(
   labels: Labels,
   t: ArrayLike,
   *,
-  bucket: int = 1,
+  bucket: int | None = None,
 ) -> tuple[State, jax.Array, StepInfo]:
   """Frame t of every lane.
 
@@ -52,18 +52,37 @@ def step(
     frames: [S, H, W, 3] uint8.
     labels: classes and weights, [S, H, W] each; read where a lane is due.
     t: which frame this is, of all lanes.
-    bucket: lanes that learn at once. 1 where a batch of them is no faster than
-      one after the other, as on a CPU; a lane's learning then costs nobody
-      else's. More on a device with room: the slowest lane of a bucket is
-      waited for.
+    bucket: None: a lane after the other, for where many are no faster at once,
+      as on a CPU, whose cache holds one. Else all predict at once, and so many
+      of those that are due learn at once: one costs no other anything; of
+      several the slowest is waited for.
 
   Returns:
     The states, classes [S, H, W], and infos, fields [S]; 0 where not due.
   """
-  frames, labels = jax.tree.map(jnp.asarray, (frames, labels))
-  num_lanes = frames.shape[0]
-  if num_lanes == 1:
-    return _step_alone(system, states, frames, labels, t)
+  lanes = jax.tree.map(jnp.asarray, (states, frames, labels))
+  if bucket is None:
+    alone = functools.partial(_step_alone, system, t)
+    if len(frames) > 1:
+      return lax.map(lambda lane: alone(*lane), lanes)
+    # A loop of one turn XLA's CPU back end makes something half as fast.
+    one = alone(*jax.tree.map(lambda x: x[0], lanes))
+    return jax.tree.map(lambda x: x[None], one)
+  return _step_at_once(system, *lanes, t, bucket)
+
+
+def _step_alone(system, t, state, frame, labels):
+  """`step` of a single lane: one branch or the other."""
+  shapes = jax.eval_shape(system.learn, state, frame, labels)[2]
+  no_info = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  predict = lambda: (*system.predict(state, frame), no_info)
+  learn = lambda: system.learn(state, frame, labels)
+  return lax.cond(system.next_key(state) == t, learn, predict)
+
+
+def _step_at_once(system, states, frames, labels, t, bucket):
+  """`step` of all lanes: predictions in one batch, learning in buckets."""
+  num_lanes = len(frames)
   is_due = jax.vmap(system.next_key)(states) == t
   # Those that are due first, in their own order.
   order = jnp.argsort(~is_due, stable=True)
@@ -80,39 +99,13 @@ def step(
     told = jax.tree.map(put, (loop.states, loop.classes, loop.infos), learnt)
     return _Learning(loop.first + bucket, *told)
 
-  predicted, classes = _each(system.predict, states, frames)
+  predicted, classes = jax.vmap(system.predict)(states, frames)
   infos = jax.tree.map(
     lambda x: jnp.zeros((num_lanes, *x.shape[1:]), x.dtype), shape[2]
   )
   first = _Learning(jnp.zeros((), jnp.int32), predicted, classes, infos)
   done = lax.while_loop(lambda loop: loop.first < num_due, turn, first)
   return done.states, done.classes, done.infos
-
-
-def _step_alone(system, states, frames, labels, t):
-  """`step` of a single lane: one branch or the other, and no loop.
-
-  A loop of one turn XLA's CPU back end unrolls into something half as fast.
-  """
-  inputs = jax.tree.map(lambda x: x[0], (states, frames, labels))
-  shapes = jax.eval_shape(system.learn, *inputs)[2]
-  no_info = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  answer = lax.cond(
-    system.next_key(inputs[0]) == t,
-    system.learn,
-    lambda state, frame, _: (*system.predict(state, frame), no_info),
-    *inputs,
-  )
-  return jax.tree.map(lambda x: x[None], answer)
-
-
-def _each(fn, *args):
-  """`fn` of every lane: on a CPU in turn, for its cache holds one."""
-  return lax.platform_dependent(
-    *args,
-    cpu=lambda *args: lax.map(lambda lane: fn(*lane), args),
-    default=lambda *args: jax.vmap(fn)(*args),
-  )
 
 
 def _learn_fn(system, states, frames, labels, bucket):
@@ -141,7 +134,7 @@ def scan(
   labels: Labels,
   t: ArrayLike = 0,
   *,
-  bucket: int = 1,
+  bucket: int | None = None,
 ) -> tuple[State, tuple[jax.Array, StepInfo]]:
   """`step` over recorded streams, frames and labels [T, S, H, W, ...]."""
 
@@ -157,7 +150,7 @@ def scan(
 
 
 def scan_over(
-  devices: Sequence[jax.Device], system: System, *, bucket: int = 1
+  devices: Sequence[jax.Device], system: System, *, bucket: int | None = None
 ) -> Callable[..., Any]:
   """`scan`, jitted, with the lanes spread over devices that share nothing.
 

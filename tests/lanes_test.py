@@ -50,8 +50,9 @@ def _spread(system, states, frames, labels, bucket):
 @pytest.mark.parametrize(
   ("num_lanes", "run", "bucket"),
   [
-    *((n, _together, bucket) for n, bucket in ((1, 1), (4, 1), (4, 2), (4, 3))),
-    *((n, _spread, 1) for n in (2, 4)),
+    *((n, _together, None) for n in (1, 4)),
+    *((4, _together, bucket) for bucket in (1, 2, 3)),
+    *((n, _spread, None) for n in (2, 4)),
   ],
 )
 def test_lanes_are_streams_alone(num_lanes, run, bucket):
@@ -82,7 +83,8 @@ def test_lanes_are_streams_alone(num_lanes, run, bucket):
     )
 
 
-def test_lane_that_is_not_due_is_not_taught():
+@pytest.mark.parametrize("bucket", [None, 1])
+def test_lane_that_is_not_due_is_not_taught(bucket):
   """Learning is called for the due lanes only: counted, not assumed."""
   called = []
   system = _system()
@@ -95,7 +97,7 @@ def test_lane_that_is_not_due_is_not_taught():
   states = _start(system, frames)
   spied = system._replace(learn=counted)
   _, (_, infos) = jax.jit(
-    lambda states: lanes.scan(spied, states, frames, labels)
+    lambda states: lanes.scan(spied, states, frames, labels, bucket=bucket)
   )(states)
   jax.effects_barrier()
   assert (
