@@ -3,15 +3,17 @@
 import os
 import pathlib
 
+from ojd.costs import Costs
 from ojd.run import report_sections as sections
 from ojd.run import report_text as text
-from ojd.run.timing import PAPER_MS, paper_speedup
+from ojd.run.timing import paper_speedup
 
-# What the stages of summary.json are of the paper's three prices.
+# What the stages of summary.json are of the paper's prices.
 _STAGES = {
   "teacher": ("teacher", "teacher_failed", "teacher_async"),
   "update": ("learn",),
   "predict": ("predict",),
+  "lesson": (),
 }
 _LEFT = {
   "trajectory": "the teacher's answers",
@@ -30,17 +32,21 @@ def costs(run: sections.Run) -> str:
   if not all(text.is_number(x) and x >= 0 for x in counts) or not counts[0]:
     return ""
   frames, keys, updates = counts
-  lines = (
+  prices = _prices(run)
+  lines = [
     ("teacher calls", keys, "teacher"),
     ("updates", updates, "update"),
     ("other frames", frames - keys, "predict"),
-  )
-  rows = "".join(_row(run, *line) for line in lines)
-  alone = PAPER_MS["teacher"] * frames / 1e3
-  model = alone / (paper_speedup(frames, keys, updates) or 1)
+  ]
+  if prices.lesson:
+    lines.insert(1, ("lessons", keys, "lesson"))
+  rows = "".join(_row(run, prices, *line) for line in lines)
+  alone = prices.teacher * frames / 1e3
+  model = alone / (paper_speedup(frames, keys, updates, prices) or 1)
   rows += _line("together", "", model, "")
   rows += _line(
-    "teacher on every frame", _product(frames, "teacher"), alone, "", "apart"
+    *("teacher on every frame", _product(frames, prices.teacher)),
+    *(alone, "", "apart"),
   )
   return f"""<section><h2>Costs</h2>
 <div class="card"><table class="words"><thead><tr><th></th>
@@ -50,16 +56,28 @@ def costs(run: sections.Run) -> str:
 are all that is done on a key frame after the teacher.</p></section>"""
 
 
-def _row(run, name, number, price):
+def _prices(run):
+  """Of the run's method; the student's where the summary tells of none."""
+  told = text.mapping(run.summary, "paper_ms")
+  known = {
+    name: told[name]
+    for name in Costs._fields
+    if text.is_number(told.get(name)) and told[name] >= 0
+  }
+  return Costs(**known)
+
+
+def _row(run, prices, name, number, kind):
   seconds = text.mapping(run.summary, "seconds")
-  known = [seconds[stage] for stage in _STAGES[price] if stage in seconds]
+  known = [seconds[stage] for stage in _STAGES[kind] if stage in seconds]
   here = sum(known) if known and all(map(text.is_number, known)) else None
-  paper = number * PAPER_MS[price] / 1e3
+  price = getattr(prices, kind)
+  paper = number * price / 1e3
   return _line(name, _product(number, price), paper, text.fixed(here, 2))
 
 
 def _product(number, price):
-  return f"{text.integer(number)} \u00d7 {PAPER_MS[price]} ms"
+  return f"{text.integer(number)} \u00d7 {price:,g} ms"
 
 
 def _line(name, product, paper, here, kind=""):

@@ -30,6 +30,7 @@ _STAGES = {
   "eval_teacher": "teacher, for the comparison",
   "eval_teacher_failed": "teacher, without an answer to compare with",
   "teacher_async": "teacher, beside the stream",
+  "pretrain": "training before the stream",
 }
 _TERMS = {
   "key frame": "a frame that the teacher labels and the student trains on.",
@@ -44,7 +45,8 @@ _TERMS = {
   "measured speed-up": "against the teacher on every frame, from the times "
   "of this run.",
   "paper-model speed-up": "300 N / (7 (N - n) + 300 n + 30 u) for N frames, "
-  "n key frames and u updates: the milliseconds of the JITNet paper's machine.",
+  "n key frames and u updates: the milliseconds of the JITNet paper's machine; "
+  "a method that is no student has other prices, those under Costs.",
 }
 
 

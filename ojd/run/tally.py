@@ -8,17 +8,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ojd import metrics
+from ojd.costs import Costs
 from ojd.run.timing import Stages, paper_speedup, peak_memory_mb
 
-# What the method itself does not take: compiling, being judged, and what the
-# teacher does while the stream goes on.
+# What the method itself does not take: compiling, being judged, what the
+# teacher does while the stream goes on, and all that is done before it begins.
 APART = (
   "compile",
   "evaluate",
   "eval_teacher",
   "eval_teacher_failed",
   "teacher_async",
+  "pretrain",
 )
+
+
+_STUDENT = Costs()
 
 
 @dataclasses.dataclass
@@ -130,10 +135,12 @@ def summarize(
   has_truth: bool,
   is_teacher_free: bool,
   num_interrupted: int,
+  costs: Costs = _STUDENT,
 ) -> dict[str, Any]:
   """The content of summary.json."""
   per_class = metrics.iou_per_class(tally.confusion)
-  paper = paper_speedup(tally.num_frames, tally.num_keys, tally.num_updates)
+  counts = tally.num_frames, tally.num_keys, tally.num_updates
+  paper = paper_speedup(*counts, costs)
   measured = None if is_teacher_free else _measured_speedup(tally, stages)
   late = {}
   if tally.total_delay is not None:
@@ -163,6 +170,7 @@ def summarize(
     "fps": round(_frames_per_second(tally, stages), 3),
     "speedup_measured": None if measured is None else round(measured, 3),
     "speedup_paper_model": round(paper, 3),
+    "paper_ms": costs._asdict(),
     "seconds": {name: round(s, 4) for name, s in stages.seconds.items()},
     "first_frame_seconds": tally.first_frame_seconds,
     "peak_memory_mb": peak_memory_mb(),

@@ -6,6 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from ojd.costs import Costs
+
+_STUDENT = Costs()
+
 
 class Stages:
   """Adds up the seconds of named stages; the clock can be injected."""
@@ -56,15 +60,15 @@ def peak_memory_mb() -> float:
   return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
 
-# Of the JITNet paper's machine: a teacher call, a prediction, a gradient step.
-PAPER_MS = {"teacher": 300, "predict": 7, "update": 30}
-
-
-def paper_speedup(num_frames: int, num_keys: int, num_updates: int) -> float:
+def paper_speedup(
+  num_frames: int, num_keys: int, num_updates: int, costs: Costs = _STUDENT
+) -> float:
   """How much faster than the teacher on every frame, by the paper's prices.
 
-  300 N / (7 (N - n) + 300 n + 30 u); the student is not charged on key frames.
+  300 N / (7 (N - n) + 300 n + 30 u) for a student; it is not charged on key
+  frames. Methods of other prices have theirs.
   """
-  spent = PAPER_MS["predict"] * (num_frames - num_keys)
-  spent += PAPER_MS["teacher"] * num_keys + PAPER_MS["update"] * num_updates
-  return PAPER_MS["teacher"] * num_frames / spent if spent else 0.0
+  spent = costs.predict * (num_frames - num_keys)
+  spent += (costs.teacher + costs.lesson) * num_keys
+  spent += costs.update * num_updates
+  return costs.teacher * num_frames / spent if spent else 0.0

@@ -426,6 +426,21 @@ def test_costs_are_those_of_the_papers_prices(tmp_path):
     assert words in text
 
 
+def test_costs_of_another_method_are_its_own(tmp_path):
+  prices = {"teacher": 300, "predict": 12.5, "update": 0, "lesson": 30_000}
+  for number, paper_ms in enumerate(
+    (prices, {"predict": 12.5, "update": EVIL, "lesson": -1, "teacher": None})
+  ):
+    folder = tmp_path / str(number)
+    folder.mkdir()
+    made = _write(folder, summary=_summary() | {"paper_ms": paper_ms})
+    text = _read(report.write_report(made)).text
+    # 10 x (300 + 30,000) and 90 x 12.5 ms; of the second 30 updates.
+    assert "other frames 90 \u00d7 12.5 ms 1.1 1.80" in text
+    assert ("lessons 10 \u00d7 30,000 ms 300.0" in text) == (not number)
+    assert f"together {(304.1, 5.0)[number]}" in text
+
+
 def test_sizes_of_folders_are_sums(tmp_path):
   folder = tmp_path / "checkpoints" / "16" / "state"
   folder.mkdir(parents=True)

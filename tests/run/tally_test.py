@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from ojd.costs import Costs
 from ojd.run import tally as tally_lib
 from ojd.run import timing
 
@@ -32,7 +33,7 @@ def _stages(seconds):
   return stages
 
 
-def _summarize(tally, seconds, is_teacher_free=False):
+def _summarize(tally, seconds, is_teacher_free=False, **more):
   return tally_lib.summarize(
     tally,
     _stages(seconds),
@@ -40,6 +41,7 @@ def _summarize(tally, seconds, is_teacher_free=False):
     has_truth=True,
     is_teacher_free=is_teacher_free,
     num_interrupted=2,
+    **more,
   )
 
 
@@ -80,6 +82,24 @@ def test_teacher_beside_the_stream_takes_none_of_its_time():
 def test_free_teacher_has_no_measured_speedup():
   summary = _summarize(_tally(), {"predict": 1.0}, is_teacher_free=True)
   assert summary["speedup_measured"] is None
+
+
+def test_prices_are_those_of_the_method():
+  costs = Costs(teacher=200.0, predict=3.0, update=11.0, lesson=50.0)
+  summary = _summarize(_tally(), {"predict": 1.0}, costs=costs)
+  expected = 200 * 100 / (3 * 95 + (200 + 50) * 5 + 11 * 7)
+  assert summary["speedup_paper_model"] == pytest.approx(expected, abs=1e-3)
+  assert summary["paper_ms"] == {
+    "teacher": 200,
+    "predict": 3,
+    "update": 11,
+    "lesson": 50,
+  }
+
+
+def test_what_is_done_beforehand_is_no_work():
+  seconds = {"pretrain": 90.0, "predict": 8.0, "teacher": 2.0}
+  assert _summarize(_tally(), seconds)["fps"] == pytest.approx(10.0)
 
 
 def test_run_that_never_began_is_still_a_summary():
