@@ -1,0 +1,135 @@
+"""Flow of textures moved by hand, and warping beside a loop."""
+
+import os
+import subprocess
+import sys
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from ojd.models import optical_flow
+from tests import binaries
+
+
+def _texture(height, width, seed=0):
+  """Blotches without a period, [H, W, 3] uint8."""
+  rng = np.random.default_rng(seed)
+  small = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), np.uint8)
+  return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _moved(height, width, down, right, margin=10):
+  """A view of a texture, and the same later: it moved down and right."""
+  whole = _texture(height + 2 * margin, width + 2 * margin)
+  view = lambda y, x: whole[y : y + height, x : x + width]
+  return view(margin, margin), view(margin - down, margin - right)
+
+
+@pytest.mark.parametrize("preset", optical_flow.DIS_PRESETS)
+@pytest.mark.parametrize(("down", "right"), [(3, -2), (0, 5)])
+def test_known_shift_is_undone_to_the_pixel(preset, down, right):
+  previous, frame = _moved(97, 130, down, right)
+  flow_fn = optical_flow.dis(preset)
+  flow = jax.jit(lambda a, b: optical_flow.dense_flow(a, b, flow_fn))(
+    frame, previous
+  )
+  assert flow.shape == (97, 130, 2) and flow.dtype == jnp.float32
+  inside = np.s_[8:-8, 8:-8]
+  # x comes first, and it says where the pixel was.
+  is_right = np.rint(flow[inside]) == [-right, -down]
+  classes = _texture(97, 130, seed=1)[..., 0]
+  warped = optical_flow.warp(classes, flow)
+  expected = np.roll(classes, (down, right), (0, 1))
+  is_moved = warped[inside] == expected[inside]
+  if preset == "medium":
+    assert is_right.all() and is_moved.all()
+  assert is_right.mean() > 0.99 and is_moved.mean() > 0.99
+
+
+def test_warp_equals_a_loop():
+  rng = np.random.default_rng(0)
+  classes = rng.integers(0, 5, (13, 17)).astype(np.uint8)
+  flow = rng.normal(0, 6, (13, 17, 2)).astype(np.float32)
+  flow[0, 0], flow[3, 4], flow[5, 5] = (np.inf, -np.inf), (1e30, 0), (0.5, 2.5)
+  expected = np.zeros_like(classes)
+  for y in range(13):
+    for x in range(17):
+      dx, dy = np.clip(np.rint(flow[y, x]), -99, 99).astype(int)
+      row, column = min(max(y + dy, 0), 12), min(max(x + dx, 0), 16)
+      expected[y, x] = classes[row, column]
+  np.testing.assert_array_equal(optical_flow.warp(classes, flow), expected)
+
+
+def _pairs(num, height, width):
+  rng = np.random.default_rng(3)
+  views = [_moved(height, width, *rng.integers(-4, 5, 2)) for _ in range(num)]
+  previous, frames = (np.stack(part) for part in zip(*views, strict=True))
+  return frames, previous
+
+
+def test_scan_cond_and_vmap_give_what_the_host_gives():
+  """Frames of more bytes than one operand may have."""
+  frames, previous = _pairs(4, 150, 211)
+  expected = [
+    optical_flow.dis("medium")(np.array(a), np.array(b))
+    for a, b in zip(frames, previous, strict=True)
+  ]
+
+  def turn(count, pair):
+    flow = lax.cond(
+      count % 2 == 0,
+      lambda: optical_flow.dense_flow(*pair),
+      lambda: jnp.zeros((150, 211, 2), jnp.float32),
+    )
+    return count + 1, flow
+
+  scanned = jax.jit(lambda *x: lax.scan(turn, 0, x)[1])(frames, previous)
+  mapped = jax.jit(jax.vmap(optical_flow.dense_flow))(frames, previous)
+  for i in range(4):
+    np.testing.assert_array_equal(mapped[i], expected[i])
+    np.testing.assert_array_equal(scanned[i], expected[i] * (i % 2 == 0))
+
+
+_ONE_CORE = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before any thread
+import jax, numpy as np
+from ojd.models import optical_flow
+step = jax.jit(
+  lambda previous, frame: (frame, optical_flow.dense_flow(frame, previous)),
+  donate_argnums=0,
+)
+frames = np.random.default_rng(0).integers(0, 256, (3, 400, 500, 3), np.uint8)
+state, total = jax.numpy.asarray(frames[0]), 0
+for frame in frames:
+  state, flow = step(state, frame)
+  total += float(abs(flow).sum())
+print(total > 0)
+"""
+
+
+@pytest.mark.skipif(
+  not hasattr(os, "sched_setaffinity"), reason="cannot choose cores"
+)
+def test_large_frames_pass_on_a_single_core():
+  result = subprocess.run(
+    [sys.executable, "-c", _ONE_CORE],
+    cwd=binaries.ROOT,
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=True,
+  )
+  assert result.stdout.strip() == "True"
+
+
+def test_flow_does_not_follow_the_number_of_threads():
+  previous, frame = _moved(240, 320, 3, 4)
+  flow_fn = optical_flow.dis("medium")
+  first = flow_fn(frame, previous)
+  assert cv2.getNumThreads() == 1
+  np.testing.assert_array_equal(flow_fn(frame, previous), first)

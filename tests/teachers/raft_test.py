@@ -1,0 +1,64 @@
+"""RAFT with random weights, beside torchvision's own module."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import optical_flow as networks
+
+from ojd.errors import RequestError
+from ojd.run import flows
+
+
+def _frames(height, width):
+  rng = np.random.default_rng(0)
+  frames = rng.integers(0, 256, (2, height, width, 3)).astype(np.uint8)
+  frames.flags.writeable = False  # as JAX lends them
+  return frames
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+  torch.manual_seed(0)
+  model = networks.raft_small(weights=None).eval()
+  path = tmp_path_factory.mktemp("weights") / "small.pth"
+  torch.save(model.state_dict(), path)
+  return model, path
+
+
+def test_flow_is_torchvisions_from_the_frame_to_the_one_before(small):
+  model, path = small
+  frame, previous = _frames(128, 136)
+  tensors = [
+    torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    for x in (frame, previous)
+  ]
+  with torch.no_grad():
+    expected = model(*tensors)[-1][0].permute(1, 2, 0).numpy()
+    backwards = model(*tensors[::-1])[-1][0].permute(1, 2, 0).numpy()
+  flow = flows.make(f"raft:{path}")(frame, previous)
+  assert flow.dtype == np.float32
+  np.testing.assert_allclose(flow, expected, atol=1e-4)
+  assert np.abs(flow - backwards).max() > 1e-2
+
+
+def test_frames_of_any_size_are_taken(small):
+  frame, previous = _frames(50, 77)
+  flow = flows.make(f"raft:{small[1]}")(frame, previous)
+  assert flow.shape == (50, 77, 2) and np.isfinite(flow).all()
+
+
+def test_file_of_other_weights_is_refused_in_one_line(tmp_path):
+  broken, other = tmp_path / "broken.pth", tmp_path / "other.pth"
+  broken.write_bytes(b"no weights")
+  torch.save({"weight": torch.zeros(3)}, other)
+  for text, words in (
+    (f"raft:{broken}", "cannot be read"),
+    (f"raft:{other}", "another network"),
+    (f"raft:{tmp_path / 'none.pth'}", "no such file"),
+    ("raft", "known are dis:ultrafast"),
+    ("dis:slow", "known are dis:ultrafast"),
+  ):
+    with pytest.raises(RequestError, match=words) as error:
+      flows.make(text)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(f"--flow={text}")
