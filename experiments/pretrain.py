@@ -1,7 +1,9 @@
-r"""Trains a student beforehand, on the synthetic world or on a COCO folder.
+r"""Trains a student beforehand: on made-up worlds, on COCO, or on one stream.
 
     python -m experiments.pretrain --workdir=runs/student
     python -m experiments.pretrain --workdir=runs/coco --data=coco:DIR
+    python -m experiments.pretrain --workdir=runs/oracle --every=5 \
+        --stream=folder:DIR --teacher=ground_truth --height=192 --width=320
     python -m experiments.pretrain --smoke
 
 The first makes the student of `--init=bundled`: half an hour on one core, a
@@ -9,11 +11,17 @@ mean IoU of 0.58 on worlds never seen, before it adapts to anything. A COCO
 folder holds annotations/instances_train2017.json and train2017/ (or those of
 --split); 150,000 steps of it need a GPU. The same command goes on where an
 interrupted one stopped. At the end it writes student.safetensors into the
-workdir, for `online_distill --init=FILE`; of the synthetic world it also prints
+workdir, for `online_distill --init=FILE`, so that `--init=FILE --system=frozen`
+plays a stream with what was learnt of it, as `--system=offline_oracle` does by
+itself. The frames of a stream stay in the workdir's album/, which may then be
+deleted; of the synthetic world it also prints
 the IoU of each class on worlds never seen.
 """
 
+import contextlib
+import functools
 import pathlib
+import sys
 import tempfile
 from typing import NamedTuple
 
@@ -27,12 +35,30 @@ from ojd.formats import coco
 from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.pretraining import Recipe
-from ojd.run import compilation
+from ojd.run import compilation, preparing
+from ojd.run import config as config_lib
+from ojd.run import job as job_lib
+from ojd.run.config import RunConfig
+from ojd.systems import offline_oracle
 
 _DATA = flags.DEFINE_string(
   "data", "synthetic", "what is learnt from: synthetic, or coco:DIR"
 )
 _SPLIT = flags.DEFINE_string("split", "train2017", "of a COCO folder")
+_STREAM = flags.DEFINE_string(
+  "stream", "", "learns this one stream, labelled by --teacher, not --data"
+)
+_OF_STREAM = {
+  "teacher": flags.DEFINE_string("teacher", "mask_rcnn_tiny", "who labels it"),
+  "classes": flags.DEFINE_string("classes", "", "what to tell apart in it"),
+  "init": flags.DEFINE_string("init", "bundled", "what training begins with"),
+  "height": flags.DEFINE_integer("height", None, "of its frames"),
+  "width": flags.DEFINE_integer("width", None, "likewise"),
+  "num_frames": flags.DEFINE_integer("num_frames", None, "of it; empty: all"),
+}
+_EVERY = flags.DEFINE_integer(
+  "every", offline_oracle.EVERY, "learn every n-th frame of a stream"
+)
 _WORKDIR = flags.DEFINE_string("workdir", "", "where the training is kept")
 _MODEL = flags.DEFINE_string("model", "jitnet", ", ".join(student_lib.MODELS))
 _MULTIPLIER = flags.DEFINE_float(
@@ -56,6 +82,7 @@ class Course(NamedTuple):
   class_names: tuple[str, ...]
   about: dict  # JSON; of the data
   batch_fn: lessons.Callable[[int], lessons.Batch]
+  student: student_lib.Student | None = None  # None: one that knows nothing
 
 
 def synthetic_course() -> Course:
@@ -96,6 +123,39 @@ def coco_course(folder: str, split: str) -> Course:
   )
 
 
+def stream_course(folder: pathlib.Path, should_stop) -> Course | None:
+  """What `--system=offline_oracle` learns; None where it was stopped.
+
+  Args:
+    folder: of the frames, once they are labelled.
+    should_stop: asked before each of them.
+  """
+  if _EVERY.value < 1:
+    raise RequestError(f"--every={_EVERY.value}: at least 1")
+  config = RunConfig(
+    stream=_STREAM.value,
+    system="offline_oracle",
+    workdir=str(folder),
+    seed=_SEED.value,
+    model=_MODEL.value,
+    width_multiplier=_MULTIPLIER.value,
+    **{name: holder.value for name, holder in _OF_STREAM.items()},
+  )
+  config_lib.check(config)
+  note = lambda words: print(words, file=sys.stderr)
+  with contextlib.closing(job_lib.make_job(config)) as job:
+    wanted = preparing.preparation(job, folder, note, should_stop)
+    found = offline_oracle.collect(wanted, _EVERY.value)
+  if found is None:
+    return None
+  recipe = _changed(offline_oracle.make_recipe(wanted, len(found.frames)))
+  if _SMOKE.value:
+    recipe = recipe._replace(num_steps=2, batch=1)
+  batch_fn = functools.partial(found.batch, recipe)
+  about = {"data": "stream", "every": _EVERY.value, **wanted.about}
+  return Course(recipe, wanted.class_names, about, batch_fn, wanted.student)
+
+
 def _changed(recipe):
   asked = {
     "num_steps": _STEPS.value,
@@ -109,7 +169,9 @@ def _changed(recipe):
   return recipe._replace(seed=_SEED.value, **asked)
 
 
-def _course():
+def _course(folder, should_stop):
+  if _STREAM.value:
+    return stream_course(folder, should_stop)
   kind, _, folder = _DATA.value.partition(":")
   if kind == "coco" and folder:
     return coco_course(folder, _SPLIT.value)
@@ -138,20 +200,23 @@ def main() -> int:
     raise RequestError("--workdir=DIR is missing: where is it to be kept?")
   student_lib.check_model(_MODEL.value, _MULTIPLIER.value)
   compilation.enable_cache(compilation.default_cache())
-  course = _course()
-  recipe, names = course.recipe, course.class_names
+  interrupt = cli.Interrupt()
   folder = pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise RequestError(f"--workdir={folder}: {error.strerror}") from None
+  course = _course(folder, interrupt.is_wanted)
+  if course is None:
+    return interrupt.exit_code()
+  recipe, names = course.recipe, course.class_names
   width = _MULTIPLIER.value
   model = student_lib.make_model(_MODEL.value, len(names), width)
-  student = student_lib.from_linen(model)
+  student = course.student or student_lib.from_linen(model)
   about = {"model": _MODEL.value, **course.about}
   if width is not None:
     about["width_multiplier"] = width
-  interrupt, log = cli.Interrupt(), progress.Counter("step", recipe.num_steps)
+  log = progress.Counter("step", recipe.num_steps)
   params = pretraining.train(
     student,
     recipe,

@@ -8,6 +8,7 @@ from absl import flags
 
 from ojd import systems, updates
 from ojd.models import student
+from ojd.run import flows
 from ojd.run.config import MASKS, RunConfig
 from ojd.streams.base import SCHEMES
 from ojd.teachers.base import TEACHERS
@@ -31,7 +32,10 @@ _HELP = {
   "async_teacher": "go on with the student as it is while the teacher works, "
   "and learn when its answer comes; no two runs are equal then. A stream "
   "without labels is judged by those answers, unless --eval_every is given",
-  "system": "the method: " + ", ".join(systems.SYSTEMS),
+  "system": "the method: "
+  + "; ".join(f"{name}, {m.about}" for name, m in systems.SYSTEMS.items())
+  + ". A word may follow: "
+  + ", ".join(f"{n}:{w}" for n, m in systems.SYSTEMS.items() for w in m.words),
   "workdir": "the folder that the run fills",
   "classes": "what to tell apart, as 'person;auto=car,bus,truck'; empty: all",
   "height": "height of the student's frames; empty: the stream's",
@@ -56,6 +60,8 @@ _HELP = {
   "model": "the student's network: " + ", ".join(student.MODELS),
   "width_multiplier": "of the network's widths; empty: its own, 0.5 for jitnet "
   "and 1.0 for mobilenet_v2",
+  "flow": "who computes the optical flow of --system=flow: "
+  + ", ".join(flows.known()),
   "init": "the student's first parameters: random, bundled, or a file of "
   "experiments.pretrain or experiments.import_mobilenet",
   "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "

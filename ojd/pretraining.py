@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ojd import losses
+from ojd import losses, updates
 from ojd.errors import RequestError
 from ojd.models.student import Params, Student
 from ojd.types import Labels
@@ -31,7 +31,7 @@ class Recipe(NamedTuple):
 
   `adamw` warms up and falls along half a cosine. `slow_adam` is how the authors
   trained on COCO: a rate of 0.1 made small by an epsilon of 1, cut tenfold
-  every `decay_steps`.
+  every `decay_steps`. `sgd` is that of online updates, with decay.
   """
 
   seed: int = 0
@@ -69,6 +69,8 @@ def make_tx(recipe: Recipe) -> optax.GradientTransformation:
     )
     # The decay is part of the loss, so it goes through Adam.
     return optax.chain(decay, optax.adam(rate, eps=1.0))
+  if recipe.optimizer == "sgd":
+    return optax.chain(decay, updates.sgd(recipe.learning_rate))
   rate = optax.warmup_cosine_decay_schedule(
     0.0, recipe.learning_rate, _WARM_UP, max(recipe.num_steps, _WARM_UP + 1)
   )
@@ -148,13 +150,19 @@ def train(
   )
   for step in range(int(state.step), recipe.num_steps):
     if should_stop():
+      _save(folder / _STATE, state)
       break
     state, loss = step_fn(state, *batch_fn(step))
     report_fn(StepReport(step, float(loss)))
     is_last = step + 1 == recipe.num_steps
-    if (step + 1) % save_every == 0 or is_last or should_stop():
+    if (step + 1) % save_every == 0 or is_last:
       _save(folder / _STATE, state)
   return state.params
+
+
+def forget(folder: pathlib.Path) -> None:
+  """Deletes the state of a training whose weights are kept elsewhere."""
+  (folder / _STATE).unlink(missing_ok=True)
 
 
 def _claim(path, recipe):

@@ -7,7 +7,7 @@ import pathlib
 from ojd import systems, updates
 from ojd.errors import RequestError
 from ojd.models import pretrained, student
-from ojd.run import trackers
+from ojd.run import flows, trackers
 from ojd.streams import window
 from ojd.systems import jit
 
@@ -48,6 +48,7 @@ class RunConfig:
   precision: str = "float32"
   model: str = "jitnet"
   width_multiplier: float | None = None
+  flow: str = flows.DEFAULT
   init: str = "bundled"
   eval_every: int | None = None
   checkpoint_every: int = 16
@@ -60,8 +61,8 @@ class RunConfig:
 
   @property
   def settings(self) -> systems.Settings:
-    """The constants of the system."""
-    names = systems.Settings._fields
+    """The constants of the system; `--flow` is made where it is used."""
+    names = [name for name in systems.Settings._fields if name != "flow"]
     return systems.Settings(**{name: getattr(self, name) for name in names})
 
 
@@ -69,7 +70,8 @@ def check(config: RunConfig) -> None:
   """Raises a RequestError that names the first flag out of its range."""
   if not config.workdir:
     raise RequestError("--workdir=DIR is missing: where should the run go?")
-  _check_name("system", config.system, systems.SYSTEMS)
+  method = systems.find(config.system)
+  flows.check(config.flow)
   _check_name("update", config.update, updates.VARIANTS)
   _check_name("norm", config.norm, jit.NORM_MODES)
   _check_name("precision", config.precision, student.PRECISIONS)
@@ -80,12 +82,14 @@ def check(config: RunConfig) -> None:
     raise RequestError(
       f"--init={config.init}: no such file; also known are {', '.join(INITS)}"
     )
-  if config.norm == "key_frame" and config.system == "frozen":
-    raise RequestError("--norm=key_frame: --system=frozen has no key frames")
+  if config.norm == "key_frame" and "norm" not in method.uses:
+    raise RequestError(
+      f"--norm=key_frame: --system={config.system} has no key frames to norm by"
+    )
   if not 0.0 <= config.a_thresh <= 1.0:
     raise RequestError(f"--a_thresh={config.a_thresh}: a mean IoU is 0 to 1")
   _check_least("delta_min", config.delta_min, 1)
-  if config.system == "jit" and config.delta_max < config.delta_min:
+  if "delta_max" in method.uses and config.delta_max < config.delta_min:
     raise RequestError(
       f"--delta_max={config.delta_max} is below --delta_min={config.delta_min}"
     )

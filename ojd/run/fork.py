@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ojd import systems
 from ojd.distill import State
 from ojd.errors import RequestError
 from ojd.run import job as job_lib
@@ -92,6 +93,11 @@ def write_parent(fork: Fork, path: pathlib.Path) -> None:
 
 def make_job(fork: Fork, config: RunConfig) -> job_lib.Job:
   """The fork's stream and system; its teacher is not opened."""
+  if systems.find(config.system).prepare is not None:
+    raise RequestError(
+      f"--system={config.system} trains its own student beforehand, and a fork "
+      "goes on with its parent's; give another --system"
+    )
   return recorded_run.open_job(fork.parent, config)
 
 

@@ -1,5 +1,6 @@
 """From a config to the things that run: stream, teacher, system, jitted."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,10 +12,11 @@ from ojd import distill, labels, systems, updates
 from ojd.errors import RequestError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
-from ojd.run import compilation
+from ojd.run import compilation, flows, workdir
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.streams import window
+from ojd.systems import offline_oracle
 from ojd.teachers import asking, process
 from ojd.teachers import base as teachers
 from ojd.types import Labels
@@ -31,6 +33,7 @@ class Job(NamedTuple):
   groups: labels.ClassGroups  # of the teacher's classes
   truth_groups: labels.ClassGroups | None  # of its own classes
   system: distill.System
+  student: student_lib.Student | None = None  # of the system
 
   def close(self) -> None:
     """Ends the teacher's process, where it has one."""
@@ -53,6 +56,8 @@ class Compiled(NamedTuple):
 def make_job(config: RunConfig) -> Job:
   """Opens stream and teacher and builds the system of a checked config."""
   stream = open_stream(config)
+  if systems.find(config.system).prepare is not None:
+    num_frames_of(config, stream.spec)
   teacher = _open_teacher(config, stream.spec)
   try:
     return _make_job(config, stream, teacher)
@@ -68,6 +73,24 @@ def open_stream(config: RunConfig) -> streams.Stream:
   return window.window(stream, config.start_frame, config.every)
 
 
+def num_frames_of(config: RunConfig, spec: streams.StreamSpec) -> int:
+  """How many frames a run has; a RequestError where nobody can know."""
+  address = streams.without_password(config.stream)
+  name = f"--system={config.system}"
+  if spec.is_live:
+    raise RequestError(
+      f"{name} learns from the whole stream beforehand, and "
+      f"--stream={address} is live: record it first"
+    )
+  limits = [n for n in (spec.num_frames, config.num_frames) if n is not None]
+  if not limits:
+    raise RequestError(
+      f"{name} learns from the whole stream beforehand, and the end of "
+      f"--stream={address} is not known: give --num_frames"
+    )
+  return min(limits)
+
+
 def _make_job(config, stream, teacher):
   groups = _parse_groups(config, stream.spec, teacher)
   return _assemble(config, stream, teacher, groups)
@@ -80,8 +103,9 @@ def _parse_groups(config, spec, teacher):
 
 def _assemble(config, stream, teacher, groups):
   truth_groups = _truth_groups(groups, stream.spec.class_names)
-  system = make_system(config, make_student(config, groups))
-  return Job(config, stream, teacher, groups, truth_groups, system)
+  student = first_student(config, groups)
+  system = make_system(config, student)
+  return Job(config, stream, teacher, groups, truth_groups, system, student)
 
 
 def make_job_without_teacher(
@@ -148,6 +172,24 @@ def make_labeller(job: Job) -> asking.Labeller:
   return make(job.teacher, job.groups)
 
 
+def prepared_student(config: RunConfig) -> pathlib.Path | None:
+  """The file of a student that is trained before the run; None without any."""
+  if systems.find(config.system).prepare is None:
+    return None
+  folder = workdir.expand(config.workdir) / workdir.PREPARED
+  return folder / offline_oracle.STUDENT
+
+
+def first_student(
+  config: RunConfig, groups: labels.ClassGroups
+) -> student_lib.Student:
+  """The student as the run begins with it: that which was prepared, if any."""
+  path = prepared_student(config)
+  if path is not None and path.is_file():
+    config = dataclasses.replace(config, init=str(path))
+  return make_student(config, groups)
+
+
 def make_student(
   config: RunConfig, groups: labels.ClassGroups
 ) -> student_lib.Student:
@@ -176,7 +218,10 @@ def make_system(
   variant = updates.VARIANTS[config.update]
   rate = config.learning_rate
   tx = variant.factory(variant.learning_rate if rate is None else rate)
-  return systems.SYSTEMS[config.system](student, tx, config.settings)
+  settings = config.settings
+  if "flow" in systems.find(config.system).uses:
+    settings = settings._replace(flow=flows.make(config.flow))
+  return systems.make(config.system, student, tx, settings)
 
 
 def abstract_state(job: Job) -> distill.State:

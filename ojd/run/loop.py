@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ojd import metrics
+from ojd import metrics, systems
 from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
@@ -397,4 +397,5 @@ class Loop:
       has_truth=self.job.truth_groups is not None,
       is_teacher_free=self.labeller.is_free,
       num_interrupted=workdir.num_interrupted(self.path),
+      costs=systems.find(self.job.config.system).costs,
     )

@@ -95,7 +95,8 @@ def open_job(run: RecordedRun, config: RunConfig | None = None) -> job_lib.Job:
     config: other flags over the same stream and classes; None for its own.
   """
   config = config or run.config
-  if not is_init_there(run):
+  if not _is_known(config.init):
+    # A state that is at hand takes its place, or the prepared student.
     config = dataclasses.replace(config, init="random")
   gone = RequestError(
     f"--workdir={run.path}: a live stream cannot be told again"
@@ -120,7 +121,11 @@ def range_error(flag: str, t: int, run: RecordedRun) -> RequestError:
 
 def is_init_there(run: RecordedRun) -> bool:
   """Whether the student that it began with can still be made."""
-  init = run.config.init
+  prepared = job_lib.prepared_student(run.config)
+  return _is_known(run.config.init) if prepared is None else prepared.is_file()
+
+
+def _is_known(init):
   return init in config_lib.INITS or pathlib.Path(init).is_file()
 
 

@@ -233,6 +233,7 @@ def _seconds_live(run, num_frames):
 def machine_differences(run: RecordedRun) -> list[str]:
   """How the machine and the packages of a run differ from those here."""
   names = ("python", "jax", "jaxlib", "flax", "optax")
+  names += ("opencv-python-headless",)
   here = workdir.versions()
   there = run.description.get("versions", {})
   words = [

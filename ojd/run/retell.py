@@ -62,9 +62,11 @@ def begin(
       f"that of frame {run.first}, is not there"
     )
   if not recorded_run.is_init_there(run):
+    origin = job_lib.prepared_student(run.config)
+    origin = origin or f"--init={run.config.init}"
     raise RequestError(
-      f"--workdir={run.path} began with --init={run.config.init}, which is not "
-      f"there, and no checkpoint is at or before frame {t}"
+      f"--workdir={run.path} began with {origin}, which is not there, and no "
+      f"checkpoint is at or before frame {t}"
     )
   return Start(0, compiled.init(), is_checkpoint=False), problems
 

@@ -12,6 +12,7 @@ from ojd.run import (
   late,
   live_board,
   outputs,
+  preparing,
   report,
   timing,
   trackers,
@@ -107,6 +108,11 @@ def _open_loop(job, fork, path, status, description, stages, people):
   if status is workdir.Status.UNFINISHED and start is None:
     workdir.set_aside(path)
   workdir.create(path, description)
+  prepared = preparing.prepare(job, stages, note_fn, people.should_stop)
+  if prepared is None:
+    # It stops before its first frame, whose student is not there to be kept.
+    keeper = None
+  job = prepared or job
   if branch is not None:
     start = _begin_fork(fork, branch, path, keeper)
   progress_fn, views = people.progress_fn, {}

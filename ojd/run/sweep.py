@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ojd import distill, metrics
+from ojd import distill, metrics, systems
+from ojd.costs import Costs
 from ojd.errors import RequestError
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
@@ -47,12 +48,13 @@ class Lane(NamedTuple):
   num_frames: int
   num_keys: int
   num_updates: int
+  costs: Costs = Costs()  # of the method
 
   @property
   def speedup(self) -> float:
     """By the paper's cost model."""
     return timing.paper_speedup(
-      self.num_frames, self.num_keys, self.num_updates
+      self.num_frames, self.num_keys, self.num_updates, self.costs
     )
 
 
@@ -121,8 +123,12 @@ def sweep(
       f"--from_frame={first} --to_frame={end - 1}: the run has {run.first} to "
       f"{run.end - 1}"
     )
-  if run.config.system == "frozen":
-    raise RequestError("--sweep: the student of --system=frozen never learns")
+  method = systems.find(run.config.system)
+  for name in grid:
+    if name not in method.uses:
+      raise RequestError(
+        f"--sweep: {name} makes no difference to --system={run.config.system}"
+      )
   if first > 0 and "seed" in grid:
     raise RequestError("--sweep: seed matters at the beginning of a run only")
   wanted = combinations(grid, run.config)
@@ -245,6 +251,7 @@ def _run_lanes(
       done,
       int(num_keys[i]),
       int(num_updates[i]),
+      systems.find(job.config.system).costs,
     )
     for i, values in enumerate(wanted)
   ]

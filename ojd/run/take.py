@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ojd import systems
 from ojd.errors import RequestError
 from ojd.models import exported, pretrained
 from ojd.run import job as job_lib
@@ -49,6 +50,8 @@ def take(
   program = path.with_suffix(PROGRAM_SUFFIX)
   if program == path:
     raise RequestError(f"--export={path}: {PROGRAM_SUFFIX} is the program's")
+  if "init" not in systems.find(run.config.system).uses:
+    raise RequestError(f"--export: --system={run.config.system} has no student")
   _check_writable(path)
   params = _params_at(run, t, note_fn)
   spec = recorded_run.open_job(run).stream.spec

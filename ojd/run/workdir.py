@@ -8,6 +8,7 @@ masks/ masks.mkv   the student's class maps, by --save_masks
 boxes.jsonl boxes.json boxes_categories.json areas.jsonl     of the class maps
 tensorboard/ wandb/     curves, for those programs
 overlay.mp4 report/index.html     what a person looks at
+prepared/       of --system=offline_oracle, the student trained beforehand
 trajectory/     the teacher's answers and what was learnt of each
 checkpoints/    from which an interrupted run goes on
 overlay_parts/ masks_parts/     the videos of a run that is not finished, up to
@@ -44,6 +45,7 @@ BOXES, BOX_LIST = "boxes.jsonl", "boxes.json"
 BOX_CATEGORIES, AREAS = "boxes_categories.json", "areas.jsonl"
 CHECKPOINTS, TRAJECTORY = "checkpoints", "trajectory"
 PARENT_METRICS = "parent.jsonl"
+PREPARED = "prepared"
 TENSORBOARD, WANDB = "tensorboard", "wandb"
 OVERLAY_PARTS, MASK_PARTS = "overlay_parts", "masks_parts"
 _INTERRUPTED, _LOCK = "interrupted", ".lock"
@@ -101,6 +103,7 @@ def log_identity(description: dict[str, Any]) -> dict[str, Any]:
 def versions() -> dict[str, str | None]:
   """Of Python and of the packages that numbers may depend on."""
   packages = ("ojd", "jax", "jaxlib", "flax", "optax", "torch")
+  packages += ("opencv-python-headless",)
   return {
     "python": sys.version.split()[0],
     **{name: _version(name) for name in packages},

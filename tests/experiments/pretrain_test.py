@@ -127,12 +127,31 @@ def test_binary_trains_on_coco_and_writes_a_student(coco_folder):
   assert student.about["decay_steps"] == 50  # ten epochs of five, one a step
 
 
+def test_binary_learns_one_stream_by_heart(tmp_path):
+  flags = (
+    *("--stream=synthetic:sports?num_frames=7", "--teacher=ground_truth"),
+    *("--height=32", "--width=48", "--classes=person", "--every=3"),
+    *(f"--workdir={tmp_path}", "--smoke"),
+  )
+  result = binaries.run("pretrain", *flags)
+  assert result.returncode == 0, result.stderr
+  student = pretrained.load(tmp_path / "student.safetensors")
+  assert student.class_names == ("background", "person")
+  assert (student.about["optimizer"], student.about["every"]) == ("sgd", 3)
+  about = json.loads((tmp_path / "album" / "about.json").read_text())
+  assert about["count"] == 3  # frames 0, 3 and 6
+  result = binaries.run("pretrain", *flags, "--init=random")
+  assert result.returncode == 2 and result.stderr.count("\n") == 1
+  assert "frames of another stream or teacher" in result.stderr
+
+
 @pytest.mark.parametrize(
   ("flags", "words"),
   [
     (["--data=imagenet"], "--data=imagenet: synthetic or coco:DIR"),
     (["--data=coco:/nowhere"], "/nowhere"),
     (["--num_steps=0"], "--num_steps=0: above 0"),
+    (["--stream=synthetic:park", "--every=0"], "--every=0: at least 1"),
     ([], "--workdir=DIR is missing"),
   ],
 )

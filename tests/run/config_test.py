@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from ojd.errors import RequestError
+from ojd.models import optical_flow
 from ojd.run.config import RunConfig, check
 
 GOOD = RunConfig(workdir="somewhere")
@@ -12,7 +13,9 @@ GOOD = RunConfig(workdir="somewhere")
 
 def test_defaults_are_the_papers():
   check(GOOD)
-  assert GOOD.settings._asdict() == {
+  settings = GOOD.settings._asdict()
+  assert settings.pop("flow") is optical_flow.dis("medium")
+  assert settings == {
     "a_thresh": 0.8,
     "delta_min": 8,
     "delta_max": 64,
@@ -27,6 +30,10 @@ def test_defaults_are_the_papers():
   [
     ("workdir", ""),
     ("system", "jitt"),
+    ("system", "flow:quick"),
+    ("system", "osvos:"),
+    ("flow", "farneback"),
+    ("flow", "raft:/nowhere.pth"),
     ("update", "lion"),
     ("init", "pretrained"),
     ("model", "unet"),
@@ -65,8 +72,9 @@ def test_value_out_of_range_is_refused_by_name(flag, value):
   assert "\n" not in str(error.value)
 
 
-def test_norms_of_key_frames_need_key_frames():
-  config = dataclasses.replace(GOOD, norm="key_frame", system="frozen")
+@pytest.mark.parametrize("system", ["frozen", "flow:slow", "offline_oracle"])
+def test_norms_of_key_frames_need_key_frames(system):
+  config = dataclasses.replace(GOOD, norm="key_frame", system=system)
   with pytest.raises(RequestError, match="--norm=key_frame"):
     check(config)
 

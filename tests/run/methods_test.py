@@ -1,0 +1,244 @@
+"""Every method through the runner: stopped, gone on with, told again."""
+
+import dataclasses
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from ojd import systems
+from ojd.errors import RequestError
+from ojd.run import config as config_lib
+from ojd.run import (
+  fork,
+  preparing,
+  recorded_run,
+  replay,
+  runner,
+  sweep,
+  take,
+  workdir,
+)
+from ojd.run import job as job_lib
+from ojd.streams import base as streams
+from ojd.systems import offline_oracle
+from ojd.teachers import base as teachers
+from tests.reference import small_run
+
+FLAGS = {"num_frames": 24, "checkpoint_every": 2, "u_max": 1, "seed": 5}
+METHODS = ("copy_last", "flow", "osvos:B", "offline_oracle")
+
+
+def _run(path, name, should_stop=lambda: False, **flags):
+  flags = FLAGS | flags
+  config = dataclasses.replace(
+    small_run.CONFIG, system=name, workdir=str(path), **flags
+  )
+  config_lib.check(config)
+  notes = []
+  outcome = runner.run(
+    config, "a test", should_stop=should_stop, note_fn=notes.append
+  )
+  return outcome.summary, notes
+
+
+def _lines(path):
+  text = (path / workdir.METRICS).read_text()
+  return [
+    {k: v for k, v in json.loads(line).items() if not k.startswith("ms_")}
+    for line in text.splitlines()
+  ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_lessons(small_students):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(offline_oracle, "_MIN_STEPS", 12)
+    patch.setattr(offline_oracle, "_EPOCHS", 1)
+    patch.setattr(offline_oracle, "_REPORT_EVERY", 4)
+    yield
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory):
+  """The folder of a method's run, made when it is first asked for."""
+  root = tmp_path_factory.mktemp("wholes")
+
+  def whole(name):
+    path = root / name
+    if not path.exists():
+      _run(path, name)
+    return path
+
+  return whole
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_run_is_resumed_and_told_again_bit_for_bit(
+  name, wholes, tmp_path, monkeypatch
+):
+  whole, parts = wholes(name), tmp_path / "parts"
+  summary = workdir.read_summary(whole)
+  assert summary["finished"] and summary["num_frames"] == 24
+  assert summary["paper_ms"] == systems.find(name).costs._asdict()
+  page = (whole / workdir.REPORT / "index.html").read_text()
+  assert f"{summary['speedup_paper_model']:.1f}\u00d7" in page
+  turns = itertools.count()
+  # Asked a frame at a time; a method that prepares is prepared by then.
+  started = lambda: (parts / workdir.METRICS).exists()
+  _run(parts, name, lambda: started() and next(turns) >= 11)
+  assert not workdir.read_summary(parts)["finished"]
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      offline_oracle.pretraining, "train", _refuse
+    )  # once is enough
+    resumed, _ = _run(parts, name)
+  assert _lines(parts) == _lines(whole)
+  for key in ("miou", "num_key_frames", "num_updates", "finished"):
+    assert resumed[key] == summary[key]
+  assert resumed["resumed"] == 1
+  monkeypatch.setattr(teachers, "make_teacher", _refuse)
+  found = replay.replay(recorded_run.read(parts))
+  assert found.is_equal and found.start.t == 0 and found.num_judged == 24
+  assert found.num_keys == summary["num_key_frames"]
+
+
+def _refuse(*args, **kwargs):
+  raise AssertionError("not to be called")
+
+
+def test_accuracies_are_ordered_as_what_the_methods_know(wholes):
+  found = {
+    name: workdir.read_summary(wholes(name))["miou"]["mean"]
+    for name in ("teacher", "copy_last", "flow")
+  }
+  assert found["teacher"] == 1.0
+  assert 1.0 > found["flow"] > found["copy_last"] > 0.2
+
+
+def test_oracle_that_was_stopped_goes_on_training(wholes, tmp_path):
+  whole, parts = wholes("offline_oracle"), tmp_path / "parts"
+  # Once while the frames are labelled, once amid the training.
+  album = parts / workdir.PREPARED / "album"
+  moments = (album / "frames.raw").exists, (album / "about.json").exists
+  for moment in moments:
+    turns = itertools.count()
+    summary, _ = _run(
+      parts,
+      "offline_oracle",
+      lambda m=moment, turns=turns: m() and next(turns) >= 4,
+    )
+    assert not summary["finished"] and summary["num_frames"] == 0
+    assert not (parts / workdir.CHECKPOINTS).exists()
+  summary, notes = _run(parts, "offline_oracle")
+  assert summary["finished"] and summary["seconds"]["pretrain"] > 0
+  words = " ".join(notes)
+  assert "step 4 of" not in words  # it was made before
+  assert "training beforehand: step 12 of 12" in words
+  name = f"{workdir.PREPARED}/{offline_oracle.STUDENT}"
+  one, other = (
+    safetensors.numpy.load_file(path / name) for path in (whole, parts)
+  )
+  for leaf in one:
+    np.testing.assert_array_equal(one[leaf], other[leaf])
+  # Nothing is kept but the student.
+  files = {x.name for x in (parts / workdir.PREPARED).iterdir()}
+  assert files == {offline_oracle.STUDENT, "recipe.json"}
+
+
+def test_training_beforehand_is_no_work_of_the_run(wholes):
+  summary = workdir.read_summary(wholes("offline_oracle"))
+  assert summary["num_key_frames"] == summary["num_updates"] == 0
+  apart = ("pretrain", "compile", "evaluate")
+  work = sum(s for n, s in summary["seconds"].items() if n not in apart)
+  assert summary["fps"] == pytest.approx(24 / work, rel=0.01)
+
+
+def test_oracle_learns_every_fifth_frame_of_the_run(tmp_path, monkeypatch):
+  config = dataclasses.replace(
+    small_run.CONFIG,
+    num_frames=13,
+    system="offline_oracle",
+    workdir=str(tmp_path),
+  )
+  job = job_lib.make_job(config)
+  frames = [sample.frame for sample in job.stream.read()]
+  truth = [sample.truth for sample in job.stream.read()]
+  for most, expected in ((6_000, [0, 5, 10]), (2, [0, 7])):
+    monkeypatch.setattr(offline_oracle, "MAX_FRAMES", most)
+    folder = tmp_path / str(most)
+    album = offline_oracle.collect(preparing.preparation(job, folder))
+    np.testing.assert_array_equal(album.frames, [frames[t] for t in expected])
+    classes = [np.take(job.groups.lookup, truth[t]) for t in expected]
+    np.testing.assert_array_equal(album.labels.classes, classes)
+    assert set(np.unique(album.labels.weights)) == {1, 5}
+    # The second time they come from the disk.
+    monkeypatch.setattr(teachers, "label", _refuse)
+    again = offline_oracle.collect(preparing.preparation(job, folder))
+    np.testing.assert_array_equal(again.frames, album.frames)
+    monkeypatch.undo()
+
+
+def test_oracle_of_a_stream_without_an_end_is_refused(tmp_path, monkeypatch):
+  open_stream = streams.open_stream
+  for change, words in (
+    ({"is_live": True}, "is live"),
+    ({"num_frames": None}, "give --num_frames"),
+  ):
+
+    def changed(*args, change=change):
+      stream = open_stream(*args)
+      stream.spec = stream.spec._replace(**change)
+      return stream
+
+    monkeypatch.setattr(streams, "open_stream", changed)
+    with pytest.raises(RequestError, match=words) as error:
+      _run(tmp_path / "run", "offline_oracle", num_frames=None)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_oracle_whose_student_is_gone_cannot_be_told_again(wholes, tmp_path):
+  path = tmp_path / "copy"
+  shutil.copytree(wholes("offline_oracle"), path)
+  (path / workdir.PREPARED / offline_oracle.STUDENT).unlink()
+  with pytest.raises(RequestError, match="student.safetensors, which is not"):
+    replay.replay(recorded_run.read(path))
+
+
+def test_what_makes_no_sense_is_refused_in_one_line(tmp_path):
+  path = tmp_path / "run"
+  _run(path, "flow:slow", num_frames=10)
+  run = recorded_run.read(path)
+  with pytest.raises(RequestError, match="--export: --system=flow:slow has no"):
+    take.take(run, 3, tmp_path / "s.safetensors")
+  with pytest.raises(RequestError, match="delta_min makes no difference"):
+    sweep.sweep(run, {"delta_min": [2, 3]})
+  config = dataclasses.replace(run.config, system="offline_oracle")
+  with pytest.raises(RequestError, match="give another --system"):
+    fork.make_job(fork.open_fork(path, 4), config)
+  with pytest.raises(RequestError, match="segments one class, not"):
+    _run(
+      tmp_path / "many",
+      "osvos",
+      stream="synthetic:street?num_frames=9",
+      classes="person;car",
+    )
+  assert not (tmp_path / "many").exists()
+
+
+def test_sweep_of_strides_of_flow(tmp_path):
+  """Lanes whose teacher is asked at other times share one callback."""
+  _run(tmp_path / "4", "flow", num_frames=12)
+  lanes = sweep.sweep(recorded_run.read(tmp_path / "4"), {"delta_min": [4, 6]})
+  assert [lane.num_keys for lane in lanes] == [3, 2]
+  summaries = (
+    workdir.read_summary(tmp_path / "4"),
+    _run(tmp_path / "6", "flow", num_frames=12, delta_min=6)[0],
+  )
+  for lane, summary in zip(lanes, summaries, strict=True):
+    assert lane.miou == pytest.approx(summary["miou"]["mean"], abs=1e-9)
+    assert round(lane.speedup, 3) == summary["speedup_paper_model"]

@@ -1,0 +1,105 @@
+"""Labels carried along a flow that is known, beside a numpy loop."""
+
+import cv2
+import jax
+import numpy as np
+
+from ojd import distill, metrics
+from ojd.models import optical_flow
+from ojd.systems import flow as flow_lib
+from ojd.types import IGNORE, Labels
+
+NUM_FRAMES, SIZE, STRIDE = 9, (48, 64), 4
+MARGIN = 40
+
+
+def _moving_world():
+  """A texture with a class each blotch, seen from a camera that moves."""
+  rng = np.random.default_rng(0)
+  height, width = (side + 2 * MARGIN for side in SIZE)
+  small = rng.integers(0, 256, (height // 4, width // 4, 3), np.uint8)
+  world = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+  classes = (world[..., 0] > 128).astype(np.uint8)
+  places = [(MARGIN + 2 * t, MARGIN - 3 * t) for t in range(NUM_FRAMES)]
+  view = lambda x: np.stack(
+    [x[y : y + SIZE[0], c : c + SIZE[1]] for y, c in places]
+  )
+  labels = view(classes)
+  return view(world), Labels(labels, np.ones(labels.shape, np.float32))
+
+
+def _numpy_loop(frames, labels, flow_fn, stride):
+  answers, drifted = [], {}
+  previous = np.zeros_like(frames[0])
+  classes = np.zeros(SIZE, np.uint8)
+  for t, frame in enumerate(frames):
+    motion = np.rint(flow_fn(np.array(frame), np.array(previous))).astype(int)
+    rows = np.arange(SIZE[0])[:, None] + motion[..., 1]
+    columns = np.arange(SIZE[1]) + motion[..., 0]
+    moved = classes[rows.clip(0, SIZE[0] - 1), columns.clip(0, SIZE[1] - 1)]
+    if t % stride == 0:
+      drifted[t] = moved
+      moved = np.where(labels.classes[t] == IGNORE, 0, labels.classes[t])
+    classes, previous = moved, frame
+    answers.append(classes)
+  return np.stack(answers), drifted
+
+
+def test_system_equals_a_numpy_loop_in_the_host_loop_and_in_a_scan():
+  frames, labels = _moving_world()
+  labels.classes[0, :2], labels.weights[0, :2] = IGNORE, 0
+  system = flow_lib.flow(2, stride=STRIDE)
+  expected, drifted = _numpy_loop(
+    frames, labels, optical_flow.dis("medium"), STRIDE
+  )
+  learn = jax.jit(system.learn, donate_argnums=0)
+  predict = jax.jit(system.predict, donate_argnums=0)
+  first = system.init(jax.random.key(0), frames[0])
+  state = jax.tree.map(np.array, first)
+  for t, frame in enumerate(frames):
+    if int(system.next_key(state)) == t:
+      here = Labels(labels.classes[t], labels.weights[t])
+      state, classes, info = learn(state, frame, here)
+      confusion = metrics.confusion_matrix(here.classes, drifted[t], 2)
+      np.testing.assert_allclose(
+        info.miou_before, metrics.run_miou(confusion), rtol=1e-6
+      )
+      assert info.miou_after == 1 and info.stride == STRIDE
+    else:
+      state, classes = predict(state, frame)
+    np.testing.assert_array_equal(classes, expected[t])
+  scan = jax.jit(lambda *x: distill.scan_stream(system, *x))
+  _, (scanned, infos) = scan(first, frames, labels)
+  np.testing.assert_array_equal(scanned, expected)
+  assert np.flatnonzero(infos.is_key).tolist() == [0, 4, 8]
+
+
+def test_lanes_of_other_strides_are_alone():
+  frames, labels = _moving_world()
+  flow_fn = optical_flow.dis("ultrafast")
+
+  def one(stride):
+    system = flow_lib.flow(2, stride=stride, flow_fn=flow_fn)
+    state = system.init(jax.random.key(0), frames[0])
+    return distill.scan_stream(system, state, frames, labels, axis_name="a")[1]
+
+  strides = np.array([2, 5])
+  together, _ = jax.jit(jax.vmap(one, axis_name="a"))(strides)
+  for i, stride in enumerate(strides):
+    expected, _ = _numpy_loop(frames, labels, flow_fn, stride)
+    np.testing.assert_array_equal(together[i], expected)
+
+
+def test_what_moves_by_whole_pixels_is_followed_to_the_pixel():
+  frames, labels = _moving_world()
+  system = flow_lib.flow(2, stride=NUM_FRAMES)
+  state = system.init(jax.random.key(0), frames[0])
+  scan = jax.jit(lambda *x: distill.scan_stream(system, *x))
+  _, (answers, _) = scan(state, frames, labels)
+  # What is new came in from below and from the left, by 2 and 3 a frame.
+  for t in range(NUM_FRAMES):
+    inside = np.s_[8 : SIZE[0] - 8 - 2 * t, 8 + 3 * t : SIZE[1] - 8]
+    wrong = answers[t][inside] != labels.classes[t][inside]
+    assert wrong.mean() < 0.01
+  # The labels unmoved would be far off.
+  assert (labels.classes[4] != labels.classes[0]).mean() > 0.2

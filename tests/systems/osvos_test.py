@@ -1,0 +1,155 @@
+"""Lessons on one frame, beside a loop written out; the parent in mode B."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from PIL import Image
+
+from ojd import distill, losses, metrics, updates
+from ojd.errors import RequestError
+from ojd.models import convolution
+from ojd.models.student import Student
+from ojd.systems import osvos as osvos_lib
+from ojd.types import Labels
+from tests.reference import scenes, tiny_student
+
+TX = updates.sgd(0.05)
+PASSES, INTERVAL = 2, 3
+
+
+def _student(num_classes=2):
+  def init(rng_key, frame):
+    kernel = 0.1 * jax.random.normal(rng_key, (3, 3, 3, num_classes))
+    return {"kernel": kernel, "bias": jnp.zeros((1, 1, num_classes))}
+
+  def apply(params, frame):
+    x = frame[None].astype(jnp.float32) / 128 - 1
+    return convolution.conv2d(x, params["kernel"], 1)[0] + params["bias"]
+
+  return Student(init, apply, num_classes)
+
+
+STUDENT = _student()
+
+
+def _scene(num_frames):
+  frames, labels = scenes.coloured_squares(num_frames, height=40, width=50)
+  return frames, labels._replace(classes=(labels.classes == 1).astype(np.uint8))
+
+
+def _system(mode, **constants):
+  constants = {"interval": INTERVAL, "num_passes": PASSES} | constants
+  return osvos_lib.osvos(STUDENT, TX, mode=mode, **constants)
+
+
+@functools.cache
+def _gradient():
+  def loss_fn(params, frame, labels):
+    logits = STUDENT.apply(params, frame)
+    return losses.weighted_cross_entropy(logits, labels)
+
+  return jax.jit(jax.grad(loss_fn))
+
+
+@jax.jit
+def _answer(params, frame):
+  return distill.classify(STUDENT.apply(params, frame))
+
+
+def _lesson(params, frame, labels):
+  """The updates one by one, on images made by pillow."""
+  opt_state = TX.init(params)
+  forms = []
+  for size in ((20, 25), (32, 40), (40, 50)):
+    scaled, scaled_labels = osvos_lib.scale(
+      frame, labels, size[0] / frame.shape[0]
+    )
+    assert scaled.shape == (*size, 3)
+    if size != (40, 50):
+      image = Image.fromarray(frame).resize(size[::-1], Image.BILINEAR)
+      # Its rounding of weights is its own.
+      off = np.asarray(image).astype(int) - np.asarray(scaled)
+      assert np.abs(off).max() <= 2
+      image = Image.fromarray(labels.classes).resize(size[::-1], Image.NEAREST)
+      assert np.mean(np.asarray(image) != scaled_labels.classes) < 0.02
+    forms.append((scaled, scaled_labels))
+  grad, move = _gradient(), jax.jit(TX.update)
+  for _ in range(PASSES):
+    for frame, labels in forms:
+      for step in (1, -1):
+        mirrored = Labels(*(x[:, ::step] for x in labels))
+        grads = grad(params, frame[:, ::step], mirrored)
+        steps, opt_state = move(grads, opt_state, params)
+        params = optax.apply_updates(params, steps)
+  return params
+
+
+@pytest.mark.parametrize("mode", osvos_lib.MODES)
+def test_lessons_are_those_of_a_loop(mode):
+  frames, labels = _scene(INTERVAL + 1)
+  system = _system(mode)
+  state = system.init(jax.random.key(0), frames[0])
+  parent = jax.tree.map(np.array, state.params)
+  learn = jax.jit(system.learn, donate_argnums=0)
+  predict = jax.jit(system.predict, donate_argnums=0)
+  expected = parent
+  for t in (0, INTERVAL):
+    assert int(system.next_key(state)) == t
+    here = Labels(labels.classes[t], labels.weights[t])
+    before = _answer(state.params, frames[t])
+    confusion = metrics.confusion_matrix(here.classes, np.asarray(before), 2)
+    state, classes, info = learn(state, frames[t], here)
+    expected = _lesson(parent if mode == "B" else expected, frames[t], here)
+    for name in parent:
+      np.testing.assert_allclose(
+        state.params[name], expected[name], rtol=2e-4, atol=1e-5
+      )
+    assert int(info.num_updates) == 6 * PASSES and not info.num_rolled_back
+    assert info.stride == INTERVAL and info.grad_norm > 0
+    np.testing.assert_allclose(info.miou_before, metrics.run_miou(confusion))
+    answer = _answer(state.params, frames[t])
+    np.testing.assert_array_equal(classes, answer)
+    after = metrics.confusion_matrix(here.classes, np.asarray(answer), 2)
+    np.testing.assert_allclose(info.miou_after, metrics.run_miou(after))
+    for frame in frames[t + 1 : t + INTERVAL]:
+      state, classes = predict(state, frame)
+      answer = _answer(expected, frame)
+      assert np.mean(np.asarray(classes) != answer) < 0.01
+
+
+def test_modes_differ_from_the_second_lesson_on():
+  frames, labels = _scene(2 * INTERVAL)
+  answers = {}
+  for mode in osvos_lib.MODES:
+    system = _system(mode)
+    state = system.init(jax.random.key(0), frames[0])
+    scan = jax.jit(lambda *x, s=system: distill.scan_stream(s, *x))
+    state, (_, infos) = scan(state, frames, labels)
+    assert np.flatnonzero(infos.is_key).tolist() == [0, INTERVAL]
+    answers[mode] = infos.loss
+  np.testing.assert_array_equal(answers["A"][0], answers["B"][0])
+  assert answers["A"][INTERVAL] < answers["B"][INTERVAL]
+
+
+def test_lesson_that_leads_nowhere_is_undone():
+  frames, labels = _scene(1)
+  system = osvos_lib.osvos(STUDENT, optax.sgd(jnp.inf), num_passes=PASSES)
+  state = system.init(jax.random.key(0), frames[0])
+  here = Labels(labels.classes[0], labels.weights[0])
+  learnt, classes, info = jax.jit(system.learn)(state, frames[0], here)
+  jax.tree.map(np.testing.assert_array_equal, learnt.params, state.params)
+  assert int(info.num_updates) == 0
+  assert int(info.num_rolled_back) == 6 * PASSES
+  assert np.isfinite(info.loss) and np.isfinite(info.miou_after)
+  answer = _answer(state.params, frames[0])
+  np.testing.assert_array_equal(classes, answer)
+
+
+def test_more_than_one_class_is_refused():
+  with pytest.raises(RequestError, match="segments one class, not 2") as error:
+    osvos_lib.osvos(tiny_student.make(), TX)
+  assert "\n" not in str(error.value)
