@@ -6,9 +6,9 @@ from typing import NamedTuple
 from matplotlib import axes, figure, ticker
 
 from ojd.comparison.table import PARTIAL, Table
+from ojd.costs import Costs
 from ojd.run import report_svg
 from ojd.run.report_runs import MAX_CURVES
-from ojd.run.timing import PAPER_MS
 
 _PALETTE = (
   *("#1763c7", "#c75300", "#16794f", "#a11a6b", "#6b4fc9", "#8a6d00"),
@@ -47,7 +47,7 @@ def curves(table: Table) -> list[Curve]:
     label = system.setting + (f" {PARTIAL}" if entry.is_partial else "")
     point = Point(
       label.strip(),
-      PAPER_MS["teacher"] / speedup.mean,
+      Costs().teacher / speedup.mean,
       100 * miou.mean,
       100 * miou.deviation,
     )
