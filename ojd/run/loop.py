@@ -382,8 +382,7 @@ class Loop:
 
   def _report_progress(self, problem):
     limits = (self.job.stream.spec.num_frames, self.job.config.num_frames)
-    known = [limit for limit in limits if limit is not None]
-    total = min(known) if known else None
+    total = min((x for x in limits if x is not None), default=None)
     self.progress_fn(
       tally_lib.progress(self.tally, self.stages, total, problem)
     )
