@@ -308,6 +308,20 @@ def test_the_stream_ends():
   assert list(stream.read(4)) == []
 
 
+def test_cycle_comes_back_to_the_first_place():
+  rest = "street?seed=5&cuts=1&cut_every=10&num_frames=40"
+  cycle = _open(f"{rest}&cycle=2", 96, 160)
+  onward = _open(rest, 96, 160)
+  places_at = lambda t: [_sample(x, t).frame for x in (cycle, onward)]
+  for t in (5, 15):
+    np.testing.assert_array_equal(*places_at(t))
+  back, elsewhere = places_at(25)
+  first = _sample(cycle, 5).frame
+  # The same ground and camera; actors and clouds went on.
+  assert _difference(back, first) < 0.5 * _difference(elsewhere, first)
+  assert cycle.spec.identity["stream"].endswith("&cycle=2")
+
+
 def test_identity_tells_streams_apart():
   first = _open("street?seed=1").spec.identity
   again = _open("street?cuts=0&seed=1&fps=25").spec.identity
@@ -325,7 +339,7 @@ def test_identity_tells_streams_apart():
   "rest,known",
   (
     ("beach", "street, sports, park, night_fall, cuts"),
-    ("street?speed=2", "seed, cuts, cut_every, num_frames, fps"),
+    ("street?speed=2", "seed, cuts, cut_every, num_frames, fps, cycle"),
     ("street?seed=-1", "seed=-1 is not from 0"),
     ("street?seed=many", "seed='many' is not int"),
     ("street?cuts=2", "cuts=2 is not from 0 to 1"),

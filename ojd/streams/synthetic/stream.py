@@ -12,7 +12,7 @@ from ojd.types import Instances, Sample
 
 VERSION = 1  # of the world: raised when any frame changes
 DEFAULT_SIZE = (192, 320)
-_OPTIONS = ("seed", "cuts", "cut_every", "num_frames", "fps")
+_OPTIONS = ("seed", "cuts", "cut_every", "num_frames", "fps", "cycle")
 
 
 class Options(NamedTuple):
@@ -24,6 +24,7 @@ class Options(NamedTuple):
   cut_every: int  # frames
   num_frames: int
   fps: float
+  cycle: int  # places before the first comes again; 0 where none does
 
 
 class SyntheticStream:
@@ -32,8 +33,10 @@ class SyntheticStream:
   def __init__(self, options: Options, height: int, width: int):
     """Prepares a stream; nothing is drawn before the first read."""
     self.options = options
+    # Streams that never come back are told as they were before any could.
+    told = _OPTIONS if options.cycle else _OPTIONS[:-1]
     address = "&".join(
-      f"{name}={_text(getattr(options, name))}" for name in _OPTIONS
+      f"{name}={_text(getattr(options, name))}" for name in told
     )
     self.spec = base.StreamSpec(
       height=height,
@@ -81,6 +84,7 @@ class SyntheticStream:
     """Returns the place, the time in seconds and the darkness of frame t."""
     options = self.options
     turn = t // options.cut_every if options.cuts else 0
+    turn = turn % options.cycle if options.cycle else turn
     key = places.key_at(options.scene, options.seed, turn)
     share = t / max(1, options.num_frames - 1)
     dark = places.darkness(key, share, has_cuts=bool(options.cuts))
@@ -129,6 +133,8 @@ def open_stream(
 ) -> SyntheticStream:
   """Opens `synthetic:SCENE?seed=0&cuts=0&cut_every=150&num_frames=600&fps=25`.
 
+  `&cuts=1&cycle=3` comes back to the first place after the third.
+
   Args:
     address: taken apart; its path is the scene.
     height: of the frames, or None for the default.
@@ -148,6 +154,7 @@ def open_stream(
     cut_every=_number(address, "cut_every", int, 150, 1),
     num_frames=_number(address, "num_frames", int, 600, 1),
     fps=_number(address, "fps", float, 25.0, 1.0, 1000.0),
+    cycle=_number(address, "cycle", int, 0, 0),
   )
   return SyntheticStream(
     options, height or DEFAULT_SIZE[0], width or DEFAULT_SIZE[1]
