@@ -50,7 +50,9 @@ _HELP = {
   "delta_max": "most frames between teacher calls",
   "u_max": "most updates on a key frame",
   "u_min": "least updates on a key frame",
-  "update": "the gradient step: " + ", ".join(updates.VARIANTS),
+  "update": "the gradient step: "
+  + ", ".join(updates.VARIANTS)
+  + "; empty: sgd, or the system's own",
   "learning_rate": "of the gradient step; empty: "
   + ", ".join(f"{n} {v.learning_rate}" for n, v in updates.VARIANTS.items()),
   "norm": "what statistics norm a frame between key frames: frame, its own; "

@@ -95,6 +95,7 @@ def adapt(
   u_max: ArrayLike,
   u_min: ArrayLike = 0,
   keep_norms: bool = False,
+  length: Callable[[jax.Array], ArrayLike] | None = None,
 ) -> AdaptResult:
   """Updates until accurate or u_max, in one `lax.while_loop`.
 
@@ -114,6 +115,8 @@ def adapt(
     u_max: most updates.
     u_min: updates made however accurate the student is.
     keep_norms: whether to tell what the norms did in the last pass.
+    length: by the accuracy before any update, the length of all updates in
+      those of the step; None: 1.
   """
   counts = labels.weights > 0
   step = updates.as_step(tx)
@@ -172,6 +175,8 @@ def adapt(
       grad_fn = functools.partial(jax.grad(loss_of), loop.params)
       grads = step.gradient(grads, grad_fn, loop.opt_state, held)
       steps, opt_state = step.update(grads, loop.opt_state, loop.params, held)
+      if length is not None:
+        steps = optax.tree.scale(length(tried.miou_before), steps)
       norm = optax.tree.norm(grads)
       # Of a step that was not made there is no norm to tell.
       norm = jnp.where(jnp.isfinite(norm), norm, loop.grad_norm)

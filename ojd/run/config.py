@@ -42,7 +42,7 @@ class RunConfig:
   delta_max: int = 64
   u_max: int = 8
   u_min: int = 0
-  update: str = "sgd"
+  update: str | None = None  # the system's own
   learning_rate: float | None = None
   norm: str = "frame"
   precision: str = "float32"
@@ -66,13 +66,21 @@ class RunConfig:
     return systems.Settings(**{name: getattr(self, name) for name in names})
 
 
+def settled(config: RunConfig) -> RunConfig:
+  """The config with what its system chooses, where that was left to it."""
+  if config.update is not None:
+    return config
+  return dataclasses.replace(config, update=systems.find(config.system).update)
+
+
 def check(config: RunConfig) -> None:
   """Raises a RequestError that names the first flag out of its range."""
   if not config.workdir:
     raise RequestError("--workdir=DIR is missing: where should the run go?")
   method = systems.find(config.system)
   flows.check(config.flow)
-  _check_name("update", config.update, updates.VARIANTS)
+  if config.update is not None:
+    _check_name("update", config.update, updates.VARIANTS)
   _check_name("norm", config.norm, jit.NORM_MODES)
   _check_name("precision", config.precision, student.PRECISIONS)
   _check_name("save_masks", config.save_masks, MASKS)

@@ -13,7 +13,7 @@ from ojd.errors import RequestError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.run import compilation, flows, workdir
-from ojd.run.config import RunConfig
+from ojd.run.config import RunConfig, settled
 from ojd.streams import base as streams
 from ojd.streams import window
 from ojd.systems import offline_oracle
@@ -55,6 +55,7 @@ class Compiled(NamedTuple):
 
 def make_job(config: RunConfig) -> Job:
   """Opens stream and teacher and builds the system of a checked config."""
+  config = settled(config)
   stream = open_stream(config)
   if systems.find(config.system).prepare is not None:
     num_frames_of(config, stream.spec)

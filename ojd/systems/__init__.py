@@ -15,6 +15,8 @@ from ojd.systems import (
   baselines,
   flow,
   jit,
+  jit_flow,
+  jit_plus,
   offline_oracle,
   osvos,
 )
@@ -44,6 +46,7 @@ class Preset(NamedTuple):
   settings: Mapping[str, Any] = {}  # in the place of those given
   options: Mapping[str, Any] = {}  # for the factory
   costs: Costs | None = None  # None: those of the method
+  update: str = ""  # where none is asked for; empty: as of the method
 
 
 class Method(NamedTuple):
@@ -56,6 +59,7 @@ class Method(NamedTuple):
   words: Mapping[str, Preset] = {}
   default: str = ""  # the word where none is given
   costs: Costs = Costs()
+  update: str = "sgd"  # the gradient step where none is asked for
   # What is done with the whole stream before the run, if anything is: it leaves
   # a student for the system to begin with, and says whether it could end.
   prepare: Callable[[offline_oracle.Preparation], bool] | None = None
@@ -73,6 +77,22 @@ def _jit(student, tx, settings):
     delta_max=settings.delta_max,
     **_constants(settings),
   )
+
+
+def _jit_plus(student, tx, settings, **without):
+  return jit_plus.jit_plus(
+    student,
+    tx,
+    delta_min=settings.delta_min,
+    delta_max=settings.delta_max,
+    extras=jit_plus.EVERYTHING._replace(**without),
+    **_constants(settings),
+  )
+
+
+def _jit_flow(student, tx, settings, base):
+  base = base(student, tx, settings)
+  return jit_flow.jit_flow(student, tx, base, flow_fn=settings.flow)
 
 
 def _fixed(student, tx, settings):
@@ -116,6 +136,7 @@ def _osvos(student, tx, settings, mode):
 _SLOW_FLOW, _FAST_FLOW = Costs(predict=113.0), Costs(predict=80.0)
 # Half a minute of training an interval; the paper's hour for two minutes of
 # video is all of that.
+_STUDENT_AND_FLOW = Costs(predict=_SLOW_FLOW.predict + Costs().predict)
 _OSVOS = Costs(predict=0.0, update=0.0, lesson=30_000.0)
 
 SYSTEMS: dict[str, Method] = {
@@ -123,6 +144,30 @@ SYSTEMS: dict[str, Method] = {
     _jit,
     "Algorithm 1: the teacher by exponential back-off",
     _LEARNS | _STEPS | {"delta_min", "delta_max"},
+  ),
+  "jit_plus": Method(
+    _jit_plus,
+    "the same, judged by the accuracy before the updates",
+    _LEARNS | _STEPS | {"delta_min", "delta_max"},
+    words={
+      f"no_{name}": Preset(options={field: getattr(jit_plus.NOTHING, field)})
+      for name, field in (
+        *(("honesty", "is_honest"), ("stretch", "stretch")),
+        *(("zeal", "zeal"), ("boost", "boost")),
+      )
+    },
+    update="fast_head",
+  ),
+  "jit_flow": Method(
+    _jit_flow,
+    "jit, and where its student is unsure the last labels, carried by the flow",
+    _LEARNS | _STEPS | {"delta_min", "delta_max", "flow"},
+    words={
+      "jit": Preset(options={"base": _jit}),
+      "plus": Preset(options={"base": _jit_plus}, update="fast_head"),
+    },
+    default="jit",
+    costs=_STUDENT_AND_FLOW,
   ),
   "fixed": Method(
     _fixed,
@@ -197,6 +242,7 @@ def find(text: str) -> Method:
     # What the word settles no flag does.
     uses=method.uses - preset.settings.keys(),
     costs=preset.costs or method.costs,
+    update=preset.update or method.update,
   )
 
 

@@ -4,6 +4,7 @@
 stride; `frozen` is `jit` whose teacher is never asked.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from jax.typing import ArrayLike
 from ojd import distill, updates
 from ojd import schedule as schedule_lib
 from ojd.models.student import Norms, Params, Student, blank_norms
-from ojd.types import StepInfo
+from ojd.types import Frame, StepInfo
 from ojd.updates.step import State as StepState
 from ojd.updates.step import Tx
 
@@ -98,6 +99,8 @@ def scheduled(
   u_max: int,
   u_min: int,
   norm: str = "frame",
+  is_honest: bool = False,
+  length: Callable[[jax.Array], ArrayLike] | None = None,
 ) -> distill.System:
   """Adapts on the key frames of any schedule that follows the accuracy.
 
@@ -111,6 +114,9 @@ def scheduled(
     norm: `frame`, every frame is normed by its own statistics; `key_frame`, a
       frame between key frames by those of the last one, which saves reading
       every activation twice.
+    is_honest: whether the schedule follows the accuracy before the updates, in
+      the place of that after them.
+    length: as for `distill.adapt`.
   """
   is_held = norm == "key_frame"
 
@@ -140,8 +146,10 @@ def scheduled(
       u_max=u_max,
       u_min=u_min,
       keep_norms=is_held,
+      length=length,
     )
-    moved = schedule.advance(state.schedule, result.miou_after)
+    accuracy = result.miou_before if is_honest else result.miou_after
+    moved = schedule.advance(state.schedule, accuracy)
     info = StepInfo(
       is_key=jnp.ones((), bool),
       stride=schedule.stride(moved),
@@ -168,16 +176,20 @@ def scheduled(
     return student.observe(params, frame)[1]
 
   def predict(state, frame):
-    params = answering(state)
-    if is_held:
-      held, are_known = state.norms
-      logits = lax.cond(
-        are_known,
-        lambda: student.apply_held(params, held, frame),
-        lambda: student.apply(params, frame),
-      )
-    else:
-      logits = student.apply(params, frame)
+    logits = look(student, tx, state, frame)
     return state._replace(t=state.t + 1), distill.classify(logits)
 
   return distill.System(init, next_key, learn, predict, answering)
+
+
+def look(student: Student, tx: Tx, state: JitState, frame: Frame) -> jax.Array:
+  """What the student sees on a frame between key frames; [H, W, C] logits."""
+  params = updates.answer(tx, state.params, state.opt_state)
+  if not state.norms:
+    return student.apply(params, frame)
+  held, are_known = state.norms
+  return lax.cond(
+    are_known,
+    lambda: student.apply_held(params, held, frame),
+    lambda: student.apply(params, frame),
+  )

@@ -12,6 +12,7 @@ import optax
 from jax.typing import ArrayLike
 
 from ojd.updates import average, guard, low_rank, plain, rehearsal, subset
+from ojd.updates import fast_head as fast_head_lib
 from ojd.updates import top_k as top_k_lib
 from ojd.updates.plain import MOMENTUM, adam, nesterov, sgd
 from ojd.updates.step import GradientStep, answer, as_step, start
@@ -41,6 +42,7 @@ VARIANTS = {
   "sgd": Variant(plain.sgd, 0.01),
   "nesterov": Variant(plain.nesterov, 0.01),
   "adam": Variant(plain.adam, 0.001),
+  "fast_head": Variant(fast_head_lib.fast_head, 0.0004),
   "decoder": Variant(subset.decoder, 0.01),
   "partial": Variant(subset.partial, 0.01),
   "head": Variant(subset.head, 0.03),

@@ -22,8 +22,8 @@ def split(
     params: all of them.
     trains: which of the names "layer/.../leaf" train; None: all.
   """
-  names = [_name(path) for path, _ in jax.tree.leaves_with_path(params)]
-  wanted = set(names if trains is None else trains(names))
+  all_names = names(params)
+  wanted = set(all_names if trains is None else trains(all_names))
   return tuple(
     jax.tree.map_with_path(
       lambda path, x, is_in=is_in: (
@@ -43,6 +43,18 @@ def merge(trained: Params, others: Params) -> Params:
     others,
     is_leaf=lambda x: x is None,
   )
+
+
+def names(params: Params) -> list[str]:
+  """Of the parameters that are there, "layer/.../leaf"."""
+  return [_name(path) for path, _ in jax.tree.leaves_with_path(params)]
+
+
+def map_named(
+  change: Callable[[str, jax.Array], jax.Array], params: Params
+) -> Params:
+  """Each parameter changed by its name and value."""
+  return jax.tree.map_with_path(lambda path, x: change(_name(path), x), params)
 
 
 def _name(path):

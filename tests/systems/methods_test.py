@@ -44,8 +44,8 @@ def test_words_set_the_stride_and_else_the_flag_does(name, stride):
 @pytest.mark.parametrize(
   ("text", "known"),
   [
-    ("jitt", "jit, fixed, frozen, teacher, copy_last, flow, osvos"),
-    ("", "jit, fixed"),
+    ("jitt", "jit, jit_plus, jit_flow, fixed, frozen, teacher, copy_last"),
+    ("", "jit, jit_plus"),
     ("flow:quick", "known of it are flow, flow:slow, flow:fast"),
     ("flow:", "flow:slow"),
     ("osvos:C", "osvos, osvos:A, osvos:B"),

@@ -1,0 +1,237 @@
+"""The student and the carried labels, beside numpy and at their limits."""
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ojd import distill, systems, updates
+from ojd.models import optical_flow
+from ojd.systems import jit as jit_lib
+from ojd.systems import jit_flow
+from ojd.types import IGNORE, Labels
+from tests.reference import scenes, tiny_student
+
+SIZE, NUM_FRAMES = (32, 48), 9
+CONSTANTS = dict(a_thresh=0.9, delta_min=4, delta_max=4, u_max=2)
+TX = updates.sgd(0.05)
+
+
+def _shift(frame, previous):
+  """A camera that pans by 1.5 pixels a frame."""
+  del previous
+  flow = np.zeros((*frame.shape[:2], 2), np.float32)
+  flow[..., 0] = 1.5
+  return flow
+
+
+def _panned():
+  """Frames of a wide picture, and its classes; every second one is between."""
+  rng = np.random.default_rng(0)
+  height, width = SIZE[0], SIZE[1] + 2 * NUM_FRAMES
+  blotches = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+  wide = cv2.resize(
+    blotches, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC
+  )
+  starts = [3 * t for t in range(NUM_FRAMES)]
+  frames = np.stack([wide[::2, s : s + 2 * SIZE[1] : 2] for s in starts])
+  classes = (frames[..., 0] > 128).astype(np.uint8)
+  return frames, Labels(classes, np.ones(classes.shape, np.float32))
+
+
+def _system(student, flow_fn=_shift, tx=TX):
+  base = jit_lib.jit(student, tx, **CONSTANTS)
+  return jit_flow.jit_flow(student, tx, base, flow_fn=flow_fn)
+
+
+def _unsure(num_classes=2):
+  """A student that thinks all classes alike, whatever it is taught."""
+  student = tiny_student.make()
+  return student._replace(
+    apply=lambda params, frame: jnp.zeros((*frame.shape[:2], num_classes)),
+    num_classes=num_classes,
+  )
+
+
+def _host_loop(system, frames, labels, num_frames=None):
+  learn, predict = jax.jit(system.learn), jax.jit(system.predict)
+  state, answers = system.init(jax.random.key(0), frames[0]), []
+  for t, frame in enumerate(frames[:num_frames]):
+    if t == int(system.next_key(state)):
+      here = Labels(labels.classes[t], labels.weights[t])
+      state, classes, _ = learn(state, frame, here)
+    else:
+      state, classes = predict(state, frame)
+    answers.append(np.asarray(classes))
+  return state, np.stack(answers)
+
+
+def test_half_pixels_add_up():
+  """1.5 pixels a frame are 3 after two; rounded each time they would be 4."""
+  frames, labels = _panned()
+  _, answers = _host_loop(_system(_unsure(), tx=TX), frames, labels, 4)
+  for t in (1, 2, 3):
+    columns = np.clip(np.rint(np.arange(SIZE[1]) + 1.5 * t), 0, SIZE[1] - 1)
+    # Ties are broken one way or the other by whole columns.
+    other = np.clip(np.floor(np.arange(SIZE[1]) + 1.5 * t), 0, SIZE[1] - 1)
+    wanted = labels.classes[0][:, columns.astype(int)]
+    also = labels.classes[0][:, other.astype(int)]
+    assert np.all((answers[t] == wanted) | (answers[t] == also))
+    if t == 2:
+      np.testing.assert_array_equal(answers[t], wanted)
+
+
+def test_labels_without_weight_leave_the_pixel_to_the_student():
+  frames, labels = _panned()
+  labels.weights[0, :, :20] = 0
+  labels.classes[0, :, :10] = IGNORE
+  student = tiny_student.make()
+  system = _system(student, flow_fn=lambda a, b: np.zeros((*SIZE, 2)))
+  state, answers = _host_loop(system, frames, labels, 2)
+  alone = distill.classify(
+    student.apply(system.answering(state), jnp.asarray(frames[1]))
+  )
+  np.testing.assert_array_equal(answers[1][:, :20], alone[:, :20])
+
+
+def test_without_labels_it_is_its_base():
+  frames, labels = scenes.coloured_squares(NUM_FRAMES)
+  nothing = Labels(labels.classes, np.zeros_like(labels.weights))
+  student = tiny_student.make()
+  base = jit_lib.jit(student, TX, **CONSTANTS)
+  system = jit_flow.jit_flow(
+    student, TX, base, flow_fn=lambda a, b: np.zeros((*a.shape[:2], 2))
+  )
+  ours, answers = _host_loop(system, frames, nothing)
+  theirs, expected = _host_loop(base, frames, nothing)
+  np.testing.assert_array_equal(answers, expected)
+  for a, b in zip(
+    jax.tree.leaves(system.answering(ours)),
+    jax.tree.leaves(theirs.params),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_key_frames_are_those_of_the_base():
+  frames, labels = scenes.coloured_squares(NUM_FRAMES)
+  student = tiny_student.make()
+  flow_fn = optical_flow.dis("ultrafast")
+  base = jit_lib.jit(student, TX, **CONSTANTS)
+  system = _system(student, flow_fn)
+  run = jax.jit(lambda s, *x: distill.scan_stream(system, s, *x))
+  state, (answers, infos) = run(
+    system.init(jax.random.key(0), frames[0]), frames, labels
+  )
+  alone = jax.jit(lambda s, *x: distill.scan_stream(base, s, *x))
+  expected, (_, expected_infos) = alone(
+    base.init(jax.random.key(0), frames[0]), frames, labels
+  )
+  for a, b in zip(
+    jax.tree.leaves((system.answering(state), infos)),
+    jax.tree.leaves((expected.params, expected_infos)),
+    strict=True,
+  ):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+  _, looped = _host_loop(system, frames, labels)
+  assert np.mean(answers == looped) > 0.999
+
+
+def _numpy_belief(logits, label, seen, age, reach):
+  """The product of both probabilities, pixel by pixel."""
+  num_classes = logits.shape[-1]
+  likelihood = np.empty((num_classes, num_classes))
+  for true in range(num_classes):
+    for other in range(num_classes):
+      first = 9 if true == other else 1 / (num_classes - 1)
+      likelihood[true, other] = seen[true, other] + first
+    likelihood[true] /= likelihood[true].sum()
+  part = min(1, age / max(1, reach))
+  likelihood = part * likelihood + (1 - part) * np.eye(num_classes)
+  likelihood = np.maximum(likelihood, 1e-3)
+  answer = np.empty(label.shape, np.uint8)
+  for place in np.ndindex(*label.shape):
+    belief = np.exp(logits[place] - logits[place].max())
+    if label[place] != IGNORE:
+      belief = belief * likelihood[:, label[place]]
+    answer[place] = belief.argmax()
+  return answer
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_belief_is_the_product_of_both(jit):
+  rng = np.random.default_rng(1)
+  num_classes, size = 3, (8, 10)
+  logits = rng.normal(0, 3, (*size, num_classes)).astype(np.float32)
+  label = rng.integers(0, num_classes, size).astype(np.uint8)
+  label[0] = IGNORE
+  seen = rng.integers(0, 40, (num_classes, num_classes)).astype(np.float32)
+  student = _unsure(num_classes)._replace(
+    apply=lambda params, frame: jnp.asarray(logits)
+  )
+  system = _system(student, lambda a, b: np.zeros((*size, 2), np.float32))
+  frame = np.zeros((*size, 3), np.uint8)
+  state = system.init(jax.random.key(0), frame)
+  predict = jax.jit(system.predict) if jit else system.predict
+  for age, reach in ((1, 1), (2, 8), (9, 4)):
+    carried = state.carried._replace(
+      labels=jnp.asarray(label), age=jnp.asarray(age - 1)
+    )
+    now = state._replace(
+      carried=carried, seen=jnp.asarray(seen), reach=jnp.asarray(reach)
+    )
+    after, answer = predict(now, frame)
+    expected = _numpy_belief(logits, label, seen, age, reach)
+    np.testing.assert_array_equal(answer, expected)
+    assert int(after.carried.age) == age and int(after.student.t) == 1
+
+
+def test_errors_of_the_flow_are_counted_on_key_frames():
+  frames, labels = _panned()
+  system = _system(_unsure(), lambda a, b: np.zeros((*SIZE, 2), np.float32))
+  state, _ = _host_loop(system, frames, labels, 5)  # key frames 0 and 4
+  expected = np.zeros((2, 2))
+  np.add.at(expected, (labels.classes[4], labels.classes[0]), 1)
+  np.testing.assert_array_equal(state.seen, expected)
+  assert int(state.reach) == 4 and int(state.carried.age) == 0
+
+
+@pytest.mark.parametrize(
+  ("name", "stride", "update"),
+  [
+    ("jit_flow", 8, "sgd"),
+    ("jit_flow:jit", 8, "sgd"),
+    ("jit_flow:plus", 10, "fast_head"),
+  ],
+)
+def test_rows_of_the_table(name, stride, update):
+  frames, labels = scenes.coloured_squares(1)
+  settings = systems.Settings(a_thresh=1.0)
+  system = systems.make(name, tiny_student.make(), TX, settings)
+  state = system.init(jax.random.key(0), frames[0])
+  here = Labels(labels.classes[0], labels.weights[0])
+  _, _, info = system.learn(state, frames[0], here)
+  assert int(info.stride) == stride
+  method = systems.find(name)
+  assert method.update == update and "flow" in method.uses
+  assert method.costs.predict == 120
+
+
+def test_it_compiles_once():
+  frames, labels = _panned()
+  system, traces = _system(tiny_student.make()), []
+
+  def counted(function, name):
+    def call(*args):
+      traces.append(name)
+      return function(*args)
+
+    return call
+
+  system = system._replace(
+    learn=counted(system.learn, "learn"),
+    predict=counted(system.predict, "predict"),
+  )
+  _host_loop(system, frames, labels)
+  assert sorted(traces) == ["learn", "predict"]
