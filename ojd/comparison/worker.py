@@ -95,8 +95,8 @@ def _check(task):
   are_finished = []
   for config, label in zip(task.configs, task.labels, strict=True):
     try:
-      job_lib.make_job_without_teacher(config, groups)
-      are_finished.append(_is_finished(config, spec.identity, groups))
+      made = job_lib.make_job_without_teacher(config, groups)
+      are_finished.append(_is_finished(made.config, spec.identity, groups))
     except RequestError as error:
       raise RequestError(f"{label}: {error}") from None
   known = [n for n in (spec.num_frames, first.num_frames) if n is not None]

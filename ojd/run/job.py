@@ -55,7 +55,6 @@ class Compiled(NamedTuple):
 
 def make_job(config: RunConfig) -> Job:
   """Opens stream and teacher and builds the system of a checked config."""
-  config = settled(config)
   stream = open_stream(config)
   if systems.find(config.system).prepare is not None:
     num_frames_of(config, stream.spec)
@@ -103,6 +102,7 @@ def _parse_groups(config, spec, teacher):
 
 
 def _assemble(config, stream, teacher, groups):
+  config = settled(config)
   truth_groups = _truth_groups(groups, stream.spec.class_names)
   student = first_student(config, groups)
   system = make_system(config, student)

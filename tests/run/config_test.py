@@ -6,7 +6,7 @@ import pytest
 
 from ojd.errors import RequestError
 from ojd.models import optical_flow
-from ojd.run.config import RunConfig, check
+from ojd.run.config import RunConfig, check, settled
 
 GOOD = RunConfig(workdir="somewhere")
 
@@ -114,3 +114,18 @@ def test_ends_of_ranges_are_allowed(flag, value):
 def test_unknown_kind_of_masks_is_refused():
   with pytest.raises(RequestError, match="--save_masks=avi: unknown; known"):
     check(dataclasses.replace(GOOD, save_masks="avi"))
+
+
+@pytest.mark.parametrize(
+  ("system", "update", "expected"),
+  [
+    ("jit", None, "sgd"),
+    ("jit_plus", None, "fast_head"),
+    ("jit_flow:plus", None, "fast_head"),
+    ("jit_plus", "sgd", "sgd"),
+  ],
+)
+def test_system_chooses_its_step_where_nobody_does(system, update, expected):
+  config = dataclasses.replace(GOOD, system=system, update=update)
+  check(config)
+  assert settled(config).update == expected
