@@ -18,7 +18,10 @@ compilation.enable_cache(compilation.default_cache())
 
 
 # Files that take a minute or more: begun first, so that nobody waits for one.
-_LONG = ("resume_test", "replay_test", "distill_test", "mask_rcnn_test")
+_LONG = (
+  *("online_distill_test", "record_test", "serve_test", "replay_test"),
+  *("compare_test", "resume_test", "distill_test", "jitnet_test", "fork_test"),
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -1,5 +1,7 @@
 """Lanes: every stream goes the way it goes alone, and waits for no other."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,15 +65,13 @@ def test_lanes_are_streams_alone(num_lanes, run, bucket):
   keys = np.asarray(infos.is_key)
   are_different = len({tuple(lane) for lane in keys.T}) > 1
   assert are_different or num_lanes == 1, "all are due together"
+  scan = jax.jit(functools.partial(distill.scan_stream, system))
   for i in range(num_lanes):
-    alone, (expected, told) = jax.jit(
-      lambda state, i=i: distill.scan_stream(
-        system,
-        state,
-        frames[:, i],
-        Labels(labels.classes[:, i], labels.weights[:, i]),
-      )
-    )(jax.tree.map(lambda x, i=i: x[i], states))
+    alone, (expected, told) = scan(
+      jax.tree.map(lambda x, i=i: x[i], states),
+      frames[:, i],
+      Labels(labels.classes[:, i], labels.weights[:, i]),
+    )
     np.testing.assert_array_equal(keys[:, i], told.is_key)
     np.testing.assert_array_equal(infos.num_updates[:, i], told.num_updates)
     np.testing.assert_allclose(infos.loss[:, i], told.loss, atol=1e-5)

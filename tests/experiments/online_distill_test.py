@@ -66,19 +66,12 @@ def test_smoke_run_leaves_what_the_contract_says(tmp_path):
   again = _run("--smoke", f"--workdir={path}", "--save_masks")
   assert again.returncode == 0 and "finished" in again.stdout
   assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
-  (path / "report" / "index.html").unlink()
-  assert _run("--smoke", f"--workdir={path}", "--save_masks").returncode == 0
-  assert (path / "report" / "index.html").exists()  # it needs only the files
-  before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
-
   other = _run("--smoke", f"--workdir={path}", "--save_masks", "--seed=5")
   _assert_refused(other, "--seed (0, now 5)")
   assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
-
-  # The same run elsewhere tells the same story.
-  twin = tmp_path / "twin"
-  assert _run("--smoke", f"--workdir={twin}", "--save_masks").returncode == 0
-  assert _without_times(_metrics(twin)) == _without_times(lines)
+  (path / "report" / "index.html").unlink()
+  assert _run("--smoke", f"--workdir={path}", "--save_masks").returncode == 0
+  assert (path / "report" / "index.html").exists()  # it needs only the files
 
 
 def test_help_tells_of_every_flag():
@@ -166,12 +159,15 @@ def test_bad_workdirs_are_refused(tmp_path):
   assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+  "number",
+  [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM],
+)
 def test_interrupted_run_keeps_what_it_did_and_can_be_repeated(
   tmp_path, number
 ):
   path = tmp_path / "run"
-  flags = (f"--workdir={path}", "--num_frames=150", *SMALL)
+  flags = (f"--workdir={path}", "--num_frames=60", *SMALL)
   process = subprocess.Popen(
     _command(*flags), cwd=ROOT, stderr=subprocess.PIPE, text=True
   )
@@ -186,14 +182,14 @@ def test_interrupted_run_keeps_what_it_did_and_can_be_repeated(
   summary = json.loads((path / "summary.json").read_text())
   lines = _metrics(path)
   assert not summary["finished"] and summary["interrupted"] == 1
-  assert summary["num_frames"] == len(lines) < 150
+  assert summary["num_frames"] == len(lines) < 60
   assert (path / "report" / "index.html").exists()
 
   again = _run(*flags)
   assert again.returncode == 0, again.stderr
   assert f"going on with frame {len(lines)}\n" in again.stderr
   summary = json.loads((path / "summary.json").read_text())
-  assert summary["finished"] and summary["num_frames"] == 150
+  assert summary["finished"] and summary["num_frames"] == 60
   assert summary["interrupted"] == summary["resumed"] == 1
   assert "once more" in stderr
   assert _without_times(_metrics(path))[: len(lines)] == _without_times(lines)

@@ -107,7 +107,7 @@ def test_bad_addresses_are_refused_before_anything_starts(
   assert words in done.stderr and not path.exists()
 
 
-def test_resumed_run_shows_its_past(tmp_path):
+def test_resumed_run_shows_its_past(tmp_path, small_students):
   wanted = config.RunConfig(
     workdir=str(tmp_path / "run"),
     stream="synthetic:street",
