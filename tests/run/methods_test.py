@@ -29,7 +29,10 @@ from ojd.teachers import base as teachers
 from tests.reference import small_run
 
 FLAGS = {"num_frames": 24, "checkpoint_every": 2, "u_max": 1, "seed": 5}
-METHODS = ("copy_last", "flow", "osvos:B", "offline_oracle")
+METHODS = (
+  *("copy_last", "flow", "osvos:B", "offline_oracle"),
+  *("jit_plus", "jit_flow:plus"),
+)
 
 
 def _run(path, name, should_stop=lambda: False, **flags):
