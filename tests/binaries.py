@@ -1,18 +1,59 @@
 """Starts a binary of `experiments` as a person does."""
 
+import atexit
+import functools
+import json
+import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
+_TIMEOUT = 300  # seconds
+
+
+def command(name: str, *flags: str) -> list[str]:
+  """`python -m experiments.NAME FLAGS`, for a process of its own."""
+  return [sys.executable, "-m", f"experiments.{name}", *flags]
 
 
 def run(name: str, *flags: str) -> subprocess.CompletedProcess:
-  """`python -m experiments.NAME FLAGS`, with its output as text."""
-  return subprocess.run(
-    [sys.executable, "-m", f"experiments.{name}", *flags],
+  """What the command does, with its output as text; forked, to be quick."""
+  zygote = _zygote()
+  with tempfile.TemporaryDirectory() as folder:
+    files = [pathlib.Path(folder) / kind for kind in ("stdout", "stderr")]
+    request = {
+      "module": f"experiments.{name}",
+      "flags": flags,
+      "environ": dict(os.environ),
+      "timeout": _TIMEOUT,
+      **{path.name: str(path) for path in files},
+    }
+    zygote.stdin.write(json.dumps(request) + "\n")
+    zygote.stdin.flush()
+    code = json.loads(zygote.stdout.readline())
+    stdout, stderr = (path.read_text() for path in files)
+  words = command(name, *flags)
+  if code is None:
+    raise subprocess.TimeoutExpired(words, _TIMEOUT, stdout, stderr)
+  return subprocess.CompletedProcess(words, code, stdout, stderr)
+
+
+@functools.cache
+def _zygote():
+  process = subprocess.Popen(
+    [sys.executable, "-m", "tests.zygote"],
     cwd=ROOT,
-    capture_output=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
     text=True,
-    timeout=300,
   )
+  atexit.register(_end, process)
+  return process
+
+
+def _end(process):
+  process.stdin.close()  # it reads no more, and ends
+  process.stdout.close()
+  process.wait(10)

@@ -1,14 +1,9 @@
 """The layer table against the published numbers."""
 
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
 from ojd.models import describe, jitnet, mobilenet_seg
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import binaries
 
 
 @pytest.mark.parametrize(
@@ -57,23 +52,12 @@ def test_depthwise_and_dilated_layers_are_counted_as_what_they_are():
 
 
 def test_binary_prints_the_totals_and_refuses_nonsense():
-  command = [sys.executable, "-m", "experiments.describe"]
-  result = subprocess.run(
-    [*command, "--num_classes=23", "--height=720", "--width=1280"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
+  size = ("--num_classes=23", "--height=720", "--width=1280")
+  result = binaries.run("describe", *size)
   assert "752,383 parameters" in result.stdout
   assert "15.157 GFLOP" in result.stdout
   bad = ("--num_classes=1", "--height=7", "--model=unet", "--num_units=2")
   for flag in bad:
-    refused = subprocess.run(
-      [*command, "--model=mobilenet_v2", flag],
-      cwd=ROOT,
-      capture_output=True,
-      text=True,
-    )
+    refused = binaries.run("describe", "--model=mobilenet_v2", flag)
     assert refused.returncode == 2
     assert flag in refused.stderr and "Traceback" not in refused.stderr

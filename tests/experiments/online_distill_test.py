@@ -2,29 +2,22 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import binaries
+
 TRUTH = "--teacher=ground_truth"
 SMALL = ("--height=48", "--width=64", TRUTH, "--nooverlay")
 
 
-def _command(*flags):
-  return [sys.executable, "-m", "experiments.online_distill", *flags]
-
-
 def _run(*flags):
-  return subprocess.run(
-    _command(*flags), cwd=ROOT, capture_output=True, text=True, timeout=300
-  )
+  return binaries.run("online_distill", *flags)
 
 
 def _metrics(path):
@@ -169,7 +162,10 @@ def test_interrupted_run_keeps_what_it_did_and_can_be_repeated(
   path = tmp_path / "run"
   flags = (f"--workdir={path}", "--num_frames=60", *SMALL)
   process = subprocess.Popen(
-    _command(*flags), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    binaries.command("online_distill", *flags),
+    cwd=binaries.ROOT,
+    stderr=subprocess.PIPE,
+    text=True,
   )
   metrics, deadline = path / "metrics.jsonl", time.monotonic() + 200
   while not (metrics.exists() and metrics.read_text().count("\n") >= 3):

@@ -1,35 +1,19 @@
 """The recorder as a person starts it, and the run that replays it."""
 
 import json
-import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 
 from ojd.streams import base
 from ojd.teachers import recording
+from tests import binaries
 
-ROOT = pathlib.Path(__file__).parents[2]
 TRUTH = "--teacher=ground_truth"
 SMALL = ("--height=48", "--width=64", TRUTH)
 STREAM = "--stream=synthetic:street?num_frames=40"
-
-
-def _command(name, *flags):
-  return [sys.executable, "-m", f"experiments.{name}", *flags]
-
-
-def _run(name, *flags):
-  return subprocess.run(
-    _command(name, *flags),
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=200,
-  )
 
 
 def _metrics(path):
@@ -41,13 +25,13 @@ def _metrics(path):
 
 
 def test_replayed_run_equals_the_first(tmp_path):
-  made = _run("record", STREAM, *SMALL, f"--out={tmp_path / 'rec'}")
+  made = binaries.run("record", STREAM, *SMALL, f"--out={tmp_path / 'rec'}")
   assert made.returncode == 0, made.stderr
   assert "40 frames recorded" in made.stdout
   for name in ("ground_truth", f"recorded:{tmp_path / 'rec'}"):
     path = tmp_path / name.partition(":")[0]
     flags = (f"--teacher={name}", f"--workdir={path}", "--nooverlay")
-    run = _run("online_distill", STREAM, *SMALL, *flags)
+    run = binaries.run("online_distill", STREAM, *SMALL, *flags)
     assert run.returncode == 0, run.stderr
   first, second = (
     _metrics(tmp_path / name) for name in ("ground_truth", "recorded")
@@ -55,7 +39,7 @@ def test_replayed_run_equals_the_first(tmp_path):
   assert len(first) == 40
   assert first == second
   # Another stream is refused before anything is written.
-  run = _run(
+  run = binaries.run(
     *("online_distill", "--stream=synthetic:park?num_frames=40", *SMALL),
     *(f"--teacher=recorded:{tmp_path / 'rec'}", f"--workdir={tmp_path / 'x'}"),
   )
@@ -64,18 +48,18 @@ def test_replayed_run_equals_the_first(tmp_path):
 
 
 def test_smoke_run_leaves_a_recording(tmp_path):
-  result = _run("record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}")
+  result = binaries.run("record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}")
   assert result.returncode == 0, result.stderr
   assert "24 frames recorded" in result.stdout
   record = recording.Recording(tmp_path / "r")
   assert record.frames == list(range(24))
   assert record.description.teacher == "ground_truth"
   # On a recording that is whole the same command has nothing to do.
-  again = _run("record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}")
+  again = binaries.run("record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}")
   assert again.returncode == 0
   assert "24 frames recorded" in again.stdout
   assert "went on from frame 24" in again.stdout
-  other = _run(
+  other = binaries.run(
     "record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}", "--ask_every=2"
   )
   _assert_refused(other, "every (1, now 2)")
@@ -84,7 +68,7 @@ def test_smoke_run_leaves_a_recording(tmp_path):
 def test_window_of_a_stream_is_recorded(tmp_path):
   window = ("--start_frame=10", "--every=4")
   flags = (STREAM, *SMALL, *window, f"--out={tmp_path / 'r'}")
-  result = _run("record", *flags, "--ask_every=2")
+  result = binaries.run("record", *flags, "--ask_every=2")
   assert result.returncode == 0, result.stderr
   record = recording.Recording(tmp_path / "r")
   assert record.description.num_frames == 8  # 10, 14, ..., 38
@@ -105,16 +89,18 @@ def _assert_refused(result, *words):
 
 def test_bad_flags_are_refused(tmp_path):
   out = f"--out={tmp_path / 'r'}"
-  _assert_refused(_run("record"), "--out=DIR")
-  _assert_refused(_run("record", out, "--ask_every=0"), "--ask_every=0")
-  for flag in ("--u_max=3", "--teacher_process", "--teacher_timeout=9"):
-    refused = _run("record", out, flag)
+  _assert_refused(binaries.run("record"), "--out=DIR")
+  _assert_refused(binaries.run("record", out, "--ask_every=0"), "--ask_every=0")
+  for flag in ("--u_max=3", "--teacher_process"):
+    refused = binaries.run("record", out, flag)
     _assert_refused(refused, flag.partition("=")[0], "nothing")
   (tmp_path / "file").write_text("mine")
   into = f"--out={tmp_path / 'file'}"
-  _assert_refused(_run("record", "--smoke", TRUTH, into), "file")
+  _assert_refused(binaries.run("record", "--smoke", TRUTH, into), "file")
   into = f"--out={tmp_path}"
-  _assert_refused(_run("record", "--smoke", TRUTH, into), "not of a recording")
+  _assert_refused(
+    binaries.run("record", "--smoke", TRUTH, into), "not of a recording"
+  )
   assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
@@ -122,8 +108,8 @@ def test_interrupted_recording_is_gone_on_with(tmp_path):
   whole, parts = tmp_path / "whole", tmp_path / "parts"
   flags = ("--stream=synthetic:street?num_frames=400", *SMALL)
   process = subprocess.Popen(
-    _command("record", *flags, f"--out={parts}"),
-    cwd=ROOT,
+    binaries.command("record", *flags, f"--out={parts}"),
+    cwd=binaries.ROOT,
     stderr=subprocess.PIPE,
     stdout=subprocess.PIPE,
     text=True,
@@ -138,6 +124,6 @@ def test_interrupted_recording_is_gone_on_with(tmp_path):
   assert stdout.startswith("stopped: ") and "Traceback" not in stderr
   assert 0 < len(recording.Recording(parts)) < 400
   for path in (parts, whole):
-    result = _run("record", *flags, f"--out={path}")
+    result = binaries.run("record", *flags, f"--out={path}")
     assert result.returncode == 0, result.stderr
   assert records.read_bytes() == (whole / recording.RECORDS).read_bytes()
