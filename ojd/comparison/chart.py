@@ -6,7 +6,6 @@ from typing import NamedTuple
 from matplotlib import axes, figure, ticker
 
 from ojd.comparison.table import PARTIAL, Table
-from ojd.costs import Costs
 from ojd.run import report_svg
 from ojd.run.report_runs import MAX_CURVES
 
@@ -41,13 +40,13 @@ def curves(table: Table) -> list[Curve]:
   found: dict[str, list[Point]] = {}
   for system, entry in zip(table.systems, table.overall.entries, strict=True):
     miou = entry.stats.get("miou")
-    speedup = entry.stats.get("speedup_paper_model")
-    if miou is None or speedup is None or speedup.mean <= 0:
+    cost = entry.stats.get("ms_paper_model")
+    if miou is None or cost is None or cost.mean <= 0:
       continue
     label = system.setting + (f" {PARTIAL}" if entry.is_partial else "")
     point = Point(
       label.strip(),
-      Costs().teacher / speedup.mean,
+      cost.mean,
       100 * miou.mean,
       100 * miou.deviation,
     )

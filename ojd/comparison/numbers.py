@@ -28,6 +28,7 @@ class Numbers(NamedTuple):
 
   miou: float | None = None  # 0..1
   speedup_paper_model: float | None = None
+  ms_paper_model: float | None = None  # a frame
   speedup_measured: float | None = None
   key_frame_fraction: float | None = None
   num_frames: float | None = None
@@ -69,6 +70,7 @@ def read(path: pathlib.Path, wanted: frozenset[str] = frozenset()) -> Numbers:
   for name in wanted:
     told |= report_text.mapping(measured, name)
   told["ms_update"] = _ms_update(path)
+  told["ms_paper_model"] = _ms_paper_model(summary)
   return Numbers(
     **{
       name: float(x)
@@ -85,6 +87,14 @@ def _read_json(path) -> dict[str, Any]:
   except (OSError, ValueError, RecursionError):
     return {}
   return content if isinstance(content, dict) else {}
+
+
+def _ms_paper_model(summary):
+  """Of the average frame: what a mean of speed-ups does not tell."""
+  teacher = report_text.mapping(summary, "paper_ms").get("teacher")
+  speedup = summary.get("speedup_paper_model")
+  are_known = all(map(report_text.is_number, (teacher, speedup)))
+  return teacher / speedup if are_known and speedup > 0 else None
 
 
 def _ms_update(path):

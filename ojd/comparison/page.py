@@ -15,6 +15,7 @@ from ojd.run import report_text as text
 _COLUMNS = (
   ("mIoU, %", "miou", lambda x: text.fixed(x and 100 * x, 1)),
   ("speed-up, paper", "speedup_paper_model", text.times),
+  ("ms a frame, paper", "ms_paper_model", lambda x: text.fixed(x, 1)),
   ("speed-up, measured", "speedup_measured", text.times),
   ("key frames", "key_frame_fraction", text.percent),
   ("updates", "num_updates", text.integer),

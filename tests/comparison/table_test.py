@@ -22,9 +22,11 @@ SYSTEMS = parse_systems("jit:a_thresh=0.7,jit:a_thresh=0.8,jit:a_thresh=0.9")
 
 
 def _cell(stream, system, miou, keys, updates, seed=0, **more):
+  speedup = timing.paper_speedup(FRAMES, keys, updates)
   numbers = Numbers(
     miou=miou,
-    speedup_paper_model=timing.paper_speedup(FRAMES, keys, updates),
+    speedup_paper_model=speedup,
+    ms_paper_model=300 / speedup,
     key_frame_fraction=keys / FRAMES,
     num_frames=FRAMES,
     num_key_frames=keys,
@@ -206,6 +208,16 @@ def test_curves_join_the_settings_of_a_method():
   cost = (7 * (FRAMES - 471) + 300 * 471) / FRAMES
   assert jit.points[0].cost == pytest.approx(cost)
   assert jit.points[0].miou == pytest.approx(80)
+
+
+def test_cost_of_several_streams_is_the_mean_of_their_frames():
+  """Not what the mean of the speed-ups, 24.85 and 4.07, would cost."""
+  counts = ((A, FRAMES // 64, FRAMES // 64), (B, FRAMES // 8, FRAMES))
+  cells = [_cell(stream, JIT, 0.5, *rest) for stream, *rest in counts]
+  ((point,),) = (curve.points for curve in charts.curves(tables.build(cells)))
+  each = [300 / cell.numbers.speedup_paper_model for cell in cells]
+  assert point.cost == pytest.approx(sum(each) / 2)
+  assert point.cost > 1.5 * 300 / ((300 / each[0] + 300 / each[1]) / 2)
 
 
 def test_davis_and_updates_have_tables_of_their_own():
