@@ -6,6 +6,8 @@ cd "$(dirname "$0")"
 ruff check .
 ruff format --check .
 export OMP_NUM_THREADS=1  # or the threads of two tests fight for two cores
-# A hundred programs are compiled here and most run once: fewer passes.
-export XLA_FLAGS="--xla_backend_optimization_level=0 ${XLA_FLAGS:-}"
+# Hundreds of programs are compiled here and most run once: fewer passes.
+export XLA_FLAGS="--xla_backend_optimization_level=0 \
+  --xla_llvm_disable_expensive_passes=true \
+  --xla_cpu_parallel_codegen_split_count=1 ${XLA_FLAGS:-}"
 exec python -m pytest -q -n 2 --dist loadfile "$@"

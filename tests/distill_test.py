@@ -139,7 +139,7 @@ def test_frame_that_nobody_asks_about_changes_nothing():
 def _host_loop(system, frames, labels):
   """The other driver: `learn` where the host finds a key frame."""
   learn, predict = jax.jit(system.learn), jax.jit(system.predict)
-  state = system.init(jax.random.key(0), frames[0])
+  state = jax.jit(system.init)(jax.random.key(0), frames[0])
   next_key = int(system.next_key(state))
   outputs, keys, strides, num_updates = [], [], [], []
   for t, frame in enumerate(frames):

@@ -127,6 +127,7 @@ def test_binary_trains_on_coco_and_writes_a_student(coco_folder):
   assert student.about["decay_steps"] == 50  # ten epochs of five, one a step
 
 
+@pytest.mark.slow
 def test_binary_learns_one_stream_by_heart(tmp_path):
   flags = (
     *("--stream=synthetic:sports?num_frames=7", "--teacher=ground_truth"),
