@@ -26,7 +26,8 @@ def run(name: str, *flags: str) -> subprocess.CompletedProcess:
     request = {
       "module": f"experiments.{name}",
       "flags": flags,
-      "environ": dict(os.environ),
+      # As a binary that starts by itself would have it.
+      "environ": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ},
       "timeout": _TIMEOUT,
       **{path.name: str(path) for path in files},
     }

@@ -17,7 +17,7 @@ def fast_head(learning_rate: ArrayLike) -> GradientStep:
 
   def update(grads, moving, params, held):
     steps, moved = inner.update(grads, moving, params, held)
-    head = set(parts.of_parts(partition.names(params), "head"))
+    head = parts.of_parts(partition.names(params), "head")
     faster = lambda name, step: SPEED * step if name in head else step
     return partition.map_named(faster, steps), moved
 

@@ -159,15 +159,21 @@ def test_words_of_the_table_leave_a_part_out(word, is_honest, stride, u_max):
   name = f"jit_plus:{word}" if word else "jit_plus"
   frames, labels = scenes.coloured_squares(1)
 
-  def learn(a_thresh, rate):
-    settings = systems.Settings(a_thresh=a_thresh)
+  def learn(a_thresh, rate, name=name, **constants):
+    settings = systems.Settings(a_thresh=a_thresh, **constants)
     system = systems.make(name, STUDENT, updates.sgd(rate), settings)
     state = system.init(jax.random.key(0), frames[0])
     return jax.jit(system.learn)(state, frames[0], _labels_of(labels, 0))
 
-  _, _, info = learn(1.0, 1e-4)
+  state, _, info = learn(1.0, 1e-4)
   assert (int(info.stride), int(info.num_updates)) == (stride, u_max)
   before = float(info.miou_before)
+  # Steps so short add up in a straight line, each as long as the next.
+  first = STUDENT.init(jax.random.key(0), frames[0])["bias"]
+  alike, _, _ = learn(1.0, 1e-4, "jit", u_max=u_max)
+  moved, expected = (x.params["bias"] - first for x in (state, alike))
+  length = 1.0 if word == "no_boost" else 1 + 5 * (1 - before)
+  np.testing.assert_allclose(moved, length * expected, rtol=0.05)
   # Learnt past the threshold: only who judges by that looks away for longer.
   _, _, info = learn(before + 0.01, 0.02)
   assert info.miou_after > before + 0.01
