@@ -58,6 +58,43 @@ def exponential_backoff(
   return Schedule(init, _next_multiple, advance, lambda state: state.stride)
 
 
+class RatioState(NamedTuple):
+  """State of the ratio rule."""
+
+  stride: jax.Array  # int32
+  due: jax.Array  # int32, the next key frame
+
+
+def ratio(delta_min: int, delta_max: int, a_thresh: ArrayLike) -> Schedule:
+  """ShadowTutor's: the stride is multiplied by what the accuracy is worth.
+
+  The factor rises in a line from 0 at no accuracy over 1 at the threshold to 2
+  at full accuracy; a broken frame is none. Key frames are a stride apart,
+  wherever that falls.
+
+  Args:
+    delta_min: least stride, and the first.
+    delta_max: greatest stride.
+    a_thresh: accuracy that keeps the stride, in (0, 1).
+  """
+
+  def init():
+    stride = jnp.asarray(delta_min, jnp.int32)
+    return RatioState(stride, jnp.zeros((), jnp.int32))
+
+  def next_key(state, t):
+    return jnp.maximum(state.due, jnp.asarray(t, jnp.int32))
+
+  def advance(state, accuracy):
+    above = (accuracy + 1 - 2 * a_thresh) / (1 - a_thresh)
+    factor = jnp.where(accuracy > a_thresh, above, accuracy / a_thresh)
+    stride = jnp.floor(factor * state.stride).astype(jnp.int32)
+    stride = jnp.clip(stride, delta_min, delta_max)
+    return RatioState(stride, state.due + stride)
+
+  return Schedule(init, next_key, advance, lambda state: state.stride)
+
+
 def fixed(stride: int) -> Schedule:
   """Every stride-th frame; the back-off with equal least and greatest."""
   return exponential_backoff(stride, stride, a_thresh=1.0)
@@ -76,3 +113,60 @@ def never() -> Schedule:
     advance=lambda state, accuracy: state,
     stride=lambda state: jnp.asarray(NEVER, jnp.int32),
   )
+
+
+# Of adaptive model streaming: frames a second that are worth sending.
+RATES = (0.1, 1.0)
+_RATE_STEP, _RATE_SLOPE = 0.2, 20.0
+_SIMILARITY = 0.6  # of labels that follow each other, neither fast nor slow
+
+
+def sampling_rate(rate: ArrayLike, similarity: ArrayLike) -> jax.Array:
+  """AMS's sampling: more frames a second where labels change faster.
+
+  Args:
+    rate: so far, frames a second.
+    similarity: mean IoU of labels with those before them, on average.
+  """
+  change = jnp.tanh(_RATE_SLOPE * (similarity - _SIMILARITY))
+  return jnp.clip(rate - _RATE_STEP * change, *RATES)
+
+
+class TrainingState(NamedTuple):
+  """State of AMS's training rate."""
+
+  period: jax.Array  # float32, seconds between lessons
+  is_slow: jax.Array  # bool
+  rates: jax.Array  # [5] float32, the last sampling rates, NaN before
+
+
+_SLOW_BELOW, _FAST_ABOVE = 0.25, 0.35  # frames a second; between, as it was
+_SLOWER_BY, _SLOWEST = 2.0, 6.0  # seconds a lesson; times the first period
+_NUM_RATES = 5
+
+
+def training_period(period: float) -> TrainingState:
+  """The first state of the training rate."""
+  return TrainingState(
+    jnp.asarray(period, jnp.float32),
+    jnp.zeros((), bool),
+    jnp.full(_NUM_RATES, jnp.nan, jnp.float32),
+  )
+
+
+def advance_training(
+  state: TrainingState, rate: ArrayLike, first_period: ArrayLike
+) -> TrainingState:
+  """AMS's training rate: fewer lessons for streams that hardly change.
+
+  Args:
+    state: before this lesson.
+    rate: the sampling rate now.
+    first_period: that of `training_period`, to which it comes back.
+  """
+  rates = jnp.append(state.rates[1:], jnp.asarray(rate, jnp.float32))
+  mean = jnp.nanmean(rates)
+  is_slow = jnp.where(state.is_slow, mean <= _FAST_ABOVE, mean < _SLOW_BELOW)
+  slower = jnp.minimum(state.period + _SLOWER_BY, _SLOWEST * first_period)
+  period = jnp.where(is_slow, slower, first_period)
+  return TrainingState(period, is_slow, rates)

@@ -1,7 +1,7 @@
-"""Corner-aligned bilinear resize, an axis at a time, fast on a CPU.
+"""Bilinear resize by corners or by edges, an axis at a time, fast on a CPU.
 
-`jax.image.resize` aligns the edges of the pixels instead of their corners, and
-is a dense matrix product.
+`jax.image.resize` is a dense matrix product, knows no corners, and smooths what
+it makes smaller.
 
 Every step stands behind a fence (`fences.on_cpu`): XLA's CPU back
 end would compute it once more in each step that reads it, and in their order of
@@ -18,46 +18,57 @@ import numpy as np
 from ojd import fences
 
 
-def resize(x: jax.Array, size: Sequence[int]) -> jax.Array:
+def resize(
+  x: jax.Array, size: Sequence[int], by_edges: bool = False
+) -> jax.Array:
   """Bilinear resize whose corner pixels stay in the corners.
 
   Args:
     x: [..., H, W, I] float.
     size: P, Q.
+    by_edges: whether the frame's edges stay where they are instead, and with
+      them the middle of every pixel.
 
   Returns:
     [..., P, Q, I].
   """
   for axis, size_out in zip((x.ndim - 3, x.ndim - 2), size, strict=True):
-    x = _resize_axis(x, axis, size_out)
+    x = _resize_axis(x, axis, size_out, by_edges)
   return x
 
 
-def resize_few(x: jax.Array, size: Sequence[int]) -> jax.Array:
+def resize_few(
+  x: jax.Array, size: Sequence[int], by_edges: bool = False
+) -> jax.Array:
   """`resize` where the channels are too few to fill a vector: row by row.
 
   What reads the result channel by channel, [..., P, I, Q], finds them so in
   memory.
   """
-  x = _resize_axis(x, x.ndim - 2, size[1])
+  x = _resize_axis(x, x.ndim - 2, size[1], by_edges)
   rows = fences.on_cpu(jnp.swapaxes(x, -1, -2))
-  rows = _resize_axis(rows, x.ndim - 3, size[0])
+  rows = _resize_axis(rows, x.ndim - 3, size[0], by_edges)
   return jnp.swapaxes(rows, -1, -2)
 
 
-def _resize_axis(x, axis, size_out):
+def _resize_axis(x, axis, size_out, by_edges):
   size_in = x.shape[axis]
   if size_out == size_in:
     return x
-  if axis == x.ndim - 2 and (size_out + 1) // 2 == size_in > 1:
+  is_double = axis == x.ndim - 2 and (size_out + 1) // 2 == size_in > 1
+  if is_double and not by_edges:
     return _doubled(x, size_out)
-  return _gathered(x, axis, size_out)
+  return _gathered(x, axis, size_out, by_edges)
 
 
-def _corner_aligned_taps(size_in: int, size_out: int):
+def _taps(size_in: int, size_out: int, by_edges: bool = False):
   """Index and weight of the two inputs of each output; both [size_out, 2]."""
-  scale = (size_in - 1) / (size_out - 1) if size_out > 1 else 0.0
-  position = np.arange(size_out) * scale
+  if by_edges:
+    position = (np.arange(size_out) + 0.5) * (size_in / size_out) - 0.5
+    position = np.clip(position, 0, size_in - 1)
+  else:
+    scale = (size_in - 1) / (size_out - 1) if size_out > 1 else 0.0
+    position = np.arange(size_out) * scale
   low = np.clip(np.floor(position).astype(np.int32), 0, max(size_in - 2, 0))
   high = np.minimum(low + 1, size_in - 1)
   fraction = np.where(high > low, position - low, 0.0)
@@ -95,18 +106,18 @@ def _gather_sum(x, axis, indices, weights):
   return fences.on_cpu(total)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _gathered(x, axis, size_out):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _gathered(x, axis, size_out, by_edges):
   """Any size to any other."""
-  return _gather_sum(x, axis, *_corner_aligned_taps(x.shape[axis], size_out))
+  return _gather_sum(x, axis, *_taps(x.shape[axis], size_out, by_edges))
 
 
-def _gathered_forward(x, axis, size_out):
-  return _gathered(x, axis, size_out), x.shape[axis]
+def _gathered_forward(x, axis, size_out, by_edges):
+  return _gathered(x, axis, size_out, by_edges), x.shape[axis]
 
 
-def _gathered_backward(axis, size_out, size_in, g):
-  taps = _corner_aligned_taps(size_in, size_out)
+def _gathered_backward(axis, size_out, by_edges, size_in, g):
+  taps = _taps(size_in, size_out, by_edges)
   taps = _transposed_taps(*taps, size_in)
   return (_gather_sum(fences.on_cpu(g), axis, *taps),)
 
@@ -117,7 +128,7 @@ _gathered.defvjp(_gathered_forward, _gathered_backward)
 def _double_taps(size_in, size_out):
   """Weights of inputs k-1, k and k, k+1 in outputs 2k and 2k+1; 4 x [n]."""
   taps = np.zeros((2 * size_in, 3))
-  indices, weights = _corner_aligned_taps(size_in, size_out)
+  indices, weights = _taps(size_in, size_out)
   for output, (index, weight) in enumerate(zip(indices, weights, strict=True)):
     taps[output, index - output // 2 + 1] += weight
   even, odd = taps[::2], taps[1::2]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ojd.errors import RequestError
-from ojd.models import jitnet, layers, mobilenet_seg
+from ojd.models import jitnet, layers, mobilenet_seg, shadow_student
 from ojd.types import Frame
 
 Params = Any  # a pytree of arrays
@@ -77,7 +77,11 @@ def from_linen(model: nn.Module, precision: str = "float32") -> Student:
 
 
 # --model names; each a Linen module class with `num_classes` and `width`.
-MODELS = {"jitnet": jitnet.JITNet, "mobilenet_v2": mobilenet_seg.MobileNetSeg}
+MODELS = {
+  "jitnet": jitnet.JITNet,
+  "mobilenet_v2": mobilenet_seg.MobileNetSeg,
+  "shadow": shadow_student.ShadowStudent,
+}
 _LEAST_WIDTH, _GREATEST_WIDTH = 0.01, 8.0
 
 
