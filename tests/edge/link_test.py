@@ -1,0 +1,232 @@
+"""A network that is reckoned: its arithmetic by hand, and its order."""
+
+import json
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from ojd.edge import link as link_lib
+from ojd.edge.link import DOWN, UP, Link
+from ojd.errors import RequestError
+
+
+def _quick(test):
+  return hypothesis.settings(max_examples=100, deadline=None)(test)
+
+
+def _send_all(state, messages):
+  """[(direction, bytes, now)] -> the state and when each is there."""
+  arrivals = []
+  for message in messages:
+    state, arrival = link_lib.send(state, *message)
+    arrivals.append(arrival)
+  return state, arrivals
+
+
+def test_over_the_ideal_link_all_is_there_at_once():
+  assert link_lib.parse("") == link_lib.parse("  ") == Link()
+  state, arrivals = _send_all(
+    link_lib.init(Link()), [(UP, 10**9, 1.25), (UP, 0, 1.25), (DOWN, 7, 0.1)]
+  )
+  assert arrivals == [1.25, 1.25, 0.1]
+  assert (state.up.num_bytes, state.down.num_bytes) == (10**9, 7)
+  assert (state.up.num_messages, state.down.num_messages) == (2, 1)
+  assert state.up.num_resent == 0
+
+
+def test_arrivals_reckoned_by_hand():
+  # 8 Mbps are a byte a microsecond; half a round trip is 30 ms.
+  state = link_lib.init(Link(up_mbps=8, down_mbps=0.8, rtt_ms=60))
+  state, arrivals = _send_all(
+    state,
+    [
+      (UP, 500_000, 1.0),  # leaves from 1 to 1.5 s
+      (UP, 100_000, 1.2),  # waits until 1.5, has left at 1.6
+      (DOWN, 10_000, 1.2),  # a direction of its own, and a tenth as fast
+      (UP, 100_000, 9.0),
+    ],
+  )
+  np.testing.assert_allclose(arrivals, [1.53, 1.63, 1.33, 9.13], rtol=1e-12)
+  assert state.up.free_at == pytest.approx(9.1)
+  assert (state.up.num_bytes, state.down.num_bytes) == (700_000, 10_000)
+
+
+@pytest.mark.parametrize(
+  ("num_bytes", "now", "arrival"),
+  [
+    (1_000_000, 1.0, 2.1),  # done before
+    (1_900_000, 8.0, 10.0),  # the last of it comes as all goes quiet
+    (1_950_000, 8.0, 15.05),  # half its way through the air before, half after
+    (3_000_000, 8.0, 16.1),  # two seconds before, one after
+    (1_000_000, 12.0, 16.1),
+    (1_000_000, 10.0, 16.1),
+    (7_000_000, 8.0, 22.1),  # it leaves as the second begins
+    (0, 20.0, 22.1),
+    (0, 22.0, 22.1),
+  ],
+)
+def test_outage(num_bytes, now, arrival):
+  link = Link(up_mbps=8, rtt_ms=200, outages=((10.0, 15.0), (20.0, 22.0)))
+  _, got = link_lib.send(link_lib.init(link), UP, num_bytes, now)
+  assert got == pytest.approx(arrival, rel=1e-12)
+
+
+def test_outage_of_a_link_without_any_delay():
+  state = link_lib.init(Link(outages=((10.0, 15.0),)))
+  _, arrivals = _send_all(state, [(UP, 9, 9.5), (UP, 9, 10), (DOWN, 9, 14.9)])
+  assert arrivals == [9.5, 15.0, 15.0]
+
+
+def test_jitter_is_up_to_its_bound_and_differs():
+  state, arrivals = link_lib.init(Link(rtt_ms=10, jitter_ms=40)), []
+  for t in range(200):
+    state, arrival = link_lib.send(state, UP, 1, float(t))
+    arrivals.append(arrival - t)
+  assert min(arrivals) >= 0.005 and max(arrivals) <= 0.045 + 1e-9
+  assert np.mean(arrivals) == pytest.approx(0.025, abs=0.003)
+  assert len(set(np.round(arrivals, 6))) > 190
+
+
+def test_what_loss_costs():
+  """Of a packet 1 / (1 - p) go out; a single one waits p / (1 - p) rounds."""
+  link = Link(up_mbps=8, down_mbps=8, rtt_ms=100, loss=0.2)
+  state, late = link_lib.init(link), []
+  for t in range(2000):
+    state, arrival = link_lib.send(state, UP, 1000, float(t))
+    late.append(arrival - t)
+  assert state.up.num_resent / state.up.num_bytes == pytest.approx(
+    0.25, rel=0.1
+  )
+  # 1.25 times a millisecond to send, 50 to go, 0.25 times 100 to hear of it.
+  assert np.mean(late) == pytest.approx(0.00125 + 0.05 + 0.025, rel=0.1)
+  state, arrival = link_lib.send(state, DOWN, 1400 * 10_000, 0.0)
+  resent = state.down.num_resent
+  assert resent % 1400 == 0
+  assert resent == pytest.approx(0.25 * 1400 * 10_000, rel=0.05)
+  sent = (1400 * 10_000 + resent) / 1e6
+  assert state.down.free_at == pytest.approx(sent)
+  rounds = (arrival - sent - 0.05) / 0.1
+  assert rounds == pytest.approx(round(rounds)) and 4 <= rounds <= 12
+
+
+_messages = st.lists(
+  st.tuples(
+    st.sampled_from([UP, DOWN]),
+    st.integers(0, 300_000),
+    st.floats(0, 30),
+  ),
+  max_size=30,
+)
+_links = st.builds(
+  Link,
+  up_mbps=st.one_of(st.none(), st.floats(0.1, 100)),
+  down_mbps=st.one_of(st.none(), st.floats(0.1, 100)),
+  rtt_ms=st.floats(0, 500),
+  jitter_ms=st.floats(0, 500),
+  loss=st.floats(0, 0.5),
+  outages=st.sampled_from([(), ((1.0, 5.0),), ((0.0, 2.5), (2.5, 20.0))]),
+)
+
+
+@_quick
+@hypothesis.given(_links, _messages, st.integers(0, 99))
+def test_nothing_overtakes_or_comes_before_it_is_sent(link, messages, seed):
+  state, arrivals = _send_all(link_lib.init(link, seed), messages)
+  for direction in (UP, DOWN):
+    mine = [
+      (arrival, m)
+      for arrival, m in zip(arrivals, messages, strict=True)
+      if m[0] == direction
+    ]
+    in_order = [arrival for arrival, _ in mine]
+    assert in_order == sorted(in_order)
+    for arrival, (_, _, now) in mine:
+      assert arrival >= now
+      assert not any(s < arrival < e for s, e in link.outages)
+    assert getattr(state, direction).num_bytes == sum(m[1] for _, m in mine)
+
+
+@_quick
+@hypothesis.given(_links, _messages, st.integers(0, 30), st.integers(0, 99))
+def test_taken_up_again_it_goes_on_as_it_would_have(link, messages, cut, seed):
+  start = link_lib.init(link, seed)
+  whole = _send_all(start, messages)
+  assert _send_all(start, messages) == whole
+  state, before = _send_all(start, messages[:cut])
+  text = json.dumps(link_lib.dump(state), allow_nan=False)
+  again = link_lib.load(json.loads(text))
+  assert again == state
+  state, after = _send_all(again, messages[cut:])
+  assert (state, before + after) == whole
+
+
+def test_another_seed_is_another_network():
+  link = Link(rtt_ms=10, jitter_ms=10)
+  first, second, again = (
+    link_lib.send(link_lib.init(link, seed), UP, 1, 0.0)[1]
+    for seed in (0, 1, 0)
+  )
+  assert first == again != second
+  state = link_lib.init(link)
+  (_, up), (_, down) = (link_lib.send(state, x, 1, 0.0) for x in (UP, DOWN))
+  assert up != down
+
+
+def test_text_is_read():
+  text = (
+    "up_mbps=8, down_mbps = 2.5,rtt_ms=60,jitter_ms=5,loss=0.01,outage=10-15"
+  )
+  link = link_lib.parse(text)
+  assert link == Link(8, 2.5, 60, 5, 0.01, ((10, 15),))
+  outages = link_lib.parse("outage=0-1.5+1.5-2+1e2-1e3").outages
+  assert outages == ((0, 1.5), (1.5, 2), (100, 1000))
+
+
+@pytest.mark.parametrize(
+  ("text", "words"),
+  [
+    (",", "known are up_mbps, down_mbps, rtt_ms, jitter_ms, loss, outage"),
+    ("rtt_ms=3,", "known are up_mbps, down_mbps"),
+    ("speed=3", "'speed=3': unknown; known are up_mbps"),
+    ("speed\n=3", "known are up_mbps"),
+    ("=3", "known are up_mbps"),
+    ("x" * 500, "..."),
+    ("rtt_ms", "rtt_ms has no value"),
+    ("rtt_ms=", "rtt_ms has no value"),
+    ("rtt_ms=1,loss=0,rtt_ms=1", "rtt_ms is there twice"),
+    ("outage=1-2,outage=3-4", "outage is there twice"),
+    ("rtt_ms=fast", "'fast' is no number"),
+    ("rtt_ms=fa\nst", "is no number"),
+    ("rtt_ms=nan", "from 0 to 100000"),
+    ("rtt_ms=-1", "from 0 to 100000"),
+    ("jitter_ms=inf", "from 0 to 100000"),
+    ("loss=1", "from 0 to 0.9"),
+    ("loss=-0.1", "from 0 to 0.9"),
+    ("up_mbps=0", "from 0.001 to 1e+06"),
+    ("down_mbps=1e999", "from 0.001 to 1e+06"),
+    ("outage=5", "START-END"),
+    ("outage=5-", "'' is no number"),
+    ("outage=-5-6", "'' is no number"),
+    ("outage=5-5", "one after the other"),
+    ("outage=6-5", "one after the other"),
+    ("outage=5-8+7-9", "one after the other"),
+    ("outage=5-8+", "START-END"),
+    ("outage=0-1e10", "from 0 to 1e+09"),
+    ("outage=" + "+".join(f"{i}-{i}.5" for i in range(1001)), "at most 1000"),
+  ],
+)
+def test_bad_text_ends_in_one_line(text, words):
+  with pytest.raises(RequestError) as error:
+    link_lib.parse(text)
+  line = str(error.value)
+  assert line.startswith("--link: ") and words in line
+  assert "\n" not in line and len(line) < 250
+
+
+def test_what_cannot_be_sent():
+  state = link_lib.init(Link())
+  for num_bytes, now in ((-1, 0.0), (1, np.nan), (1, np.inf)):
+    with pytest.raises(ValueError):
+      link_lib.send(state, UP, num_bytes, now)
