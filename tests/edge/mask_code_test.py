@@ -1,0 +1,217 @@
+"""Masks in few bytes: every one comes back, and the bytes are few."""
+
+import time
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from ojd.edge import gap_code, mask_code, rans
+from ojd.edge.limits import WireError
+
+STUDENT = 2_113_043  # coordinates that Adaptive Model Streaming trains
+
+
+def _quick(test):
+  return hypothesis.settings(max_examples=100, deadline=None)(test)
+
+
+def _random_mask(num, fraction, seed=0):
+  rng = np.random.default_rng(seed)
+  mask = np.zeros(num, bool)
+  mask[rng.choice(num, round(fraction * num), replace=False)] = True
+  return mask
+
+
+def _entropy(num, fraction):
+  p = np.array([fraction, 1 - fraction])
+  return -num * (p * np.log2(p)).sum() / 8
+
+
+@st.composite
+def masks(draw):
+  """(mask, sizes): of any density, even or in runs, and cut into arrays."""
+  rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+  sizes = draw(st.lists(st.integers(0, 3000), max_size=6))
+  num = sum(sizes)
+  fraction = draw(st.one_of(st.sampled_from([0, 0.01, 1]), st.floats(0, 1)))
+  stretch = draw(st.sampled_from([1, 1, 7, 64]))
+  mask = np.repeat(rng.random(num // stretch + 1) < fraction, stretch)[:num]
+  return mask, sizes
+
+
+@_quick
+@hypothesis.given(masks(), st.sampled_from([None, *mask_code.CODES]))
+def test_any_mask_comes_back(drawn, wanted):
+  mask, sizes = drawn
+  code, data = mask_code.encode(mask, sizes, wanted)
+  assert code == wanted or wanted is None
+  got = mask_code.decode(data, sizes, np.count_nonzero(mask), code)
+  np.testing.assert_array_equal(got, np.flatnonzero(mask))
+  if wanted is None:
+    packed = sum(-(-size // 8) for size in sizes)
+    gaps = len(mask_code.encode(mask, sizes, mask_code.GAPS)[1])
+    assert len(data) <= min(packed, gaps)
+
+
+@_quick
+@hypothesis.given(st.lists(st.integers(0, gap_code.MAX_PLACE), max_size=2000))
+def test_any_places_come_back(places):
+  places = np.unique(np.array(places, np.int64))
+  got = gap_code.decode(gap_code.encode(places), len(places))
+  np.testing.assert_array_equal(got, places)
+
+
+def test_gaps_of_every_length_come_back():
+  ends = np.r_[np.arange(70), 2 ** np.arange(7, 29), 2 ** np.arange(7, 29) - 1]
+  places = np.cumsum(ends + 1) - 1
+  got = gap_code.decode(gap_code.encode(places), len(places))
+  np.testing.assert_array_equal(got, places)
+
+
+@_quick
+@hypothesis.given(
+  st.lists(st.integers(0, 2**40), min_size=1, max_size=128), st.integers(1, 2)
+)
+def test_frequencies_add_up_and_nobody_is_forgotten(counts, num_rare):
+  counts = np.pad(counts, (0, rans.MAX_SYMBOLS - len(counts)))
+  counts[: 64 * num_rare : 2] = 1
+  freqs = rans.quantise(np.stack([counts, np.zeros_like(counts)]))
+  assert freqs.sum(1).tolist() == [rans.SLOTS, 0]
+  np.testing.assert_array_equal(freqs[0] > 0, counts > 0)
+
+
+def test_bitmap_counted_by_hand():
+  mask = np.array([1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 1], bool)
+  assert mask_code.encode(mask, [9, 3], mask_code.BITMAP) == (
+    mask_code.BITMAP,
+    bytes([0b1000_0000, 0b1000_0000, 0b1010_0000]),
+  )
+
+
+@pytest.mark.parametrize(
+  ("fraction", "gzipped"),
+  [(0.01, 29_000), (0.05, 95_000), (0.1, 146_000), (0.2, None)],
+)
+def test_sizes_for_a_random_mask(fraction, gzipped):
+  mask, sizes = _random_mask(STUDENT, fraction), [STUDENT]
+  code, data = mask_code.encode(mask, sizes)
+  assert code == mask_code.GAPS
+  bound = _entropy(STUDENT, fraction)
+  assert bound < len(data) < 1.02 * bound
+  if gzipped:  # as Adaptive Model Streaming has it
+    _, theirs = mask_code.encode(mask, sizes, mask_code.GZIP)
+    assert len(theirs) == pytest.approx(gzipped, rel=0.02)
+    assert len(data) < 0.9 * len(theirs)
+
+
+def _clustered(kind):
+  rng = np.random.default_rng(1)
+  if kind == "layers":
+    chances = np.repeat(rng.choice([0.002, 0.01, 0.3], 60), STUDENT // 60 + 1)
+  elif kind == "blocks":
+    chances = rng.choice([0.005, 0.5], STUDENT // 64 + 1, p=[0.91, 0.09])
+    chances = np.repeat(chances, 64)
+  else:
+    lengths = rng.geometric(np.tile([0.01, 0.2], 30_000))
+    chances = np.repeat(np.tile([0, 1], 30_000), lengths)
+  return rng.random(STUDENT) < np.resize(chances, STUDENT)
+
+
+@pytest.mark.parametrize("kind", ["layers", "blocks", "runs"])
+def test_clusters_take_less_than_the_entropy_of_their_density(kind):
+  mask = _clustered(kind)
+  _, data = mask_code.encode(mask, [STUDENT], mask_code.GAPS)
+  _, theirs = mask_code.encode(mask, [STUDENT], mask_code.GZIP)
+  assert len(data) < 0.8 * _entropy(STUDENT, mask.mean())
+  assert len(data) < 0.96 * len(theirs)
+  got = mask_code.decode(data, [STUDENT], mask.sum(), mask_code.GAPS)
+  np.testing.assert_array_equal(got, np.flatnonzero(mask))
+
+
+def test_smallest_is_taken():
+  half = np.random.default_rng(0).random(4000) < 0.5
+  cases = {
+    mask_code.BITMAP: half,
+    mask_code.GZIP: np.tile(half[:500], 80),  # a pattern that repeats
+    mask_code.GAPS: _random_mask(40_000, 0.03),
+  }
+  for code, mask in cases.items():
+    chosen, data = mask_code.encode(mask, [mask.size])
+    assert chosen == code
+    sizes = [
+      len(mask_code.encode(mask, [mask.size], other)[1])
+      for other in mask_code.CODES
+    ]
+    assert len(data) == min(sizes)
+
+
+def test_it_is_quick():
+  """Some hundred milliseconds; the bound allows for a busy machine."""
+  mask = _random_mask(STUDENT, 0.05)
+  start = time.process_time()
+  code, data = mask_code.encode(mask, [STUDENT])
+  mask_code.decode(data, [STUDENT], mask.sum(), code)
+  assert time.process_time() - start < 2
+
+
+def _bitmap(*content):
+  return mask_code.BITMAP, bytes(content)
+
+
+_GAPS = mask_code.encode(_random_mask(5000, 0.05), [5000], mask_code.GAPS)[1]
+_ZIP = mask_code.encode(_random_mask(5000, 0.05), [5000], mask_code.GZIP)[1]
+_BOMB = mask_code.encode(np.zeros(8 << 24, bool), [8 << 24], mask_code.GZIP)[1]
+
+
+@pytest.mark.parametrize(
+  ("code", "data", "sizes", "num_chosen", "words"),
+  [
+    (*_bitmap(0x80, 0x80), [9], 2, ""),
+    (*_bitmap(0x80), [9], 1, "1 bytes, not 2"),
+    (*_bitmap(0x80, 0x80, 0), [9], 2, "3 bytes, not 2"),
+    (*_bitmap(0x80, 0x40), [9], 1, "after an array's end"),
+    (*_bitmap(0x80, 0x80), [9], 1, "2 coordinates, not 1"),
+    (*_bitmap(0x80, 0x80), [9], 10, "10 among 9"),
+    (mask_code.GZIP, _ZIP, [5000], 250, ""),
+    (mask_code.GZIP, _ZIP, [5000], 251, "250 coordinates, not 251"),
+    (mask_code.GZIP, _ZIP[:-1], [5000], 250, "does not unpack to 625"),
+    (mask_code.GZIP, _ZIP + b"x", [5000], 250, "does not unpack to 625"),
+    (mask_code.GZIP, _ZIP + _ZIP, [5000], 250, "does not unpack to 625"),
+    (mask_code.GZIP, _BOMB, [5000], 250, "does not unpack to 625"),
+    (mask_code.GZIP, b"dear diary", [5000], 250, "cannot be unpacked"),
+    (mask_code.GZIP, b"", [5000], 250, "does not unpack to 625"),
+    (mask_code.GAPS, _GAPS, [5000], 250, ""),
+    (mask_code.GAPS, _GAPS, [9, 4991], 250, ""),
+    (mask_code.GAPS, _GAPS, [5000], 249, "mask"),
+    (mask_code.GAPS, _GAPS, [5000], 251, "mask"),
+    (mask_code.GAPS, _GAPS, [4000], 250, "of 4000"),
+    (mask_code.GAPS, _GAPS + b"x", [5000], 250, "something follows"),
+    (mask_code.GAPS, _GAPS[:-1], [5000], 250, "cut off"),
+    (mask_code.GAPS, _GAPS[:60], [5000], 250, "."),
+    (mask_code.GAPS, b"", [5000], 250, "cut off"),
+    (mask_code.GAPS, b"\x07" + _GAPS[1:], [5000], 250, "pace of 7"),
+  ],
+)
+def test_what_is_no_mask_is_refused(code, data, sizes, num_chosen, words):
+  if not words:
+    assert len(mask_code.decode(data, sizes, num_chosen, code)) == num_chosen
+    return
+  with pytest.raises(WireError, match=words) as error:
+    mask_code.decode(data, sizes, num_chosen, code)
+  assert "\n" not in str(error.value)
+
+
+def test_damaged_gaps_are_refused_or_are_some_mask():
+  rng = np.random.default_rng(0)
+  for num in range(400):
+    damaged = bytearray(_GAPS)
+    damaged[num % len(damaged)] ^= int(rng.integers(1, 256))
+    try:
+      places = mask_code.decode(bytes(damaged), [5000], 250, mask_code.GAPS)
+    except WireError as error:
+      assert "\n" not in str(error)
+      continue
+    assert len(places) == 250 and places[0] >= 0 and places[-1] < 5000
+    assert (np.diff(places) > 0).all()
