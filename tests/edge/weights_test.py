@@ -1,0 +1,221 @@
+"""Both ends hold the same bits, and an update is as small as it can be."""
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from ojd.edge import layout as layout_lib
+from ojd.edge import mask_code, payload, weights, wire
+from ojd.edge.limits import WireError
+from ojd.edge.payload import FULL, STATIC
+from ojd.edge.weights import Schedule, Weights
+
+
+def _quick(test):
+  return hypothesis.settings(max_examples=100, deadline=None)(test)
+
+
+def _bits(params):
+  return {name: array.tobytes() for name, array in params.items()}
+
+
+def _params(*sizes, seed=0):
+  rng = np.random.default_rng(seed)
+  return {
+    f"layer{i}/kernel": rng.normal(size=size).astype(np.float32)
+    for i, size in enumerate(sizes)
+  }
+
+
+def _held(*sizes, trainable=None, version=0):
+  params = _params(*sizes)
+  return Weights(params, layout_lib.layout_of(params, trainable), version)
+
+
+@st.composite
+def cases(draw):
+  """(held, what was trained from there, what was chosen)."""
+  rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+  shapes = draw(
+    st.dictionaries(
+      st.text(max_size=6),
+      st.lists(st.integers(0, 12), max_size=3).map(tuple),
+      max_size=5,
+    )
+  )
+  scale = draw(st.sampled_from([1e-9, 1, 1e3, 1e6]))
+  params = {
+    name: (scale * rng.normal(size=shape)).astype(np.float32)
+    for name, shape in shapes.items()
+  }
+  params = {name: np.asarray(array) for name, array in params.items()}
+  trainable = [name for name in params if rng.random() < 0.5]
+  layout = layout_lib.layout_of(params, trainable)
+  fraction = draw(st.one_of(st.sampled_from([0, 1]), st.floats(0, 1)))
+  mask = rng.random(layout.num_coords) < fraction
+  chosen = draw(st.sampled_from([FULL, STATIC, "mask"]))
+  vector = layout_lib.ravel(params, layout)
+  where = {
+    FULL: slice(None),
+    STATIC: layout_lib.static_indices(layout),
+    "mask": mask,
+  }[chosen]
+  vector[where] = scale * rng.normal(size=vector[where].shape)
+  trained = layout_lib.unravel(vector, layout)
+  version = draw(st.integers(0, 2**60))
+  chosen = mask if chosen == "mask" else chosen
+  return Weights(params, layout, version), trained, chosen
+
+
+@_quick
+@hypothesis.given(
+  cases(),
+  st.sampled_from(payload.DTYPES),
+  st.sampled_from([None, *mask_code.CODES]),
+)
+def test_device_holds_what_the_server_goes_on_with(case, dtype, code):
+  held, trained, chosen = case
+  before = _bits(held.params)
+  schedule = Schedule(8, 0.5, 10.0)
+  update, server = weights.advance(
+    *(held, trained, chosen), dtype=dtype, code=code, schedule=schedule
+  )
+  message = wire.decode(wire.encode(update))
+  assert message == update
+  device = weights.apply(held, message)
+  assert _bits(device.params) == _bits(server.params)
+  assert device.version == server.version == held.version + 1
+  assert _bits(held.params) == before
+  copy = payload.server_copy(trained, held.layout, chosen, dtype)
+  assert _bits(copy) == _bits(server.params)
+  for name, array in device.params.items():
+    assert array.shape == held.params[name].shape
+    assert array.dtype == np.float32
+    assert not np.shares_memory(array, held.params[name])
+
+
+def test_float16_rounds_what_is_sent_and_nothing_else():
+  held = _held((3,), version=4)
+  name = "layer0/kernel"
+  held.params[name][:] = 0.1, 0.2, 0.3
+  trained = {name: np.array([0.1, 1 / 3, 0.3], np.float32)}
+  mask = np.array([False, True, False])
+  update, server = weights.advance(held, trained, mask, dtype="float16")
+  expected = np.array([0.1, np.float16(1 / 3), 0.3], np.float32)
+  np.testing.assert_array_equal(server.params[name], expected)
+  got = weights.apply(held, update)
+  np.testing.assert_array_equal(got.params[name], expected)
+  assert got.version == 5
+
+
+@pytest.mark.parametrize(
+  ("value", "dtype"),
+  [
+    *((65504, "float16"), (65519, "float16"), (-65519, "float16")),
+    *((65520, "float32"), (-1e9, "float32"), (1e-30, "float16")),
+  ],
+)
+def test_what_float16_has_no_room_for_goes_as_float32(value, dtype):
+  held = _held((4,))
+  trained = {"layer0/kernel": np.array([1, value, -0.0, 1 / 3], np.float32)}
+  update, server = weights.advance(held, trained, FULL, dtype="float16")
+  assert update.payload.dtype == dtype
+  got = weights.apply(held, update).params["layer0/kernel"]
+  assert np.isfinite(got).all()
+  assert _bits(server.params) == {"layer0/kernel": got.tobytes()}
+  if dtype == "float32":
+    np.testing.assert_array_equal(got, trained["layer0/kernel"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", payload.DTYPES)
+def test_what_is_not_finite_is_not_sent(value, dtype):
+  held = _held((4,))
+  trained = {"layer0/kernel": held.params["layer0/kernel"].copy()}
+  trained["layer0/kernel"][2] = value
+  for chosen in (FULL, STATIC, np.array([False, False, True, False])):
+    with pytest.raises(WireError, match="not finite"):
+      weights.advance(held, trained, chosen, dtype=dtype)
+
+
+def test_what_moved_unchosen_is_told():
+  held = _held((4,), (2, 2), trainable=["layer0/kernel"])
+  trained = {name: array + 1 for name, array in held.params.items()}
+  with pytest.raises(ValueError, match="layer1/kernel has moved"):
+    weights.advance(held, trained, STATIC)
+  with pytest.raises(ValueError, match="layer0/kernel has moved"):
+    weights.advance(held, trained, np.arange(8) == 1)
+  weights.advance(held, trained, FULL)
+
+
+def test_update_of_other_weights_is_refused_and_nothing_changes():
+  held = _held((4,), (2, 2), version=3)
+  before = _bits(held.params)
+  trained = {name: array + 1 for name, array in held.params.items()}
+  update, _ = weights.advance(held, trained, np.ones(8, bool))
+  wrong = [
+    (held._replace(version=2), update, "fits version 3"),
+    (held._replace(version=4), update, "version 4 is held"),
+    (_held((4,), (4,), version=3), update, "another layout"),
+    (_held((4,), (2, 2), trainable=[], version=3), update, "another layout"),
+  ]
+  for change, words in (
+    ({"num_coords": 9}, "9 coordinates, not 8"),
+    ({"num_chosen": 7}, "32 bytes for 7 values"),
+    ({"encoding": STATIC}, "where none is due"),
+    ({"values": update.payload.values[:-4]}, "28 bytes for 8"),
+    ({"values": b"\xff" * 32}, "not finite"),
+    ({"dtype": "float64"}, "unknown type"),
+    ({"encoding": "dense"}, "unknown encoding"),
+  ):
+    other = update._replace(payload=update.payload._replace(**change))
+    wrong.append((held, other, words))
+  for there, other, words in wrong:
+    with pytest.raises(WireError, match=words):
+      weights.apply(there, other)
+  assert _bits(held.params) == before
+
+
+def test_static_mask_of_another_size_is_refused():
+  held = _held((4,), (2, 2), trainable=["layer0/kernel"])
+  values = np.zeros(3, np.float32).tobytes()
+  other = payload.Payload(STATIC, "float32", 8, 3, b"", values)
+  with pytest.raises(WireError, match="3 values for a static mask of 4"):
+    payload.apply(held.params, held.layout, other)
+
+
+def test_all_weights_fit_any_version():
+  server, device = _held((4,), version=7), _held((4,), version=2)
+  device.params["layer0/kernel"][:] = 0
+  message = wire.decode(wire.encode(weights.whole(server)))
+  got = weights.apply(device, message)
+  assert _bits(got.params) == _bits(server.params) and got.version == 7
+
+
+@pytest.mark.parametrize(
+  ("chosen", "num_bytes"), [(STATIC, 413_860), (FULL, 1_935_492)]
+)
+def test_sizes_of_shadow_tutor(chosen, num_bytes):
+  """483,873 weights, of which the last 103,465 are trained."""
+  held = _held((380_408,), (103_465,), trainable=["layer1/kernel"])
+  update, _ = weights.advance(held, held.params, chosen)
+  assert update.payload.mask == b""
+  assert len(update.payload.values) == num_bytes
+  assert len(wire.encode(update)) - num_bytes < 200
+
+
+def test_bandwidth_of_adaptive_model_streaming():
+  """A twentieth of 2,113,043 weights every 10 s is 245 Kbps there."""
+  held = _held((2_113_043,))
+  mask = np.zeros(2_113_043, bool)
+  rng = np.random.default_rng(0)
+  mask[rng.choice(mask.size, 105_652, replace=False)] = True
+  kbps = {}
+  for code in (mask_code.GZIP, None):
+    update, _ = weights.advance(
+      held, held.params, mask, dtype="float16", code=code
+    )
+    kbps[code] = 8 * len(wire.encode(update)) / 10 / 1000
+  assert kbps[mask_code.GZIP] == pytest.approx(245, rel=0.02)
+  assert kbps[None] == pytest.approx(231, rel=0.01)
