@@ -190,3 +190,83 @@ def test_second_call_does_not_recompile():
     state, is_key = step(state, t, accuracy, a_thresh)
     assert bool(is_key)
   assert len(traces) == 1
+
+
+def _published_stride(stride, accuracy, a_thresh, delta_min, delta_max):
+  """The rule in plain numbers; `int` cuts off."""
+  if accuracy > a_thresh:
+    ratio = (accuracy + 1 - 2 * a_thresh) / (1 - a_thresh)
+  else:
+    ratio = accuracy / a_thresh
+  return min(delta_max, max(delta_min, int(ratio * stride)))
+
+
+@pytest.mark.parametrize(
+  ("accuracies", "strides"),
+  [
+    # 0.75 keeps a stride, 1 doubles it, 0.875 makes it one and a half.
+    ((1.0, 1.0, 1.0, 1.0), (16, 32, 64, 64)),
+    ((0.875, 0.875, 0.875), (12, 18, 27)),
+    ((1.0, 0.75, 0.375, 0.0), (16, 16, 8, 8)),
+    # Of nine and a quarter is left nine; of a little more than eight, eight.
+    ((0.7890625, 0.7578125), (9, 9)),
+    ((0.76171875,), (8,)),
+  ],
+)
+def test_ratio_rule_by_hand(accuracies, strides):
+  schedule = schedule_lib.ratio(8, 64, 0.75)
+  state, key = schedule.init(), 0
+  for accuracy, stride in zip(accuracies, strides, strict=True):
+    assert int(schedule.next_key(state, key)) == key
+    state = jax.jit(schedule.advance)(state, accuracy)
+    key += stride
+    assert int(schedule.stride(state)) == stride
+    assert int(schedule.next_key(state, key - stride + 1)) == key
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**32 - 1), _bounds)
+def test_ratio_rule_is_the_published_one(seed, bounds):
+  accuracies = np.random.default_rng(seed).integers(0, 257, 40) / 256
+  schedule = schedule_lib.ratio(*bounds, 0.75)
+  expected, stride = [], bounds[0]
+  for accuracy in accuracies:
+    stride = _published_stride(stride, accuracy, 0.75, *bounds)
+    expected.append(stride)
+
+  def step(state, accuracy):
+    state = schedule.advance(state, accuracy)
+    return state, (schedule.stride(state), state.due)
+
+  first = schedule.init()
+  _, (strides, dues) = lax.scan(step, first, jnp.asarray(accuracies))
+  assert strides.tolist() == expected
+  assert dues.tolist() == np.cumsum(expected).tolist()
+
+
+def test_sampling_rate_follows_how_much_labels_change():
+  rate = jnp.float32(0.5)
+  assert schedule_lib.sampling_rate(rate, 0.6) == rate
+  np.testing.assert_allclose(
+    schedule_lib.sampling_rate(rate, 0.65), 0.5 - 0.2 * np.tanh(1), rtol=1e-6
+  )
+  slow = fast = rate
+  for _ in range(10):
+    slow = schedule_lib.sampling_rate(slow, 0.95)
+    fast = schedule_lib.sampling_rate(fast, 0.1)
+  assert (float(slow), float(fast)) == (np.float32(0.1), 1.0)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_training_rate_has_two_thresholds(jit):
+  advance = schedule_lib.advance_training
+  advance = jax.jit(advance) if jit else advance
+  state, periods = schedule_lib.training_period(10.0), []
+  for rate in [0.1] * 30 + [0.3] * 5 + [0.4] * 8 + [0.3] * 5:
+    state = advance(state, rate, 10.0)
+    periods.append(float(state.period))
+  assert periods[:25] == [10 + 2 * i for i in range(1, 26)]
+  # No longer than a minute; between the thresholds it stays as it is.
+  assert set(periods[25:35]) == {60}
+  # The mean of five is above 0.35 once three of them are 0.4.
+  assert periods[35:37] == [60, 60] and periods[38:] == [10] * 10
