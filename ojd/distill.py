@@ -95,6 +95,7 @@ def adapt(
   u_max: ArrayLike,
   u_min: ArrayLike = 0,
   keep_norms: bool = False,
+  keep_best: bool = False,
   length: Callable[[jax.Array], ArrayLike] | None = None,
 ) -> AdaptResult:
   """Updates until accurate or u_max, in one `lax.while_loop`.
@@ -115,6 +116,8 @@ def adapt(
     u_max: most updates.
     u_min: updates made however accurate the student is.
     keep_norms: whether to tell what the norms did in the last pass.
+    keep_best: whether the most accurate of the students that were tried goes
+      on, with the step's state of that time, in the place of the last one.
     length: by the accuracy before any update, the length of all updates in
       those of the step; None: 1.
   """
@@ -158,14 +161,16 @@ def adapt(
       grad_norm=loop.grad_norm,
       norms=norms,
     )
-    undone = loop.proven._replace(
-      num_rolled_back=loop.proven.num_rolled_back + 1
-    )
     is_finite = jnp.isfinite(loss)
+    num_rolled_back = loop.proven.num_rolled_back + ~is_finite
+    before = loop.proven._replace(num_rolled_back=num_rolled_back)
+    keep = is_finite
+    if keep_best:
+      keep &= accuracy > loop.proven.miou_after
     # The first pass has nothing before it to go back to.
-    keep = is_finite | is_first
+    keep |= is_first
     proven = jax.tree.map(
-      lambda new, old: jnp.where(keep, new, old), tried, undone
+      lambda new, old: jnp.where(keep, new, old), tried, before
     )
     is_wanted = (accuracy < a_thresh) | (loop.num_tried < u_min)
     is_wanted &= is_finite & (loop.num_tried < u_max)
@@ -198,12 +203,15 @@ def adapt(
     trained, moving, blank, none, none, zero, zero, zero, zero, no_norms
   )
   loop = _AdaptLoop(first, trained, moving, zero, none, jnp.zeros((), bool))
-  result = lax.while_loop(lambda loop: ~loop.is_done, turn, loop).proven
+  loop = lax.while_loop(lambda loop: ~loop.is_done, turn, loop)
+  result, num_updates = loop.proven, loop.proven.num_updates
+  if keep_best:  # those after the best were made, too
+    num_updates = loop.num_tried - result.num_rolled_back
   num_skipped = step.num_skipped(result.opt_state) - step.num_skipped(moving)
   return result._replace(
     params=partition.merge(result.params, others),
     opt_state=step.end(result.opt_state, held, frame, labels),
-    num_updates=result.num_updates - num_skipped,
+    num_updates=num_updates - num_skipped,
     num_rolled_back=result.num_rolled_back + num_skipped,
   )
 

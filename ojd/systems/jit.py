@@ -100,6 +100,7 @@ def scheduled(
   u_min: int,
   norm: str = "frame",
   is_honest: bool = False,
+  keep_best: bool = False,
   length: Callable[[jax.Array], ArrayLike] | None = None,
 ) -> distill.System:
   """Adapts on the key frames of any schedule that follows the accuracy.
@@ -116,7 +117,8 @@ def scheduled(
       every activation twice.
     is_honest: whether the schedule follows the accuracy before the updates, in
       the place of that after them.
-    length: as for `distill.adapt`.
+    keep_best: as for `distill.adapt`.
+    length: likewise.
   """
   is_held = norm == "key_frame"
 
@@ -146,6 +148,7 @@ def scheduled(
       u_max=u_max,
       u_min=u_min,
       keep_norms=is_held,
+      keep_best=keep_best,
       length=length,
     )
     accuracy = result.miou_before if is_honest else result.miou_after
