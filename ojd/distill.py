@@ -36,6 +36,13 @@ class System(NamedTuple):
   predict: Callable[[State, Frame], tuple[State, jax.Array]]
   # The student that `predict` answers with.
   answering: Callable[[State], Params] = lambda state: state.params
+  # How a device that holds nothing but that student answers: (params, frame) ->
+  # classes; None where that would be another answer.
+  answer: Callable[[Params, Frame], jax.Array] | None = None
+  # Frames pass that only such a device sees: (state, how many) -> state.
+  skip: Callable[[State, ArrayLike], State] = lambda state, num: state._replace(
+    t=state.t + num
+  )
 
 
 class AdaptResult(NamedTuple):

@@ -70,7 +70,9 @@ def settled(config: RunConfig) -> RunConfig:
   """The config with what its system chooses, where that was left to it."""
   if config.update is not None:
     return config
-  return dataclasses.replace(config, update=systems.find(config.system).update)
+  method, rate = systems.find(config.system), config.learning_rate
+  rate = method.learning_rate if rate is None else rate
+  return dataclasses.replace(config, update=method.update, learning_rate=rate)
 
 
 def check(config: RunConfig) -> None:

@@ -19,6 +19,7 @@ from ojd.systems import (
   jit_plus,
   offline_oracle,
   osvos,
+  shadowtutor,
 )
 from ojd.updates.step import Tx
 
@@ -46,7 +47,9 @@ class Preset(NamedTuple):
   settings: Mapping[str, Any] = {}  # in the place of those given
   options: Mapping[str, Any] = {}  # for the factory
   costs: Costs | None = None  # None: those of the method
-  update: str = ""  # where none is asked for; empty: as of the method
+  # Where none is asked for; empty: as of the method.
+  update: str = ""
+  learning_rate: float | None = None  # of that update; None: its own
 
 
 class Method(NamedTuple):
@@ -60,6 +63,7 @@ class Method(NamedTuple):
   default: str = ""  # the word where none is given
   costs: Costs = Costs()
   update: str = "sgd"  # the gradient step where none is asked for
+  learning_rate: float | None = None  # of that one; None: its own
   # What is done with the whole stream before the run, if anything is: it leaves
   # a student for the system to begin with, and says whether it could end.
   prepare: Callable[[offline_oracle.Preparation], bool] | None = None
@@ -71,6 +75,16 @@ _STEPS = frozenset({"update", "learning_rate", "seed", "init"})
 
 def _jit(student, tx, settings):
   return jit.jit(
+    student,
+    tx,
+    delta_min=settings.delta_min,
+    delta_max=settings.delta_max,
+    **_constants(settings),
+  )
+
+
+def _shadowtutor(student, tx, settings):
+  return shadowtutor.shadowtutor(
     student,
     tx,
     delta_min=settings.delta_min,
@@ -169,6 +183,13 @@ SYSTEMS: dict[str, Method] = {
     default="jit",
     costs=_STUDENT_AND_FLOW,
   ),
+  "shadowtutor": Method(
+    _shadowtutor,
+    "the decoder alone learns, and the stride follows the accuracy",
+    _LEARNS | _STEPS | {"delta_min", "delta_max"},
+    words={"full": Preset(update="adam", learning_rate=0.01)},
+    update="partial_adam",
+  ),
   "fixed": Method(
     _fixed,
     "the same on every delta_min-th frame",
@@ -243,6 +264,7 @@ def find(text: str) -> Method:
     uses=method.uses - preset.settings.keys(),
     costs=preset.costs or method.costs,
     update=preset.update or method.update,
+    learning_rate=preset.learning_rate,
   )
 
 

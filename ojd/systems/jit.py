@@ -182,7 +182,15 @@ def scheduled(
     logits = look(student, tx, state, frame)
     return state._replace(t=state.t + 1), distill.classify(logits)
 
-  return distill.System(init, next_key, learn, predict, answering)
+  return distill.System(
+    *(init, next_key, learn, predict, answering),
+    answer=None if is_held else answer_of(student),
+  )
+
+
+def answer_of(student: Student) -> Callable[[Params, Frame], jax.Array]:
+  """How a device answers that holds a student's parameters and no state."""
+  return lambda params, frame: distill.classify(student.apply(params, frame))
 
 
 def look(student: Student, tx: Tx, state: JitState, frame: Frame) -> jax.Array:

@@ -45,6 +45,7 @@ VARIANTS = {
   "fast_head": Variant(fast_head_lib.fast_head, 0.0004),
   "decoder": Variant(subset.decoder, 0.01),
   "partial": Variant(subset.partial, 0.01),
+  "partial_adam": Variant(subset.partial_adam, 0.01),
   "head": Variant(subset.head, 0.03),
   "norm_only": Variant(subset.norm_only, 0.03),
   "top_k": Variant(top_k_lib.top_k, 0.001),

@@ -24,7 +24,7 @@ def only(
 
 def head(learning_rate: ArrayLike) -> GradientStep:
   """`sgd` of the layer that makes the logits."""
-  return _of_parts("head", learning_rate, "head")
+  return _of_parts("head", plain.sgd(learning_rate), "head")
 
 
 def partial(learning_rate: ArrayLike) -> GradientStep:
@@ -32,12 +32,19 @@ def partial(learning_rate: ArrayLike) -> GradientStep:
 
   Its frozen front has all layers up to that block, which is included.
   """
-  return _of_parts("partial", learning_rate, "decoder", "head")
+  return _of_parts("partial", plain.sgd(learning_rate), "decoder", "head")
+
+
+def partial_adam(learning_rate: ArrayLike) -> GradientStep:
+  """ShadowTutor's own step: Adam behind the same cut."""
+  return _of_parts("partial_adam", plain.adam(learning_rate), "decoder", "head")
 
 
 def decoder(learning_rate: ArrayLike) -> GradientStep:
   """`sgd` of all behind the encoder: `partial` with the first block too."""
-  return _of_parts("decoder", learning_rate, "neck", "decoder", "head")
+  return _of_parts(
+    "decoder", plain.sgd(learning_rate), "neck", "decoder", "head"
+  )
 
 
 def norm_only(learning_rate: ArrayLike) -> GradientStep:
@@ -46,9 +53,9 @@ def norm_only(learning_rate: ArrayLike) -> GradientStep:
   return only(plain.sgd(learning_rate), pick)
 
 
-def _of_parts(name, learning_rate, *wanted):
+def _of_parts(name, inner, *wanted):
   find = lambda names: parts.of_parts(names, *wanted)
-  return only(plain.sgd(learning_rate), functools.partial(_pick, name, find))
+  return only(inner, functools.partial(_pick, name, find))
 
 
 def _pick(name, find, names):
