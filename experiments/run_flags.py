@@ -55,6 +55,14 @@ _HELP = {
   + "; empty: sgd, or the system's own",
   "learning_rate": "of the gradient step; empty: "
   + ", ".join(f"{n} {v.learning_rate}" for n, v in updates.VARIANTS.items()),
+  "fraction": "of all coordinates, those that a gradient step moves: "
+  + ", ".join(n for n, v in updates.VARIANTS.items() if v.has_fraction),
+  "sampling_rate": "frames a second that ams asks the teacher about, the most "
+  "where that follows the labels",
+  "train_period": "seconds of the stream from lesson to lesson of ams",
+  "horizon": "seconds that ams remembers; six bytes a pixel of every sample",
+  "iterations": "updates in a lesson of ams",
+  "batch_size": "samples that such an update looks at",
   "norm": "what statistics norm a frame between key frames: frame, its own; "
   "key_frame, those of the last key frame, which is faster",
   "precision": "in what the student computes: float32, bfloat16 (a GPU's; "

@@ -115,21 +115,25 @@ def never() -> Schedule:
   )
 
 
-# Of adaptive model streaming: frames a second that are worth sending.
-RATES = (0.1, 1.0)
+# Of adaptive model streaming; rates in parts of the greatest.
+_LEAST_RATE = 0.1
 _RATE_STEP, _RATE_SLOPE = 0.2, 20.0
 _SIMILARITY = 0.6  # of labels that follow each other, neither fast nor slow
 
 
-def sampling_rate(rate: ArrayLike, similarity: ArrayLike) -> jax.Array:
+def sampling_rate(
+  rate: ArrayLike, similarity: ArrayLike, greatest: ArrayLike = 1.0
+) -> jax.Array:
   """AMS's sampling: more frames a second where labels change faster.
 
   Args:
     rate: so far, frames a second.
     similarity: mean IoU of labels with those before them, on average.
+    greatest: rate; the least is a tenth of it.
   """
   change = jnp.tanh(_RATE_SLOPE * (similarity - _SIMILARITY))
-  return jnp.clip(rate - _RATE_STEP * change, *RATES)
+  rate = rate - _RATE_STEP * greatest * change
+  return jnp.clip(rate, _LEAST_RATE * greatest, greatest)
 
 
 class TrainingState(NamedTuple):
@@ -140,8 +144,9 @@ class TrainingState(NamedTuple):
   rates: jax.Array  # [5] float32, the last sampling rates, NaN before
 
 
-_SLOW_BELOW, _FAST_ABOVE = 0.25, 0.35  # frames a second; between, as it was
-_SLOWER_BY, _SLOWEST = 2.0, 6.0  # seconds a lesson; times the first period
+# Of the greatest sampling rate; between them it is as it was.
+_SLOW_BELOW, _FAST_ABOVE = 0.25, 0.35
+_SLOWER_BY, _SLOWEST = 0.2, 6.0  # a lesson, and at last; times the first period
 _NUM_RATES = 5
 
 
@@ -155,7 +160,10 @@ def training_period(period: float) -> TrainingState:
 
 
 def advance_training(
-  state: TrainingState, rate: ArrayLike, first_period: ArrayLike
+  state: TrainingState,
+  rate: ArrayLike,
+  first_period: ArrayLike,
+  greatest: ArrayLike = 1.0,
 ) -> TrainingState:
   """AMS's training rate: fewer lessons for streams that hardly change.
 
@@ -163,10 +171,12 @@ def advance_training(
     state: before this lesson.
     rate: the sampling rate now.
     first_period: that of `training_period`, to which it comes back.
+    greatest: sampling rate.
   """
   rates = jnp.append(state.rates[1:], jnp.asarray(rate, jnp.float32))
-  mean = jnp.nanmean(rates)
+  mean = jnp.nanmean(rates) / greatest
   is_slow = jnp.where(state.is_slow, mean <= _FAST_ABOVE, mean < _SLOW_BELOW)
-  slower = jnp.minimum(state.period + _SLOWER_BY, _SLOWEST * first_period)
+  slower = state.period + _SLOWER_BY * first_period
+  slower = jnp.minimum(slower, _SLOWEST * first_period)
   period = jnp.where(is_slow, slower, first_period)
   return TrainingState(period, is_slow, rates)

@@ -10,10 +10,14 @@ from ojd.models import pretrained, student
 from ojd.run import flows, trackers
 from ojd.streams import window
 from ojd.systems import jit
+from ojd.updates.top_k import FRACTION
 
 # Or a file that was made by training a student beforehand.
 INITS = ("random", "bundled")
 MASKS = ("none", "png", "video")
+# What is in seconds, and the most it may be.
+_LEAST = 0.001
+_SECONDS = {"sampling_rate": 1e3, "train_period": 1e6, "horizon": 1e6}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,12 @@ class RunConfig:
   u_min: int = 0
   update: str | None = None  # the system's own
   learning_rate: float | None = None
+  fraction: float = FRACTION
+  sampling_rate: float = 1.0
+  train_period: float = 10.0
+  horizon: float = 240.0
+  iterations: int = 20
+  batch_size: int = 8
   norm: str = "frame"
   precision: str = "float32"
   model: str = "jitnet"
@@ -61,8 +71,8 @@ class RunConfig:
 
   @property
   def settings(self) -> systems.Settings:
-    """The constants of the system; `--flow` is made where it is used."""
-    names = [name for name in systems.Settings._fields if name != "flow"]
+    """The constants of the system but for what depends on the stream."""
+    names = set(systems.Settings._fields) - {"flow", "fps"}
     return systems.Settings(**{name: getattr(self, name) for name in names})
 
 
@@ -119,6 +129,15 @@ def check(config: RunConfig) -> None:
   rate = config.learning_rate
   if rate is not None and not 0 < rate < math.inf:
     raise RequestError(f"--learning_rate={rate}: above 0 and finite")
+  if not 0 < config.fraction <= 1:
+    raise RequestError(f"--fraction={config.fraction}: above 0, at most 1")
+  for flag, most in _SECONDS.items():
+    value = getattr(config, flag)
+    if not _LEAST <= value <= most:
+      raise RequestError(f"--{flag}={value}: from {_LEAST} to {most:g}")
+  for flag in ("iterations", "batch_size"):
+    _check_least(flag, getattr(config, flag), 1)
+    _check_most(flag, getattr(config, flag), 10**6)
   if not 0 < config.teacher_timeout < math.inf:
     raise RequestError(
       f"--teacher_timeout={config.teacher_timeout}: seconds, above 0 and finite"

@@ -20,6 +20,9 @@ from ojd.systems import offline_oracle
 from ojd.teachers import asking, process
 from ojd.teachers import base as teachers
 from ojd.types import Labels
+from ojd.updates import memory
+
+_MAX_MEMORY = 8 << 30  # bytes of samples
 
 
 class Job(NamedTuple):
@@ -105,7 +108,7 @@ def _assemble(config, stream, teacher, groups):
   config = settled(config)
   truth_groups = _truth_groups(groups, stream.spec.class_names)
   student = first_student(config, groups)
-  system = make_system(config, student)
+  system = make_system(config, student, stream.spec)
   return Job(config, stream, teacher, groups, truth_groups, system, student)
 
 
@@ -213,16 +216,34 @@ def make_student(
 
 
 def make_system(
-  config: RunConfig, student: student_lib.Student
+  config: RunConfig, student: student_lib.Student, spec: streams.StreamSpec
 ) -> distill.System:
-  """The system of a config around any student."""
+  """The system of a config around any student, for frames of a stream."""
   variant = updates.VARIANTS[config.update]
   rate = config.learning_rate
-  tx = variant.factory(variant.learning_rate if rate is None else rate)
-  settings = config.settings
-  if "flow" in systems.find(config.system).uses:
+  rate = variant.learning_rate if rate is None else rate
+  tx = variant.factory(rate, *[config.fraction] * variant.has_fraction)
+  settings = config.settings._replace(fps=spec.fps)
+  uses = systems.find(config.system).uses
+  if "horizon" in uses:
+    settings = settings._replace(horizon=_horizon(config, spec))
+  if "flow" in uses:
     settings = settings._replace(flow=flows.make(config.flow))
   return systems.make(config.system, student, tx, settings)
+
+
+def _horizon(config, spec):
+  """Seconds to be remembered: no longer than the stream, and no more than fit.
+  """
+  limits = [n for n in (spec.num_frames, config.num_frames) if n is not None]
+  horizon = min([config.horizon, *(n / spec.fps for n in limits)])
+  num_samples = horizon * min(config.sampling_rate, spec.fps)
+  if num_samples * spec.height * spec.width * memory.BYTES > _MAX_MEMORY:
+    raise RequestError(
+      f"--horizon={config.horizon:g}: {num_samples:.0f} samples of "
+      f"{spec.height}x{spec.width} pixels are more than {_MAX_MEMORY >> 30} GB"
+    )
+  return horizon
 
 
 def abstract_state(job: Job) -> distill.State:

@@ -44,7 +44,7 @@ def prepare(
       if not method.prepare(wanted):
         return None
   student = job_lib.first_student(job.config, job.groups)
-  system = job_lib.make_system(job.config, student)
+  system = job_lib.make_system(job.config, student, job.stream.spec)
   return job._replace(system=system, student=student)
 
 

@@ -134,7 +134,7 @@ def sweep(
   wanted = combinations(grid, run.config)
   job = recorded_run.open_job(run)
   student = job_lib.make_student(job.config, job.groups)
-  make_system = functools.partial(_make_system, job.config, student)
+  make_system = functools.partial(_make_system, job, student)
   begin = _beginning(run, job, first, note_fn)
   num_turns = -(-len(wanted) // _MAX_LANES)
   num_lanes = -(-len(wanted) // num_turns)
@@ -283,7 +283,8 @@ def _first_states(job, make_system, begin, columns):
   return jax.jit(jax.vmap(one, axis_size=size))(columns)
 
 
-def _make_system(config, student, values):
-  """A config's system with traced constants in the place of its own."""
+def _make_system(job, student, values):
+  """A job's system with traced constants in the place of its own."""
   values = {k: v for k, v in values.items() if k != "seed"}
-  return job_lib.make_system(dataclasses.replace(config, **values), student)
+  config = dataclasses.replace(job.config, **values)
+  return job_lib.make_system(config, student, job.stream.spec)

@@ -12,6 +12,7 @@ from ojd.errors import RequestError
 from ojd.models import optical_flow
 from ojd.models.student import Student
 from ojd.systems import (
+  ams,
   baselines,
   flow,
   jit,
@@ -33,6 +34,12 @@ class Settings(NamedTuple):
   u_max: int = 8
   u_min: int = 0
   norm: str = "frame"
+  sampling_rate: float = 1.0
+  train_period: float = 10.0
+  horizon: float = 240.0
+  iterations: int = 20
+  batch_size: int = 8
+  fps: float = 25.0  # of the stream
   flow: optical_flow.HostFlow = optical_flow.dis("medium")
 
 
@@ -90,6 +97,22 @@ def _shadowtutor(student, tx, settings):
     delta_min=settings.delta_min,
     delta_max=settings.delta_max,
     **_constants(settings),
+  )
+
+
+def _ams(student, tx, settings, **which):
+  timing = ams.Timing(
+    fps=settings.fps,
+    sampling_rate=settings.sampling_rate,
+    train_period=settings.train_period,
+    horizon=settings.horizon,
+  )
+  return ams.ams(
+    student,
+    tx,
+    timing=timing._replace(**which),
+    iterations=settings.iterations,
+    batch_size=settings.batch_size,
   )
 
 
@@ -151,6 +174,8 @@ _SLOW_FLOW, _FAST_FLOW = Costs(predict=113.0), Costs(predict=80.0)
 # Half a minute of training an interval; the paper's hour for two minutes of
 # video is all of that.
 _STUDENT_AND_FLOW = Costs(predict=_SLOW_FLOW.predict + Costs().predict)
+# An update looks at eight frames.
+_AMS = Costs(update=8 * Costs().update)
 _OSVOS = Costs(predict=0.0, update=0.0, lesson=30_000.0)
 
 SYSTEMS: dict[str, Method] = {
@@ -189,6 +214,22 @@ SYSTEMS: dict[str, Method] = {
     _LEARNS | _STEPS | {"delta_min", "delta_max"},
     words={"full": Preset(update="adam", learning_rate=0.01)},
     update="partial_adam",
+  ),
+  "ams": Method(
+    _ams,
+    "lessons every train_period seconds on the samples of horizon seconds",
+    _STEPS
+    | {"sampling_rate", "train_period", "horizon", "iterations", "batch_size"},
+    words={
+      "steady": Preset(options={"is_sampling_adaptive": False}),
+      "slow": Preset(options={"is_training_adaptive": True}),
+      "one_time": Preset(
+        options={"is_sampling_adaptive": False, "is_one_time": True},
+        update="adam",
+      ),
+    },
+    costs=_AMS,
+    update="top_k",
   ),
   "fixed": Method(
     _fixed,

@@ -9,9 +9,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import optax
-from jax.typing import ArrayLike
 
-from ojd.updates import average, guard, low_rank, plain, rehearsal, subset
+from ojd.updates import (
+  average,
+  coordinates,
+  guard,
+  low_rank,
+  plain,
+  rehearsal,
+  subset,
+)
 from ojd.updates import fast_head as fast_head_lib
 from ojd.updates import top_k as top_k_lib
 from ojd.updates.plain import MOMENTUM, adam, nesterov, sgd
@@ -34,8 +41,10 @@ __all__ = [
 class Variant(NamedTuple):
   """A row of the table."""
 
-  factory: Callable[[ArrayLike], optax.GradientTransformation | GradientStep]
+  # (learning rate) or, of those on a part of all coordinates, (rate, fraction).
+  factory: Callable[..., optax.GradientTransformation | GradientStep]
   learning_rate: float  # where none is asked for
+  has_fraction: bool = False
 
 
 VARIANTS = {
@@ -48,7 +57,11 @@ VARIANTS = {
   "partial_adam": Variant(subset.partial_adam, 0.01),
   "head": Variant(subset.head, 0.03),
   "norm_only": Variant(subset.norm_only, 0.03),
-  "top_k": Variant(top_k_lib.top_k, 0.001),
+  "top_k": Variant(top_k_lib.top_k, 0.001, has_fraction=True),
+  "first": Variant(coordinates.first, 0.001, has_fraction=True),
+  "last": Variant(coordinates.last, 0.001, has_fraction=True),
+  "both": Variant(coordinates.both, 0.001, has_fraction=True),
+  "scattered": Variant(coordinates.scattered, 0.001, has_fraction=True),
   "rank1": Variant(low_rank.rank1, 0.01),
   "ema": Variant(average.ema, 0.01),
   "replay": Variant(rehearsal.replay, 0.01),

@@ -7,19 +7,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from ojd.types import Labels
+from ojd.updates import memory as memory_lib
 from ojd.updates import plain
+from ojd.updates.memory import Memory
 from ojd.updates.step import GradientStep, Tx, around, as_step
 
 CAPACITY = 4
-
-
-class Memory(NamedTuple):
-  """A ring of the last N key frames; six bytes a pixel."""
-
-  frames: jax.Array  # [N, H, W, 3] uint8
-  classes: jax.Array  # [N, H, W] uint8
-  weights: jax.Array  # [N, H, W] float16, which holds 0, 1 and 5 exactly
 
 
 class RehearsalState(NamedTuple):
@@ -47,12 +40,7 @@ def rehearsing(inner: Tx, capacity: int = CAPACITY) -> GradientStep:
   lifted = around(inner)
 
   def init(params, frame):
-    size = (capacity, *frame.shape[:2])
-    memory = Memory(
-      jnp.zeros((*size, 3), jnp.uint8),
-      jnp.zeros(size, jnp.uint8),
-      jnp.zeros(size, jnp.float16),
-    )
+    memory = memory_lib.blank(capacity, frame)
     none = jnp.zeros((), jnp.int32)
     inner_state = inner.init(params, frame)
     return RehearsalState(inner_state, jax.random.key(0), none, memory)
@@ -80,10 +68,10 @@ def rehearsing(inner: Tx, capacity: int = CAPACITY) -> GradientStep:
     state = lifted.end(moving, inner_held, frame, labels)
     # A frame without labels has nothing to remind of.
     is_kept = jnp.any(labels.weights > 0)
-    newest = Memory(frame, *labels)
+    index = moving.num_seen % capacity
     return state._replace(
       num_seen=moving.num_seen + is_kept.astype(jnp.int32),
-      memory=_put(memory, newest, moving.num_seen % capacity, is_kept),
+      memory=memory_lib.put(memory, frame, labels, index, is_kept),
     )
 
   return lifted._replace(
@@ -95,17 +83,4 @@ def _draw(moving, memory):
   """A frame of the past and its labels."""
   count = jnp.minimum(moving.num_seen, len(memory.frames))
   key = jax.random.split(moving.key)[1]
-  frame, classes, weights = jax.tree.map(
-    lambda x: x[jax.random.randint(key, (), 0, count)], memory
-  )
-  return frame, Labels(classes, weights.astype(jnp.float32))
-
-
-def _put(memory, newest, index, is_kept):
-  """The memory with the newest in the place of the oldest, if it is kept."""
-
-  def put(ring, x):
-    x = jnp.asarray(x).astype(ring.dtype)
-    return ring.at[index].set(jnp.where(is_kept, x, ring[index]))
-
-  return jax.tree.map(put, memory, newest)
+  return memory_lib.get(memory, jax.random.randint(key, (), 0, count))

@@ -40,7 +40,7 @@ def top_k(learning_rate: ArrayLike, fraction: float = FRACTION) -> GradientStep:
     return TopKState(adam.init(params), last)
 
   def begin(state):
-    count = max(1, round(fraction * state.last.size))
+    count = count_of(fraction, state.last.size)
     return state, largest(jnp.abs(state.last), count)
 
   def update(grads, moving, params, is_chosen):
@@ -50,6 +50,11 @@ def top_k(learning_rate: ArrayLike, fraction: float = FRACTION) -> GradientStep:
     return steps, TopKState(adam_state, last)
 
   return GradientStep(init, update, begin=begin)
+
+
+def count_of(fraction: float, size: int) -> int:
+  """How many of so many coordinates a fraction is, one at least."""
+  return max(1, round(fraction * size))
 
 
 def largest(values: jax.Array, count: int) -> jax.Array:

@@ -205,7 +205,8 @@ def test_student_that_does_not_fit_is_refused(parent):
   other = job_lib.make_student(
     run.config, job.groups._replace(names=("background", "a", "b"))
   )
-  wide = job._replace(system=job_lib.make_system(run.config, other))
+  system = job_lib.make_system(run.config, other, job.stream.spec)
+  wide = job._replace(system=system)
   state = job.system.init(jax.random.key(0), np.zeros((48, 64, 3), np.uint8))
   with pytest.raises(RequestError, match="params.logits"):
     fork_lib.carry_over(state, run.config, wide)

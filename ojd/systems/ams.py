@@ -1,0 +1,251 @@
+"""Adaptive Model Streaming: lessons on the labelled frames of the last minutes.
+
+A device samples its stream sparsely; a server labels those frames, keeps them
+for some minutes, and every few seconds gives the student a lesson on batches of
+them. What a lesson moved is sent as float16, and the server goes on with what
+the device then holds. Both rates follow the labels: slow scenes are sampled and
+taught less often.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ojd import distill, losses, metrics, updates
+from ojd import schedule as schedule_lib
+from ojd.models.student import Params, Student
+from ojd.systems import ams_lesson, jit
+from ojd.types import StepInfo
+from ojd.updates import memory as memory_lib
+from ojd.updates.step import State as StepState
+from ojd.updates.step import Tx
+
+# The only lesson, where there is one alone: after so many periods, a minute of
+# ten seconds each, and so many times as long.
+_ONE_TIME = 6
+_ONE_LESSON = 10
+
+
+class Timing(NamedTuple):
+  """When there are samples and lessons."""
+
+  fps: float = 25.0  # of the stream
+  sampling_rate: float = 1.0  # samples a second, the most where it follows
+  train_period: float = (
+    10.0  # seconds from lesson to lesson, the least likewise
+  )
+  horizon: float = 240.0  # seconds after which a sample is forgotten
+  is_sampling_adaptive: bool = True  # ASR
+  is_training_adaptive: bool = False  # ATR; it goes by the sampling rate
+  is_one_time: bool = False  # one long lesson, and none after it
+
+
+class AmsState(NamedTuple):
+  """State of `ams`."""
+
+  params: Params
+  opt_state: StepState
+  memory: memory_lib.Memory
+  times: jax.Array  # [N] int32, the frames in memory
+  num_seen: jax.Array  # int32, samples so far
+  key: jax.Array  # a typed random key, of the batches
+  rate: jax.Array  # float32, samples a second
+  training: schedule_lib.TrainingState
+  similarity: jax.Array  # float32, sum over the samples since the last lesson
+  num_pairs: jax.Array  # int32, of that sum
+  num_lessons: jax.Array  # int32
+  lesson_t: jax.Array  # int32, the frame of the last lesson
+  due: jax.Array  # int32, the next sample
+  t: jax.Array  # int32, the frame that comes next
+
+
+class _Look(NamedTuple):
+  """What a student makes of a sample."""
+
+  classes: jax.Array  # [H, W] uint8
+  miou: jax.Array  # float32
+  loss: jax.Array  # float32
+
+
+def ams(
+  student: Student,
+  tx: Tx,
+  *,
+  timing: Timing = Timing(),  # noqa: B008, a constant
+  iterations: int = 20,
+  batch_size: int = 8,
+) -> distill.System:
+  """Adaptive Model Streaming, server and device in one.
+
+  Args:
+    student: init and apply of one frame.
+    tx: the gradient step; `updates.top_k` is the paper's.
+    timing: when there are samples and lessons.
+    iterations: updates of a lesson.
+    batch_size: samples an update looks at, drawn with replacement.
+  """
+  # There is one sample a frame at most.
+  rate = min(timing.sampling_rate, timing.fps)
+  capacity = math.ceil(timing.horizon * rate) + 1
+  num_turns = iterations * (_ONE_LESSON if timing.is_one_time else 1)
+
+  def init(rng_key, frame):
+    """The key is consumed."""
+    params = student.init(rng_key, frame)
+    none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
+    return AmsState(
+      params=params,
+      opt_state=updates.start(tx, params, frame),
+      memory=memory_lib.blank(capacity, frame),
+      times=jnp.zeros(capacity, jnp.int32),
+      num_seen=none,
+      key=jax.random.fold_in(rng_key, 1),
+      rate=jnp.asarray(timing.sampling_rate, jnp.float32),
+      training=schedule_lib.training_period(timing.train_period),
+      similarity=zero,
+      num_pairs=none,
+      num_lessons=none,
+      lesson_t=none,
+      due=none,
+      t=none,
+    )
+
+  def learn(state, frame, labels):
+    before = _look(student, state.params, frame, labels)
+    state = _remember(state, frame, labels, student.num_classes)
+    is_due = _is_lesson_due(state, timing)
+    none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
+
+    def teach():
+      newest = (state.num_seen - 1) % capacity
+      count = _num_within(state, round(timing.horizon * timing.fps))
+      taught = ams_lesson.teach(
+        *(student, tx, state.params, state.opt_state),
+        ams_lesson.Samples(state.memory, newest, count),
+        # A randomness of its own for every lesson.
+        jax.random.fold_in(state.key, state.num_lessons),
+        (frame, labels),
+        iterations=num_turns,
+        batch_size=batch_size,
+      )
+      params, opt_state, *counts = taught
+      after = _look(student, params, frame, labels)
+      num_lost = taught.num_updates + taught.num_refused
+      # A lesson that led nowhere is undone.
+      return jax.tree.map(
+        functools.partial(jnp.where, jnp.isfinite(after.loss)),
+        (params, opt_state, after, tuple(counts)),
+        (state.params, state.opt_state, before, (none, num_lost, zero)),
+      )
+
+    params, opt_state, after, (num_updates, num_refused, norm) = lax.cond(
+      is_due,
+      teach,
+      lambda: (state.params, state.opt_state, before, (none, none, zero)),
+    )
+    state = _rated(state, timing, is_due)
+    interval = jnp.round(timing.fps / state.rate).astype(jnp.int32)
+    interval = jnp.maximum(interval, 1)
+    state = state._replace(
+      params=params,
+      opt_state=opt_state,
+      due=state.t + interval,
+      t=state.t + 1,
+    )
+    info = StepInfo(
+      is_key=jnp.ones((), bool),
+      stride=interval,
+      num_updates=num_updates,
+      num_rolled_back=num_refused,
+      miou_before=before.miou,
+      miou_after=after.miou,
+      loss=after.loss,
+      grad_norm=norm,
+    )
+    return state, after.classes, info
+
+  answer = jit.answer_of(student)
+  return distill.System(
+    init,
+    next_key=lambda state: jnp.maximum(state.due, state.t),
+    learn=learn,
+    predict=lambda state, frame: (
+      state._replace(t=state.t + 1),
+      answer(state.params, frame),
+    ),
+    answer=answer,
+  )
+
+
+def _look(student, params, frame, labels) -> _Look:
+  logits = student.apply(params, frame)
+  classes = distill.classify(logits)
+  accuracy = metrics.frame_miou(
+    labels.classes,
+    classes,
+    num_classes=student.num_classes,
+    counts=labels.weights > 0,
+  )
+  return _Look(classes, accuracy, losses.weighted_cross_entropy(logits, labels))
+
+
+def _remember(state, frame, labels, num_classes):
+  """The sample in memory, and how much it looks like the one before."""
+  capacity = len(state.times)
+  _, last = memory_lib.get(state.memory, (state.num_seen - 1) % capacity)
+  counts = (last.weights > 0) & (labels.weights > 0)
+  similarity = metrics.frame_miou(
+    last.classes, labels.classes, num_classes=num_classes, counts=counts
+  )
+  is_pair = state.num_seen > 0
+  index = state.num_seen % capacity
+  return state._replace(
+    memory=memory_lib.put(state.memory, frame, labels, index),
+    times=state.times.at[index].set(state.t),
+    num_seen=state.num_seen + 1,
+    similarity=state.similarity + jnp.where(is_pair, similarity, 0),
+    num_pairs=state.num_pairs + is_pair.astype(jnp.int32),
+  )
+
+
+def _is_lesson_due(state, timing):
+  """Whether a period has passed since the last lesson."""
+  period = state.training.period * (_ONE_TIME if timing.is_one_time else 1)
+  is_due = state.t - state.lesson_t >= jnp.round(period * timing.fps)
+  return is_due & (state.num_lessons == 0) if timing.is_one_time else is_due
+
+
+def _num_within(state, num_frames):
+  """Samples in memory that are no older than so many frames."""
+  capacity = len(state.times)
+  is_there = jnp.arange(capacity) < state.num_seen
+  return jnp.sum(is_there & (state.t - state.times <= num_frames))
+
+
+def _rated(state, timing, is_due):
+  """After a lesson the rates are what the labels since the last one say."""
+  rate, training = state.rate, state.training
+  if timing.is_sampling_adaptive:
+    similarity = state.similarity / jnp.maximum(state.num_pairs, 1)
+    greatest = timing.sampling_rate
+    moved = schedule_lib.sampling_rate(rate, similarity, greatest)
+    rate = jnp.where(state.num_pairs > 0, moved, rate)
+  if timing.is_training_adaptive:
+    training = schedule_lib.advance_training(
+      training, rate, timing.train_period, timing.sampling_rate
+    )
+  after = dict(
+    rate=rate,
+    training=training,
+    similarity=jnp.zeros((), jnp.float32),
+    num_pairs=jnp.zeros((), jnp.int32),
+    num_lessons=state.num_lessons + 1,
+    lesson_t=state.t,
+  )
+  before = {name: getattr(state, name) for name in after}
+  pick = functools.partial(jnp.where, is_due)
+  return state._replace(**jax.tree.map(pick, after, before))

@@ -1,0 +1,187 @@
+"""Lessons from memory, beside Adam and a sort written out; both rates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import flatten_util
+
+from ojd import losses, updates
+from ojd.systems import ams as ams_lib
+from ojd.types import Labels
+from ojd.updates import top_k
+from tests.reference import scenes, tiny_student
+
+STUDENT = tiny_student.make()
+RATE, FRACTION, TURNS = 0.05, 0.25, 3
+FRAMES, LABELS = scenes.coloured_squares(40)
+# A sample on every second frame, a lesson on every eighth.
+TIMING = ams_lib.Timing(
+  fps=4.0,
+  sampling_rate=2.0,
+  train_period=2.0,
+  horizon=100.0,
+  is_sampling_adaptive=False,
+)
+
+
+def _system(tx=None, **changes):
+  given = {"iterations": TURNS, "batch_size": 2}
+  given |= {n: changes.pop(n) for n in given if n in changes}
+  tx = tx or top_k.top_k(RATE, FRACTION)
+  timing = TIMING._replace(**changes)
+  return ams_lib.ams(STUDENT, tx, timing=timing, **given)
+
+
+def _labels_of(t, labels=LABELS):
+  return Labels(labels.classes[t], labels.weights[t])
+
+
+def _run(system, num_frames, frames=FRAMES, labels=LABELS, jit=True):
+  """-> the state at last, and by sample (t, info, parameters after it)."""
+  wrap = jax.jit if jit else lambda function: function
+  learn, predict = wrap(system.learn), wrap(system.predict)
+  state, told = system.init(jax.random.key(0), frames[0]), []
+  for t in range(num_frames):
+    if int(system.next_key(state)) == t:
+      state, _, info = learn(state, frames[t], _labels_of(t, labels))
+      told.append((t, info, _flat(state.params)))
+    else:
+      state, _ = predict(state, frames[t])
+  if jit:
+    assert learn._cache_size() == predict._cache_size() == 1
+  return state, told
+
+
+def _flat(tree):
+  return np.asarray(flatten_util.ravel_pytree(tree)[0])
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_lessons_are_adam_on_the_largest_coordinates(jit):
+  """With a memory of the newest sample alone nothing is left to chance."""
+  system = _system(horizon=0.1)
+  state = system.init(jax.random.key(0), FRAMES[0])
+  _, told = _run(system, 17, jit=jit)
+  lessons = [entry for entry in told if int(entry[1].num_updates)]
+  assert [t for t, *_ in told] == list(range(0, 17, 2))
+  assert [t for t, *_ in lessons] == [8, 16]
+
+  adam = optax.adam(RATE)
+  ours, unravel = flatten_util.ravel_pytree(state.params)
+  adam_state = adam.init(state.params)
+  count = round(FRACTION * ours.size)
+  # The first choice is random: what moved tells it.
+  mask = lessons[0][2] != np.asarray(ours)
+  assert 0.8 * count < mask.sum() <= count
+  gradient = jax.jit(jax.grad(_loss))
+  for t, info, params in lessons:
+    assert int(info.num_updates) == TURNS
+    before = ours
+    for _ in range(TURNS):
+      grads = gradient(unravel(ours), FRAMES[t], _labels_of(t))
+      steps, adam_state = adam.update(grads, adam_state)
+      last = _flat(steps)
+      ours = ours + np.where(mask, last, 0)
+    halves = np.asarray(ours).astype(np.float16).astype(np.float32)
+    ours = jnp.where(ours != before, halves, ours)
+    # A value between two halves may fall to either.
+    np.testing.assert_allclose(params, ours, rtol=2e-3, atol=1e-4)
+    mask = np.zeros(ours.size, bool)
+    mask[np.argsort(-np.abs(last))[:count]] = True
+
+
+def _loss(params, frame, labels):
+  return losses.weighted_cross_entropy(STUDENT.apply(params, frame), labels)
+
+
+def test_what_moves_is_what_half_precision_holds_and_moments_are_dense():
+  system = _system()
+  first = _flat(system.init(jax.random.key(0), FRAMES[0]).params)
+  state, told = _run(system, 9)
+  moved = told[-1][2] != first
+  assert 0 < moved.sum() <= round(FRACTION * first.size)
+  halves = told[-1][2].astype(np.float16).astype(np.float32)
+  np.testing.assert_array_equal(told[-1][2][moved], halves[moved])
+  assert not np.array_equal(halves, told[-1][2])
+  moments = _flat(state.opt_state.adam[0].nu)
+  assert (moments > 0).mean() > 0.95
+
+
+def test_batches_are_of_the_horizon():
+  """Frames before it may be anything; those within it matter."""
+  seen = {}
+  for name, changed in (("as is", []), ("old", [0, 2]), ("new", [4, 6])):
+    frames = FRAMES.copy()
+    frames[changed] = 255 - frames[changed]
+    _, told = _run(_system(horizon=1.0, batch_size=8), 9, frames)
+    seen[name] = told[-1][2]
+    assert told[-1][0] == 8 and int(told[-1][1].num_updates)
+  np.testing.assert_array_equal(seen["as is"], seen["old"])
+  assert not np.array_equal(seen["as is"], seen["new"])
+
+
+def test_all_coordinates_are_adam_on_the_mean_of_a_batch():
+  """A memory of two equal samples is a batch of one."""
+  results = []
+  for batch_size in (1, 5):
+    frames = np.repeat(FRAMES[:1], 9, axis=0)
+    labels = Labels(*(np.repeat(x[:1], 9, axis=0) for x in LABELS))
+    system = _system(updates.adam(RATE), batch_size=batch_size)
+    results.append(_run(system, 9, frames, labels)[1][-1][2])
+  np.testing.assert_allclose(*results, rtol=2e-3, atol=1e-4)
+
+
+def test_sampling_follows_the_labels():
+  """A still scene, ten samples a lesson at first; the rule by hand."""
+  frames = np.repeat(FRAMES[:1], 200, axis=0)
+  labels = Labels(*(np.repeat(x[:1], 200, axis=0) for x in LABELS))
+  given = dict(fps=10.0, sampling_rate=5.0, train_period=1.0)
+  for name in ("sampling", "training"):
+    adaptive = {"is_sampling_adaptive": True}
+    adaptive["is_training_adaptive"] = name == "training"
+    system = _system(**given, **adaptive, iterations=1)
+    state, told = _run(system, 200, frames, labels)
+    times = [t for t, *_ in told]
+    strides = [int(info.stride) for _, info, _ in told]
+    assert times[1:] == [
+      t + s for t, s in zip(times[:-1], strides[:-1], strict=True)
+    ]
+    # 5 a second, then 4, 3, 2, 1 and a tenth of 5.
+    assert sorted(set(strides)) == [2, 3, 5, 10, 20]
+    lessons = [t for t, info, _ in told if int(info.num_updates)]
+    gaps = np.diff(lessons)
+    if name == "sampling":
+      assert gaps[-1] == 20 and float(state.training.period) == 1
+    else:  # 1.2 s, 1.4 s ...: on the next sample, 2 s apart
+      assert float(state.training.period) > 1.5
+      assert gaps[-1] >= 20
+    assert float(state.rate) == 0.5
+
+
+def test_one_time_is_one_long_lesson():
+  frames = np.concatenate([FRAMES, FRAMES])
+  labels = Labels(*(np.concatenate([x, x]) for x in LABELS))
+  _, told = _run(
+    _system(updates.adam(RATE), is_one_time=True), 80, frames, labels
+  )
+  lessons = [(t, int(i.num_updates)) for t, i, _ in told if int(i.num_updates)]
+  assert lessons == [(48, 10 * TURNS)]
+
+
+def test_lesson_that_is_not_finite_is_undone():
+  system = _system(updates.adam(np.float32(np.inf)))
+  first = _flat(system.init(jax.random.key(0), FRAMES[0]).params)
+  _, told = _run(system, 9)
+  _, info, params = told[-1]
+  assert int(info.num_updates) == 0 and int(info.num_rolled_back) == TURNS
+  np.testing.assert_array_equal(params, first)
+
+
+def test_values_without_room_in_half_precision_stay():
+  values = jnp.array([1 / 3, 70000.0, -1e-9], jnp.float32)
+  np.testing.assert_array_equal(
+    ams_lib.ams_lesson.as_sent(values),
+    np.array([np.float16(1 / 3), 70000, 0], np.float32),
+  )
