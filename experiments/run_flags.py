@@ -7,6 +7,7 @@ import typing
 from absl import flags
 
 from ojd import systems, updates
+from ojd.edge import conditions
 from ojd.models import student
 from ojd.run import flows
 from ojd.run.config import MASKS, RunConfig
@@ -36,6 +37,9 @@ _HELP = {
   + "; ".join(f"{name}, {m.about}" for name, m in systems.SYSTEMS.items())
   + ". A word may follow: "
   + ", ".join(f"{n}:{w}" for n, m in systems.SYSTEMS.items() for w in m.words),
+  "link": "puts a network between the teacher, who is on a server, and the "
+  "student, on a device; reckoned in the time of the stream: ideal, or "
+  "NAME=VALUE,... of " + ", ".join(conditions.NAMES),
   "workdir": "the folder that the run fills",
   "classes": "what to tell apart, as 'person;auto=car,bus,truck'; empty: all",
   "height": "height of the student's frames; empty: the stream's",

@@ -12,11 +12,12 @@ so that a run that is taken up again meets the same network.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.edge import entries
 
 UP, DOWN = "up", "down"
 PACKET_BYTES = 1400
@@ -144,7 +145,7 @@ def load(content: dict[str, Any]) -> LinkState:
   return LinkState(link._replace(outages=outages), content["seed"], *lines)
 
 
-# Of a number in the text: least, most.
+# Of a number in a text: least, most.
 _RANGES = {
   "up_mbps": (1e-3, 1e6),
   "down_mbps": (1e-3, 1e6),
@@ -154,41 +155,21 @@ _RANGES = {
 }
 _OUTAGE = "outage"
 _MAX_SECONDS = 1e9
-_KNOWN = f"{', '.join(_RANGES)}, {_OUTAGE}"
+NAMES = (*_RANGES, _OUTAGE)  # what a text may hold
 
 
-def parse(text: str) -> Link:
-  """Reads `up_mbps=8,rtt_ms=60,outage=10-15+40-42`; an empty one is ideal.
+def parse(found: Mapping[str, str]) -> Link:
+  """Reads values by NAMES, an outage as 10-15+40-42; none of them is ideal.
 
   Raises:
-    RequestError: one line, of what in the text is wrong.
+    RequestError: one line, of what is wrong.
   """
-  found = {}
-  for entry in text.split(",") if text.strip() else ():
-    name, equals, value = (part.strip() for part in entry.partition("="))
-    if name != _OUTAGE and name not in _RANGES:
-      raise _problem(entry, f"unknown; known are {_KNOWN}")
-    if name in found:
-      raise _problem(entry, f"{name} is there twice")
-    if not equals or not value:
-      raise _problem(entry, f"{name} has no value")
-    found[name] = value
   numbers = {
-    name: _number(f"{name}={value}", value, *_RANGES[name])
-    for name, value in found.items()
-    if name != _OUTAGE
+    name: entries.number(f"{name}={found[name]}", found[name], *limits)
+    for name, limits in _RANGES.items()
+    if name in found
   }
   return Link(**numbers, outages=_outages(found.get(_OUTAGE)))
-
-
-def _number(entry, text, least, most):
-  try:
-    value = float(text)
-  except ValueError:
-    raise _problem(entry, f"{_short(text)} is no number") from None
-  if not least <= value <= most:
-    raise _problem(entry, f"from {least:g} to {most:g}")
-  return value
 
 
 def _outages(text):
@@ -198,20 +179,15 @@ def _outages(text):
   for piece in text.split("+"):
     start, dash, end = piece.partition("-")
     if not dash:
-      raise _problem(entry, "an outage is START-END, in seconds")
-    pair = [_number(entry, part, 0.0, _MAX_SECONDS) for part in (start, end)]
+      raise entries.problem(entry, "an outage is START-END, in seconds")
+    pair = [
+      entries.number(entry, part, 0.0, _MAX_SECONDS) for part in (start, end)
+    ]
     if pair[0] >= pair[1] or (outages and pair[0] < outages[-1][1]):
-      raise _problem(entry, "outages end after they start, one after the other")
+      raise entries.problem(
+        entry, "outages end after they start, one after the other"
+      )
     outages.append(tuple(pair))
   if len(outages) > _MAX_OUTAGES:
-    raise _problem(entry, f"at most {_MAX_OUTAGES} outages")
+    raise entries.problem(entry, f"at most {_MAX_OUTAGES} outages")
   return tuple(outages)
-
-
-def _problem(entry, words):
-  return RequestError(f"--link: {_short(entry)}: {words}")
-
-
-def _short(text):
-  text = text.strip()
-  return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -5,6 +5,7 @@ import math
 import pathlib
 
 from ojd import systems, updates
+from ojd.edge import conditions, messages
 from ojd.errors import RequestError
 from ojd.models import pretrained, student
 from ojd.run import flows, trackers
@@ -32,6 +33,7 @@ class RunConfig:
   teacher_process: bool = False
   teacher_timeout: float = 60.0
   async_teacher: bool = False
+  link: str = ""
   system: str = "jit"
   workdir: str = ""
   classes: str = ""
@@ -102,6 +104,7 @@ def check(config: RunConfig) -> None:
     raise RequestError(
       f"--init={config.init}: no such file; also known are {', '.join(INITS)}"
     )
+  _check_link(config, method)
   if config.norm == "key_frame" and "norm" not in method.uses:
     raise RequestError(
       f"--norm=key_frame: --system={config.system} has no key frames to norm by"
@@ -147,6 +150,28 @@ def check(config: RunConfig) -> None:
   for name in trackers.PACKAGES:
     if getattr(config, name):
       trackers.require(name)
+
+
+def _check_link(config, method):
+  """Raises where there can be no network between device and server."""
+  if not config.link:
+    return
+  upload = conditions.parse(config.link).upload
+  name = f"--link: --system={config.system}"
+  if method.remote is None:
+    raise RequestError(f"{name} has no student that could be sent to a device")
+  if config.norm == "key_frame":
+    raise RequestError(f"{name} over a link needs --norm=frame")
+  if config.async_teacher:
+    raise RequestError(
+      "--link: its server is waited for by no one as it is; "
+      "drop --async_teacher"
+    )
+  if upload.codec == messages.H264 and not method.remote.is_batched:
+    raise RequestError(
+      f"{name} sends frames one by one, not as a clip; give "
+      "codec=jpeg or codec=raw"
+    )
 
 
 def _check_bundled(config):

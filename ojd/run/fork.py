@@ -38,7 +38,10 @@ _INHERITED = (
   *("seed", "model", "width_multiplier", "init"),
   *("teacher", "teacher_weights", "teacher_half"),
 )
-_OF_SCHEDULE = ("system", "delta_min", "delta_max")
+_OF_SCHEDULE = (
+  *("system", "delta_min", "delta_max"),
+  *("sampling_rate", "train_period", "horizon"),
+)
 
 
 class Fork(NamedTuple):
@@ -55,6 +58,8 @@ def child_config(parent: RunConfig, given: dict[str, Any]) -> RunConfig:
     parent: its flags.
     given: flags of the fork by name, its workdir among them.
   """
+  if parent.link or given.get("link"):
+    raise RequestError("--link: a run over one has no forks and is none")
   for name in _INHERITED:
     if name in given and given[name] != getattr(parent, name):
       raise RequestError(

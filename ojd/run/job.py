@@ -16,11 +16,12 @@ from ojd.run import compilation, flows, workdir
 from ojd.run.config import RunConfig, settled
 from ojd.streams import base as streams
 from ojd.streams import window
-from ojd.systems import offline_oracle
+from ojd.systems import offline_oracle, streamed
 from ojd.teachers import asking, process
 from ojd.teachers import base as teachers
 from ojd.types import Labels
 from ojd.updates import memory
+from ojd.updates.step import Tx
 
 _MAX_MEMORY = 8 << 30  # bytes of samples
 
@@ -219,22 +220,36 @@ def make_system(
   config: RunConfig, student: student_lib.Student, spec: streams.StreamSpec
 ) -> distill.System:
   """The system of a config around any student, for frames of a stream."""
-  variant = updates.VARIANTS[config.update]
-  rate = config.learning_rate
-  rate = variant.learning_rate if rate is None else rate
-  tx = variant.factory(rate, *[config.fraction] * variant.has_fraction)
+  tx = make_step(config)
   settings = config.settings._replace(fps=spec.fps)
   uses = systems.find(config.system).uses
   if "horizon" in uses:
     settings = settings._replace(horizon=_horizon(config, spec))
   if "flow" in uses:
     settings = settings._replace(flow=flows.make(config.flow))
-  return systems.make(config.system, student, tx, settings)
+  system = systems.make(config.system, student, tx, settings)
+  if not config.link:
+    return system
+  return streamed.streamed(system, first_interval(config, spec))
+
+
+def make_step(config: RunConfig) -> Tx:
+  """The gradient step of a settled config."""
+  variant = updates.VARIANTS[config.update]
+  rate = config.learning_rate
+  rate = variant.learning_rate if rate is None else rate
+  return variant.factory(rate, *[config.fraction] * variant.has_fraction)
+
+
+def first_interval(config: RunConfig, spec: streams.StreamSpec) -> int:
+  """Frames from key to key, as both ends of a link know it beforehand."""
+  if systems.find(config.system).remote.is_batched:
+    return max(1, round(spec.fps / config.sampling_rate))
+  return config.delta_min
 
 
 def _horizon(config, spec):
-  """Seconds to be remembered: no longer than the stream, and no more than fit.
-  """
+  """Seconds to be remembered: those of the stream, if there is room for them."""
   limits = [n for n in (spec.num_frames, config.num_frames) if n is not None]
   horizon = min([config.horizon, *(n / spec.fps for n in limits)])
   num_samples = horizon * min(config.sampling_rate, spec.fps)

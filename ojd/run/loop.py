@@ -287,6 +287,7 @@ class Loop:
         self.system.learn(self.state, sample.frame, labels)
       )
     info: StepInfo = jax.tree.map(lambda x: np.asarray(x).item(), info)
+    delay = self._pass_on(info, line)
     tally = self.tally
     tally.next_key = int(self.system.next_key(self.state))
     tally.stride = info.stride
@@ -303,10 +304,10 @@ class Loop:
       grad_norm=tally_lib.finite(info.grad_norm),
       ms_learn=self.stages.milliseconds("learn"),
     )
-    key_t = line.get("key_t")
+    moments = trail_lib.Moments(line["t"], line.get("key_t"), delay)
     self._leave(
       lambda trail: trail.learnt(
-        line["t"], labels, info, self.state, tally.next_key, key_t
+        moments, labels, info, self.state, tally.next_key
       )
     )
     # A GPU's teacher leaves its labels there.
@@ -325,6 +326,11 @@ class Loop:
         )
         self.outputs.put_key(index, record)
     return classes, info
+
+  def _pass_on(self, info: StepInfo, line) -> int | None:
+    """Hands on what was learnt; frames until it answers, if there are any."""
+    del info, line  # it answers at once
+    return None
 
   def _answer_before(self, sample, index):
     """The student's classes before it learns; None where none are wanted."""

@@ -16,9 +16,16 @@ from ojd.distill import State
 from ojd.errors import RequestError
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
-from ojd.run import prefetch, recorded_run, state_arrays, trajectory_record
+from ojd.run import (
+  linked,
+  prefetch,
+  recorded_run,
+  state_arrays,
+  trajectory_record,
+)
 from ojd.run.recorded_run import RecordedRun
 from ojd.run.trajectory_record import Record
+from ojd.systems import streamed
 from ojd.types import Sample, StepInfo
 
 
@@ -83,6 +90,7 @@ def tell(
   The start's state is consumed, as is that of every step.
   """
   keys = _Keys(run, start.t)
+  link = linked.Retold(run.rows, job) if run.config.link else None
   state = start.state
   samples = job.stream.read(keys.first_needed(start.t))
   with contextlib.closing(prefetch.readable(samples, end)) as samples:
@@ -91,14 +99,21 @@ def tell(
       if sample.t < start.t:  # asked about before, and learnt from later
         continue
       record, info = keys.record(sample.t), None
+      seen = sample if link is None else link.see(sample, state)
       if record is None:
         state, classes = compiled.predict(state, sample.frame)
       else:
-        frame = keys.frame(record, sample)
+        frame = keys.frame(record, seen)
+        answer = None
+        if link is not None:  # before the device hears of it
+          answer = np.array(compiled.peek(state, sample.frame))
         state, classes, info = compiled.learn(state, frame, record.labels())
         info = StepInfo(*(np.asarray(x).item() for x in info))
         if record.decision.key_t is not None:
-          classes = compiled.peek(state, sample.frame)
+          answer = compiled.peek(state, sample.frame)
+        elif record.decision.delay is not None:
+          state = streamed.postpone(state, record.decision.delay)
+        classes = classes if answer is None else answer
       yield Step(sample, np.asarray(classes), record, info, state)
 
 
@@ -155,7 +170,7 @@ def compile_run(run: RecordedRun, job: job_lib.Job) -> job_lib.Compiled:
   spec, config = job.stream.spec, run.config
   return job_lib.compile_system(
     *(job.system, spec.height, spec.width, config.seed),
-    with_peek=config.async_teacher,
+    with_peek=config.async_teacher or bool(config.link),
   )
 
 

@@ -10,6 +10,7 @@ from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
 from ojd.run import (
   late,
+  linked,
   live_board,
   outputs,
   preparing,
@@ -130,8 +131,7 @@ def _open_loop(job, fork, path, status, description, stages, people):
   )
   for problem in problems:
     note_fn(problem)
-  make_loop = late.LateLoop if config.async_teacher else Loop
-  return make_loop(
+  return _loop_of(config)(
     *(job, path),
     stages=stages,
     progress_fn=progress_fn,
@@ -142,6 +142,12 @@ def _open_loop(job, fork, path, status, description, stages, people):
     company=outputs.Company(curves, **views),
     **more,
   )
+
+
+def _loop_of(config):
+  if config.link:
+    return linked.LinkLoop
+  return late.LateLoop if config.async_teacher else Loop
 
 
 def _begin_fork(fork, branch, path, keeper):

@@ -44,6 +44,7 @@ class Tally:
   stride: int = 0
   # Frames from questions to what was learnt of them; None where all wait.
   total_delay: int | None = None
+  link: dict[str, Any] | None = None  # of `linked`; None without a network
   next_key: int = 0
   first_frame_seconds: float | None = None  # from the start to the answer
   num_resumed: int = 0  # times that the run was gone on with

@@ -6,12 +6,20 @@ must be what was learnt then.
 """
 
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from ojd.distill import State
 from ojd.run import state_arrays, trajectory, trajectory_record
 from ojd.run.trajectory_record import Decision, Record
 from ojd.types import Labels, StepInfo
+
+
+class Moments(NamedTuple):
+  """When something was learnt, and of when it is."""
+
+  t: int  # the frame at which it was learnt
+  key_t: int | None = None  # the frame asked about, where that is an older one
+  delay: int | None = None  # frames until it answers, where it does not at once
 
 
 class Trail:
@@ -50,24 +58,23 @@ class Trail:
 
   def learnt(
     self,
-    t: int,
+    moments: Moments,
     labels: Labels,
     info: StepInfo,
     state: State,
     next_key: int,
-    key_t: int | None = None,
   ) -> str:
     """Adds a key frame; says so where it went otherwise than before.
 
     Args:
-      t: the frame at which it was learnt from.
+      moments: when it was learnt from.
       labels: of the teacher.
       info: what was done, as plain numbers.
       state: of the system, afterwards.
       next_key: the next frame to ask about.
-      key_t: the frame asked about, where that is an older one.
     """
     marks = state_arrays.marks(state_arrays.learnt(state))
+    t, key_t, delay = moments
     decision = Decision(
       num_updates=info.num_updates,
       num_rolled_back=info.num_rolled_back,
@@ -79,7 +86,7 @@ class Trail:
       grad_norm=info.grad_norm,
       params_hash=marks.digest,
       leaf_hashes=marks.by_leaf,
-      delay=None if key_t is None else t - key_t,
+      delay=delay if key_t is None else t - key_t,
       key_t=key_t,
     )
     return self._add(trajectory_record.key(t, labels, decision))

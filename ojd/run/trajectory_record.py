@@ -29,7 +29,8 @@ class Decision(NamedTuple):
   grad_norm: float
   params_hash: str  # of the student afterwards; hexadecimal, as is the next
   leaf_hashes: str = ""  # of its single arrays (`state_arrays.Marks`)
-  delay: int | None = None  # frames the labels were late
+  # Frames the labels were late, or what was learnt of them over a link.
+  delay: int | None = None
   key_t: int | None = None  # the frame that they are of, where it is not t
 
 

@@ -48,6 +48,16 @@ class Settings(NamedTuple):
 Factory = Callable[..., System]
 
 
+class Remote(NamedTuple):
+  """How a method works whose student is apart from its teacher."""
+
+  codec: str = "raw"  # of key frames, of edge.messages
+  dtype: str = "float32"  # of what is learnt
+  # Frames travel when there is a lesson, together; else at once.
+  is_batched: bool = False
+  waits: bool = True  # for an update, once delta_min frames have gone by
+
+
 class Preset(NamedTuple):
   """What a word after the method's name stands for."""
 
@@ -71,6 +81,7 @@ class Method(NamedTuple):
   costs: Costs = Costs()
   update: str = "sgd"  # the gradient step where none is asked for
   learning_rate: float | None = None  # of that one; None: its own
+  remote: Remote | None = None  # None: device and server are one
   # What is done with the whole stream before the run, if anything is: it leaves
   # a student for the system to begin with, and says whether it could end.
   prepare: Callable[[offline_oracle.Preparation], bool] | None = None
@@ -183,6 +194,7 @@ SYSTEMS: dict[str, Method] = {
     _jit,
     "Algorithm 1: the teacher by exponential back-off",
     _LEARNS | _STEPS | {"delta_min", "delta_max"},
+    remote=Remote(),
   ),
   "jit_plus": Method(
     _jit_plus,
@@ -196,6 +208,7 @@ SYSTEMS: dict[str, Method] = {
       )
     },
     update="fast_head",
+    remote=Remote(),
   ),
   "jit_flow": Method(
     _jit_flow,
@@ -214,6 +227,7 @@ SYSTEMS: dict[str, Method] = {
     _LEARNS | _STEPS | {"delta_min", "delta_max"},
     words={"full": Preset(update="adam", learning_rate=0.01)},
     update="partial_adam",
+    remote=Remote(),
   ),
   "ams": Method(
     _ams,
@@ -230,13 +244,17 @@ SYSTEMS: dict[str, Method] = {
     },
     costs=_AMS,
     update="top_k",
+    remote=Remote("h264", "float16", is_batched=True, waits=False),
   ),
   "fixed": Method(
     _fixed,
     "the same on every delta_min-th frame",
     _LEARNS | _STEPS | {"delta_min"},
+    remote=Remote(),
   ),
-  "frozen": Method(_frozen, "the student as it came", frozenset({"init"})),
+  "frozen": Method(
+    _frozen, "the student as it came", frozenset({"init"}), remote=Remote()
+  ),
   "teacher": Method(_teacher, "the teacher on every frame"),
   "copy_last": Method(
     _copy_last,

@@ -8,7 +8,6 @@ from jax.typing import ArrayLike
 
 from ojd.types import Frame, Labels
 
-
 BYTES = 6  # a pixel
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from ojd.edge import conditions
 from ojd.edge import link as link_lib
 from ojd.edge.link import DOWN, UP, Link
 from ojd.errors import RequestError
@@ -26,7 +27,7 @@ def _send_all(state, messages):
 
 
 def test_over_the_ideal_link_all_is_there_at_once():
-  assert link_lib.parse("") == link_lib.parse("  ") == Link()
+  assert link_lib.parse({}) == Link()
   state, arrivals = _send_all(
     link_lib.init(Link()), [(UP, 10**9, 1.25), (UP, 0, 1.25), (DOWN, 7, 0.1)]
   )
@@ -178,9 +179,9 @@ def test_text_is_read():
   text = (
     "up_mbps=8, down_mbps = 2.5,rtt_ms=60,jitter_ms=5,loss=0.01,outage=10-15"
   )
-  link = link_lib.parse(text)
+  link = conditions.parse(text).link
   assert link == Link(8, 2.5, 60, 5, 0.01, ((10, 15),))
-  outages = link_lib.parse("outage=0-1.5+1.5-2+1e2-1e3").outages
+  outages = link_lib.parse({"outage": "0-1.5+1.5-2+1e2-1e3"}).outages
   assert outages == ((0, 1.5), (1.5, 2), (100, 1000))
 
 
@@ -219,7 +220,7 @@ def test_text_is_read():
 )
 def test_bad_text_ends_in_one_line(text, words):
   with pytest.raises(RequestError) as error:
-    link_lib.parse(text)
+    conditions.parse(text)
   line = str(error.value)
   assert line.startswith("--link: ") and words in line
   assert "\n" not in line and len(line) < 250

@@ -44,7 +44,10 @@ def test_words_set_the_stride_and_else_the_flag_does(name, stride):
 @pytest.mark.parametrize(
   ("text", "known"),
   [
-    ("jitt", "jit, jit_plus, jit_flow, shadowtutor, ams, fixed, frozen, teacher"),
+    (
+      "jitt",
+      "jit, jit_plus, jit_flow, shadowtutor, ams, fixed, frozen",
+    ),
     ("", "jit, jit_plus"),
     ("flow:quick", "known of it are flow, flow:slow, flow:fast"),
     ("flow:", "flow:slow"),

@@ -1,0 +1,123 @@
+"""Any system in two places: a server that learns, a device that answers.
+
+The device answers with the student that it holds; the classes of a key frame
+are the server's. After one the server sends what it has learnt, if nothing of
+it is on its way; from some later frame on that is what the device holds. Which
+frame that is the driver says (`postpone`), who knows the network; unless it
+does, the next one.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ojd import distill
+from ojd import schedule as schedule_lib
+from ojd.models.student import Params
+
+
+class StreamedState(NamedTuple):
+  """State of both places."""
+
+  server: Any  # of the system
+  held: Params  # what the device answers with
+  staged: Params  # what the server sent last
+  due: jax.Array  # int32, the frame on which it is held; NEVER: it is
+  interval: jax.Array  # int32, of the device, frames from key to key
+  staged_interval: jax.Array  # int32, sent along
+  last_key: jax.Array  # int32
+  t: jax.Array  # int32, the frame that comes next
+
+  @property
+  def params(self) -> Params:
+    """What was learnt."""
+    return self.server.params
+
+
+def streamed(
+  system: distill.System, first_interval: ArrayLike
+) -> distill.System:
+  """The system, with the device apart from it.
+
+  Args:
+    system: one that has an `answer`.
+    first_interval: frames from the first key to the next, unless the device
+      has heard of another until then.
+  """
+
+  def init(rng_key, frame):
+    """The key is consumed."""
+    server = system.init(rng_key, frame)
+    copy = lambda: jax.tree.map(jnp.copy, system.answering(server))
+    none = jnp.zeros((), jnp.int32)
+    never = jnp.asarray(schedule_lib.NEVER, jnp.int32)
+    first = jnp.asarray(first_interval, jnp.int32)
+    last = system.next_key(server) - first
+    return StreamedState(
+      *(server, copy(), copy(), never, first, first, last, none)
+    )
+
+  def next_key(state):
+    state = _arrived(state)
+    return jnp.maximum(_after(state.last_key, state.interval), state.t)
+
+  def learn(state, frame, labels):
+    state = _arrived(state)
+    server, classes, info = system.learn(state.server, frame, labels)
+    interval = system.next_key(server) - state.t
+    is_free = state.due == schedule_lib.NEVER
+    sent = (system.answering(server), interval, state.t + 1)
+    kept = (state.staged, state.staged_interval, state.due)
+    staged, staged_interval, due = _pick(is_free, sent, kept)
+    state = state._replace(
+      server=server,
+      staged=staged,
+      staged_interval=staged_interval,
+      due=due,
+      last_key=state.t,
+      t=state.t + 1,
+    )
+    return state, classes, info
+
+  def predict(state, frame):
+    state = _arrived(state)
+    classes = system.answer(state.held, frame)
+    server = system.skip(state.server, 1)
+    return state._replace(server=server, t=state.t + 1), classes
+
+  return distill.System(
+    *(init, next_key, learn, predict),
+    answering=lambda state: _arrived(state).held,
+  )
+
+
+def postpone(state: StreamedState, delay: ArrayLike) -> StreamedState:
+  """What was sent after the last key frame is held so many frames after it."""
+  return state._replace(due=state.last_key + jnp.asarray(delay, jnp.int32))
+
+
+def _arrived(state):
+  """The state once what is there by its next frame is held."""
+  is_due = state.due <= state.t
+  held, interval, due = _pick(
+    is_due,
+    (
+      state.staged,
+      state.staged_interval,
+      jnp.asarray(schedule_lib.NEVER, jnp.int32),
+    ),
+    (state.held, state.interval, state.due),
+  )
+  return state._replace(held=held, interval=interval, due=due)
+
+
+def _after(key, interval):
+  """The key frame so many frames later; an int32, however long that is."""
+  room = schedule_lib.NEVER - jnp.maximum(key, 0)
+  return key + jnp.minimum(interval, room)
+
+
+def _pick(condition, yes, no):
+  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -1,0 +1,223 @@
+"""Runs over a network that is reckoned: the sums by hand, resumed, retold."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from ojd.edge import weights, wire
+from ojd.edge.messages import Update
+from ojd.errors import RequestError
+from ojd.models.pretrained import flatten
+from ojd.run import (
+  config,
+  fork,
+  linked,
+  recorded_run,
+  replay,
+  report,
+  runner,
+  workdir,
+)
+from ojd.run import loop as loop_lib
+from tests.reference import small_run
+
+AMS = dict(
+  system="ams", sampling_rate=5.0, train_period=0.5, iterations=2, batch_size=2
+)
+FPS = 25.0  # of the synthetic scenes
+
+pytestmark = pytest.mark.usefixtures("small_students")
+
+
+def _rows(path):
+  rows = report.read_metrics(path / workdir.METRICS)
+  return [
+    {k: v for k, v in row.items() if not k.startswith("ms_")} for row in rows
+  ]
+
+
+def _keys(path):
+  return [row for row in _rows(path) if row["is_key"]]
+
+
+def _link(path):
+  return json.loads((path / workdir.SUMMARY).read_text())["link"]
+
+
+@pytest.fixture
+def told(monkeypatch):
+  """What a run puts on the line, and its weights at first and at last."""
+  lines, ends = [], []
+  encode, loop = wire.encode, linked.LinkLoop
+  begin, end = loop._compile, loop.summary
+
+  def note_line(message, *args):
+    lines.append(encode(message, *args))
+    return lines[-1]
+
+  def note_first(self):
+    begin(self)
+    ends.append(self._sent)
+
+  def note_last(self):
+    ends.append(flatten(self.state.staged))
+    return end(self)
+
+  monkeypatch.setattr(wire, "encode", note_line)
+  monkeypatch.setattr(loop, "_compile", note_first)
+  monkeypatch.setattr(loop, "summary", note_last)
+  return lines, ends
+
+
+@pytest.mark.parametrize("system", ["jit", "shadowtutor"])
+def test_over_the_ideal_network_is_what_it_is_without(system, tmp_path):
+  given = dict(system=system, a_thresh=0.5)
+  small_run.run(tmp_path / "near", **given)
+  small_run.run(tmp_path / "far", **given, link="ideal")
+  near, far = _rows(tmp_path / "near"), _rows(tmp_path / "far")
+  for one, other in zip(near, far, strict=True):
+    if one["is_key"]:  # the device answers before it hears of it
+      del one["eval_miou"], other["eval_miou"]
+      assert other.pop("staleness") == 1 and other.pop("sent")
+      assert min(other.pop("bytes_up"), other.pop("bytes_down")) > 0
+    assert one == other
+  assert _link(tmp_path / "far")["max_staleness"] == 1
+
+
+def test_moments_are_reckoned_by_hand(tmp_path):
+  """One key frame after the other, each of which the server waits for."""
+  text = "up_mbps=2,down_mbps=0.2,rtt_ms=20,teacher_ms=30,update_ms=10"
+  small_run.run(tmp_path / "a", system="jit", link=text, delta_min=8)
+  keys, waits, clock_of = _keys(tmp_path / "a"), 0.0, {}
+  until = {}  # frame -> the moment before which it cannot begin
+  clock = 0.0
+  rows = {row["t"]: row for row in keys}
+  for t in range(40):
+    clock = max(clock, t / FPS)
+    if t in until:
+      waits += max(0.0, until[t] - clock)
+      clock = max(clock, until[t])
+    if t not in rows:
+      continue
+    row = rows[t]
+    there = clock + 8 * row["bytes_up"] / 2e6 + 0.010 + 0.030
+    there += 0.010 * row["num_updates"]
+    there += 8 * row["bytes_down"] / 0.2e6 + 0.010
+    frame = max(t + 1, int(np.ceil(there * FPS - 1e-9)))
+    if frame > t + 8:
+      frame = t + 8
+      until[frame] = there
+    assert row["staleness"] == frame - t
+    clock_of[t] = clock
+  found = _link(tmp_path / "a")
+  assert len(keys) > 2 and {row["staleness"] for row in keys} != {1}
+  assert found["waited_seconds"] == pytest.approx(waits, abs=2e-3)
+  assert found["up_bytes"] == sum(row["bytes_up"] for row in keys)
+  total = sum(row["bytes_down"] for row in keys)
+  assert found["down_kbps"] == pytest.approx(
+    8e-3 * total / found["seconds"], rel=1e-3
+  )
+
+
+@pytest.mark.parametrize("flags", [{}, AMS], ids=["jit", "ams"])
+def test_device_holds_what_its_messages_made(flags, tmp_path, told):
+  """One update on its way at most, and those that wait take them in order."""
+  lines, ends = told
+  text = "down_mbps=0.02,rtt_ms=100,update_ms=20"
+  small_run.run(tmp_path / "a", link=text, **flags)
+  messages = [wire.decode(line) for line in lines]
+  updates = [m for m in messages if isinstance(m, Update)]
+  keys = [row for row in _keys(tmp_path / "a") if "staleness" in row]
+  assert len(updates) == len(keys) >= 2
+  for row, after in itertools.pairwise(keys):
+    assert row["t"] + row["staleness"] <= after["t"]
+  held, last = ends
+  for update in updates:
+    held = weights.apply(held, update)
+  for name, array in last.items():
+    np.testing.assert_array_equal(held.params[name], array)
+  dtypes = {m.payload.dtype for m in updates if m.payload.num_chosen}
+  assert dtypes == {"float16" if flags else "float32"}
+  if not flags:
+    assert max(row["staleness"] for row in keys) <= 4  # delta_min
+    assert _link(tmp_path / "a")["waited_seconds"] > 0
+  else:
+    assert max(row["staleness"] for row in keys) > 4
+
+
+@pytest.mark.parametrize(
+  ("flags", "link"),
+  [
+    ({"system": "shadowtutor"}, "codec=jpeg,quality=50,down_mbps=0.5"),
+    (AMS, "down_mbps=0.02,rtt_ms=50,loss=0.1,jitter_ms=5,update_ms=5"),
+    (AMS, "labels=original,kbps=20,outage=0.3-1.1"),
+  ],
+  ids=["shadowtutor", "ams", "ams_original"],
+)
+def test_interrupted_and_retold(flags, link, tmp_path):
+  whole, parts = tmp_path / "whole", tmp_path / "parts"
+  given = flags | {"link": link, "checkpoint_every": 2}
+  small_run.run(whole, **given)
+  asked = itertools.count()
+  flags = dataclasses.replace(small_run.CONFIG, **given, workdir=str(parts))
+  stop = lambda: next(asked) >= 23
+  first = runner.run(flags, "a test", should_stop=stop)
+  assert not first.summary["finished"]
+  again = runner.run(flags, "a test").summary
+  assert again["finished"] and again["resumed"] == 1
+  assert _rows(parts) == _rows(whole)
+  assert _link(parts) == _link(whole)
+  run = recorded_run.read(whole)
+  retold = replay.replay(run)
+  assert retold.is_equal and retold.num_keys == len(_keys(whole))
+  from_there = replay.replay(run, 30)
+  assert from_there.is_equal and from_there.start.is_checkpoint
+  assert from_there.num_keys > 0
+  with pytest.raises(RequestError, match="--link: a run over one has no forks"):
+    fork.child_config(run.config, {"workdir": "b"})
+
+
+def test_frames_are_what_arrives(tmp_path, monkeypatch):
+  """The student learns from the JPEG; the teacher may look at the original."""
+  seen = {"teacher": [], "student": []}
+  ask, learn = loop_lib.Loop._ask_teacher, loop_lib.Loop._learn
+
+  def note_ask(self, sample, line, stage="teacher"):
+    seen["teacher"].append(sample.frame)
+    return ask(self, sample, line, stage)
+
+  def note_learn(self, sample, labels, line):
+    seen["student"].append(sample.frame)
+    return learn(self, sample, labels, line)
+
+  monkeypatch.setattr(loop_lib.Loop, "_ask_teacher", note_ask)
+  monkeypatch.setattr(loop_lib.Loop, "_learn", note_learn)
+  for labels in ("decoded", "original"):
+    path = tmp_path / labels
+    text = f"codec=jpeg,quality=20,labels={labels}"
+    small_run.run(path, link=text, num_frames=2)
+    (one,), (other,) = seen.pop("teacher"), seen.pop("student")
+    assert np.array_equal(one, other) == (labels == "decoded")
+    difference = one.astype(int) - other
+    assert labels == "decoded" or 0.5 < np.abs(difference).mean() < 20
+    seen |= {"teacher": [], "student": []}
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    ({"system": "flow"}, "--system=flow has no student that could be sent"),
+    ({"norm": "key_frame"}, "--system=jit over a link needs --norm=frame"),
+    ({"async_teacher": True}, "drop --async_teacher"),
+    ({"link": "codec=h264"}, "sends frames one by one"),
+    ({"link": "speed=3"}, "unknown; known are up_mbps"),
+  ],
+)
+def test_what_cannot_be_is_refused(flags, words):
+  given = {"link": "ideal", "workdir": "x"} | flags
+  with pytest.raises(RequestError) as error:
+    config.check(dataclasses.replace(small_run.CONFIG, **given))
+  assert words in str(error.value) and "\n" not in str(error.value)
