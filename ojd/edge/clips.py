@@ -1,0 +1,192 @@
+"""Sampled frames as a device sends them upwards: H.264 at a bit rate.
+
+A clip is a bare H.264 stream (Annex B): a key frame, and frames that each
+refer to earlier ones of the clip only. Frames of an odd size get another row or
+column, which the reader takes away again; colours are those of BT.601, limited
+range.
+
+The bits are kept in a bucket: each frame brings what it may cost, and a clip
+takes over what the one before left, so that quality is even and the rate is
+kept over any longer time. No more than a good quality is ever spent.
+"""
+
+import av
+import numpy as np
+
+from ojd.edge import h264, yuv
+from ojd.edge.images import check_frame, check_size
+from ojd.edge.limits import WireError
+from ojd.types import Frame
+
+# What x264 calls constant rate factor, and no frame gets better than.
+_BEST = 18
+# Of the bucket, in what a frame may cost. The encoder keeps it half full, and
+# lets a first frame take half of what is there.
+_BUCKET_FRAMES = 6
+_FIRST_FILL = 3
+# What the encoder is told: of frames of over a second it would count one.
+_NOMINAL_RATE = 25
+_MAX_FRAME_BYTES = 10_000_000  # x264's numbers end there
+_PIXELS = "yuv420p"
+_MARGIN = 256  # pixels of a side, for what a decoder adds
+_OPTIONS = {
+  "preset": "faster",
+  "tune": "zerolatency",
+  "crf": str(_BEST),
+  "g": str(10**6),  # key frames only where a clip or a scene begins
+  "x264-params": "colormatrix=smpte170m",
+}
+
+
+class ClipWriter:
+  """Makes clips; equal frames give equal bytes on one machine."""
+
+  def __init__(
+    self,
+    height: int,
+    width: int,
+    kbps: float,
+    rate: float,
+    spare: float | None = None,
+  ):
+    """Begins with an empty clip.
+
+    Args:
+      height: of the frames.
+      width: likewise.
+      kbps: 1000 bits a second of the stream, more than 0.
+      rate: frames a second of the stream, more than 0.
+      spare: of the writer whose clips these follow, if there was one.
+    """
+    if not (kbps > 0 and rate > 0):
+      raise ValueError(f"{kbps} kbps at {rate} frames a second")
+    self._size = height, width
+    self._share = min(125 * kbps / rate, _MAX_FRAME_BYTES)  # bytes a frame
+    self._spare = _FIRST_FILL * self._share if spare is None else spare
+    self._pictures = []
+    self._encoder = self._decoder = None
+
+  @property
+  def is_empty(self) -> bool:
+    """Whether no frame was added since the last clip."""
+    return not self._pictures
+
+  @property
+  def spare(self) -> float:
+    """Bytes that may be spent at once; less than 0 are debts."""
+    return self._spare
+
+  def add(self, frame: Frame) -> Frame:
+    """Encodes the next frame; returns what the clip's reader will see."""
+    frame = np.asarray(frame)
+    check_frame(frame, *self._size)
+    if self._encoder is None:
+      self._encoder = _encoder(*self._size, self._share, self._spare)
+      self._decoder = _Decoder(*self._size)
+    planes = yuv.from_rgb(_padded(frame))
+    image = av.VideoFrame.from_ndarray(planes, format=_PIXELS)
+    (packet,) = self._encoder.encode(image)
+    # Without x264's words about itself, hundreds of bytes.
+    (picture,) = h264.split(bytes(packet), 1, *_even(*self._size))
+    self._pictures.append(picture)
+    spare = self._spare - len(picture) + self._share
+    most = _BUCKET_FRAMES * self._share
+    self._spare = min(max(spare, -most), most)
+    (decoded,) = self._decoder.decode(picture)
+    return decoded
+
+  def finish(self) -> bytes:
+    """The clip of the frames that were added; the next one begins."""
+    if self.is_empty:
+      raise ValueError("a clip of no frames")
+    clip = b"".join(self._pictures)
+    self._pictures = []
+    self._encoder = self._decoder = None
+    return clip
+
+
+def decode_clip(data: bytes, num: int, height: int, width: int) -> list[Frame]:
+  """The frames of a clip, [height, width, 3] uint8 each.
+
+  Raises:
+    WireError: it is damaged, or not one of so many frames of this size.
+  """
+  check_size(height, width)
+  decoder, frames = _Decoder(height, width), []
+  for picture in [*h264.split(data, num, *_even(height, width)), None]:
+    frames += decoder.decode(picture)
+    if len(frames) > num:
+      break
+  if len(frames) != num:
+    raise WireError(f"a clip that decodes to {len(frames)} frames, not {num}")
+  return frames
+
+
+def _encoder(height, width, share, spare):
+  """An encoder for one clip.
+
+  Args:
+    height: of its frames.
+    width: likewise.
+    share: bytes that a frame may cost.
+    spare: bytes that are in the bucket.
+  """
+  most = _BUCKET_FRAMES * share
+  context = av.CodecContext.create("libx264", "w")
+  context.height, context.width = _even(height, width)
+  context.pix_fmt, context.framerate = _PIXELS, _NOMINAL_RATE
+  context.thread_count = 1  # others would change the bytes
+  bits = {
+    "maxrate": 8 * share * _NOMINAL_RATE,
+    "bufsize": 8 * most,
+    "rc_init_occupancy": 8 * min(max(spare, 0), most),
+  }
+  # The encoder counts in thousands, and takes 0 for no limit.
+  context.options = _OPTIONS | {
+    name: str(max(round(value), 1000)) for name, value in bits.items()
+  }
+  return context
+
+
+class _Decoder:
+  """Decodes the pictures of a clip."""
+
+  def __init__(self, height, width):
+    self._size = height, width
+    self._context = av.CodecContext.create("h264", "r")
+    self._context.thread_count = 1  # others would hold frames back
+    self._context.options = {
+      "err_detect": "explode",
+      # Behind the check of the parameters, a second fence.
+      "max_pixels": str((height + _MARGIN) * (width + _MARGIN)),
+    }
+
+  def decode(self, picture: bytes | None) -> list[Frame]:
+    """The frames that come out at a picture, or at the end (None)."""
+    try:
+      frames = self._context.decode(picture and av.Packet(picture))
+    except av.FFmpegError as error:
+      words = error.strerror or type(error).__name__
+      raise WireError(f"a clip that cannot be decoded ({words})") from None
+    return [self._to_rgb(frame) for frame in frames]
+
+  def _to_rgb(self, frame):
+    if frame.is_corrupt:
+      raise WireError("a clip that is damaged")
+    size = frame.height, frame.width
+    if size != _even(*self._size) or frame.format.name != _PIXELS:
+      raise WireError(
+        f"a clip of {size[0]}x{size[1]} pixels, {frame.format.name}"
+      )
+    height, width = self._size
+    return yuv.to_rgb(frame.to_ndarray())[:height, :width].copy()
+
+
+def _padded(frame):
+  """The frame with a last row and column twice, where it takes one."""
+  height, width = frame.shape[:2]
+  return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+
+
+def _even(height, width):
+  return height + height % 2, width + width % 2
