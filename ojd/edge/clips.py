@@ -18,13 +18,13 @@ from ojd.edge.images import check_frame, check_size
 from ojd.edge.limits import WireError
 from ojd.types import Frame
 
-# What x264 calls constant rate factor, and no frame gets better than.
-_BEST = 18
-# Of the bucket, in what a frame may cost. The encoder keeps it half full, and
-# lets a first frame take half of what is there.
+_BEST = 18  # of x264's constant rate factor: no frame needs to look better
+# In what a frame may cost. The encoder keeps the bucket about half full, and
+# lets the first frame of a clip take half of what is there.
 _BUCKET_FRAMES = 6
 _FIRST_FILL = 3
-# What the encoder is told: of frames of over a second it would count one.
+# What the encoder is told: a frame of more than a second is one of a second to
+# it, and all that counts are the bytes of a frame.
 _NOMINAL_RATE = 25
 _MAX_FRAME_BYTES = 10_000_000  # x264's numbers end there
 _PIXELS = "yuv420p"
@@ -58,6 +58,7 @@ class ClipWriter:
       rate: frames a second of the stream, more than 0.
       spare: of the writer whose clips these follow, if there was one.
     """
+    check_size(height, width)
     if not (kbps > 0 and rate > 0):
       raise ValueError(f"{kbps} kbps at {rate} frames a second")
     self._size = height, width
