@@ -199,9 +199,9 @@ def test_colours_are_those_of_the_standard():
 @pytest.mark.parametrize(
   "options",
   [
-    {"profile": "baseline"},
-    {"profile": "main", "x264-params": "aud=1"},
-    {"profile": "high", "preset": "slower"},
+    {"x264-params": "cabac=0:8x8dct=0:weightp=0"},  # of profile Baseline
+    {"x264-params": "8x8dct=0:aud=1"},  # Main
+    {"preset": "slower"},  # High
     {"x264-params": "keyint=2:bframes=2:rc-lookahead=5"},
   ],
   ids=str,
