@@ -28,6 +28,7 @@ class Uplink:
     self._times: list[float] = []
     self._chunks: list[bytes] = []
     self._clip: clips.ClipWriter | None = None
+    self.spare: int | None = None  # of the bytes for clips; None at first
 
   @property
   def is_empty(self) -> bool:
@@ -50,14 +51,15 @@ class Uplink:
       )
       return images.decode_image(self._chunks[-1], codec, *self._size)
     if self._clip is None:
-      self._clip = clips.ClipWriter(*self._size, self._upload.kbps, rate)
+      kbps = self._upload.kbps
+      self._clip = clips.ClipWriter(*self._size, kbps, rate, self.spare)
     return self._clip.add(frame)
 
   def flush(self) -> tuple[int, bytes]:
     """How many were added since the last time, and the message with them."""
     if self._clip is not None:
       self._chunks.append(self._clip.finish())
-      self._clip = None
+      self.spare, self._clip = self._clip.spare, None
     frames = Frames(
       self._upload.codec, *self._size, tuple(self._times), tuple(self._chunks)
     )

@@ -249,7 +249,7 @@ def first_interval(config: RunConfig, spec: streams.StreamSpec) -> int:
 
 
 def _horizon(config, spec):
-  """Seconds to be remembered: those of the stream, if there is room for them."""
+  """Seconds to be remembered: the stream's, if there is room for them."""
   limits = [n for n in (spec.num_frames, config.num_frames) if n is not None]
   horizon = min([config.horizon, *(n / spec.fps for n in limits)])
   num_samples = horizon * min(config.sampling_rate, spec.fps)

@@ -33,6 +33,7 @@ class Course(NamedTuple):
   wait_frame: int = -1  # before which the device waits
   wait_until: float = 0.0  # for this moment
   interval: int = 0  # that the device knows of, frames from key to key
+  spare: int | None = None  # of the bytes for clips
   num_updates: int = 0  # that were sent
   staleness: int = 0  # frames from key to arrival, of all together
   max_staleness: int = 0
@@ -56,6 +57,7 @@ class LinkLoop(loop.Loop):
       interval=job_lib.first_interval(config, job.stream.spec),
     )
     self._course = Course(**(self.tally.link or first._asdict()))
+    self._uplink.spare = self._course.spare
     self._network = link_lib.load(self._course.network)
     self._num_kept = self.tally.num_keys  # key frames in the last checkpoint
     self._received: Sample | None = None
@@ -144,8 +146,12 @@ class LinkLoop(loop.Loop):
     busy = num_frames * self._seconds("teacher_ms")
     busy += num_updates * self._seconds("update_ms")
     free = max(arrival, self._course.server_free) + busy
-    self._course = self._course._replace(server_free=free)
+    self._course = self._course._replace(
+      server_free=free, spare=self._uplink.spare
+    )
     line["bytes_up"] = len(message)
+    if self._uplink.spare is not None:
+      line["spare"] = self._uplink.spare
 
   def _send_down(self, message, line):
     """Sends an update; the frames until the device holds it."""
@@ -239,15 +245,20 @@ def add_to(
 class Retold:
   """The key frames of a run over a link as its server saw them."""
 
-  def __init__(self, rows: list[dict[str, Any]], job: job_lib.Job):
+  def __init__(self, rows: list[dict[str, Any]], job: job_lib.Job, start: int):
     """Begins where no frame waits to be sent, as at every checkpoint.
 
     Args:
       rows: of metrics.jsonl.
       job: of the run.
+      start: the first frame.
     """
     self._rows = {row["t"]: row for row in rows}
     self._job, self._uplink = job, open_uplink(job)
+    spares = [
+      row["spare"] for row in rows if "spare" in row and row["t"] < start
+    ]
+    self._uplink.spare = spares[-1] if spares else None
 
   def see(self, sample: Sample, state: streamed.StreamedState) -> Sample:
     """The sample, as it arrived if it was sent."""

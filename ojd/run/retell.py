@@ -90,7 +90,9 @@ def tell(
   The start's state is consumed, as is that of every step.
   """
   keys = _Keys(run, start.t)
-  link = linked.Retold(run.rows, job) if run.config.link else None
+  link = None
+  if run.config.link:
+    link = linked.Retold(run.rows, job, start.t)
   state = start.state
   samples = job.stream.read(keys.first_needed(start.t))
   with contextlib.closing(prefetch.readable(samples, end)) as samples:

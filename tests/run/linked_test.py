@@ -153,7 +153,7 @@ def test_device_holds_what_its_messages_made(flags, tmp_path, told):
   [
     ({"system": "shadowtutor"}, "codec=jpeg,quality=50,down_mbps=0.5"),
     (AMS, "down_mbps=0.02,rtt_ms=50,loss=0.1,jitter_ms=5,update_ms=5"),
-    (AMS, "labels=original,kbps=20,outage=0.3-1.1"),
+    (AMS, "labels=original,kbps=8,outage=0.3-1.1"),
   ],
   ids=["shadowtutor", "ams", "ams_original"],
 )
