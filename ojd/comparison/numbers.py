@@ -39,6 +39,11 @@ class Numbers(NamedTuple):
   region: float | None = None  # J of DAVIS, 0..1
   boundary: float | None = None  # F of DAVIS, 0..1
   bytes_per_key: float | None = None  # of parameters changed
+  # Over a link, in seconds of the stream.
+  up_kbps: float | None = None
+  down_kbps: float | None = None
+  mean_staleness: float | None = None  # frames until what was learnt answers
+  link_fps: float | None = None  # frames that a device gets through in one
 
 
 def measure(path: pathlib.Path, wanted: frozenset[str]) -> None:
@@ -65,6 +70,9 @@ def read(path: pathlib.Path, wanted: frozenset[str] = frozenset()) -> Numbers:
   """The numbers of a finished run, of those to be measured the wanted ones."""
   summary = workdir.read_summary(path) or {}
   told = {n: summary[n] for n in Numbers._fields if n in summary}
+  link = report_text.mapping(summary, "link")
+  told |= {n: link[n] for n in Numbers._fields if n in link}
+  told["link_fps"] = link.get("fps")
   told["miou"] = report_text.mapping(summary, "miou").get("mean")
   measured = _read_json(path / FILE)
   for name in wanted:

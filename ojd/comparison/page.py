@@ -22,6 +22,12 @@ _COLUMNS = (
   ("frames", "num_frames", text.integer),
   ("frames/s", "fps", lambda x: text.fixed(x, 1)),
 )
+_OF_LINK = (
+  ("Kbps up", "up_kbps", lambda x: text.fixed(x, 1)),
+  ("Kbps down", "down_kbps", lambda x: text.fixed(x, 1)),
+  ("staleness", "mean_staleness", lambda x: text.fixed(x, 1)),
+  ("frames/s on the device", "link_fps", lambda x: text.fixed(x, 1)),
+)
 
 
 def write(
@@ -142,23 +148,25 @@ def _updates(table):
 
 
 def _runs(cells):
-  numbers = "".join(f'<th class="n">{title}</th>' for title, *_ in _COLUMNS)
-  rows = "".join(map(_run, cells))
+  has_link = any(c.numbers and c.numbers.up_kbps is not None for c in cells)
+  columns = _COLUMNS + (_OF_LINK if has_link else ())
+  numbers = "".join(f'<th class="n">{title}</th>' for title, *_ in columns)
+  rows = "".join(_run(cell, columns) for cell in cells)
   return f"""<h2>All runs</h2>
 <div class="card"><table class="sortable words"><thead><tr>
 <th>stream</th><th>system</th><th class="n">seed</th>{numbers}
 </tr></thead><tbody>{rows}</tbody></table></div>"""
 
 
-def _run(cell):
+def _run(cell, columns):
   address = urllib.parse.quote(f"{cell.folder}/report/index.html")
   name, label = text.escape(cell.stream.name), text.escape(cell.system.label)
   head = f'<a href="{text.escape(address)}">{name}</a>'
   if cell.numbers is None:
-    head, words = name, f'<td class="warn" colspan="{len(_COLUMNS)}">failed'
+    head, words = name, f'<td class="warn" colspan="{len(columns)}">failed'
     words += "</td>"
   else:
-    words = "".join(_number(cell.numbers, *column) for column in _COLUMNS)
+    words = "".join(_number(cell.numbers, *column) for column in columns)
   return (
     f'<tr><th>{head}</th><td>{label}</td><td class="n">{cell.seed}</td>'
     f"{words}</tr>"

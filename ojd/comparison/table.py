@@ -171,6 +171,19 @@ def regions_and_boundaries(entry: Entry, marks: Marks = TEXT) -> str:
   return ", ".join(percent(entry, name, marks) for name in names)
 
 
+def over_the_link(entry: Entry, marks: Marks = TEXT) -> str:
+  """`46.1, 245.0 (12.5, 25.0)`: Kbps up and down, staleness, frames/s."""
+  if not entry.stats:
+    return FAILED
+  if "up_kbps" not in entry.stats:
+    return UNKNOWN
+  up, down = (number(entry, name, marks) for name in ("up_kbps", "down_kbps"))
+  stale, fps = (
+    _fixed(entry.stats.get(name)) for name in ("mean_staleness", "link_fps")
+  )
+  return f"{up}, {down} ({stale}, {fps})"
+
+
 class Kind(NamedTuple):
   """One way to fill the table."""
 
@@ -182,10 +195,15 @@ ACCURACY = Kind("mIoU (speed-up, key frames)", accuracy_and_cost)
 DAVIS = Kind("DAVIS: J, F", regions_and_boundaries)
 
 
+LINK = Kind("Kbps up, down (frames of staleness, frames/s)", over_the_link)
+# By a number that tells that there is something to be shown.
+_MORE = {"region": DAVIS, "up_kbps": LINK}
+
+
 def kinds(table: Table) -> list[Kind]:
   """What there is to be shown."""
-  has_davis = any("region" in e.stats for e in table.overall.entries)
-  return [ACCURACY, DAVIS] if has_davis else [ACCURACY]
+  known = {name for e in table.overall.entries for name in e.stats}
+  return [ACCURACY, *(kind for name, kind in _MORE.items() if name in known)]
 
 
 def notes(cells: Iterable[Cell], num_jobs: int) -> list[str]:

@@ -207,6 +207,7 @@ def _tiles(summary):
     ("key frames", text.percent(get("key_frame_fraction")), of_all),
     ("updates", text.integer(updates), per_key),
     *_delay(get("mean_delay_frames")),
+    *_link(text.mapping(summary, "link")),
     ("speed-up", text.times(measured), "measured"),
     ("speed-up", paper, "paper's cost model"),
     ("frames/s", text.fixed(get("fps"), 1), "without compiling"),
@@ -229,6 +230,26 @@ def _delay(frames):
   if not text.is_number(frames):
     return []
   return [("delay", text.fixed(frames, 1), "frames, of the teacher's labels")]
+
+
+def _link(link):
+  """Tiles of a run over a network."""
+  if not link:
+    return []
+  rates = (text.fixed(link.get(n), 0) for n in ("up_kbps", "down_kbps"))
+  return [
+    ("network", " / ".join(rates), "Kbps up / down, in the stream's time"),
+    (
+      "staleness",
+      text.fixed(link.get("mean_staleness"), 1),
+      "frames until what was learnt answers",
+    ),
+    (
+      "device",
+      text.fixed(link.get("fps"), 1),
+      "frames/s in the stream's time",
+    ),
+  ]
 
 
 def _tile(title, value, note, kind=""):

@@ -216,6 +216,8 @@ def _figure(stem, source, rows):
     words.append(f'<span class="key">key frame</span>, {updates}')
   if text.is_number(row.get("delay")):
     words.append(f"labels {text.count(row['delay'], 'frame')} late")
+  if text.is_number(row.get("staleness")):
+    words.append(f"on the device {text.count(row['staleness'], 'frame')} later")
   if text.is_number(row.get("eval_miou")):
     words.append(f"mIoU {row['eval_miou']:.3f}")
   if row.get("stride"):

@@ -11,37 +11,11 @@ from ojd.distill import System
 from ojd.errors import RequestError
 from ojd.models import optical_flow
 from ojd.models.student import Student
-from ojd.systems import (
-  ams,
-  baselines,
-  flow,
-  jit,
-  jit_flow,
-  jit_plus,
-  offline_oracle,
-  osvos,
-  shadowtutor,
-)
+from ojd.systems import factories, jit_plus, offline_oracle, osvos
+from ojd.systems.factories import Settings
 from ojd.updates.step import Tx
 
-
-class Settings(NamedTuple):
-  """What a person may set; each system takes what it has a use for."""
-
-  a_thresh: float = 0.8
-  delta_min: int = 8
-  delta_max: int = 64
-  u_max: int = 8
-  u_min: int = 0
-  norm: str = "frame"
-  sampling_rate: float = 1.0
-  train_period: float = 10.0
-  horizon: float = 240.0
-  iterations: int = 20
-  batch_size: int = 8
-  fps: float = 25.0  # of the stream
-  flow: optical_flow.HostFlow = optical_flow.dis("medium")
-
+__all__ = ["SYSTEMS", "Method", "Settings", "find", "make", "parse"]
 
 # (student, gradient step, settings, ...) -> System; the options of a preset
 # are keywords.
@@ -87,95 +61,7 @@ class Method(NamedTuple):
   prepare: Callable[[offline_oracle.Preparation], bool] | None = None
 
 
-_LEARNS = frozenset({"a_thresh", "u_max", "u_min", "norm"})
 _STEPS = frozenset({"update", "learning_rate", "seed", "init"})
-
-
-def _jit(student, tx, settings):
-  return jit.jit(
-    student,
-    tx,
-    delta_min=settings.delta_min,
-    delta_max=settings.delta_max,
-    **_constants(settings),
-  )
-
-
-def _shadowtutor(student, tx, settings):
-  return shadowtutor.shadowtutor(
-    student,
-    tx,
-    delta_min=settings.delta_min,
-    delta_max=settings.delta_max,
-    **_constants(settings),
-  )
-
-
-def _ams(student, tx, settings, **which):
-  timing = ams.Timing(
-    fps=settings.fps,
-    sampling_rate=settings.sampling_rate,
-    train_period=settings.train_period,
-    horizon=settings.horizon,
-  )
-  return ams.ams(
-    student,
-    tx,
-    timing=timing._replace(**which),
-    iterations=settings.iterations,
-    batch_size=settings.batch_size,
-  )
-
-
-def _jit_plus(student, tx, settings, **without):
-  return jit_plus.jit_plus(
-    student,
-    tx,
-    delta_min=settings.delta_min,
-    delta_max=settings.delta_max,
-    extras=jit_plus.EVERYTHING._replace(**without),
-    **_constants(settings),
-  )
-
-
-def _jit_flow(student, tx, settings, base):
-  base = base(student, tx, settings)
-  return jit_flow.jit_flow(student, tx, base, flow_fn=settings.flow)
-
-
-def _fixed(student, tx, settings):
-  stride = settings.delta_min
-  return jit.fixed(student, tx, stride=stride, **_constants(settings))
-
-
-def _constants(settings):
-  return {name: getattr(settings, name) for name in _LEARNS}
-
-
-def _frozen(student, tx, settings):
-  del tx, settings  # nothing is ever updated
-  return jit.frozen(student)
-
-
-def _teacher(student, tx, settings):
-  del tx, settings  # there is no student
-  return baselines.teacher(student.num_classes)
-
-
-def _copy_last(student, tx, settings):
-  del tx  # there is no student
-  return baselines.copy_last(student.num_classes, stride=settings.delta_min)
-
-
-def _flow(student, tx, settings):
-  del tx  # there is no student
-  return flow.flow(
-    student.num_classes, stride=settings.delta_min, flow_fn=settings.flow
-  )
-
-
-def _osvos(student, tx, settings, mode):
-  return osvos.osvos(student, tx, mode=mode, num_passes=settings.u_max)
 
 
 # Of its flow the paper tells speed-ups alone, 2.2 with the teacher on every 8th
@@ -191,15 +77,15 @@ _OSVOS = Costs(predict=0.0, update=0.0, lesson=30_000.0)
 
 SYSTEMS: dict[str, Method] = {
   "jit": Method(
-    _jit,
+    factories.jit,
     "Algorithm 1: the teacher by exponential back-off",
-    _LEARNS | _STEPS | {"delta_min", "delta_max"},
+    factories.LEARNS | _STEPS | {"delta_min", "delta_max"},
     remote=Remote(),
   ),
   "jit_plus": Method(
-    _jit_plus,
+    factories.jit_plus,
     "the same, judged by the accuracy before the updates",
-    _LEARNS | _STEPS | {"delta_min", "delta_max"},
+    factories.LEARNS | _STEPS | {"delta_min", "delta_max"},
     words={
       f"no_{name}": Preset(options={field: getattr(jit_plus.NOTHING, field)})
       for name, field in (
@@ -211,26 +97,26 @@ SYSTEMS: dict[str, Method] = {
     remote=Remote(),
   ),
   "jit_flow": Method(
-    _jit_flow,
+    factories.jit_flow,
     "jit, and where its student is unsure the last labels, carried by the flow",
-    _LEARNS | _STEPS | {"delta_min", "delta_max", "flow"},
+    factories.LEARNS | _STEPS | {"delta_min", "delta_max", "flow"},
     words={
-      "jit": Preset(options={"base": _jit}),
-      "plus": Preset(options={"base": _jit_plus}, update="fast_head"),
+      "jit": Preset(options={"base": factories.jit}),
+      "plus": Preset(options={"base": factories.jit_plus}, update="fast_head"),
     },
     default="jit",
     costs=_STUDENT_AND_FLOW,
   ),
   "shadowtutor": Method(
-    _shadowtutor,
+    factories.shadowtutor,
     "the decoder alone learns, and the stride follows the accuracy",
-    _LEARNS | _STEPS | {"delta_min", "delta_max"},
+    factories.LEARNS | _STEPS | {"delta_min", "delta_max"},
     words={"full": Preset(update="adam", learning_rate=0.01)},
     update="partial_adam",
     remote=Remote(),
   ),
   "ams": Method(
-    _ams,
+    factories.ams,
     "lessons every train_period seconds on the samples of horizon seconds",
     _STEPS
     | {"sampling_rate", "train_period", "horizon", "iterations", "batch_size"},
@@ -247,23 +133,26 @@ SYSTEMS: dict[str, Method] = {
     remote=Remote("h264", "float16", is_batched=True, waits=False),
   ),
   "fixed": Method(
-    _fixed,
+    factories.fixed,
     "the same on every delta_min-th frame",
-    _LEARNS | _STEPS | {"delta_min"},
+    factories.LEARNS | _STEPS | {"delta_min"},
     remote=Remote(),
   ),
   "frozen": Method(
-    _frozen, "the student as it came", frozenset({"init"}), remote=Remote()
+    factories.frozen,
+    "the student as it came",
+    frozenset({"init"}),
+    remote=Remote(),
   ),
-  "teacher": Method(_teacher, "the teacher on every frame"),
+  "teacher": Method(factories.teacher, "the teacher on every frame"),
   "copy_last": Method(
-    _copy_last,
+    factories.copy_last,
     "the teacher on every delta_min-th frame, and its answer until the next",
     frozenset({"delta_min"}),
     costs=Costs(predict=0.0),
   ),
   "flow": Method(
-    _flow,
+    factories.flow,
     "the same, its answer carried along by optical flow",
     frozenset({"delta_min", "flow"}),
     words={
@@ -276,7 +165,7 @@ SYSTEMS: dict[str, Method] = {
     costs=_SLOW_FLOW,
   ),
   "osvos": Method(
-    _osvos,
+    factories.osvos,
     f"trained on every {osvos.INTERVAL}th frame alone",
     _STEPS | {"u_max"},
     words={
@@ -287,7 +176,7 @@ SYSTEMS: dict[str, Method] = {
     costs=_OSVOS,
   ),
   "offline_oracle": Method(
-    _frozen,
+    factories.frozen,
     "trained on the stream beforehand, then frozen",
     frozenset({"init"}),
     prepare=offline_oracle.prepare,
