@@ -55,6 +55,15 @@ student and torch, unless --precision says otherwise; its table is that of
     with_SINK_vs_without
                          the whole loop with overlay, png_masks, mask_video,
                          boxes or areas, over the loop without
+    edge_mask_vs_entropy bytes that tell which twentieth of all coordinates
+                         travels, over their entropy (at most 1.05)
+    edge_partial_vs_full an update of ShadowTutor's over one of all parameters
+    edge_traffic_vs_every_frame
+                         what ShadowTutor sends up and down, over every frame up
+                         and its class map down (0.05 as published)
+    edge_at_N_mbps_vs_remote
+                         a frame of ShadowTutor on a slow device, over a frame
+                         sent to the teacher and answered (0.33 as published)
     labels_vs_student    30 instances of 28x28 masks made labels, over the
                          student's forward pass (labels below 15 ms at
                          720x1280)
@@ -80,6 +89,7 @@ from PIL import Image
 from experiments import (
   checkpoint_figures,
   cli,
+  edge_figures,
   io_figures,
   lane_figures,
   process_figures,
@@ -264,6 +274,7 @@ FIGURES = {
   ],
   "checkpoint": [(fn, _SMALL) for fn in checkpoint_figures.ALL],
   "io": [(fn, _BIG) for fn in io_figures.ALL],
+  "edge": [(fn, _BIG) for fn in edge_figures.ALL],
   "labels": [(make_labels, _BIG)],
   "teacher": [
     (fn, size)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from ojd.models import layers
+from ojd.models import layers, parts
 
 _CONVOLUTIONS = (layers.Conv, layers.Depthwise)
 _NORMS = (layers.Norm, layers.ScaleRelu)
@@ -66,6 +66,12 @@ def _row(module, shape_in, shape_out):
 def num_params(rows: list[Row]) -> int:
   """Trainable numbers of a table."""
   return sum(row.num_params for row in rows)
+
+
+def num_partial(rows: list[Row]) -> int:
+  """Those of them that partial distillation trains."""
+  is_behind = lambda row: parts.part_of(row.name) in ("decoder", "head")
+  return sum(row.num_params for row in rows if is_behind(row))
 
 
 def gflop(rows: list[Row]) -> float:

@@ -21,8 +21,21 @@ from ojd.errors import RequestError
 from ojd.labels import ClassGroups
 from ojd.models.student import Params, Student
 
-BUNDLED = pathlib.Path(__file__).parent / "assets" / "jitnet.safetensors"
-BUNDLED_MODEL, BUNDLED_WIDTH = "jitnet", 0.5
+_ASSETS = pathlib.Path(__file__).parent / "assets"
+
+
+class Bundled(NamedTuple):
+  """A student that comes with the package."""
+
+  path: pathlib.Path
+  width: float  # which is the network's own
+
+
+# By --model.
+BUNDLED = {
+  "jitnet": Bundled(_ASSETS / "jitnet.safetensors", 0.5),
+  "shadow": Bundled(_ASSETS / "shadow.safetensors", 1.0),
+}
 _MAX_BYTES = 1 << 30
 # The layers whose width follows the number of classes.
 _HEAD, _LAST = "logits", "decoder_conv1"

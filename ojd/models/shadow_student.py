@@ -53,10 +53,13 @@ class ShadowStudent(nn.Module):
   Attributes:
     num_classes: C, background included.
     width: multiplies every width above.
+    resize_logits: whether the logits are made at half size and then resized,
+      a quarter of the work of the published order for the same numbers.
   """
 
   num_classes: int
   width: float = 1.0
+  resize_logits: bool = True
 
   @nn.compact
   def __call__(self, frames: jax.Array) -> jax.Array:
@@ -81,8 +84,10 @@ class ShadowStudent(nn.Module):
     x = fit(x, stem)
     for i in (1, 2):
       x = conv(scaled(DECODER[2]), (3, 3), name=f"decoder_conv{i}")(x)
-    # The published order is resize, then 1x1: the same numbers, both are
-    # linear, for four times the work.
-    logits = conv(self.num_classes, (1, 1), name="logits")(x)
+    logits = conv(self.num_classes, (1, 1), name="logits")
     size = frames.shape[-3:-1]
-    return resizing.resize_few(frame_norm.wide(logits), size, by_edges=True)
+    if self.resize_logits:
+      wide = frame_norm.wide(logits(x))
+      return resizing.resize_few(wide, size, by_edges=True)
+    x = resizing.resize(x, size, by_edges=True)
+    return frame_norm.wide(logits(x))

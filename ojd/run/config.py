@@ -175,18 +175,24 @@ def _check_link(config, method):
 
 
 def _check_bundled(config):
-  """Raises where the bundled student is of another network."""
-  there = pretrained.BUNDLED_MODEL, pretrained.BUNDLED_WIDTH
+  """Raises where no bundled student is of this network."""
+  found = pretrained.BUNDLED.get(config.model)
   # Without a width it is the network's own, which is the bundled one's.
-  here = config.model, config.width_multiplier or pretrained.BUNDLED_WIDTH
-  if config.init == "bundled" and here != there:
-    words = f"--model={config.model}"
-    if config.width_multiplier is not None:
-      words += f" --width_multiplier={config.width_multiplier}"
-    raise RequestError(
-      "--init=bundled is of --model={} --width_multiplier={}, not of "
-      "{}; take --init=random, or a file".format(*there, words)
-    )
+  if config.init != "bundled" or (
+    found and config.width_multiplier in (None, found.width)
+  ):
+    return
+  words = f"--model={config.model}"
+  if config.width_multiplier is not None:
+    words += f" --width_multiplier={config.width_multiplier}"
+  known = " and ".join(
+    f"--model={name} --width_multiplier={x.width}"
+    for name, x in pretrained.BUNDLED.items()
+  )
+  raise RequestError(
+    f"--init=bundled is of {known}, not of {words}; take --init=random, or a "
+    "file"
+  )
 
 
 def _check_name(flag, name, known):

@@ -206,7 +206,9 @@ def make_student(
   init = config.init
   if init == "random":
     return student
-  path = pretrained.BUNDLED if init == "bundled" else pathlib.Path(init)
+  path = pathlib.Path(init)
+  if init == "bundled":
+    path = pretrained.BUNDLED[config.model].path
   given = pretrained.load(path)
   there = str(given.about.get("model", config.model))
   if there != config.model and there in student_lib.MODELS:

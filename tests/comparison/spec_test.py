@@ -119,7 +119,10 @@ def test_options_are_those_of_the_students_life():
   (
     ("", "there is no system ''; known are jit, "),
     ("jit,nix:a_thresh=0.7", "there is no system 'nix'; known are jit, "),
-    ("jit:thresh=0.7", "no option 'thresh' of a student; known are a_thresh"),
+    (
+      "jit:thresh=0.7",
+      "no option 'thresh' of a student; known are link, a_thresh",
+    ),
     ("jit:seed=7", "no option 'seed'"),
     ("jit:u_max=2.5", "u_max takes a whole number, not '2.5'"),
     ("jit:a_thresh=high", "a_thresh takes a number, not 'high'"),

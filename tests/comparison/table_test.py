@@ -264,3 +264,19 @@ def test_the_picture_is_written_with_and_without_curves(tmp_path):
     target = tmp_path / f"{len(found)}.png"
     charts.write_png(found, target)
     assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_went_over_a_link_is_a_table_of_its_own():
+  stream = StreamEntry("synthetic:street", "street")
+  near, far = SYSTEMS[:2]
+  link = dict(up_kbps=1234.56, down_kbps=245.0, mean_staleness=2.25)
+  cells = [
+    _cell(stream, near, 0.5, 10, 20),
+    _cell(stream, far, 0.5, 10, 20, **link, link_fps=25.0),
+  ]
+  table = tables.build(cells)
+  assert tables.kinds(table) == [tables.ACCURACY, tables.LINK]
+  assert "street - 1,234.6, 245.0 (2.2, 25.0)" in _words(
+    texts.text(table, tables.LINK)
+  )
+  assert tables.kinds(tables.build(cells[:1])) == [tables.ACCURACY]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ojd.models import describe, jitnet, mobilenet_seg
+from ojd.models import describe, jitnet, mobilenet_seg, shadow_student
 from tests import binaries
 
 
@@ -61,3 +61,15 @@ def test_binary_prints_the_totals_and_refuses_nonsense():
     refused = binaries.run("describe", "--model=mobilenet_v2", flag)
     assert refused.returncode == 2
     assert flag in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_shadow_student_is_the_published_one():
+  model = shadow_student.ShadowStudent(9, resize_logits=False)
+  rows = describe.layer_table(model, 720, 1280)
+  assert describe.num_params(rows) == 483_873
+  assert describe.num_partial(rows) == 103_465
+  assert round(describe.gflop(rows) / 2, 3) == 6.208
+  by_name = {row.name: row for row in rows}
+  assert round(by_name["logits"].macs / 1e6) == 265
+  as_run = describe.layer_table(model.clone(resize_logits=True), 720, 1280)
+  assert round(describe.gflop(as_run) / 2, 3) == 6.009

@@ -22,6 +22,12 @@ def test_defaults_are_the_papers():
     "u_max": 8,
     "u_min": 0,
     "norm": "frame",
+    "sampling_rate": 1.0,
+    "train_period": 10.0,
+    "horizon": 240.0,
+    "iterations": 20,
+    "batch_size": 8,
+    "fps": 25.0,
   }
 
 
@@ -89,14 +95,18 @@ def test_norms_of_key_frames_need_key_frames(system):
     ),
   ],
 )
-def test_bundled_student_is_of_one_network(flags, words):
+def test_bundled_students_are_of_their_networks(flags, words):
   config = dataclasses.replace(GOOD, **flags)
-  there = "--init=bundled is of --model=jitnet --width_multiplier=0.5, "
+  there = (
+    "--init=bundled is of --model=jitnet --width_multiplier=0.5 and "
+    "--model=shadow --width_multiplier=1.0, "
+  )
   with pytest.raises(RequestError) as error:
     check(config)
   assert str(error.value).startswith(there + words)
   check(dataclasses.replace(config, init="random"))
   check(dataclasses.replace(GOOD, width_multiplier=0.5))
+  check(dataclasses.replace(GOOD, model="shadow"))
 
 
 def test_fixed_stride_knows_no_greatest_one():

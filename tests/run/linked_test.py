@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from ojd.edge import weights, wire
+from experiments import edge_figures
+from ojd.edge import conditions, course, weights, wire
 from ojd.edge.messages import Update
 from ojd.errors import RequestError
 from ojd.models.pretrained import flatten
@@ -120,6 +121,23 @@ def test_moments_are_reckoned_by_hand(tmp_path):
   assert found["down_kbps"] == pytest.approx(
     8e-3 * total / found["seconds"], rel=1e-3
   )
+
+
+def test_messages_are_reckoned_over_another_network(tmp_path):
+  """What the benchmark does for methods that wait."""
+  given = dict(system="jit", delta_min=8)
+  text = (
+    "up_mbps=2,down_mbps=0.02,rtt_ms=20,teacher_ms=30,device_ms=50,loss=0.1"
+  )
+  small_run.run(tmp_path / "ideal", **given, link="ideal")
+  small_run.run(tmp_path / "slow", **given, link=text)
+  there = conditions.parse(text)
+  rules = course.Rules(FPS, there.pace, 8)
+  seed = small_run.CONFIG.seed
+  rows = _rows(tmp_path / "ideal")
+  found = edge_figures.retimed(rows, there.link, rules, seed)
+  assert found == _link(tmp_path / "slow")
+  assert found["waited_seconds"] > 0
 
 
 @pytest.mark.parametrize("flags", [{}, AMS], ids=["jit", "ams"])

@@ -1,0 +1,144 @@
+"""Figures of a device apart from its server: `benchmark --what=edge`."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import tempfile
+
+import numpy as np
+
+from ojd.edge import conditions, course, link, mask_code
+from ojd.run import config as config_lib
+from ojd.run import measure, report, runner, workdir
+from ojd.run.config import RunConfig
+
+# What is published of Adaptive Model Streaming: its student's coordinates, the
+# twentieth of them that travel, the seconds between.
+_NUM_COORDS, _FRACTION, _PERIOD = 2_113_043, 0.05, 10
+_MBPS = (80, 40, 20, 8)
+# A device that takes 143 ms a frame, a server that takes 50 ms for the teacher
+# and 10 for an update.
+_PACE = conditions.Pace(teacher_ms=50, update_ms=10, device_ms=143)
+_RTT_MS = 20
+
+_CONFIG = RunConfig(
+  stream="synthetic:street?seed=1",
+  teacher="ground_truth",
+  system="shadowtutor",
+  model="shadow",
+  link="ideal",
+  overlay=False,
+  eval_every=0,
+)
+
+
+def mask(size, repeats):
+  """What tells which coordinates were chosen, over the least it could be."""
+  del size, repeats
+  rng = np.random.default_rng(0)
+  chosen = np.zeros(_NUM_COORDS, bool)
+  count = round(_FRACTION * _NUM_COORDS)
+  chosen[rng.choice(_NUM_COORDS, count, replace=False)] = True
+  _, code = mask_code.encode(chosen, [_NUM_COORDS])
+  _, gzipped = mask_code.encode(chosen, [_NUM_COORDS], mask_code.GZIP)
+  share = count / _NUM_COORDS
+  bits = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+  kbps = lambda mask: 8e-3 * (2 * count + len(mask)) / _PERIOD
+  return measure.Figure(
+    "edge_mask_vs_entropy",
+    round(8 * len(code) / bits / _NUM_COORDS, 4),
+    *(None, None, 0.0),
+    f"a random twentieth of {_NUM_COORDS:,} coordinates every {_PERIOD} s: "
+    f"{kbps(code):.0f} Kbps, and {kbps(gzipped):.0f} with the mask as gzip",
+  )
+
+
+def decoder_alone(size, repeats):
+  """An update of the decoder alone over one of all parameters."""
+  del repeats
+  sizes = []
+  for system in ("shadowtutor", "shadowtutor:full"):
+    told = [r["bytes_down"] for r in _run(size, system) if "bytes_down" in r]
+    sizes.append(np.mean(told))
+  return measure.Figure(
+    "edge_partial_vs_full",
+    round(float(sizes[0] / sizes[1]), 4),
+    *(None, None, 0.0),
+    f"{sizes[0]:,.0f} and {sizes[1]:,.0f} bytes a key frame",
+  )
+
+
+def traffic(size, repeats):
+  """All that ShadowTutor sends over all frames up and class maps down."""
+  del repeats
+  rows = _run(size, "shadowtutor")
+  names = ("bytes_up", "bytes_down")
+  ours = sum(row.get(name, 0) for row in rows for name in names)
+  every = 4 * size[0] * size[1] * len(rows)
+  keys = sum(row["is_key"] for row in rows)
+  return measure.Figure(
+    "edge_traffic_vs_every_frame",
+    round(ours / every, 4),
+    *(None, None, 0.0),
+    f"{keys / len(rows):.1%} key frames of {len(rows)}, {size[0]}x{size[1]}",
+  )
+
+
+def throughput(mbps, size, repeats):
+  """A frame of ShadowTutor over a frame answered by the teacher, remotely."""
+  del repeats
+  rows = _run(size, "shadowtutor")
+  network = link.Link(up_mbps=mbps, down_mbps=mbps, rtt_ms=_RTT_MS)
+  # As many frames a second as the device can take.
+  rules = course.Rules(1e3, _PACE, _CONFIG.delta_min)
+  ours = 1e3 / retimed(rows, network, rules)["fps"]
+  bits = 8 * 4 * size[0] * size[1]
+  remote = 1e-3 * bits / mbps + _RTT_MS + _PACE.teacher_ms
+  return measure.Figure(
+    f"edge_at_{mbps}_mbps_vs_remote",
+    *(round(ours / remote, 4), round(ours, 1), round(remote, 1), 0.0),
+    f"reckoned: {_PACE.device_ms} ms a frame on the device, the teacher "
+    f"{_PACE.teacher_ms}, a round trip {_RTT_MS}, {size[0]}x{size[1]}",
+  )
+
+
+def retimed(rows, network, rules, seed=0):
+  """The summary of a run's messages over another network.
+
+  Right for methods that wait: what they learn does not depend on it.
+  """
+  told = course.Course(link.init(network, seed))
+  for t, row in enumerate(rows):
+    told = course.begin_frame(rules, told, t)
+    if "bytes_up" in row:
+      told = course.send_frames(
+        rules, told, row["bytes_up"], 1, row["num_updates"]
+      )
+    if "bytes_down" in row:
+      told, _ = course.send_update(rules, told, t, row["bytes_down"])
+  return course.summary(rules, told, len(rows))
+
+
+@functools.cache
+def _run(size, system):
+  """The lines of a run of some ten key frames."""
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "run"
+    config = dataclasses.replace(
+      _CONFIG,
+      system=system,
+      height=size[0],
+      width=size[1],
+      num_frames=96,
+      workdir=str(path),
+    )
+    config_lib.check(config)
+    runner.run(config, "")
+    return report.read_metrics(path / workdir.METRICS)
+
+
+ALL = (
+  *(mask, decoder_alone, traffic),
+  *(functools.partial(throughput, mbps) for mbps in _MBPS),
+)
