@@ -8,7 +8,7 @@ import tempfile
 
 import numpy as np
 
-from ojd.edge import conditions, course, link, mask_code
+from ojd.edge import conditions, link, mask_code, reckoning
 from ojd.run import config as config_lib
 from ojd.run import measure, report, runner, workdir
 from ojd.run.config import RunConfig
@@ -91,7 +91,7 @@ def throughput(mbps, size, repeats):
   rows = _run(size, "shadowtutor")
   network = link.Link(up_mbps=mbps, down_mbps=mbps, rtt_ms=_RTT_MS)
   # As many frames a second as the device can take.
-  rules = course.Rules(1e3, _PACE, _CONFIG.delta_min)
+  rules = reckoning.Rules(1e3, _PACE, _CONFIG.delta_min)
   ours = 1e3 / retimed(rows, network, rules)["fps"]
   bits = 8 * 4 * size[0] * size[1]
   remote = 1e-3 * bits / mbps + _RTT_MS + _PACE.teacher_ms
@@ -108,16 +108,16 @@ def retimed(rows, network, rules, seed=0):
 
   Right for methods that wait: what they learn does not depend on it.
   """
-  told = course.Course(link.init(network, seed))
+  told = reckoning.Course(link.init(network, seed))
   for t, row in enumerate(rows):
-    told = course.begin_frame(rules, told, t)
+    told = reckoning.begin_frame(rules, told, t)
     if "bytes_up" in row:
-      told = course.send_frames(
+      told = reckoning.send_frames(
         rules, told, row["bytes_up"], 1, row["num_updates"]
       )
     if "bytes_down" in row:
-      told, _ = course.send_update(rules, told, t, row["bytes_down"])
-  return course.summary(rules, told, len(rows))
+      told, _ = reckoning.send_update(rules, told, t, row["bytes_down"])
+  return reckoning.summary(rules, told, len(rows))
 
 
 @functools.cache

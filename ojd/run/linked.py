@@ -11,8 +11,7 @@ import numpy as np
 
 from ojd import systems, updates
 from ojd.edge import conditions as conditions_lib
-from ojd.edge import course as course_lib
-from ojd.edge import difference, layout, uplink, weights, wire
+from ojd.edge import difference, layout, reckoning, uplink, weights, wire
 from ojd.edge import link as link_lib
 from ojd.models.pretrained import flatten
 from ojd.run import job as job_lib
@@ -33,13 +32,13 @@ class LinkLoop(loop.Loop):
     self._conditions = conditions_lib.parse(config.link)
     self._remote = systems.find(config.system).remote
     self._uplink = open_uplink(job)
-    self._rules = course_lib.Rules(
+    self._rules = reckoning.Rules(
       spec.fps,
       self._conditions.pace,
       config.delta_min if self._remote.waits else None,
     )
     network = link_lib.init(self._conditions.link, config.seed)
-    self._course = course_lib.Course(network)
+    self._course = reckoning.Course(network)
     # Frames from key to key, as the device was told.
     self._interval = job_lib.first_interval(config, spec)
     if self.tally.link is not None:
@@ -48,13 +47,13 @@ class LinkLoop(loop.Loop):
     self._received: Sample | None = None
 
   def _load(self, content):
-    self._course = course_lib.load(content["course"])
+    self._course = reckoning.load(content["course"])
     self._interval = content["interval"]
     self._uplink.spare = content["spare"]
 
   def _dump(self):
     return {
-      "course": course_lib.dump(self._course),
+      "course": reckoning.dump(self._course),
       "interval": self._interval,
       "spare": self._uplink.spare,
     }
@@ -70,7 +69,7 @@ class LinkLoop(loop.Loop):
 
   def _step(self, sample, line):
     t = self.tally.clock
-    self._course = course_lib.begin_frame(self._rules, self._course, t)
+    self._course = reckoning.begin_frame(self._rules, self._course, t)
     step = super()._step(sample, line)
     self.tally.link = self._dump()
     return step
@@ -109,7 +108,7 @@ class LinkLoop(loop.Loop):
       schedule=weights.Schedule(stride=interval),
     )
     self._interval, num_bytes = interval, len(wire.encode(update))
-    self._course, delay = course_lib.send_update(
+    self._course, delay = reckoning.send_update(
       self._rules, self._course, t, num_bytes
     )
     self.state = streamed.postpone(self.state, delay)
@@ -122,7 +121,7 @@ class LinkLoop(loop.Loop):
     if self._remote.is_batched and not num_updates:
       return
     num_frames, message = self._uplink.flush()
-    self._course = course_lib.send_frames(
+    self._course = reckoning.send_frames(
       *(self._rules, self._course, len(message), num_frames, num_updates)
     )
     line["bytes_up"] = len(message)
@@ -141,7 +140,7 @@ class LinkLoop(loop.Loop):
 
   def summary(self):
     """That of a Loop, and what went over the network."""
-    link = course_lib.summary(self._rules, self._course, self.tally.clock)
+    link = reckoning.summary(self._rules, self._course, self.tally.clock)
     return super().summary() | {"link": link}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import edge_figures
-from ojd.edge import conditions, course, weights, wire
+from ojd.edge import conditions, reckoning, weights, wire
 from ojd.edge.messages import Update
 from ojd.errors import RequestError
 from ojd.models.pretrained import flatten
@@ -132,7 +132,7 @@ def test_messages_are_reckoned_over_another_network(tmp_path):
   small_run.run(tmp_path / "ideal", **given, link="ideal")
   small_run.run(tmp_path / "slow", **given, link=text)
   there = conditions.parse(text)
-  rules = course.Rules(FPS, there.pace, 8)
+  rules = reckoning.Rules(FPS, there.pace, 8)
   seed = small_run.CONFIG.seed
   rows = _rows(tmp_path / "ideal")
   found = edge_figures.retimed(rows, there.link, rules, seed)
