@@ -9,41 +9,29 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ojd.edge import greetings
 from ojd.edge import payload as payload_lib
+from ojd.edge.greetings import CODECS as CODECS
+from ojd.edge.greetings import H264 as H264
+from ojd.edge.greetings import JPEG as JPEG
+from ojd.edge.greetings import NO_SESSION as NO_SESSION
+from ojd.edge.greetings import RAW as RAW
+from ojd.edge.greetings import SESSION_BYTES as SESSION_BYTES
+from ojd.edge.greetings import Hello as Hello
+from ojd.edge.greetings import Terms as Terms
+from ojd.edge.greetings import Welcome as Welcome
 from ojd.edge.layout import DIGEST_BYTES
 from ojd.edge.limits import Limits, WireError
 from ojd.edge.payload import Payload
+from ojd.edge.reader import Reader, check_bytes, check_number, name_of
 
-SESSION_BYTES = 16
-NO_SESSION = bytes(SESSION_BYTES)
-RAW, JPEG, H264 = "raw", "jpeg", "h264"
-CODECS = (RAW, JPEG, H264)
 MAX_TEXT = 1000  # bytes
 
-_HELLO = struct.Struct("<16s16sQB")
-_WELCOME = struct.Struct("<16sBQ")
 _FRAMES = struct.Struct("<BHHHH")  # codec, height, width, times, chunks
 _UPDATE = struct.Struct("<16sQQ16sIdd")
 _PAYLOAD = struct.Struct("<BBIII")  # encoding, dtype, P, chosen, bytes of mask
 _VERSION = struct.Struct("<Q")
 _TIME = struct.Struct("<d")
-
-
-class Hello(NamedTuple):
-  """A client's first word."""
-
-  protocols: tuple[int, ...]  # the versions that it knows
-  layout: bytes  # digest
-  session: bytes = NO_SESSION  # one to be taken up again
-  version: int = 0  # of the weights that it holds
-
-
-class Welcome(NamedTuple):
-  """The server's answer to it."""
-
-  session: bytes
-  protocol: int  # the version that both keep to from here on
-  version: int  # of the weights that the server has
 
 
 class Frames(NamedTuple):
@@ -82,7 +70,7 @@ class Resync(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-  """Somebody is there; whoever gets one that is not its own sends it back."""
+  """A device is there, and the server sends it back."""
 
   time: float
 
@@ -91,6 +79,7 @@ class Error(NamedTuple):
   """Why the connection ends, in one line."""
 
   text: str
+  is_final: bool = False  # whether it would end so another time
 
 
 class Bye(NamedTuple):
@@ -100,54 +89,6 @@ class Bye(NamedTuple):
 Message = (
   Hello | Welcome | Frames | Update | Ack | Resync | Heartbeat | Error | Bye
 )
-
-
-class Reader:
-  """Takes a body apart from its beginning."""
-
-  def __init__(self, data: bytes):
-    self._data, self._position = data, 0
-
-  def take(self, num: int) -> bytes:
-    """The next bytes."""
-    end = self._position + num
-    if end > len(self._data):
-      raise WireError("the message is cut off")
-    part = self._data[self._position : end]
-    self._position = end
-    return part
-
-  def unpack(self, numbers: struct.Struct) -> tuple:
-    """The next numbers."""
-    return numbers.unpack(self.take(numbers.size))
-
-  def rest(self) -> bytes:
-    """All that is left."""
-    return self.take(len(self._data) - self._position)
-
-
-def _pack_hello(hello):
-  known = bytes(hello.protocols)
-  head = _HELLO.pack(hello.session, hello.layout, hello.version, len(known))
-  return head + known
-
-
-def _unpack_hello(reader):
-  session, layout, version, num = reader.unpack(_HELLO)
-  return Hello(tuple(reader.take(num)), layout, session, version)
-
-
-def _check_hello(hello, limits):
-  del limits
-  _check_bytes("session", hello.session, SESSION_BYTES)
-  _check_bytes("layout", hello.layout, DIGEST_BYTES)
-  if not hello.protocols:
-    raise WireError("a client that knows no version of the protocol")
-
-
-def _check_welcome(welcome, limits):
-  del limits
-  _check_bytes("session", welcome.session, SESSION_BYTES)
 
 
 def _pack_frames(frames):
@@ -169,7 +110,7 @@ def _unpack_frames(reader):
   times = reader.unpack(struct.Struct(f"<{num_times}d"))
   sizes = reader.unpack(struct.Struct(f"<{num_chunks}I"))
   chunks = tuple(reader.take(size) for size in sizes)
-  return Frames(_name(CODECS, codec), height, width, times, chunks)
+  return Frames(name_of(CODECS, codec), height, width, times, chunks)
 
 
 def _check_frames(frames, limits):
@@ -179,7 +120,7 @@ def _check_frames(frames, limits):
   if not (height and width):
     raise WireError(f"frames of {height}x{width} pixels")
   for time in frames.times:
-    _check_number("time", time, least=-math.inf)
+    check_number("time", time, least=-math.inf)
   pairs = zip(frames.times[:-1], frames.times[1:], strict=True)
   if any(before >= after for before, after in pairs):
     raise WireError("the times of the frames do not ascend")
@@ -213,33 +154,40 @@ def _pack_update(update):
 def _unpack_update(reader):
   fields = reader.unpack(_UPDATE)
   encoding, dtype, *counts, num_bytes = reader.unpack(_PAYLOAD)
-  encoding = _name(payload_lib.ENCODINGS, encoding)
-  dtype = _name(payload_lib.DTYPES, dtype)
+  encoding = name_of(payload_lib.ENCODINGS, encoding)
+  dtype = name_of(payload_lib.DTYPES, dtype)
   mask, values = reader.take(num_bytes), reader.rest()
   return Update(*fields, Payload(encoding, dtype, *counts, mask, values))
 
 
 def _check_update(update, limits):
-  _check_bytes("session", update.session, SESSION_BYTES)
-  _check_bytes("layout", update.layout, DIGEST_BYTES)
+  check_bytes("session", update.session, SESSION_BYTES)
+  check_bytes("layout", update.layout, DIGEST_BYTES)
   is_full = update.payload.encoding == payload_lib.FULL
   if update.new_version < update.base_version + (not is_full):
     raise WireError(
       f"an update from version {update.base_version} to {update.new_version}"
     )
-  _check_number("sampling rate", update.sampling_rate)
-  _check_number("training period", update.training_period)
+  check_number("sampling rate", update.sampling_rate)
+  check_number("training period", update.training_period)
   payload_lib.check(update.payload, limits)
 
 
 def _check_heartbeat(heartbeat, limits):
   del limits
-  _check_number("time", heartbeat.time, least=-math.inf)
+  check_number("time", heartbeat.time, least=-math.inf)
+
+
+def _pack_error(error):
+  return bytes([error.is_final]) + error.text.encode()
 
 
 def _unpack_error(reader):
+  (is_final,) = reader.take(1)
+  if is_final > 1:
+    raise WireError(f"a yes or no of {is_final}")
   try:
-    return Error(reader.rest().decode())
+    return Error(reader.rest().decode(), bool(is_final))
   except UnicodeDecodeError:
     raise WireError("the text of an error is no text") from None
 
@@ -248,22 +196,6 @@ def _check_error(error, limits):
   del limits
   if len(error.text.encode()) > MAX_TEXT or not error.text.isprintable():
     raise WireError(f"an error is a line of up to {MAX_TEXT} bytes")
-
-
-def _check_bytes(name, value, size):
-  if len(value) != size:
-    raise WireError(f"a {name} of {len(value)} bytes, not {size}")
-
-
-def _check_number(name, value, least=0.0):
-  if not (math.isfinite(value) and value >= least):
-    raise WireError(f"a {name} of {value}")
-
-
-def _name(names, number):
-  if number >= len(names):
-    raise WireError(f"number {number}, and {', '.join(names)} are known")
-  return names[number]
 
 
 class Kind(NamedTuple):
@@ -283,13 +215,23 @@ def _plain(type_, numbers, check=lambda message, limits: None):
 
 # A kind's number is its place.
 KINDS = (
-  Kind(Hello, _pack_hello, _unpack_hello, _check_hello),
-  _plain(Welcome, _WELCOME, _check_welcome),
+  Kind(
+    Hello,
+    greetings.pack_hello,
+    greetings.unpack_hello,
+    greetings.check_hello,
+  ),
+  Kind(
+    Welcome,
+    greetings.pack_welcome,
+    greetings.unpack_welcome,
+    greetings.check_welcome,
+  ),
   Kind(Frames, _pack_frames, _unpack_frames, _check_frames),
   Kind(Update, _pack_update, _unpack_update, _check_update),
   _plain(Ack, _VERSION),
   _plain(Resync, _VERSION),
   _plain(Heartbeat, _TIME, _check_heartbeat),
-  Kind(Error, lambda error: error.text.encode(), _unpack_error, _check_error),
+  Kind(Error, _pack_error, _unpack_error, _check_error),
   _plain(Bye, struct.Struct("")),
 )

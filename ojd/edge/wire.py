@@ -12,7 +12,8 @@ import struct
 import zlib
 
 from ojd.edge.limits import LIMITS, Limits, WireError
-from ojd.edge.messages import KINDS, Message, Reader
+from ojd.edge.messages import KINDS, Message
+from ojd.edge.reader import Reader
 
 VERSION = 1
 _MAGIC = b"OJDW"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from ojd.edge import greetings, mask_code, messages, payload, weights, wire
 from ojd.edge import layout as layout_lib
-from ojd.edge import mask_code, messages, payload, weights, wire
 from ojd.edge.limits import Limits, WireError
 from ojd.edge.messages import (
   Ack,
@@ -22,11 +22,13 @@ from ojd.edge.messages import (
   Heartbeat,
   Hello,
   Resync,
+  Terms,
   Update,
   Welcome,
 )
 
 SESSION, DIGEST = bytes(range(16)), bytes(range(16, 32))
+TERMS = Terms(480, 640, 25.0, "jpeg", "person;auto=car,bus")
 
 
 def _quick(test):
@@ -70,9 +72,10 @@ def _updates():
 def _messages():
   pixels = bytes(range(24))
   return [
-    Hello((1, 2), DIGEST),
-    Hello((1,), DIGEST, SESSION, 7),
-    Welcome(SESSION, 1, 7),
+    Hello((1, 2), DIGEST, TERMS),
+    Hello((1,), DIGEST, TERMS._replace(codec="h264"), SESSION, SESSION, 7),
+    Welcome(SESSION, 1, 7, 8, 0.0, 0.0, False, b""),
+    Welcome(SESSION, 1, 0, 0, 0.5, 10.0, True, b"\x80\x01"),
     Frames("raw", 2, 4, (0.5, 1.0), (pixels, pixels[::-1])),
     Frames("jpeg", 480, 640, (-1.0, 0.25), (b"one", b"another")),
     Frames("h264", 480, 640, (0.0, 0.1, 0.2), (b"all of them",)),
@@ -81,7 +84,7 @@ def _messages():
     Resync(2**63),
     Heartbeat(-1.5),
     Error("no such session; say hello again: \u00e9"),
-    Error(""),
+    Error("", is_final=True),
     Bye(),
   ]
 
@@ -121,18 +124,34 @@ def test_any_frames_come_back(session, times, data):
   chunks = [data.draw(st.binary(min_size=1)) for _ in times]
   frames = Frames("jpeg", 3, 65535, tuple(sorted(times)), tuple(chunks))
   assert wire.decode(wire.encode(frames)) == frames
-  hello = Hello((1, 255), session, session, len(chunks))
+  terms = TERMS._replace(classes=data.draw(st.text().filter(str.isprintable)))
+  hello = Hello((1, 255), session, terms, session, session, len(chunks))
   assert wire.decode(wire.encode(hello)) == hello
+
+
+_WELCOME = Welcome(SESSION, 1, 1, 8, 0.0, 0.0, False, b"")
 
 
 @pytest.mark.parametrize(
   ("message", "words"),
   [
-    (Hello((), DIGEST), "no version"),
-    (Hello((256,), DIGEST), "this Hello cannot be"),
-    (Hello((1,), DIGEST[1:]), "layout of 15 bytes"),
-    (Hello((1,), DIGEST, SESSION + b"x"), "session of 17 bytes"),
-    (Welcome(SESSION[1:], 1, 1), "session of 15 bytes"),
+    (Hello((), DIGEST, TERMS), "no version"),
+    (Hello((256,), DIGEST, TERMS), "this Hello cannot be"),
+    (Hello((1,), DIGEST[1:], TERMS), "layout of 15 bytes"),
+    (Hello((1,), DIGEST, TERMS, b""), "weights of 0 bytes"),
+    (Hello((1,), DIGEST, TERMS, DIGEST, SESSION + b"x"), "session of 17"),
+    (Hello((1,), DIGEST, TERMS, DIGEST, SESSION, 2**63), "of version"),
+    (Hello((1,), DIGEST, TERMS._replace(width=0)), "480x0 pixels"),
+    (Hello((1,), DIGEST, TERMS._replace(height=65536)), "this Hello cannot be"),
+    (Hello((1,), DIGEST, TERMS._replace(fps=0.0)), "0.0 frames a second"),
+    (Hello((1,), DIGEST, TERMS._replace(fps=float("nan"))), "nan frames"),
+    (Hello((1,), DIGEST, TERMS._replace(codec="png")), "this Hello cannot be"),
+    (Hello((1,), DIGEST, TERMS._replace(classes="a\nb")), "a line"),
+    (Hello((1,), DIGEST, TERMS._replace(classes="a" * 16385)), "a line"),
+    (_WELCOME._replace(session=b""), "session of 0 bytes"),
+    (_WELCOME._replace(stride=-1), "this Welcome cannot be"),
+    (_WELCOME._replace(sampling_rate=-1.0), "sampling rate of -1.0"),
+    (_WELCOME._replace(trainable=bytes(2049)), "16392 arrays"),
     (Ack(-1), "this Ack cannot be"),
     (Ack(1.5), "this Ack cannot be"),
     (Resync(2**64), "this Resync cannot be"),
@@ -181,6 +200,7 @@ def _changed(message, place, content):
 
 
 _UPDATE = next(_updates())
+_CLASSES = wire.HEAD_BYTES + greetings._HELLO.size
 _COUNTS = wire.HEAD_BYTES + messages._UPDATE.size
 
 
@@ -197,8 +217,11 @@ _COUNTS = wire.HEAD_BYTES + messages._UPDATE.size
     (wire.encode(Bye())[:-1] + b"x", "checksum"),
     (_signed(wire.encode(Ack(1)) + b"x"), "something follows"),
     (_signed(wire.encode(Ack(1))[:-1]), "cut off"),
-    (_changed(Error("ab"), 10, b"\xff"), "no text"),
-    (_changed(Error("ab"), 10, b"\n"), "a line"),
+    (_changed(Error("ab"), 11, b"\xff"), "no text"),
+    (_changed(Error("ab"), 11, b"\n"), "a line"),
+    (_changed(Error("ab"), 10, b"\2"), "a yes or no of 2"),
+    (_changed(Hello((1,), DIGEST, TERMS), _CLASSES, b"\xff"), "no text"),
+    (_changed(_WELCOME, wire.HEAD_BYTES + 45, b"\2"), "a yes or no of 2"),
     (_changed(Heartbeat(0.0), 16, b"\xf0\x7f"), "time of inf"),
     (_changed(_UPDATE, _COUNTS, b"\x05"), "number 5, and full, static"),
     (_changed(_UPDATE, _COUNTS + 1, b"\x02"), "number 2, and float32"),
