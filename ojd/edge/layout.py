@@ -96,3 +96,36 @@ def static_indices(layout: Layout) -> np.ndarray:
   sizes, trainable = layout.sizes, set(layout.trainable)
   is_moving = [name in trainable for name in layout.names]
   return np.flatnonzero(np.repeat(np.array(is_moving, bool), sizes))
+
+
+def digest_of(params: Mapping[str, np.ndarray], layout: Layout) -> bytes:
+  """What tells two sets of weights apart, bit for bit."""
+  digest = hashlib.sha256(layout.digest)
+  for name in layout.names:
+    digest.update(np.ascontiguousarray(params[name]).data)
+  return digest.digest()[:DIGEST_BYTES]
+
+
+def trainable_bits(layout: Layout) -> bytes:
+  """A bit for each array in its order, the first one the highest of a byte."""
+  trainable = set(layout.trainable)
+  bits = [name in trainable for name in layout.names]
+  return np.packbits(np.array(bits, bool)).tobytes()
+
+
+def with_trainable(
+  params: Mapping[str, np.ndarray], layout: Layout, bits: bytes
+) -> Layout:
+  """The layout whose trainable arrays are those of `trainable_bits`.
+
+  Raises:
+    ValueError: these are bits for another number of arrays.
+  """
+  num = len(layout.names)
+  if len(bits) != -(-num // 8):
+    raise ValueError(f"{8 * len(bits)} bits for {num} arrays")
+  is_in = np.unpackbits(np.frombuffer(bits, np.uint8)).astype(bool)
+  if is_in[num:].any():
+    raise ValueError(f"a bit beyond those of {num} arrays")
+  names = (n for n, x in zip(layout.names, is_in[:num], strict=True) if x)
+  return layout_of(params, names)
