@@ -1,0 +1,315 @@
+"""All devices of a server: who is who, whose turn it is, who must go.
+
+Bytes go in, messages come out to a `Peer`; sockets are elsewhere. One lock is
+held for as long as a message takes, and never during a lesson.
+"""
+
+import collections
+import dataclasses
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from ojd.edge import layout as layout_lib
+from ojd.edge import wire
+from ojd.edge.limits import LIMITS, Limits, WireError
+from ojd.edge.messages import (
+  NO_SESSION,
+  SESSION_BYTES,
+  Bye,
+  Error,
+  Frames,
+  Hello,
+  Message,
+  Terms,
+)
+from ojd.edge.payload import Params
+from ojd.edge.session import Rules, Session
+from ojd.edge.store import Store
+from ojd.edge.weights import Schedule, Weights
+
+
+class Peer(Protocol):
+  """Whoever is at the other end of a connection."""
+
+  def put(self, message: Message) -> None:
+    """Sends a message, later; never waits."""
+
+  def close(self) -> None:
+    """Ends the connection, when all is sent that was put."""
+
+
+class Offer(NamedTuple):
+  """What a server has for devices."""
+
+  first: Weights  # what each of them begins with
+  schedule: Schedule  # at first
+  classes: str  # as in `messages.Terms`
+  # What is wrong with a device's frames; empty: nothing.
+  check_terms: Callable[[Terms], str] = lambda terms: ""
+
+
+class Room(NamedTuple):
+  """How much a server takes."""
+
+  max_sessions: int = 16  # connected, or kept for those that come back
+  forget_seconds: float = 600.0  # without a connection
+  limits: Limits = LIMITS
+
+
+@dataclasses.dataclass
+class _Seat:
+  session: Session
+  peer: Peer | None
+  left_at: float = 0.0
+
+
+class Hub:
+  """The sessions of a server; every method may be called by any thread."""
+
+  def __init__(
+    self,
+    offer: Offer,
+    rules: Rules = Rules(),  # noqa: B008, a constant
+    room: Room = Room(),  # noqa: B008, a constant
+    *,
+    store: Store | None = None,
+    note_fn: Callable[[str], None] = lambda line: None,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    self.offer, self._rules, self._room = offer, rules, room
+    self._store, self._note, self._clock = store, note_fn, clock
+    # As a device tells it, who does not know what trains.
+    first = offer.first
+    self._layout = layout_lib.layout_of(first.params).digest
+    self._first_digest = layout_lib.digest_of(first.params, first.layout)
+    self._seats: collections.OrderedDict[bytes, _Seat] = (
+      collections.OrderedDict()
+    )
+    self._numbers: dict[Peer, bytes] = {}
+    self._changed = threading.Condition()
+    self._is_closed = False
+
+  def receive(self, peer: Peer, data: bytes) -> None:
+    """Takes a message; one that cannot be ends the connection in a line."""
+    try:
+      message = wire.decode(data, self._room.limits)
+      with self._changed:
+        self._handle(peer, message)
+    except WireError as error:
+      self._end(peer, Error(str(error)))
+
+  def left(self, peer: Peer) -> None:
+    """The connection is over; its session waits for another one."""
+    with self._changed:
+      number = self._numbers.pop(peer, None)
+      seat = self._seats.get(number) if number else None
+      if seat is not None and seat.peer is peer:
+        seat.peer, seat.left_at = None, self._clock()
+        self._note(f"device {_name(number)} is gone")
+
+  def tick(self) -> None:
+    """To be called now and then: sends again, and forgets who stays away."""
+    with self._changed:
+      now = self._clock()
+      for number, seat in list(self._seats.items()):
+        if seat.peer is not None:
+          self._put(seat, seat.session.tick(now))
+        elif now - seat.left_at >= self._room.forget_seconds:
+          self._forget(number)
+
+  def take(self, timeout: float | None = None) -> tuple[Session, Frames] | None:
+    """Key frames of the device whose turn it is; None where there are none."""
+    with self._changed:
+      self._changed.wait_for(lambda: self._is_closed or self._due(), timeout)
+      number = self._due()
+      if number is None or self._is_closed:
+        return None
+      self._seats.move_to_end(number)
+      session = self._seats[number].session
+      return session, session.take()
+
+  def learnt(self, session: Session, params: Params, schedule: Schedule):
+    """What a lesson made of a device's student."""
+    with self._changed:
+      messages = session.learnt(params, schedule, self._clock())
+      self._deliver(session, messages)
+
+  def failed(self, session: Session, schedule: Schedule, why: str) -> None:
+    """A lesson came to nothing."""
+    with self._changed:
+      self._note(f"device {_name(session.number)}: no lesson: {why}")
+      self._deliver(session, session.failed(schedule, self._clock()))
+
+  def sessions(self) -> list[tuple[Session, bool]]:
+    """All that are known, and whether each is connected."""
+    with self._changed:
+      return [(s.session, s.peer is not None) for s in self._seats.values()]
+
+  def close(self) -> None:
+    """Nothing is given to `take` any more, and every device is told so."""
+    with self._changed:
+      self._is_closed = True
+      for seat in self._seats.values():
+        if seat.peer is not None:
+          seat.peer.put(Bye())
+          seat.peer.close()
+      self._changed.notify_all()
+
+  def _due(self):
+    """The number of the session that waits, the least recently served."""
+    waiting = (n for n, seat in self._seats.items() if seat.session.has_lesson)
+    return next(waiting, None)
+
+  def _handle(self, peer, message):
+    number = self._numbers.get(peer)
+    if isinstance(message, Hello):
+      if number is not None:
+        raise WireError("a second Hello")
+      self._greet(peer, message)
+    elif number is None:
+      raise WireError(f"a {type(message).__name__} before a Hello")
+    elif isinstance(message, Bye | Error):
+      if isinstance(message, Error):
+        self._note(f"device {_name(number)} says: {message.text}")
+      peer.close()
+    else:
+      seat = self._seats[number]
+      self._put(seat, seat.session.handle(message, self._clock()))
+      self._changed.notify_all()
+
+  def _greet(self, peer, hello):
+    problem = self._mismatch(hello)
+    if problem:
+      self._end(peer, Error(problem, is_final=True))
+      return
+    seat = self._seats.get(hello.session)
+    session = seat.session if seat is not None else self._restore(hello)
+    is_new = session is None
+    if is_new:
+      session = self._begin(hello)
+    number = session.number
+    if seat is None and not self._make_room():
+      text = f"the server is full: {self._room.max_sessions} devices"
+      self._end(peer, Error(text))
+      return
+    wants = is_new and self._should_adopt(hello)
+    messages = session.greet(hello, self._clock(), wants)
+    self._take_over(number)
+    self._seats[number] = _Seat(session, peer)
+    self._numbers[peer] = number
+    height, width, fps, codec, _ = hello.terms
+    how = "is new" if is_new else "is back"
+    self._note(
+      f"device {_name(number)} {how}: {height}x{width}, {fps:g} fps, {codec}, "
+      f"version {hello.version}"
+    )
+    self._put(self._seats[number], messages)
+
+  def _take_over(self, number):
+    """Whoever had the session is told, and goes."""
+    seat = self._seats.get(number)
+    if seat is None or seat.peer is None:
+      return
+    del self._numbers[seat.peer]
+    text = "another client has taken up this session"
+    self._end(seat.peer, Error(text, is_final=True))
+
+  def _mismatch(self, hello):
+    """Why a device cannot be served; empty: it can."""
+    if wire.VERSION not in hello.protocols:
+      known = ", ".join(map(str, hello.protocols))
+      return f"the server speaks protocol {wire.VERSION}, the device {known}"
+    there, here = hello.terms.classes, self.offer.classes
+    if there != here:
+      return (
+        f"other classes: the device tells {_short(there)!r} apart, the server "
+        f"{_short(here)!r}; give both the same --classes"
+      )
+    if hello.layout != self._layout:
+      return (
+        "another network: give both the same --model and --width_multiplier"
+      )
+    return self.offer.check_terms(hello.terms)
+
+  def _restore(self, hello):
+    """A session that an earlier server knew; None without any."""
+    if self._store is None or hello.session == NO_SESSION:
+      return None
+    try:
+      held = self._store.load(hello.session, self.offer.first.layout)
+    except WireError as error:
+      self._note(f"warning: {error}")
+      return None
+    if held is None:
+      return None
+    return self._session(hello.session, hello.terms, held)
+
+  def _begin(self, hello):
+    """A session whose device begins anew, or goes on with what it holds."""
+    number, first = secrets.token_bytes(SESSION_BYTES), self.offer.first
+    if hello.weights == self._first_digest or self._should_adopt(hello):
+      first = first._replace(version=hello.version)
+    return self._session(number, hello.terms, first)
+
+  def _should_adopt(self, hello):
+    """Whether a device whose session nobody knows was taught before.
+
+    What it has learnt is worth more than what devices begin with.
+    """
+    is_other = hello.weights != self._first_digest
+    num_bytes = 4 * self.offer.first.layout.num_coords + 1000
+    fits = num_bytes <= self._room.limits.max_bytes
+    return hello.version > 0 and is_other and fits
+
+  def _session(self, number, terms, held):
+    return Session(number, terms, held, self.offer.schedule, self._rules)
+
+  def _make_room(self):
+    """Forgets who has been away for longest, if need be and possible."""
+    if len(self._seats) < self._room.max_sessions:
+      return True
+    away = [(s.left_at, n) for n, s in self._seats.items() if s.peer is None]
+    if not away:
+      return False
+    self._forget(min(away)[1])
+    return True
+
+  def _forget(self, number):
+    del self._seats[number]
+    self._note(f"device {_name(number)} is forgotten")
+
+  def _deliver(self, session, messages):
+    seat = self._seats.get(session.number)
+    if seat is None or seat.session is not session:
+      return  # forgotten during the lesson
+    if self._store is not None:
+      self._save(session)
+    self._put(seat, messages)
+
+  def _save(self, session):
+    try:
+      self._store.save(session.number, session.held)
+    except OSError as error:
+      self._note(f"warning: weights cannot be kept: {error.strerror or error}")
+
+  def _put(self, seat, messages):
+    if seat.peer is not None:
+      for message in messages:
+        seat.peer.put(message)
+
+  def _end(self, peer, error: Error):
+    self._note(f"a device was sent away: {error.text}")
+    peer.put(error)
+    peer.close()
+
+
+def _name(number):
+  """A session as people see it: nobody could take it up by that."""
+  return number[:3].hex()
+
+
+def _short(text):
+  return text if len(text) <= 200 else text[:197] + "..."

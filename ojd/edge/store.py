@@ -1,0 +1,81 @@
+"""What each device holds, on the server's disk: a server may be restarted.
+
+A file a session, `HEX.safetensors`, written whole or not at all. Where there
+are too many, those that were not written for longest go.
+"""
+
+import contextlib
+import os
+import pathlib
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from ojd.edge import layout as layout_lib
+from ojd.edge.layout import Layout
+from ojd.edge.limits import WireError
+from ojd.edge.weights import Weights
+from ojd.errors import RequestError
+
+_ENDING = ".safetensors"
+
+
+class Store:
+  """The weights of sessions in a folder."""
+
+  def __init__(self, folder: pathlib.Path, max_files: int):
+    """Makes the folder, or raises a RequestError."""
+    self._folder, self._max_files = folder, max_files
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise RequestError(
+        f"--workdir: {folder} cannot be made: {error.strerror}"
+      ) from None
+
+  def save(self, session: bytes, held: Weights) -> None:
+    """Writes what a device holds now; an OSError leaves what was there."""
+    path = self._path(session)
+    beside = path.with_name(path.name + ".part")
+    about = {"version": str(held.version), "layout": held.layout.digest.hex()}
+    arrays = {k: np.ascontiguousarray(v) for k, v in held.params.items()}
+    try:
+      safetensors.numpy.save_file(arrays, beside, about)
+      os.replace(beside, path)
+    except safetensors.SafetensorError as error:
+      raise OSError(str(error)) from None
+    self._thin()
+
+  def load(self, session: bytes, layout: Layout) -> Weights | None:
+    """What was written last; None where there is nothing of this layout.
+
+    Raises:
+      WireError: there is a file, and it is damaged.
+    """
+    path = self._path(session)
+    if not path.is_file():
+      return None
+    try:
+      with safetensors.safe_open(path, "numpy") as file:
+        about = file.metadata() or {}
+        if about["layout"] != layout.digest.hex():
+          return None
+        version = int(about["version"])
+        params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+      layout_lib.check(params, layout)
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError):
+      raise WireError(f"{path} is damaged") from None
+    return Weights(params, layout, version)
+
+  def _path(self, session):
+    return self._folder / (session.hex() + _ENDING)
+
+  def _thin(self):
+    paths = list(self._folder.glob(f"*{_ENDING}"))
+    if len(paths) <= self._max_files:
+      return
+    paths.sort(key=lambda path: path.stat().st_mtime_ns)
+    for path in paths[: len(paths) - self._max_files]:
+      with contextlib.suppress(OSError):
+        path.unlink()

@@ -1,0 +1,215 @@
+"""A server and its devices without sockets, jax or time of their own.
+
+What is sent lies in `Line`s until `World.settle` carries it over, through
+whatever faults the test thinks of.
+"""
+
+import collections
+
+import numpy as np
+
+from ojd.edge import layout as layout_lib
+from ojd.edge import plan as plan_lib
+from ojd.edge import wire
+from ojd.edge.device import Device, Hangup
+from ojd.edge.hub import Hub, Offer
+from ojd.edge.limits import WireError
+from ojd.edge.messages import Frames, Terms, Update
+from ojd.edge.weights import Schedule, Weights
+
+SHAPES = {"a/kernel": (3, 4), "b/kernel": (5, 6), "c/bias": (7,)}
+TRAINABLE = ("b/kernel", "c/bias")
+TERMS = Terms(2, 3, 10.0, "raw", "person")
+CHUNK = bytes(18)
+SCHEDULE = Schedule(stride=8)
+
+
+def first(version=0, trainable=TRAINABLE, seed=0):
+  """The weights that everybody begins with."""
+  rng = np.random.default_rng(seed)
+  params = {
+    name: rng.normal(size=shape).astype(np.float32)
+    for name, shape in SHAPES.items()
+  }
+  return Weights(params, layout_lib.layout_of(params, trainable), version)
+
+
+def bits(held):
+  return {name: array.tobytes() for name, array in held.params.items()}
+
+
+def offer():
+  return Offer(first(), SCHEDULE, "person")
+
+
+def key_frame(t, fps=TERMS.fps):
+  return Frames("raw", 2, 3, (t / fps,), (CHUNK,))
+
+
+class Peer:
+  """A connection as the hub sees it; what it puts waits in `down`."""
+
+  def __init__(self):
+    self.down = collections.deque()
+    self.is_closed = False
+
+  def put(self, message):
+    if not self.is_closed:
+      self.down.append(wire.encode(message))
+
+  def close(self):
+    self.is_closed = True
+
+
+class Client:
+  """A device, its connection, and all that was ever sent over it."""
+
+  def __init__(self, world, held=None, terms=TERMS):
+    self.world = world
+    self.device = Device(held or first(trainable=None), terms, self._stage)
+    self.peer = None
+    self.up = collections.deque()
+    self.errors = []
+    self.is_refused = False
+    self.staged = []
+    self.t = 0
+
+  def _stage(self, answering):
+    self.staged.append(answering)
+
+  def connect(self):
+    self.peer = Peer()
+    self.up.clear()
+    self.send(self.device.connected(self.world.now))
+
+  def cut(self):
+    """The connection is gone for both."""
+    if self.peer is not None:
+      self.world.hub.left(self.peer)
+      self.peer = None
+    self.up.clear()
+    self.device.lost()
+
+  def send(self, message):
+    self.up.append(wire.encode(message))
+
+  def play(self):
+    """A frame of the stream; it goes up if it is wanted."""
+    now, t = self.world.now, self.t
+    self.t += 1
+    if self.peer is None:
+      return
+    try:
+      self.device.check(now)
+    except Hangup:
+      self.cut()
+      return
+    if plan_lib.wants(self.device.plan, t, t / 10, now, 5.0):
+      self.device.sent(t, now)
+      self.send(key_frame(t))
+
+  def take(self, data):
+    """A message of the server arrives."""
+    try:
+      replies = self.device.handle(wire.decode(data), self.world.now)
+    except Hangup as error:
+      self.errors.append(str(error))
+      self.is_refused |= error.is_final
+      self.cut()
+      return
+    except WireError as error:
+      self.errors.append(str(error))
+      self.cut()
+      return
+    for reply in replies:
+      self.send(reply)
+
+
+class World:
+  """A hub, its trainer and any number of clients."""
+
+  def __init__(self, hub=None, seed=0, **options):
+    self.now = 100.0
+    self.notes = []
+    self.options = options
+    self.rng = np.random.default_rng(seed)
+    self.hub = hub or self.new_hub()
+    self.clients = []
+    self.history = []  # of all that was ever learnt
+
+  def new_hub(self):
+    """A server, which knows nothing."""
+    return Hub(
+      offer(),
+      note_fn=self.notes.append,
+      clock=lambda: self.now,
+      **self.options,
+    )
+
+  def client(self, **options):
+    self.clients.append(Client(self, **options))
+    return self.clients[-1]
+
+  def train(self):
+    """Lessons for all that waits; some move everything, some a little."""
+    while (lesson := self.hub.take(0)) is not None:
+      session, _ = lesson
+      if session.pupil is None:
+        session.pupil = dict(session.held.params)
+      share = self.rng.choice([0.0, 0.1, 1.0])
+      for name in TRAINABLE:
+        array = session.pupil[name]
+        move = self.rng.random(array.shape) < share
+        session.pupil[name] = (array + move).astype(np.float32)
+      stride = int(self.rng.integers(1, 9))
+      self.hub.learnt(session, dict(session.pupil), Schedule(stride=stride))
+      self.history.append(bits(session.held._replace(params=session.pupil)))
+
+  def settle(self, fault=lambda client, data, is_up: [data]):
+    """Carries messages over until nobody has anything to say.
+
+    Args:
+      fault: what arrives in the place of a message, now; a list of bytes.
+    """
+    for _ in range(1000):
+      is_idle = True
+      for client in self.clients:
+        is_idle &= not self._carry(client, fault)
+      if is_idle:
+        return
+      self.train()
+    raise AssertionError("they never stop talking")
+
+  def _carry(self, client, fault):
+    peer, moved = client.peer, False
+    if peer is None:
+      return False
+    while client.up and client.peer is peer:
+      moved = True
+      for data in fault(client, client.up.popleft(), True):
+        self.hub.receive(peer, data)
+    while peer.down and client.peer is peer:
+      moved = True
+      for data in fault(client, peer.down.popleft(), False):
+        if client.peer is peer:
+          client.take(data)
+    if client.peer is peer and peer.is_closed and not peer.down:
+      client.cut()
+    return moved
+
+  def session_of(self, client):
+    """The server's side of a client; None where it has none."""
+    number = client.device.session
+    found = [s for s, _ in self.hub.sessions() if s.number == number]
+    return found[0] if found else None
+
+  def assert_agreed(self, client):
+    """Both ends hold the same bits, and call them by the same version."""
+    session = self.session_of(client)
+    assert session is not None and not session.is_in_flight
+    assert session.held.version == client.device.held.version
+    assert bits(session.held) == bits(client.device.held)
+
+
+def is_update(data):
+  return isinstance(wire.decode(data), Update)
