@@ -90,7 +90,7 @@ class Hub:
     )
     self._numbers: dict[Peer, bytes] = {}
     self._changed = threading.Condition()
-    self._is_closed = False
+    self.is_closed = False
 
   def receive(self, peer: Peer, data: bytes) -> None:
     """Takes a message; one that cannot be ends the connection in a line."""
@@ -123,9 +123,9 @@ class Hub:
   def take(self, timeout: float | None = None) -> tuple[Session, Frames] | None:
     """Key frames of the device whose turn it is; None where there are none."""
     with self._changed:
-      self._changed.wait_for(lambda: self._is_closed or self._due(), timeout)
+      self._changed.wait_for(lambda: self.is_closed or self._due(), timeout)
       number = self._due()
-      if number is None or self._is_closed:
+      if number is None or self.is_closed:
         return None
       self._seats.move_to_end(number)
       session = self._seats[number].session
@@ -151,7 +151,7 @@ class Hub:
   def close(self) -> None:
     """Nothing is given to `take` any more, and every device is told so."""
     with self._changed:
-      self._is_closed = True
+      self.is_closed = True
       for seat in self._seats.values():
         if seat.peer is not None:
           seat.peer.put(Bye())

@@ -62,7 +62,7 @@ def make_job(config: RunConfig) -> Job:
   stream = open_stream(config)
   if systems.find(config.system).prepare is not None:
     num_frames_of(config, stream.spec)
-  teacher = _open_teacher(config, stream.spec)
+  teacher = open_teacher(config, stream.spec)
   try:
     return _make_job(config, stream, teacher)
   except BaseException:
@@ -123,7 +123,7 @@ def make_job_without_teacher(
 
 def open_labeller(job: Job) -> asking.Labeller:
   """The labeller of a job that was made without its teacher."""
-  teacher = _open_teacher(job.config, job.stream.spec)
+  teacher = open_teacher(job.config, job.stream.spec)
   groups = _parse_groups(job.config, job.stream.spec, teacher)
   if (groups.names, groups.members) != (job.groups.names, job.groups.members):
     raise RequestError(
@@ -147,7 +147,9 @@ def make_teacher(
   return teachers.make_teacher(config.teacher, _request(config, spec))
 
 
-def _open_teacher(config, spec):
+def open_teacher(
+  config: RunConfig, spec: streams.StreamSpec
+) -> teachers.Teacher | process.Worker:
   """The teacher, in this process or in its own."""
   if not config.teacher_process:
     return make_teacher(config, spec)

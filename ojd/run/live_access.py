@@ -28,37 +28,44 @@ def find_place(address: str, token: str) -> Place:
 
   Raises a RequestError where it is no address or has no token it needs.
   """
-  match = _ADDRESS.fullmatch(address)
-  if not match or int(match[3]) > 65535:
-    raise RequestError(
-      f"--serve={address}: as HOST:PORT, 127.0.0.1:8080 for instance"
-    )
-  host, port = match[1] or match[2], int(match[3])
-  _check_token(token)
-  try:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-  except (OSError, UnicodeError):
-    raise RequestError(f"--serve={address}: there is no host {host}") from None
-  # localhost has two addresses; the older is the one that people type.
-  found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-  family, _, _, _, sockaddr = found[0]
-  is_loopback = ipaddress.ip_address(sockaddr[0].split("%")[0]).is_loopback
-  if not is_loopback and not token:
+  place = resolve("--serve", address)
+  check_token("--serve_token", token)
+  if not place.is_loopback and not token:
     raise RequestError(
       f"--serve={address} can be reached from other machines: give a secret by "
       "--serve_token=SECRET, or serve on 127.0.0.1"
     )
+  return place
+
+
+def resolve(flag: str, address: str) -> Place:
+  """Where HOST:PORT is, or a RequestError in words for the flag."""
+  match = _ADDRESS.fullmatch(address)
+  if not match or int(match[3]) > 65535:
+    raise RequestError(
+      f"{flag}={address}: as HOST:PORT, 127.0.0.1:8080 for instance"
+    )
+  host, port = match[1] or match[2], int(match[3])
+  try:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+  except (OSError, UnicodeError):
+    raise RequestError(f"{flag}={address}: there is no host {host}") from None
+  # localhost has two addresses; the older is the one that people type.
+  found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+  family, _, _, _, sockaddr = found[0]
+  is_loopback = ipaddress.ip_address(sockaddr[0].split("%")[0]).is_loopback
   return Place(family, sockaddr, is_loopback)
 
 
-def _check_token(token):
+def check_token(flag: str, token: str) -> None:
+  """Raises a RequestError where a header could not hold it as it is."""
   # The secret itself is in no message.
   if token and not _TOKEN.fullmatch(token):
     raise RequestError(
-      "--serve_token: letters, digits and signs of ASCII, without spaces"
+      f"{flag}: letters, digits and signs of ASCII, without spaces"
     )
   if len(token) > _MAX_TOKEN:
-    raise RequestError(f"--serve_token: at most {_MAX_TOKEN} characters")
+    raise RequestError(f"{flag}: at most {_MAX_TOKEN} characters")
 
 
 def is_local_host(header: str | None) -> bool:

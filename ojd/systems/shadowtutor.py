@@ -38,7 +38,7 @@ def shadowtutor(
     u_min: least.
     norm: as for `jit.scheduled`.
   """
-  return jit.scheduled(
+  system = jit.scheduled(
     student,
     tx,
     schedule_lib.ratio(delta_min, delta_max, a_thresh),
@@ -49,3 +49,14 @@ def shadowtutor(
     norm=norm,
     keep_best=True,
   )
+  return system._replace(skip=_skip)
+
+
+def _skip(state: jit.JitState, num: ArrayLike) -> jit.JitState:
+  """A key frame that comes late is the one that was due.
+
+  Else each would leave the rule farther behind, until every frame is due.
+  """
+  t = state.t + num
+  due = jnp.maximum(state.schedule.due, t)
+  return state._replace(t=t, schedule=state.schedule._replace(due=due))

@@ -1,0 +1,184 @@
+r"""Trains students for devices: a teacher and a system behind a socket.
+
+    python -m experiments.edge_server --smoke
+    python -m experiments.edge_server --listen=127.0.0.1:7777 \
+        --teacher=mask_rcnn_tiny --system=shadowtutor
+
+The first serves one device for half a minute. The second prints
+`listening on ws://127.0.0.1:7777` when it is ready, then a line for every
+device that comes or goes and one every few seconds of work, until Ctrl-C.
+Devices are `python -m experiments.edge_client --server=ws://127.0.0.1:7777`.
+
+An address that other machines can reach needs --tls_cert, --tls_key and a
+token. With --workdir a server that is restarted, even killed, goes on with what
+each device holds; without it, devices bring their weights along.
+"""
+
+import pathlib
+import subprocess
+import sys
+import time
+
+from absl import flags
+
+from experiments import cli, edge_flags, run_flags
+from ojd.edge import access as access_lib
+from ojd.edge import service as service_lib
+from ojd.edge.hub import Hub, Room
+from ojd.edge.limits import LIMITS
+from ojd.edge.server import Doors, Server
+from ojd.edge.session import Rules
+from ojd.edge.store import Store
+from ojd.edge.trainer import Trainer
+from ojd.run import compilation
+from ojd.run import config as config_lib
+
+flags.adopt_module_key_flags(run_flags)
+flags.adopt_module_key_flags(edge_flags)
+_LISTEN = flags.DEFINE_string(
+  "listen", "127.0.0.1:7777", "HOST:PORT for devices; port 0 picks a free one"
+)
+_CERT = flags.DEFINE_string("tls_cert", "", "a certificate's file, in PEM")
+_KEY = flags.DEFINE_string("tls_key", "", "the file of its key, likewise")
+_SESSIONS = flags.DEFINE_integer(
+  "max_sessions",
+  16,
+  "devices that are served, or kept for when they come back",
+  1,
+)
+_MESSAGE = flags.DEFINE_float("max_message_mb", 16.0, "of what a device sends")
+_RATE = flags.DEFINE_float(
+  "max_key_rate", 10.0, "key frames a second of a device; more are passed over"
+)
+_QUEUE = flags.DEFINE_integer(
+  "max_queue",
+  4,
+  "messages of a device that wait for a lesson; then the oldest goes",
+  1,
+)
+_FORGET = flags.DEFINE_float(
+  "forget_after", 600.0, "seconds after which a device that left is forgotten"
+)
+_KEPT = flags.DEFINE_integer(
+  "max_kept", 64, "devices whose weights are kept in the workdir", 1
+)
+_SMOKE = flags.DEFINE_bool("smoke", False, "serves one device, a few frames")
+
+_USED = (
+  *("teacher", "teacher_weights", "teacher_device", "teacher_half"),
+  *("teacher_process", "teacher_timeout", "system", "workdir", "classes"),
+  *("height", "width", "seed", "a_thresh", "delta_min", "delta_max"),
+  *("u_max", "u_min", "update", "learning_rate", "norm", "precision"),
+  *("model", "width_multiplier", "init", "fraction", "sampling_rate"),
+  *("train_period", "horizon"),
+)
+_SESSIONS_FOLDER = "sessions"
+_POLL_SECONDS, _LOG_SECONDS = 0.2, 5.0
+_SMOKE_DEFAULTS = {"system": "shadowtutor", "u_max": 2}
+
+
+def main() -> int:
+  """Serves devices until somebody stops it."""
+  edge_flags.refuse_others(_USED, "it is the device's, edge_client has it")
+  defaults = {"system": "shadowtutor"}
+  config = run_flags.run_config(_SMOKE_DEFAULTS if _SMOKE.value else defaults)
+  # A server may leave nothing behind.
+  config_lib.check(run_flags.with_workdir(config, config.workdir or "none"))
+  edge_flags.check_positive(
+    max_message_mb=_MESSAGE.value,
+    max_key_rate=_RATE.value,
+    forget_after=_FORGET.value,
+  )
+  address = "127.0.0.1:0" if _SMOKE.value else _LISTEN.value
+  access = access_lib.server_access(
+    address, edge_flags.token(), _CERT.value, _KEY.value
+  )
+  compilation.enable_cache(compilation.default_cache())
+  interrupt = cli.Interrupt()
+  service = service_lib.make_service(config)
+  try:
+    hub = _hub(config, service)
+    server = Server(address, access, hub, _doors())
+  except BaseException:
+    service.labeller.close()
+    raise
+  trainer = Trainer(hub, service.courses, service.labeller)
+  print(f"listening on {server.url}", flush=True)
+  device = _smoke_device(server.url) if _SMOKE.value else None
+  try:
+    _watch(hub, server, interrupt, device)
+  finally:
+    server.close()
+    trainer.join(_LOG_SECONDS)
+  print(_in_words(hub, server))
+  if device is not None:
+    return device.returncode or 0
+  return interrupt.exit_code()
+
+
+def _hub(config, service):
+  store = None
+  if config.workdir:
+    folder = pathlib.Path(config.workdir).expanduser() / _SESSIONS_FOLDER
+    store = Store(folder, _KEPT.value)
+  return Hub(
+    service.offer,
+    Rules(_QUEUE.value, _RATE.value, dtype=service.dtype),
+    Room(_SESSIONS.value, _FORGET.value, _limits(service)),
+    store=store,
+    note_fn=_note,
+  )
+
+
+def _limits(service=None):
+  limits = LIMITS._replace(max_bytes=int(1e6 * _MESSAGE.value))
+  if service is None:
+    return limits
+  return limits._replace(max_coords=service.offer.first.layout.num_coords)
+
+
+def _doors():
+  return Doors(_limits(), 2 * _SESSIONS.value + 16, edge_flags.timing())
+
+
+def _smoke_device(url):
+  command = [sys.executable, "-m", "experiments.edge_client", "--smoke"]
+  return subprocess.Popen([*command, f"--server={url}"])
+
+
+def _watch(hub, server, interrupt, device):
+  """Waits for the end; tells now and then what was done."""
+  told, last = "", time.monotonic()
+  while not interrupt.is_wanted():
+    time.sleep(_POLL_SECONDS)
+    if device is not None and device.poll() is not None:
+      return
+    if time.monotonic() - last < _LOG_SECONDS:
+      continue
+    last, words = time.monotonic(), _in_words(hub, server)
+    if words != told:
+      _note(words)
+    told = words
+
+
+def _in_words(hub, server):
+  """The server so far, in a line."""
+  sessions = hub.sessions()
+  counts = [session.counts for session, _ in sessions]
+  total = lambda name: sum(getattr(count, name) for count in counts)
+  lost = total("num_refused") + total("num_dropped")
+  return (
+    f"{sum(there for _, there in sessions)} of {len(sessions)} devices here, "
+    f"{total('num_frames')} key frames ({lost} passed over), "
+    f"{total('num_lessons')} lessons ({total('num_failed')} failed), "
+    f"{total('num_updates')} updates; "
+    f"{server.traffic.up / 1e6:.2f} MB up, {server.traffic.down / 1e6:.2f} down"
+  )
+
+
+def _note(line):
+  print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,145 @@
+"""Who may speak to a server, and whom a device speaks to: TLS and a token."""
+
+import hmac
+import ipaddress
+import os
+import pathlib
+import ssl
+import urllib.parse
+from typing import NamedTuple
+
+from ojd.errors import RequestError
+from ojd.run import live_access
+from ojd.run.live_access import Place
+
+TOKEN_VARIABLE = "OJD_TOKEN"
+_MAX_TOKEN_FILE = 4096  # bytes
+
+
+class Access(NamedTuple):
+  """Where a server listens, and what it takes to be heard."""
+
+  place: Place
+  token: str = ""  # empty: everybody is heard
+  tls: ssl.SSLContext | None = None
+
+  def lets_pass(self, authorization: str | None) -> bool:
+    """Whether this Authorization header has the token."""
+    if not self.token:
+      return True
+    kind, _, value = (authorization or "").partition(" ")
+    value = value.strip().encode("utf-8", "replace")
+    is_known = hmac.compare_digest(value, self.token.encode())
+    return kind.lower() == "bearer" and is_known
+
+
+def read_token(path: str) -> str:
+  """The token of a file, else of the environment; empty without either.
+
+  It is no flag: everybody on a machine may read those of every process.
+  """
+  where, token = f"${TOKEN_VARIABLE}", os.environ.get(TOKEN_VARIABLE, "")
+  if path:
+    where = f"--token_file={path}"
+    try:
+      with open(path, "rb") as file:
+        token = file.read(_MAX_TOKEN_FILE).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+      words = getattr(error, "strerror", None) or "no text"
+      raise RequestError(f"{where}: {words}") from None
+    if not token:
+      raise RequestError(f"{where}: there is no token in it")
+  live_access.check_token(where, token)
+  return token
+
+
+def server_access(
+  address: str, token: str, tls_cert: str, tls_key: str
+) -> Access:
+  """Who may speak to a server at HOST:PORT.
+
+  Raises:
+    RequestError: others than this machine could reach it, and could listen or
+      speak unknown; or something is no address or no certificate.
+  """
+  place = live_access.resolve("--listen", address)
+  tls = _server_tls(tls_cert, tls_key)
+  missing = [] if tls else ["--tls_cert and --tls_key"]
+  missing += [] if token else [f"--token_file (or ${TOKEN_VARIABLE})"]
+  if missing and not place.is_loopback:
+    raise RequestError(
+      f"--listen={address} can be reached from other machines: give "
+      f"{' and '.join(missing)}, or listen on 127.0.0.1"
+    )
+  return Access(place, token, tls)
+
+
+def _server_tls(cert, key):
+  if not cert and not key:
+    return None
+  if not (cert and key):
+    raise RequestError("--tls_cert and --tls_key go together")
+  context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+  context.minimum_version = ssl.TLSVersion.TLSv1_2
+  for flag, path in (("--tls_cert", cert), ("--tls_key", key)):
+    if not pathlib.Path(path).is_file():
+      raise RequestError(f"{flag}={path}: no such file")
+  try:
+    # Nobody would be there to type a password.
+    context.load_cert_chain(cert, key, password=lambda: "")
+  except (ssl.SSLError, OSError, ValueError):
+    raise RequestError(
+      f"--tls_cert={cert} --tls_key={key}: no certificate with its key, in PEM"
+    ) from None
+  return context
+
+
+class Dial(NamedTuple):
+  """Whom a device speaks to."""
+
+  url: str
+  token: str
+  tls: ssl.SSLContext | None
+  is_loopback: bool
+
+
+def client_dial(url: str, token: str, tls_ca: str) -> Dial:
+  """Whom a device speaks to, at ws://HOST:PORT or wss://HOST:PORT.
+
+  Raises:
+    RequestError: it is no such address, or the token would be read by others.
+  """
+  try:
+    parts = urllib.parse.urlsplit(url)
+    is_whole = parts.scheme in ("ws", "wss") and parts.hostname
+    is_whole = is_whole and not parts.username and (parts.port or 1)
+  except ValueError:
+    is_whole = False
+  if not is_whole:
+    raise RequestError(
+      f"--server={url}: as ws://HOST:PORT or wss://HOST:PORT, "
+      "ws://127.0.0.1:7777 for instance"
+    )
+  is_loopback = _is_loopback(parts.hostname)
+  if parts.scheme == "ws":
+    if token and not is_loopback:
+      raise RequestError(
+        f"--server={url}: the token would travel unencrypted; take wss://"
+      )
+    if tls_ca:
+      raise RequestError("--tls_ca is of no use without wss://")
+    return Dial(url, token, None, is_loopback)
+  try:
+    context = ssl.create_default_context(cafile=tls_ca or None)
+  except (OSError, ssl.SSLError):
+    raise RequestError(f"--tls_ca={tls_ca}: no certificates, in PEM") from None
+  return Dial(url, token, context, is_loopback)
+
+
+def _is_loopback(host):
+  if host == "localhost":
+    return True
+  try:
+    return ipaddress.ip_address(host).is_loopback
+  except ValueError:
+    return False

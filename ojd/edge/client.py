@@ -1,0 +1,303 @@
+"""A device's connection: it is kept up, and nobody waits for it.
+
+Whoever plays the stream offers frames and reads the newest weights; a thread
+here connects, sends, and after a break connects again, another receives.
+"""
+
+import contextlib
+import dataclasses
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from websockets import exceptions
+from websockets.sync import client as websockets_client
+
+from ojd.edge import backoff, transport, wire
+from ojd.edge import plan as plan_lib
+from ojd.edge.access import Dial
+from ojd.edge.device import Device, Hangup
+from ojd.edge.limits import Limits, WireError
+from ojd.edge.messages import Bye, Error, Frames
+from ojd.edge.pictures import Picture
+from ojd.edge.transport import Timing
+
+_MAX_SAMPLES = 64  # of a training period, that wait to be sent
+_POLL_SECONDS = 0.2
+
+
+@dataclasses.dataclass
+class Counts:
+  """What went over the network."""
+
+  bytes_up: int = 0  # of messages, without those of the protocols below
+  bytes_down: int = 0
+  num_keys: int = 0  # frames that were sent
+  num_replaced: int = 0  # frames that newer ones took the place of, unsent
+  num_connects: int = 0
+  num_problems: int = 0
+
+
+class Client:
+  """Speaks to a server from `start` to `close`."""
+
+  def __init__(
+    self,
+    device: Device,
+    dial: Dial,
+    pack: Callable[[Sequence[Picture]], Frames],
+    *,
+    timing: Timing = Timing(),  # noqa: B008, a constant
+    patience: float = 30.0,
+    note_fn: Callable[[str], None] = lambda line: None,
+    seed: int | None = None,
+  ):
+    """Does nothing yet.
+
+    Args:
+      device: whose messages are carried.
+      dial: whom to speak to.
+      pack: makes a message of frames.
+      timing: of the connection.
+      patience: seconds after which a key frame's answer is not waited for.
+      note_fn: told in a line what happens, by any thread.
+      seed: of the pauses; None: of the machine's own randomness.
+    """
+    self.device, self.counts = device, Counts()
+    self._dial, self._pack, self._timing = dial, pack, timing
+    self._patience, self._note = patience, note_fn
+    self._pauses = backoff.pauses(random.Random(seed))
+    self._rng_seed = seed
+    self.refusal = ""  # why there will be no server; empty: there may be one
+    self._limits = Limits(
+      max_bytes=6 * device.held.layout.num_coords + (1 << 20),
+      max_coords=device.held.layout.num_coords,
+    )
+    self._waiting: list[Picture] = []  # to be sent, a key frame or samples
+    self._flushed_at: float | None = None  # stream time of the last message
+    self._changed = threading.Condition()
+    self._closing = False
+    self._thread = threading.Thread(
+      target=self._work, name="network", daemon=True
+    )
+
+  def start(self) -> None:
+    """Begins to connect."""
+    self._thread.start()
+
+  @property
+  def is_connected(self) -> bool:
+    """Whether there is a server that has said Welcome."""
+    return self.device.plan.is_ready
+
+  def offer(self, picture: Picture) -> bool:
+    """Takes a frame if it is to be sent; says whether. Never waits."""
+    plan, now = self.device.plan, time.monotonic()
+    if not plan_lib.wants(plan, picture.t, picture.time, now, self._patience):
+      return False
+    with self._changed:
+      if plan.training_period > 0:
+        self.device.sampled(picture.time)
+        self._drop_later(picture.time)
+        most = _MAX_SAMPLES - 1
+      else:
+        most = 0
+      self.counts.num_replaced += max(0, len(self._waiting) - most)
+      kept = self._waiting[-most:] if most else []
+      self._waiting = [*kept, picture]
+      self._changed.notify_all()
+    return True
+
+  def _drop_later(self, time):
+    """Times of a message ascend; a stream's clock may have been set back."""
+    if self._waiting and self._waiting[-1].time >= time:
+      self.counts.num_replaced += len(self._waiting)
+      self._waiting, self._flushed_at = [], None
+
+  def wait(self, t: int, most: int, timeout: float) -> None:
+    """Waits while the weights are as old as they may be at frame t.
+
+    Args:
+      t: the frame that comes next.
+      most: frames since the latest key frame.
+      timeout: seconds.
+    """
+    with self._changed:
+      self._changed.wait_for(
+        lambda: not plan_lib.is_stale(self.device.plan, t, most), timeout
+      )
+
+  def close(self) -> None:
+    """Says good-bye, and ends."""
+    with self._changed:
+      self._closing = True
+      self._changed.notify_all()
+    if self._thread.ident is not None:
+      self._thread.join(self._timing.opening + self._timing.closing)
+
+  def _work(self):
+    while not (self._closing or self.refusal):
+      connection = self._connect()
+      if connection is not None:
+        self._talk(connection)
+      if not (self._closing or self.refusal):
+        pause = next(self._pauses)
+        with self._changed:
+          self._changed.wait_for(lambda: self._closing, pause)
+    with self._changed:
+      self._changed.notify_all()
+
+  def _connect(self):
+    """A connection; None, and a note, where there is none."""
+    headers = {}
+    if self._dial.token:
+      headers["Authorization"] = f"Bearer {self._dial.token}"
+    try:
+      return websockets_client.connect(
+        self._dial.url,
+        ssl=self._dial.tls,
+        additional_headers=headers,
+        user_agent_header=None,
+        max_size=self._limits.max_bytes,
+        proxy=None if self._dial.is_loopback else True,
+        **transport.keep_alive(self._timing),
+      )
+    except ssl.SSLCertVerificationError as error:
+      self.refusal = f"the server is not who it says: {error.verify_message}"
+    except exceptions.InvalidStatus as error:
+      status = error.response.status_code
+      if status == 401:
+        self.refusal = "the server refuses the token (HTTP 401)"
+      else:
+        self._trouble(f"HTTP {status}")
+    except (OSError, exceptions.WebSocketException, EOFError) as error:
+      self._trouble(_words(error))
+    return None
+
+  def _talk(self, connection):
+    """A connection, from its beginning to its end."""
+    with contextlib.suppress(OSError):
+      transport.bound_sends(connection.socket, self._timing.timeout)
+    ended = threading.Event()
+    receiver = threading.Thread(
+      target=self._receive, args=(connection, ended), daemon=True
+    )
+    self.counts.num_connects += 1
+    try:
+      self._send(connection, self.device.connected(time.monotonic()))
+      receiver.start()
+      while not (self._closing or ended.is_set()):
+        self._send_next(connection, ended)
+      if self._closing and not ended.is_set():
+        self._send(connection, Bye())
+    except Hangup as error:
+      self._trouble(str(error))
+    except (exceptions.ConnectionClosed, OSError) as error:
+      if not ended.is_set():
+        self._trouble(_words(error))
+    finally:
+      ended.set()
+      self._lose()
+      connection.close()
+      if receiver.ident is not None:
+        receiver.join()
+      # Once more: what came last may have been a Welcome.
+      self._lose()
+
+  def _lose(self):
+    with self._changed:
+      self.device.lost()
+      self._waiting, self._flushed_at = [], None
+      self._changed.notify_all()
+
+  def _send_next(self, connection, ended):
+    """Waits for a frame or for the time of a heartbeat, and sends it."""
+    with self._changed:
+      beat_at = time.monotonic() + self._timing.heartbeat
+      while not (self._closing or ended.is_set() or self._is_due()):
+        left = beat_at - time.monotonic()
+        if left <= 0:
+          break
+        self._changed.wait(min(left, _POLL_SECONDS))
+        self.device.check(time.monotonic())
+      taken = self._take() if self._is_due() else []
+    if self._closing or ended.is_set():
+      return
+    if not taken:
+      self._send(connection, self.device.beat(time.monotonic()))
+      return
+    self.counts.num_keys += len(taken)
+    self._send(connection, self._pack(taken))
+
+  def _is_due(self):
+    """Whether what waits is to be sent now."""
+    if not self._waiting:
+      return False
+    period = self.device.plan.training_period
+    if self._flushed_at is None:
+      self._flushed_at = self._waiting[0].time
+    return self._waiting[-1].time - self._flushed_at >= period
+
+  def _take(self):
+    taken, self._waiting = self._waiting, []
+    self._flushed_at = taken[-1].time
+    # Before it is packed: from here on it is the one that is waited for.
+    self.device.sent(taken[-1].t, time.monotonic())
+    return taken
+
+  def _send(self, connection, message):
+    data = wire.encode(message)
+    connection.send(data)
+    with self._changed:  # the receiver sends, too
+      self.counts.bytes_up += len(data)
+
+  def _receive(self, connection, ended):
+    """Handles what comes, until there is nothing more."""
+    try:
+      while True:
+        data = connection.recv()
+        data = data.encode() if isinstance(data, str) else data
+        self.counts.bytes_down += len(data)
+        self._handle(connection, data)
+    except Hangup as error:
+      if error.is_final:
+        self.refusal = f"the server refuses: {error}"
+      else:
+        self._trouble(str(error))
+    except WireError as error:
+      self._trouble(str(error))
+      with contextlib.suppress(Exception):
+        self._send(connection, Error(str(error)))
+    except (exceptions.ConnectionClosed, OSError) as error:
+      if not (ended.is_set() or self._closing):
+        self._trouble(_words(error))
+    finally:
+      ended.set()
+      with self._changed:
+        self._changed.notify_all()
+
+  def _handle(self, connection, data):
+    was_ready = self.is_connected
+    message = wire.decode(data, self._limits)
+    for reply in self.device.handle(message, time.monotonic()):
+      self._send(connection, reply)
+    if not was_ready and self.is_connected:
+      self._pauses = backoff.pauses(random.Random(self._rng_seed))
+      if self.device.counts.num_welcomes > 1:
+        self._note("there is a server again")
+    with self._changed:
+      self._changed.notify_all()
+
+  def _trouble(self, words):
+    self.counts.num_problems += 1
+    self._note(f"no server: {words}; the device goes on alone")
+
+
+def _words(error):
+  """An error in one line."""
+  words = " ".join(str(error).split())
+  if isinstance(error, ConnectionRefusedError):
+    return "nobody listens there"
+  return words or type(error).__name__

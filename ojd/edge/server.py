@@ -1,0 +1,204 @@
+"""The server's sockets: WebSocket connections of devices, each in two threads.
+
+One thread receives, the other sends what the hub puts; so a device that is slow
+to take its update makes no other wait, nor the trainer.
+"""
+
+import collections
+import contextlib
+import errno
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple
+
+from websockets import exceptions
+from websockets.sync import server as websockets_server
+
+from ojd.edge import transport, wire
+from ojd.edge.access import Access
+from ojd.edge.hub import Hub
+from ojd.edge.limits import LIMITS, Limits
+from ojd.edge.messages import Message
+from ojd.edge.transport import Timing
+from ojd.errors import RequestError
+
+_MAX_WAITING = 64  # messages for a device that does not take them
+_TICK_SECONDS = 0.5
+_CLOSE_SECONDS = 5.0
+
+
+class Doors(NamedTuple):
+  """How much a server lets in."""
+
+  limits: Limits = LIMITS  # of a message
+  max_connections: int = 64  # those that are still to say who they are, too
+  timing: Timing = Timing()
+
+
+class Traffic(NamedTuple):
+  """Bytes of messages, without those of the protocols below."""
+
+  up: int = 0
+  down: int = 0
+
+
+class Server:
+  """Listens from its making to `close`."""
+
+  def __init__(self, address: str, access: Access, hub: Hub, doors: Doors):
+    """Listens, or raises a RequestError in words for the flag `--listen`.
+
+    Args:
+      address: as a person gave it.
+      access: who may speak, and where.
+      hub: of the devices; it is closed with the server.
+      doors: how much is let in.
+    """
+    self._hub, self._access, self._doors = hub, access, doors
+    self.traffic = Traffic()
+    self._lock = threading.Lock()
+    self._room = threading.Semaphore(doors.max_connections)
+    self._closing = threading.Event()
+    self._server = self._listen(address)
+    # Before a thread is given to it, or even a handshake.
+    self._server.handler = self._bounded(self._server.handler)
+    host, port = self._server.socket.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    self.url = f"{'ws' if access.tls is None else 'wss'}://{host}:{port}"
+    self._threads = [
+      threading.Thread(target=target, name=name, daemon=True)
+      for target, name in (
+        (self._server.serve_forever, "accept"),
+        (self._tick, "tick"),
+      )
+    ]
+    for thread in self._threads:
+      thread.start()
+
+  def _listen(self, address):
+    place, timing = self._access.place, self._doors.timing
+    try:
+      listening = socket.create_server(place.sockaddr[:2], family=place.family)
+    except OSError as error:
+      problems = {
+        errno.EADDRINUSE: "the port is in use; name another, or 0",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+        errno.EACCES: "not allowed here; ports from 1024 on are for everybody",
+      }
+      problem = problems.get(error.errno, error.strerror)
+      raise RequestError(f"--listen={address}: {problem}") from None
+    return websockets_server.serve(
+      self._talk,
+      sock=listening,
+      ssl=self._access.tls,
+      # No page of a browser is to speak to a server on its user's machine.
+      origins=[None],
+      process_request=self._admit,
+      max_size=self._doors.limits.max_bytes,
+      max_queue=2,
+      server_header=None,
+      **transport.keep_alive(timing),
+    )
+
+  def _bounded(self, handler: Callable):
+    def handle(connection, address):
+      if not self._room.acquire(blocking=False):
+        connection.close()
+        return
+      try:
+        with contextlib.suppress(OSError):
+          transport.bound_sends(connection, self._doors.timing.timeout)
+        handler(connection, address)
+      finally:
+        self._room.release()
+
+    return handle
+
+  def _admit(self, connection, request):
+    """None, or the answer to whoever may not speak."""
+    headers = request.headers.get_all("Authorization")
+    if self._access.lets_pass(headers[0] if len(headers) == 1 else None):
+      return None
+    return connection.respond(HTTPStatus.UNAUTHORIZED, "no such token\n")
+
+  def _talk(self, connection):
+    peer = _Peer(connection, self._count)
+    sender = threading.Thread(target=peer.send, name="send", daemon=True)
+    sender.start()
+    try:
+      # Whoever has nothing to say at first is not waited for.
+      seconds = self._doors.timing.opening
+      while not peer.is_closed:
+        data = connection.recv(timeout=seconds)
+        seconds = None
+        data = data.encode() if isinstance(data, str) else data
+        self._count(Traffic(up=len(data)))
+        self._hub.receive(peer, data)
+    except (exceptions.ConnectionClosed, TimeoutError, OSError):
+      pass
+    finally:
+      self._hub.left(peer)
+      peer.close()
+      sender.join()
+
+  def _count(self, traffic):
+    with self._lock:
+      both = zip(self.traffic, traffic, strict=True)
+      self.traffic = Traffic(*(a + b for a, b in both))
+
+  def _tick(self):
+    while not self._closing.wait(_TICK_SECONDS):
+      self._hub.tick()
+
+  def close(self) -> None:
+    """Tells every device that it is over, and ends."""
+    self._closing.set()
+    self._hub.close()
+    ending = threading.Thread(target=self._server.shutdown, daemon=True)
+    ending.start()
+    ending.join(_CLOSE_SECONDS)
+    for thread in self._threads:
+      thread.join(_CLOSE_SECONDS)
+
+
+class _Peer:
+  """A device's connection; what is put is sent by the thread in `send`."""
+
+  def __init__(self, connection, count: Callable[[Traffic], None]):
+    self._connection, self._count = connection, count
+    self._waiting: collections.deque[Message] = collections.deque()
+    self._changed = threading.Condition()
+    self.is_closed = False
+
+  def put(self, message: Message) -> None:
+    """Sends a message, later; a device that takes none is sent away."""
+    with self._changed:
+      if self.is_closed:
+        return
+      self._waiting.append(message)
+      self.is_closed = len(self._waiting) > _MAX_WAITING
+      self._changed.notify()
+
+  def close(self) -> None:
+    """Ends the connection when all is sent that was put."""
+    with self._changed:
+      self.is_closed = True
+      self._changed.notify()
+
+  def send(self) -> None:
+    """Sends until the end; then the connection is over."""
+    # Whatever it is, there is nobody left to be told.
+    with contextlib.suppress(exceptions.ConnectionClosed, OSError):
+      while (message := self._next()) is not None:
+        data = wire.encode(message)
+        self._connection.send(data)
+        self._count(Traffic(down=len(data)))
+    self.close()
+    self._connection.close()
+
+  def _next(self):
+    with self._changed:
+      self._changed.wait_for(lambda: self._waiting or self.is_closed)
+      return self._waiting.popleft() if self._waiting else None

@@ -1,0 +1,160 @@
+"""From a run's flags to what a server needs: teacher, student, system."""
+
+import collections
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ojd import labels, systems, updates
+from ojd.edge import beginning, pictures
+from ojd.edge import layout as layout_lib
+from ojd.edge.course import Course, make_course
+from ojd.edge.hub import Offer
+from ojd.edge.messages import H264, Terms
+from ojd.edge.weights import Schedule, Weights
+from ojd.errors import RequestError
+from ojd.run import job as job_lib
+from ojd.run.config import RunConfig, settled
+from ojd.streams.base import MAX_SIDE, MIN_SIDE, StreamSpec
+from ojd.teachers import asking, process
+
+# They answer about frames of a stream that the server does not have.
+_TIED_TEACHERS = ("ground_truth", "recorded")
+# Programs of so many sizes of frames are kept.
+_MAX_COURSES = 8
+
+
+class Service(NamedTuple):
+  """What a server needs beside its network."""
+
+  offer: Offer
+  courses: Callable[[Terms], Course]
+  labeller: asking.Labeller
+  dtype: str  # in which values travel
+
+
+def make_service(config: RunConfig) -> Service:
+  """Opens the teacher and makes the system of a checked config.
+
+  Raises:
+    RequestError: its system or its teacher cannot serve devices.
+  """
+  _check(config)
+  config = settled(config)
+  teacher = job_lib.open_teacher(config, _spec(config))
+  try:
+    return _make_service(config, teacher)
+  except BaseException:
+    if isinstance(teacher, process.Worker):
+      teacher.close()
+    raise
+
+
+def _check(config):
+  name = config.teacher.partition(":")[0]
+  if name in _TIED_TEACHERS:
+    raise RequestError(
+      f"--teacher={config.teacher} answers about a stream of its own, and a "
+      "device's is another; name a teacher that looks at frames"
+    )
+  if systems.find(config.system).prepare is not None:
+    raise RequestError(
+      f"--system={config.system} learns from the whole stream beforehand, and "
+      "a device's is not known"
+    )
+
+
+def _spec(config):
+  """What is known of the streams of devices that are not there yet."""
+  size = config.height or MIN_SIDE, config.width or MIN_SIDE
+  return StreamSpec(*size, 25.0, None, (), {"kind": "edge"}, is_live=True)
+
+
+def _make_service(config, teacher):
+  groups = labels.parse_groups(config.classes, teacher.class_names)
+  student = job_lib.make_student(config, groups)
+  # Another one for other rates of frames: some systems count in seconds.
+  system_of = lambda student: job_lib.make_system(config, student)
+  if system_of(student).answer is None or config.norm == "key_frame":
+    raise RequestError(
+      f"--system={config.system} --norm={config.norm}: a device that holds the "
+      "student alone would answer otherwise; take shadowtutor or jit"
+    )
+  params = beginning.first_weights(student, config.seed)
+  layout = layout_lib.layout_of(params, _trainable(config, params))
+  # Until devices are told more.
+  remote = getattr(systems.find(config.system), "remote", None)
+  is_batched = getattr(remote, "is_batched", False)
+  first = Schedule(stride=config.delta_min)
+  if is_batched:
+    first = Schedule(0, config.sampling_rate, config.train_period)
+  offer = Offer(
+    Weights(params, layout),
+    first,
+    beginning.classes_text(groups),
+    lambda terms: _problem(config, terms, is_batched),
+  )
+  make = lambda terms: make_course(
+    student, system_of, terms.height, terms.width, config.seed
+  )
+  return Service(
+    offer,
+    Courses(make),
+    _labeller(teacher, groups),
+    getattr(remote, "dtype", "float32"),
+  )
+
+
+def _trainable(config, params):
+  variant = updates.VARIANTS[config.update]
+  trains = updates.as_step(variant.factory(variant.learning_rate)).trains
+  return None if trains is None else trains(list(params))
+
+
+def _labeller(teacher, groups):
+  if isinstance(teacher, process.Worker):
+    teacher.set_groups(groups)
+    return teacher
+  return asking.SameThread(teacher, groups)
+
+
+def _problem(config, terms, is_batched):
+  """Why frames of a device cannot be learnt from; empty: they can."""
+  size = terms.height, terms.width
+  if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+    return f"frames of {size[0]}x{size[1]}: {MIN_SIDE} to {MAX_SIDE} a side"
+  wanted = config.height or size[0], config.width or size[1]
+  if size != wanted:
+    return (
+      f"frames of {size[0]}x{size[1]}, and the server takes "
+      f"{wanted[0]}x{wanted[1]} alone"
+    )
+  if terms.codec not in pictures.CODECS:
+    return f"the server cannot read {terms.codec}"
+  if terms.codec == H264 and not is_batched:
+    return (
+      f"--codec=h264 sends clips, and --system={config.system} takes frames "
+      "one by one"
+    )
+  return ""
+
+
+class Courses:
+  """Courses by what devices send; the last few are kept."""
+
+  def __init__(self, make: Callable[[Terms], Course]):
+    self._make = make
+    self._kept: collections.OrderedDict[tuple, Course] = (
+      collections.OrderedDict()
+    )
+    self._lock = threading.Lock()
+
+  def __call__(self, terms: Terms) -> Course:
+    key = terms.height, terms.width, terms.fps
+    with self._lock:
+      if key not in self._kept:
+        self._kept[key] = self._make(terms)
+      self._kept.move_to_end(key)
+      while len(self._kept) > _MAX_COURSES:
+        self._kept.popitem(last=False)
+      return self._kept[key]
