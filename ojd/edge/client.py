@@ -84,8 +84,9 @@ class Client:
     )
 
   def start(self) -> None:
-    """Begins to connect."""
-    self._thread.start()
+    """Begins to connect; a second call does nothing."""
+    if self._thread.ident is None:
+      self._thread.start()
 
   @property
   def is_connected(self) -> bool:
@@ -125,9 +126,13 @@ class Client:
       timeout: seconds.
     """
     with self._changed:
-      self._changed.wait_for(
-        lambda: not plan_lib.is_stale(self.device.plan, t, most), timeout
-      )
+      self._changed.wait_for(lambda: not self._is_stale(t, most), timeout)
+
+  def _is_stale(self, t, most):
+    plan = self.device.plan
+    if plan.is_ready and not plan.training_period and self._waiting:
+      return t - self._waiting[-1].t >= most
+    return plan_lib.is_stale(plan, t, most)
 
   def close(self) -> None:
     """Says good-bye, and ends."""
@@ -139,9 +144,13 @@ class Client:
 
   def _work(self):
     while not (self._closing or self.refusal):
-      connection = self._connect()
-      if connection is not None:
-        self._talk(connection)
+      try:
+        with contextlib.ExitStack() as stack:
+          connection = self._connect(stack)
+          if connection is not None:
+            self._talk(connection)
+      except Exception as error:  # a bug: better told than kept from people
+        self.refusal = f"{type(error).__name__}: {_words(error)}"
       if not (self._closing or self.refusal):
         pause = next(self._pauses)
         with self._changed:
@@ -149,13 +158,13 @@ class Client:
     with self._changed:
       self._changed.notify_all()
 
-  def _connect(self):
-    """A connection; None, and a note, where there is none."""
+  def _connect(self, stack):
+    """A connection, which ends with the stack; None where there is none."""
     headers = {}
     if self._dial.token:
       headers["Authorization"] = f"Bearer {self._dial.token}"
     try:
-      return websockets_client.connect(
+      connecting = websockets_client.connect(
         self._dial.url,
         ssl=self._dial.tls,
         additional_headers=headers,
@@ -164,6 +173,7 @@ class Client:
         proxy=None if self._dial.is_loopback else True,
         **transport.keep_alive(self._timing),
       )
+      return stack.enter_context(connecting)
     except ssl.SSLCertVerificationError as error:
       self.refusal = f"the server is not who it says: {error.verify_message}"
     except exceptions.InvalidStatus as error:

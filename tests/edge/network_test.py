@@ -1,0 +1,363 @@
+"""Server and device over real sockets, in one process, on loopback."""
+
+import dataclasses
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+
+import jax
+import numpy as np
+import pytest
+from websockets import exceptions
+from websockets.sync import client as websockets_client
+
+from ojd import labels as labels_lib
+from ojd.edge import access, beginning, messages, wire
+from ojd.edge.player import Pace
+from ojd.edge.store import Store
+from ojd.edge.transport import Timing
+from ojd.run import config as config_lib
+from ojd.run import job as job_lib
+from tests.reference import edge_proxy, edge_run
+from tests.reference.edge_run import wait_for
+
+pytestmark = pytest.mark.usefixtures("small_students")
+
+
+def _bits(named):
+  return {name: np.asarray(array).tobytes() for name, array in named.items()}
+
+
+def _by_itself(config):
+  """The student of a run whose server and device are one, and its keys."""
+  config = config_lib.settled(config)
+  groups = labels_lib.parse_groups("person", ("background", "person"))
+  student = job_lib.make_student(config, groups)
+  system = job_lib.make_system(config, student)
+  teacher = edge_run.make_teacher()
+  learn, predict = jax.jit(system.learn), jax.jit(system.predict)
+  state, keys = None, []
+  for sample in job_lib.open_stream(config).read():
+    if state is None:
+      state = system.init(jax.random.key(config.seed), sample.frame)
+    if int(system.next_key(state)) == sample.t:
+      found = labels_lib.from_class_map(teacher(sample.frame), groups)
+      state, _, _ = learn(state, sample.frame, found)
+      keys.append(sample.t)
+    else:
+      state, _ = predict(state, sample.frame)
+  return beginning.flatten(state.params), keys
+
+
+@pytest.mark.parametrize("system", ["jit", "shadowtutor"])
+def test_device_that_waits_learns_what_one_machine_would(system, tmp_path):
+  config = dataclasses.replace(edge_run.CONFIG, system=system)
+  expected, keys = _by_itself(config)
+  with edge_run.place(config=config) as there:
+    player = edge_run.player(tmp_path / "run", there.url)
+    player.client.start()
+    wait_for(lambda: player.client.is_connected)
+    summary = player.run()
+  text = (tmp_path / "run" / "metrics.jsonl").read_text()
+  lines = [json.loads(line) for line in text.splitlines()]
+  assert [line["t"] for line in lines] == list(range(60))
+  assert [line["t"] for line in lines if line["is_key"]] == keys
+  assert _bits(player.client.device.held.params) == _bits(expected)
+  assert summary["num_updates"] == len(keys) == summary["num_key_frames"]
+  assert summary["num_whole_updates"] == summary["num_reconnects"] == 0
+  assert summary["finished"] and summary["miou"]["mean"] is not None
+  assert summary["bytes_up"] > len(keys) * 32 * 40 * 3
+  assert summary["bytes_down"] == there.server.traffic.down
+  # The weights of a key frame answer from the next frame on.
+  stale = [line["t"] - key for line, key in _latest_keys(lines)]
+  found = [line["staleness"] for line, _ in _latest_keys(lines)]
+  assert found == stale and summary["staleness"]["max"] == max(stale)
+
+
+def _latest_keys(lines):
+  """Lines after the first key frame, each with the key frame before it."""
+  key = None
+  for line in lines:
+    if key is not None:
+      yield line, key
+    key = line["t"] if line["is_key"] else key
+
+
+def test_nobody_waits_for_a_server_that_is_not_there(tmp_path):
+  with socket.create_server(("127.0.0.1", 0)) as taken:
+    port = taken.getsockname()[1]
+  notes = []
+  player = edge_run.player(
+    tmp_path / "run", f"ws://127.0.0.1:{port}", notes=notes
+  )
+  summary = player.run()
+  assert summary["finished"] and summary["num_frames"] == 60
+  assert summary["num_updates"] == summary["version"] == 0
+  assert summary["seconds"]["total"] < 10
+  assert "nobody listens there" in notes[0]
+
+
+def _play(player):
+  thread = threading.Thread(target=player.run)
+  thread.start()
+  return thread
+
+
+@pytest.mark.parametrize("has_store", [False, True])
+def test_cut_update_and_restarted_server(has_store, tmp_path):
+  stop, notes = threading.Event(), []
+  store = Store(tmp_path / "store", 9) if has_store else None
+  flags = {"stream": "synthetic:sports?num_frames=5000"}
+  first = edge_run.Place(store=store)
+  proxy = edge_proxy.Proxy(first.port)
+  player = edge_run.player(
+    tmp_path / "run",
+    f"ws://127.0.0.1:{proxy.port}",
+    notes=notes,
+    flags=flags,
+    pace=Pace(is_real_time=True),
+    should_stop=stop.is_set,
+  )
+  device, totals = player.client.device, player.totals
+  thread = _play(player)
+  wait_for(lambda: device.counts.num_updates >= 3)
+  # Less than an update: it breaks off in its middle.
+  proxy.bytes_left = 300
+  wait_for(lambda: device.counts.num_welcomes >= 2)
+  num = device.counts.num_updates
+  wait_for(lambda: device.counts.num_updates >= num + 2)
+  assert device.counts.num_whole == 0
+  session = device.session
+  proxy.cut()
+  first.close()
+  before, num_frames = device.held.version, totals.num_frames
+  wait_for(lambda: totals.num_frames >= num_frames + 20)
+  assert device.held.version == before and not player.client.is_connected
+  with edge_run.place(store=store) as second:
+    proxy.target = second.port
+    wait_for(lambda: device.held.version >= before + 2)
+    stop.set()
+    thread.join(20)
+    assert (device.session == session) == has_store
+    held = second.session().held
+    assert _bits(held.params) == _bits(device.held.params) or (
+      second.session().is_in_flight
+    )
+  proxy.close()
+  # On the disk there may be what never reached the device.
+  assert device.counts.num_whole <= has_store
+  assert player.client.counts.num_problems >= 2
+  assert "there is a server again" in notes
+
+
+def test_silence_is_noticed_at_both_ends(tmp_path):
+  stop = threading.Event()
+  with edge_run.place() as there:
+    proxy = edge_proxy.Proxy(there.port)
+    player = edge_run.player(
+      tmp_path / "run",
+      f"ws://127.0.0.1:{proxy.port}",
+      flags={"stream": "synthetic:sports?num_frames=5000"},
+      pace=Pace(is_real_time=True),
+      should_stop=stop.is_set,
+    )
+    thread = _play(player)
+    wait_for(lambda: player.client.device.counts.num_updates >= 1)
+    proxy.is_stalled = True
+    wait_for(lambda: not player.client.is_connected)
+    wait_for(lambda: not any(here for _, here in there.hub.sessions()))
+    proxy.is_stalled = False
+    wait_for(lambda: player.client.device.counts.num_welcomes >= 2)
+    stop.set()
+    thread.join(20)
+    proxy.close()
+
+
+def _connect(there, **options):
+  return websockets_client.connect(
+    there.url, proxy=None, compression=None, close_timeout=0.2, **options
+  )
+
+
+def _hello():
+  """Of a device that could be served."""
+  config = dataclasses.replace(edge_run.CONFIG, workdir="x")
+  groups = beginning.groups_of("person")
+  student = job_lib.make_student(config, groups)
+  named = beginning.first_weights(student, config.seed)
+  from ojd.edge.device import Device
+  from ojd.edge.layout import layout_of
+  from ojd.edge.weights import Weights
+
+  terms = messages.Terms(32, 40, 25.0, "raw", "person")
+  return Device(Weights(named, layout_of(named)), terms).connected(0.0)
+
+
+def _ending(connection):
+  """The last Error that is said, and the code of the end."""
+  error = None
+  try:
+    while True:
+      message = wire.decode(connection.recv(timeout=10))
+      if isinstance(message, messages.Error):
+        error = message
+  except exceptions.ConnectionClosed as end:
+    return error, end.rcvd.code if end.rcvd else None
+
+
+def test_enemies_of_many_kinds_end_and_the_server_goes_on():
+  hello, rng = wire.encode(_hello()), np.random.default_rng(0)
+  with edge_run.place() as there:
+    with _connect(there) as large:
+      large.send(hello)
+      large.send(bytes(1 << 21))
+      assert _ending(large)[1] == 1009  # too big
+    with _connect(there) as text:
+      text.send("dear diary, today")
+      assert "no message of the protocol" in _ending(text)[0].text
+    with _connect(there) as newer:
+      newer.send(hello[:4] + b"\2" + hello[5:])
+      assert "only 1 is known" in _ending(newer)[0].text
+    with _connect(there) as early:
+      early.send(wire.encode(messages.Ack(1)))
+      assert "before a Hello" in _ending(early)[0].text
+    with _connect(there) as other:
+      terms = _hello().terms._replace(classes="dog")
+      other.send(wire.encode(_hello()._replace(terms=terms)))
+      error, _ = _ending(other)
+      assert error.is_final and "other classes" in error.text
+    for i in range(60):
+      with _connect(there) as noisy:
+        noisy.send(hello)
+        data = bytearray(wire.encode(messages.Resync(0)) if i % 2 else hello)
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        noisy.send(rng.bytes(40) if i % 3 == 0 else bytes(data))
+        assert _ending(noisy)[0] is not None
+    with pytest.raises(exceptions.InvalidStatus, match="403"):
+      _connect(there, origin="https://example.com")
+    with socket.create_connection(("127.0.0.1", there.port)) as plain:
+      plain.sendall(b"\x16\x03\x01" + bytes(300))
+      plain.recv(1000)
+    with _connect(there) as good:
+      good.send(hello)
+      welcome = wire.decode(good.recv(timeout=10))
+      assert isinstance(welcome, messages.Welcome)
+  assert all("\n" not in note for note in there.notes)
+
+
+def test_who_says_nothing_is_not_waited_for():
+  timing = Timing(heartbeat=5.0, timeout=5.0, opening=0.3, closing=0.2)
+  with edge_run.place(timing=timing) as there, _connect(there) as silent:
+    assert _ending(silent) == (None, 1000)
+
+
+def test_newer_client_takes_over(tmp_path):
+  stop = threading.Event()
+  with edge_run.place() as there:
+    older = edge_run.player(
+      tmp_path / "older",
+      there.url,
+      flags={"stream": "synthetic:sports?num_frames=5000"},
+      pace=Pace(is_real_time=True),
+      should_stop=stop.is_set,
+    )
+    thread = _play(older)
+    wait_for(lambda: older.client.device.counts.num_updates >= 1)
+    newer = edge_run.player(tmp_path / "newer", there.url)
+    newer.client.device.session = older.client.device.session
+    newer.client.device.held = older.client.device.held
+    newer.client.start()
+    wait_for(lambda: newer.client.is_connected)
+    thread.join(20)
+    newer.client.close()
+  summary = json.loads((tmp_path / "older" / "summary.json").read_text())
+  assert not summary["finished"]
+  assert "another client has taken up this session" in summary["refusal"]
+
+
+@pytest.mark.parametrize(
+  ("sent", "words"),
+  [("", "token (HTTP 401)"), ("wrong", "token (HTTP 401)"), ("secret", "")],
+)
+def test_token(sent, words, tmp_path):
+  who = access.server_access("127.0.0.1:0", "secret", "", "")
+  with edge_run.place(who=who) as there:
+    dial = access.client_dial(there.url, sent, "")
+    player = edge_run.player(tmp_path / "run", there.url, dial=dial)
+    player.client.start()
+    wait_for(lambda: player.client.is_connected or player.client.refusal)
+    summary = player.run()
+  assert words in summary["refusal"] and bool(words) == bool(summary["refusal"])
+  assert summary["finished"] == (not words)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+  """A certificate of 127.0.0.1 by itself, and its key."""
+  if shutil.which("openssl") is None:
+    pytest.skip("no openssl to make a certificate with")
+  folder = tmp_path_factory.mktemp("tls")
+  cert, key = folder / "cert.pem", folder / "key.pem"
+  subprocess.run(
+    [
+      *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"),
+      *("ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=test"),
+      *("-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"),
+      *("-keyout", key, "-out", cert),
+    ],
+    check=True,
+    capture_output=True,
+  )
+  return str(cert), str(key)
+
+
+def test_tls(certificate, tmp_path):
+  who = access.server_access("127.0.0.1:0", "secret", *certificate)
+  with edge_run.place(who=who) as there:
+    assert there.url.startswith("wss://")
+    dial = access.client_dial(there.url, "secret", certificate[0])
+    player = edge_run.player(tmp_path / "run", there.url, dial=dial)
+    player.client.start()
+    wait_for(lambda: player.client.is_connected)
+    summary = player.run()
+    assert summary["num_updates"] > 3 and not summary["refusal"]
+    # Nobody vouches for it elsewhere.
+    dial = access.client_dial(there.url, "secret", "")
+    player = edge_run.player(tmp_path / "other", there.url, dial=dial)
+    player.client.start()
+    wait_for(lambda: player.client.refusal)
+    assert "not who it says" in player.client.refusal
+    player.client.close()
+
+
+def test_device_runs_where_torch_is_not(tmp_path):
+  code = (
+    "import sys\n"
+    "sys.modules['torch'] = None\n"
+    "from experiments import cli, edge_client\n"
+    "from ojd.models import student\n"
+    "from tests.reference import small_run\n"
+    "student.MODELS = small_run.MODELS\n"
+    "cli.run(edge_client.main)\n"
+  )
+  with edge_run.place() as there:
+    result = subprocess.run(
+      [
+        *(sys.executable, "-c", code, f"--server={there.url}"),
+        *("--stream=synthetic:sports?num_frames=60", "--init=random"),
+        *("--height=32", "--width=40", "--classes=person", "--seed=2"),
+        *("--realtime", "--wait", f"--workdir={tmp_path / 'run'}"),
+      ],
+      capture_output=True,
+      text=True,
+    )
+  assert result.returncode == 0, result.stderr
+  assert "0 reconnects" in result.stdout and "Kbps up" in result.stdout
+  summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+  assert summary["finished"] and summary["num_updates"] > 2
+  assert summary["rtt_ms"] is None or summary["rtt_ms"] > 0
+
+

@@ -1,0 +1,112 @@
+"""A small server and device over loopback, in the process of the test."""
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+
+import numpy as np
+
+from ojd.edge import access, equipment, service
+from ojd.edge.hub import Hub, Room
+from ojd.edge.limits import LIMITS
+from ojd.edge.player import Pace
+from ojd.edge.server import Doors, Server
+from ojd.edge.session import Rules
+from ojd.edge.trainer import Trainer
+from ojd.edge.transport import Timing
+from ojd.run.config import RunConfig
+from ojd.types import Instances
+
+QUICK = Timing(heartbeat=0.2, timeout=1.0, opening=2.0, closing=0.2)
+CONFIG = RunConfig(
+  stream="synthetic:sports?num_frames=60",
+  teacher="tests.reference.edge_run:make_teacher",
+  system="jit",
+  init="random",
+  height=32,
+  width=40,
+  classes="person",
+  delta_min=4,
+  delta_max=16,
+  u_max=2,
+  seed=2,
+)
+
+
+class Bright:
+  """Takes for a person what is brighter than most."""
+
+  class_names = ("background", "person")
+
+  def __call__(self, frame) -> np.ndarray | Instances:
+    grey = frame.mean(-1)
+    return (grey > grey.mean() + 20).astype(np.uint8)
+
+
+def make_teacher():
+  return Bright()
+
+
+class Place:
+  """A server that listens on a free port of loopback."""
+
+  def __init__(
+    self, config=CONFIG, who=None, store=None, timing=QUICK, **rules
+  ):
+    self.notes = []
+    made = service.make_service(config)
+    limits = LIMITS._replace(max_bytes=1 << 20)
+    self.hub = Hub(
+      made.offer,
+      Rules(max_rate=1000.0, **rules),
+      Room(limits=limits),
+      store=store,
+      note_fn=self.notes.append,
+    )
+    address = "127.0.0.1:0"
+    who = who or access.server_access(address, "", "", "")
+    doors = Doors(limits, timing=timing)
+    self.server = Server(address, who, self.hub, doors)
+    self.trainer = Trainer(self.hub, made.courses, made.labeller)
+    self.url = self.server.url
+    self.port = int(self.url.rpartition(":")[2])
+
+  def close(self):
+    self.server.close()
+    self.trainer.join(20)
+
+  def session(self):
+    ((session, _),) = self.hub.sessions()
+    return session
+
+
+@contextlib.contextmanager
+def place(**options):
+  there = Place(**options)
+  try:
+    yield there
+  finally:
+    there.close()
+
+
+def player(path: pathlib.Path, url: str, **options):
+  """A device for a server; `dial` and other settings are options."""
+  flags = options.pop("flags", {})
+  config = dataclasses.replace(CONFIG, **flags, workdir=str(path))
+  notes = options.pop("notes", [])
+  should_stop = options.pop("should_stop", lambda: False)
+  dial = options.pop("dial", None) or access.client_dial(url, "", "")
+  defaults = {"codec": "raw", "pace": Pace(wait_after=1), "timing": QUICK}
+  settings = equipment.Settings(dial, **(defaults | options))
+  return equipment.make_player(
+    config, settings, note_fn=notes.append, should_stop=should_stop
+  )
+
+
+def wait_for(condition, seconds=20.0):
+  """Waits until something is so, or fails."""
+  deadline = time.monotonic() + seconds
+  while not condition():
+    assert time.monotonic() < deadline, "it did not come to be"
+    time.sleep(0.01)
