@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-FIRST, LONGEST = 0.25, 30.0  # seconds
+FIRST, LONGEST = 0.25, 10.0  # seconds
 
 
 def pauses(

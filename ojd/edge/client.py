@@ -78,7 +78,7 @@ class Client:
     self._waiting: list[Picture] = []  # to be sent, a key frame or samples
     self._flushed_at: float | None = None  # stream time of the last message
     self._changed = threading.Condition()
-    self._closing = False
+    self._closing, self._told = False, ""
     self._thread = threading.Thread(
       target=self._work, name="network", daemon=True
     )
@@ -295,6 +295,7 @@ class Client:
       self._send(connection, reply)
     if not was_ready and self.is_connected:
       self._pauses = backoff.pauses(random.Random(self._rng_seed))
+      self._told = ""
       if self.device.counts.num_welcomes > 1:
         self._note("there is a server again")
     with self._changed:
@@ -302,7 +303,9 @@ class Client:
 
   def _trouble(self, words):
     self.counts.num_problems += 1
-    self._note(f"no server: {words}; the device goes on alone")
+    if words != self._told:  # once, however often it is tried
+      self._note(f"no server: {words}; the device goes on alone")
+    self._told = words
 
 
 def _words(error):

@@ -160,8 +160,11 @@ class Hub:
 
   def _due(self):
     """The number of the session that waits, the least recently served."""
-    waiting = (n for n, seat in self._seats.items() if seat.session.has_lesson)
-    return next(waiting, None)
+    for number, seat in self._seats.items():
+      # Whoever is gone has newer frames when he comes back.
+      if seat.peer is not None and seat.session.has_lesson:
+        return number
+    return None
 
   def _handle(self, peer, message):
     number = self._numbers.get(peer)

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from ojd import labels, systems, updates
 from ojd.edge import beginning, pictures
 from ojd.edge import layout as layout_lib
@@ -13,10 +15,12 @@ from ojd.edge.hub import Offer
 from ojd.edge.messages import H264, Terms
 from ojd.edge.weights import Schedule, Weights
 from ojd.errors import RequestError
+from ojd.run import compilation
 from ojd.run import job as job_lib
 from ojd.run.config import RunConfig, settled
 from ojd.streams.base import MAX_SIDE, MIN_SIDE, StreamSpec
 from ojd.teachers import asking, process
+from ojd.types import Labels
 
 # They answer about frames of a stream that the server does not have.
 _TIED_TEACHERS = ("ground_truth", "recorded")
@@ -73,7 +77,6 @@ def _spec(config):
 def _make_service(config, teacher):
   groups = labels.parse_groups(config.classes, teacher.class_names)
   student = job_lib.make_student(config, groups)
-  # Another one for other rates of frames: some systems count in seconds.
   system_of = lambda student: job_lib.make_system(config, student)
   if system_of(student).answer is None or config.norm == "key_frame":
     raise RequestError(
@@ -97,9 +100,13 @@ def _make_service(config, teacher):
   make = lambda terms: make_course(
     student, system_of, terms.height, terms.width, config.seed
   )
+  # Some systems count in seconds.
+  courses = Courses(make, lambda terms: terms[: 3 if is_batched else 2])
+  if config.height and config.width:
+    _rehearse(courses, offer, config)
   return Service(
     offer,
-    Courses(make),
+    courses,
     _labeller(teacher, groups),
     getattr(remote, "dtype", "float32"),
   )
@@ -109,6 +116,18 @@ def _trainable(config, params):
   variant = updates.VARIANTS[config.update]
   trains = updates.as_step(variant.factory(variant.learning_rate)).trains
   return None if trains is None else trains(list(params))
+
+
+def _rehearse(courses, offer, config):
+  """Compiles what the first lesson would wait for, where its size is known."""
+  size = config.height, config.width
+  course = courses(Terms(*size, 25.0, "", offer.classes))
+  frame = np.zeros((*size, 3), np.uint8)
+  blank = Labels(np.zeros(size, np.uint8), np.zeros(size, np.float32))
+  state = course.begin(offer.first.params)
+  state, _ = course.learn(course.skip(state, 1), frame, blank)
+  course.answering(state), course.schedule(state)
+  compilation.return_memory()
 
 
 def _labeller(teacher, groups):
@@ -142,15 +161,18 @@ def _problem(config, terms, is_batched):
 class Courses:
   """Courses by what devices send; the last few are kept."""
 
-  def __init__(self, make: Callable[[Terms], Course]):
-    self._make = make
+  def __init__(
+    self, make: Callable[[Terms], Course], key: Callable[[Terms], tuple]
+  ):
+    """What has the same key is taught by the same course."""
+    self._make, self._key = make, key
     self._kept: collections.OrderedDict[tuple, Course] = (
       collections.OrderedDict()
     )
     self._lock = threading.Lock()
 
   def __call__(self, terms: Terms) -> Course:
-    key = terms.height, terms.width, terms.fps
+    key = self._key(terms)
     with self._lock:
       if key not in self._kept:
         self._kept[key] = self._make(terms)

@@ -107,8 +107,7 @@ class Session:
       now: seconds of any clock.
       wants_weights: whether the device is to send what it holds.
     """
-    if hello.terms != self.terms:
-      self._queue.clear()
+    self._queue.clear()  # what waits is of the past
     self.terms, self._wants_weights = hello.terms, wants_weights
     version = self.held.version
     is_same = (hello.version, hello.weights) == (version, self._digest)

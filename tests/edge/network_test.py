@@ -359,5 +359,3 @@ def test_device_runs_where_torch_is_not(tmp_path):
   summary = json.loads((tmp_path / "run" / "summary.json").read_text())
   assert summary["finished"] and summary["num_updates"] > 2
   assert summary["rtt_ms"] is None or summary["rtt_ms"] > 0
-
-
