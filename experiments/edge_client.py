@@ -80,6 +80,7 @@ def main() -> int:
   if _SMOKE.value and not config.workdir:
     config = run_flags.with_workdir(config, tempfile.mkdtemp(prefix="ojd-"))
   config_lib.check(config)
+  equipment.check_workdir(config)
   edge_flags.check_positive(
     up_kbps=_KBPS.value,
     wait_seconds=_WAIT_SECONDS.value,

@@ -98,13 +98,19 @@ def _classes(config: RunConfig, spec: streams.StreamSpec) -> str:
   return ";".join(names[1:])
 
 
-def _open_workdir(config, settings, groups: ClassGroups, spec) -> pathlib.Path:
-  """A folder that holds no run yet, with this one's config.json."""
+def check_workdir(config: RunConfig) -> pathlib.Path:
+  """The folder of a run, or a RequestError where one is there already."""
   path = workdir.expand(config.workdir)
   if any((path / n).exists() for n in (workdir.CONFIG, workdir.METRICS)):
     raise RequestError(
       f"--workdir={config.workdir} holds a run already; name another folder"
     )
+  return path
+
+
+def _open_workdir(config, settings, groups: ClassGroups, spec) -> pathlib.Path:
+  """A folder that holds no run yet, with this one's config.json."""
+  path = check_workdir(config)
   try:
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:

@@ -1,0 +1,73 @@
+"""The binaries of server and device, as a person starts them."""
+
+import json
+import re
+
+import pytest
+
+from tests import binaries
+from tests.reference import edge_run
+
+
+def test_smoke_of_the_device_starts_a_server_too(tmp_path):
+  path = tmp_path / "run"
+  result = binaries.run("edge_client", "--smoke", f"--workdir={path}")
+  assert result.returncode == 0, result.stderr
+  words = r"done: 40 frames at [\d.]+ fps, (\d+) key frames, (\d+) updates"
+  num_keys, num_updates = map(int, re.match(words, result.stdout).groups())
+  assert num_keys > 1 and num_updates > 0
+  assert re.search(r"\d+ Kbps up, \d+ Kbps down", result.stdout)
+  summary = json.loads((path / "summary.json").read_text())
+  assert summary["finished"] and summary["num_updates"] == num_updates
+  assert summary["bytes_down"] > 100_000 > summary["bytes_up"] > 1000
+  config = json.loads((path / "config.json").read_text())
+  assert config["codec"] == "jpeg" and config["flags"]["height"] == 64
+  again = binaries.run("edge_client", "--smoke", f"--workdir={path}")
+  assert again.returncode == 2 and "holds a run already" in again.stderr
+
+
+@pytest.mark.usefixtures("small_students")
+def test_device_of_another_network_ends_in_a_line(tmp_path):
+  with edge_run.place() as there:
+    result = binaries.run(
+      "edge_client",
+      *(f"--server={there.url}", f"--workdir={tmp_path / 'run'}"),
+      *("--height=32", "--width=40", "--classes=person", "--realtime"),
+      "--stream=synthetic:sports?num_frames=1000",
+    )
+  assert result.returncode == 1
+  assert "Traceback" not in result.stderr
+  last = result.stderr.splitlines()[-1]
+  assert last.startswith("error: the server refuses: another network")
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    (("--listen=0.0.0.0:0",), "can be reached from other machines"),
+    (("--teacher=ground_truth",), "a stream of its own"),
+    (("--stream=synthetic:park",), "--stream means nothing here"),
+    (("--max_key_rate=0",), "--max_key_rate=0.0: above 0"),
+    (("--timeout=nan",), "--timeout=nan"),
+    (("--max_sessions=0",), "max_sessions"),
+  ],
+)
+def test_server_that_is_refused(flags, words):
+  result = binaries.run("edge_server", *flags)
+  assert result.returncode == 2 and words in result.stderr
+  assert len(result.stderr.splitlines()) == 1 and not result.stdout
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    ((), "--server=ws://HOST:PORT is missing"),
+    (("--server=http://x",), "as ws://HOST:PORT"),
+    (("--server=ws://127.0.0.1:1", "--system=jit"), "it is the server's"),
+    (("--server=ws://127.0.0.1:1", "--codec=png"), "codec"),
+  ],
+)
+def test_device_that_is_refused(flags, words, tmp_path):
+  result = binaries.run("edge_client", f"--workdir={tmp_path}", *flags)
+  assert result.returncode == 2 and words in result.stderr
+  assert len(result.stderr.splitlines()) == 1 and not result.stdout
