@@ -34,6 +34,8 @@ from ojd.edge.weights import Schedule, Weights
 class Peer(Protocol):
   """Whoever is at the other end of a connection."""
 
+  is_idle: bool  # whether all is sent that was put
+
   def put(self, message: Message) -> None:
     """Sends a message, later; never waits."""
 
@@ -116,7 +118,9 @@ class Hub:
       now = self._clock()
       for number, seat in list(self._seats.items()):
         if seat.peer is not None:
-          self._put(seat, seat.session.tick(now))
+          # On a slow way an update may be on it for long.
+          if seat.peer.is_idle:
+            self._put(seat, seat.session.tick(now))
         elif now - seat.left_at >= self._room.forget_seconds:
           self._forget(number)
 
@@ -198,7 +202,9 @@ class Hub:
       text = f"the server is full: {self._room.max_sessions} devices"
       self._end(peer, Error(text))
       return
-    wants = is_new and self._should_adopt(hello)
+    # Nor is what a file holds, if the device is farther.
+    is_behind = seat is None and hello.version > session.held.version
+    wants = (is_new or is_behind) and self._should_adopt(hello)
     messages = session.greet(hello, self._clock(), wants)
     self._take_over(number)
     self._seats[number] = _Seat(session, peer)

@@ -170,7 +170,13 @@ class _Peer:
     self._connection, self._count = connection, count
     self._waiting: collections.deque[Message] = collections.deque()
     self._changed = threading.Condition()
-    self.is_closed = False
+    self.is_closed, self._is_sending = False, False
+
+  @property
+  def is_idle(self) -> bool:
+    """Whether all is sent that was put."""
+    with self._changed:
+      return not (self._waiting or self._is_sending)
 
   def put(self, message: Message) -> None:
     """Sends a message, later; a device that takes none is sent away."""
@@ -200,5 +206,7 @@ class _Peer:
 
   def _next(self):
     with self._changed:
+      self._is_sending = False
       self._changed.wait_for(lambda: self._waiting or self.is_closed)
+      self._is_sending = bool(self._waiting)
       return self._waiting.popleft() if self._waiting else None

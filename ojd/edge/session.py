@@ -37,7 +37,7 @@ class Rules(NamedTuple):
 
   max_queue: int = 4  # messages with key frames that wait for a lesson
   max_rate: float = 10.0  # key frames a second
-  resend_seconds: float = 30.0  # without an Ack, an update is sent again
+  resend_seconds: float = 60.0  # without an Ack, an update is sent again
   dtype: str = "float32"  # in which values travel
 
 

@@ -53,6 +53,10 @@ class Peer:
     self.down = collections.deque()
     self.is_closed = False
 
+  @property
+  def is_idle(self):
+    return not self.down
+
   def put(self, message):
     if not self.is_closed:
       self.down.append(wire.encode(message))
