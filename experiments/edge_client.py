@@ -25,7 +25,7 @@ import tempfile
 from absl import flags
 
 from experiments import cli, edge_flags, progress, run_flags
-from ojd.edge import access, equipment, pictures
+from ojd.edge import access, equipment, messages
 from ojd.edge.player import Pace, Player
 from ojd.errors import RequestError
 from ojd.run import compilation, tally
@@ -42,7 +42,7 @@ _CA = flags.DEFINE_string(
 _CODEC = flags.DEFINE_enum(
   "codec",
   "jpeg",
-  list(pictures.CODECS),
+  list(messages.CODECS),
   "how key frames travel; h264: as clips, for systems that train by the clock",
 )
 _KBPS = flags.DEFINE_float("up_kbps", 200.0, "of --codec=h264")

@@ -70,7 +70,7 @@ _USED = (
   *("height", "width", "seed", "a_thresh", "delta_min", "delta_max"),
   *("u_max", "u_min", "update", "learning_rate", "norm", "precision"),
   *("model", "width_multiplier", "init", "fraction", "sampling_rate"),
-  *("train_period", "horizon"),
+  *("train_period", "horizon", "iterations", "batch_size"),
 )
 _SESSIONS_FOLDER = "sessions"
 _POLL_SECONDS, _LOG_SECONDS = 0.2, 5.0

@@ -90,9 +90,8 @@ def _classes(config: RunConfig, spec: streams.StreamSpec) -> str:
     return text
   names = spec.class_names
   if config.init != "random":
-    bundled = config.init == "bundled"
-    path = pretrained.BUNDLED if bundled else pathlib.Path(config.init)
-    names = pretrained.load(path).class_names or names
+    given = pretrained.load(job_lib.init_path(config))
+    names = given.class_names or names
   if len(names) < 2:
     raise RequestError("--classes is missing: what does the server tell apart?")
   return ";".join(names[1:])

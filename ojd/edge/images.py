@@ -39,7 +39,9 @@ def encode_image(frame: Frame, codec: str, quality: int = 90) -> bytes:
   if codec != JPEG:
     raise ValueError(f"an image is {RAW} or {JPEG}, not {codec!r}")
   target = io.BytesIO()
-  Image.fromarray(frame).save(target, "JPEG", quality=quality)
+  # Colours in full: in half the size of small frames, a teacher misses things.
+  image = Image.fromarray(frame)
+  image.save(target, "JPEG", quality=quality, subsampling=0)
   return target.getvalue()
 
 

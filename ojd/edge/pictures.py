@@ -1,17 +1,13 @@
 """The frames of a message: a device packs them, and the server finds them."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ojd.edge import images
-from ojd.edge.messages import H264, JPEG, RAW, Frames, Terms
+from ojd.edge import clips, images
+from ojd.edge.messages import H264, Frames, Terms
 from ojd.types import Frame
 
 QUALITY = 90  # of a JPEG
-
-_HAS_CLIPS = importlib.util.find_spec("ojd.edge.clips") is not None
-CODECS = (JPEG, RAW, H264) if _HAS_CLIPS else (JPEG, RAW)
 
 
 class Picture(NamedTuple):
@@ -35,8 +31,6 @@ def packer(terms: Terms, kbps: float) -> Callable[[Sequence[Picture]], Frames]:
       pictures,
       [images.encode_image(p.frame, terms.codec, QUALITY) for p in pictures],
     )
-  from ojd.edge import clips
-
   writer = None
 
   def pack(pictures):
@@ -70,6 +64,4 @@ def unpack(frames: Frames) -> list[Frame]:
       images.decode_image(chunk, frames.codec, height, width)
       for chunk in frames.chunks
     ]
-  from ojd.edge import clips
-
   return clips.decode_clip(frames.chunks[0], len(frames.times), height, width)

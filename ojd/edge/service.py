@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ojd import labels, systems, updates
-from ojd.edge import beginning, pictures
+from ojd.edge import beginning
 from ojd.edge import layout as layout_lib
 from ojd.edge.course import Course, make_course
 from ojd.edge.hub import Offer
@@ -71,50 +71,55 @@ def _check(config):
 def _spec(config):
   """What is known of the streams of devices that are not there yet."""
   size = config.height or MIN_SIDE, config.width or MIN_SIDE
-  return StreamSpec(*size, 25.0, None, (), {"kind": "edge"}, is_live=True)
+  return _spec_of(Terms(*size, 25.0, "", ""))
+
+
+def _spec_of(terms):
+  """What is known of a device's stream."""
+  size, kind = (terms.height, terms.width), {"kind": "edge"}
+  return StreamSpec(*size, terms.fps, None, (), kind, is_live=True)
 
 
 def _make_service(config, teacher):
   groups = labels.parse_groups(config.classes, teacher.class_names)
   student = job_lib.make_student(config, groups)
-  system_of = lambda student: job_lib.make_system(config, student)
-  if system_of(student).answer is None or config.norm == "key_frame":
+  remote = systems.find(config.system).remote
+  if remote is None or config.norm == "key_frame":
     raise RequestError(
       f"--system={config.system} --norm={config.norm}: a device that holds the "
-      "student alone would answer otherwise; take shadowtutor or jit"
+      "student alone would answer otherwise; take shadowtutor, ams or jit"
     )
   params = beginning.first_weights(student, config.seed)
   layout = layout_lib.layout_of(params, _trainable(config, params))
   # Until devices are told more.
-  remote = getattr(systems.find(config.system), "remote", None)
-  is_batched = getattr(remote, "is_batched", False)
   first = Schedule(stride=config.delta_min)
-  if is_batched:
+  if remote.is_batched:
     first = Schedule(0, config.sampling_rate, config.train_period)
   offer = Offer(
     Weights(params, layout),
     first,
     beginning.classes_text(groups),
-    lambda terms: _problem(config, terms, is_batched),
+    lambda terms: _problem(config, terms, remote.is_batched),
   )
   make = lambda terms: make_course(
-    student, system_of, terms.height, terms.width, config.seed
+    student,
+    lambda student: job_lib.make_system(config, student, _spec_of(terms)),
+    *(terms.height, terms.width, config.seed),
   )
   # Some systems count in seconds.
-  courses = Courses(make, lambda terms: terms[: 3 if is_batched else 2])
+  courses = Courses(make, lambda terms: terms[: 3 if remote.is_batched else 2])
   if config.height and config.width:
     _rehearse(courses, offer, config)
   return Service(
     offer,
     courses,
     _labeller(teacher, groups),
-    getattr(remote, "dtype", "float32"),
+    remote.dtype,
   )
 
 
 def _trainable(config, params):
-  variant = updates.VARIANTS[config.update]
-  trains = updates.as_step(variant.factory(variant.learning_rate)).trains
+  trains = updates.as_step(job_lib.make_step(config)).trains
   return None if trains is None else trains(list(params))
 
 
@@ -148,13 +153,15 @@ def _problem(config, terms, is_batched):
       f"frames of {size[0]}x{size[1]}, and the server takes "
       f"{wanted[0]}x{wanted[1]} alone"
     )
-  if terms.codec not in pictures.CODECS:
-    return f"the server cannot read {terms.codec}"
   if terms.codec == H264 and not is_batched:
     return (
       f"--codec=h264 sends clips, and --system={config.system} takes frames "
       "one by one"
     )
+  try:
+    job_lib.make_system(config, None, _spec_of(terms))
+  except RequestError as error:
+    return str(error)
   return ""
 
 

@@ -208,16 +208,20 @@ def make_student(
   init = config.init
   if init == "random":
     return student
-  path = pathlib.Path(init)
-  if init == "bundled":
-    path = pretrained.BUNDLED[config.model].path
-  given = pretrained.load(path)
+  given = pretrained.load(init_path(config))
   there = str(given.about.get("model", config.model))
   if there != config.model and there in student_lib.MODELS:
     raise RequestError(
       f"--init={init} is of --model={there}, not of --model={config.model}"
     )
   return pretrained.start_from(student, given, groups)
+
+
+def init_path(config: RunConfig) -> pathlib.Path:
+  """The file of the first parameters, where they are not random."""
+  if config.init == "bundled":
+    return pretrained.BUNDLED[config.model].path
+  return pathlib.Path(config.init)
 
 
 def make_system(

@@ -36,11 +36,12 @@ def _by_itself(config):
   config = config_lib.settled(config)
   groups = labels_lib.parse_groups("person", ("background", "person"))
   student = job_lib.make_student(config, groups)
-  system = job_lib.make_system(config, student)
+  stream = job_lib.open_stream(config)
+  system = job_lib.make_system(config, student, stream.spec)
   teacher = edge_run.make_teacher()
   learn, predict = jax.jit(system.learn), jax.jit(system.predict)
   state, keys = None, []
-  for sample in job_lib.open_stream(config).read():
+  for sample in stream.read():
     if state is None:
       state = system.init(jax.random.key(config.seed), sample.frame)
     if int(system.next_key(state)) == sample.t:
