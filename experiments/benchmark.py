@@ -64,6 +64,10 @@ student and torch, unless --precision says otherwise; its table is that of
     edge_at_N_mbps_vs_remote
                          a frame of ShadowTutor on a slow device, over a frame
                          sent to the teacher and answered (0.33 as published)
+    device_up_vs_alone, device_throttled_vs_alone, device_killed_vs_alone
+                         a frame of a device over loopback, with a server, one
+                         behind a line of a megabit, one that is killed on the
+                         way, over a frame without any (at most 1.05)
     labels_vs_student    30 instances of 28x28 masks made labels, over the
                          student's forward pass (labels below 15 ms at
                          720x1280)
@@ -89,6 +93,7 @@ from PIL import Image
 from experiments import (
   checkpoint_figures,
   cli,
+  device_figures,
   edge_figures,
   io_figures,
   lane_figures,
@@ -275,6 +280,7 @@ FIGURES = {
   "checkpoint": [(fn, _SMALL) for fn in checkpoint_figures.ALL],
   "io": [(fn, _BIG) for fn in io_figures.ALL],
   "edge": [(fn, _BIG) for fn in edge_figures.ALL],
+  "device": [(fn, _TINY) for fn in device_figures.ALL],
   "labels": [(make_labels, _BIG)],
   "teacher": [
     (fn, size)

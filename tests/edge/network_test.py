@@ -107,6 +107,38 @@ def _play(player):
   return thread
 
 
+@pytest.mark.parametrize("codec", ["h264", "jpeg"])
+def test_device_whose_server_counts_in_seconds(codec, tmp_path):
+  """Clips go up, values of half the size come down, nobody waits."""
+  stop = threading.Event()
+  flags = dict(sampling_rate=10.0, train_period=0.4, iterations=2, batch_size=2)
+  config = dataclasses.replace(edge_run.CONFIG, system="ams", **flags)
+  with edge_run.place(config=config) as there:
+    player = edge_run.player(
+      tmp_path / "run",
+      there.url,
+      codec=codec,
+      flags={"stream": "synthetic:sports?num_frames=5000"},
+      pace=Pace(is_real_time=True),
+      should_stop=stop.is_set,
+    )
+    device = player.client.device
+    thread = _play(player)
+    wait_for(lambda: device.counts.num_updates >= 3)
+    stop.set()
+    thread.join()
+    session = there.session()
+  assert device.plan.training_period == pytest.approx(0.4)
+  held, first = device.held.params, there.hub.offer.first.params
+  moved = {n: x[x != first[n]] for n, x in held.items()}
+  assert sum(x.size for x in moved.values()) > 0
+  for values in moved.values():
+    halves = values.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(values, halves)
+  if session.held.version == device.held.version:
+    assert _bits(session.held.params) == _bits(held)
+
+
 @pytest.mark.parametrize("has_store", [False, True])
 def test_cut_update_and_restarted_server(has_store, tmp_path):
   stop, notes = threading.Event(), []

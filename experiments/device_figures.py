@@ -1,0 +1,125 @@
+"""Figures of a device over loopback: `benchmark --what=device`.
+
+How fast it is beside a server that trains for it, one that is hardly reached,
+and one that is killed on the way, over how fast it is alone. Server and device
+have a core each, where there are two.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import numpy as np
+
+from ojd.run import measure, workdir
+
+_SECONDS = 60.0  # for a server to start
+_SLOW_BYTES = 125_000  # a second, of a throttled line: a megabit
+_NUM_FRAMES = 1000
+
+
+def beside(kind, size, repeats):
+  """A frame of a device with a server of some kind, over one alone."""
+  pairs = [
+    [_frame_ms(each, size) for each in (kind, "alone")]
+    for _ in range(max(1, repeats // 3))
+  ]
+  return measure.figure(
+    f"device_{kind}_vs_alone",
+    np.array(pairs),
+    f"{_NUM_FRAMES} frames over loopback, {size[0]}x{size[1]}",
+  )
+
+
+def _frame_ms(kind, size):
+  """Of a device's run, all that goes with a frame."""
+  cores = range(os.cpu_count())
+  with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ends:
+    url = "ws://127.0.0.1:9"  # nobody is there
+    if kind != "alone":
+      server = _start(
+        *("edge_server", cores[-1], subprocess.PIPE),
+        "--listen=127.0.0.1:0",
+        *("--teacher=mask_rcnn_tiny", "--classes=person;auto=car,bus,truck"),
+        *(f"--height={size[0]}", f"--width={size[1]}"),
+      )
+      ends.callback(server.wait)
+      ends.callback(server.kill)
+      url = server.stdout.readline().split()[-1]
+      ends.callback(server.stdout.close)
+    if kind == "throttled":
+      port = ends.enter_context(_slow_line(int(url.rpartition(":")[2])))
+      url = f"ws://127.0.0.1:{port}"
+    path = pathlib.Path(folder) / "run"
+    device = _start(
+      *("edge_client", cores[0], subprocess.DEVNULL),
+      *(f"--server={url}", f"--workdir={path}"),
+      f"--stream=synthetic:street?num_frames={_NUM_FRAMES}",
+      *(f"--height={size[0]}", f"--width={size[1]}"),
+      "--classes=person;auto=car,bus,truck",
+    )
+    if kind == "killed":
+      _wait_for_frames(path, _NUM_FRAMES // 4, device)
+      server.kill()
+    if device.wait() != 0:
+      raise measure.Unavailable(f"the device of {kind} failed")
+    return 1e3 / json.loads((path / workdir.SUMMARY).read_text())["fps"]
+
+
+def _start(name, core, stdout, *flags):
+  command = [sys.executable, "-m", f"experiments.{name}", *flags]
+  process = subprocess.Popen(
+    command, stdout=stdout, stderr=subprocess.DEVNULL, text=True
+  )
+  if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(process.pid, {core})
+  return process
+
+
+def _wait_for_frames(path, count, device):
+  """Until a run has so many frames, or is over."""
+  metrics, deadline = path / workdir.METRICS, time.monotonic() + _SECONDS
+  while device.poll() is None and time.monotonic() < deadline:
+    if metrics.exists() and metrics.read_bytes().count(b"\n") >= count:
+      return
+    time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _slow_line(target):
+  """A port that carries a megabit a second to another one and back."""
+  with socket.create_server(("127.0.0.1", 0)) as listening:
+    thread = threading.Thread(
+      target=_accept, args=(listening, target), daemon=True
+    )
+    thread.start()
+    yield listening.getsockname()[1]
+
+
+def _accept(listening, target):
+  with contextlib.suppress(OSError):
+    while True:
+      near, _ = listening.accept()
+      far = socket.create_connection(("127.0.0.1", target))
+      for ends in ((near, far), (far, near)):
+        threading.Thread(target=_carry, args=ends, daemon=True).start()
+
+
+def _carry(source, target):
+  with contextlib.suppress(OSError), source, target:
+    while data := source.recv(4096):
+      target.sendall(data)
+      time.sleep(len(data) / _SLOW_BYTES)
+
+
+ALL = tuple(
+  functools.partial(beside, kind) for kind in ("up", "throttled", "killed")
+)
