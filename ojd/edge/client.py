@@ -7,15 +7,13 @@ here connects, sends, and after a break connects again, another receives.
 import contextlib
 import dataclasses
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
 
 from websockets import exceptions
-from websockets.sync import client as websockets_client
 
-from ojd.edge import backoff, transport, wire
+from ojd.edge import backoff, dialing, transport, wire
 from ojd.edge import plan as plan_lib
 from ojd.edge.access import Dial
 from ojd.edge.device import Device, Hangup
@@ -150,7 +148,7 @@ class Client:
           if connection is not None:
             self._talk(connection)
       except Exception as error:  # a bug: better told than kept from people
-        self.refusal = f"{type(error).__name__}: {_words(error)}"
+        self.refusal = f"{type(error).__name__}: {dialing.words_of(error)}"
       if not (self._closing or self.refusal):
         pause = next(self._pauses)
         with self._changed:
@@ -160,30 +158,14 @@ class Client:
 
   def _connect(self, stack):
     """A connection, which ends with the stack; None where there is none."""
-    headers = {}
-    if self._dial.token:
-      headers["Authorization"] = f"Bearer {self._dial.token}"
     try:
-      connecting = websockets_client.connect(
-        self._dial.url,
-        ssl=self._dial.tls,
-        additional_headers=headers,
-        user_agent_header=None,
-        max_size=self._limits.max_bytes,
-        proxy=None if self._dial.is_loopback else True,
-        **transport.keep_alive(self._timing),
+      return dialing.connect(
+        self._dial, self._timing, self._limits.max_bytes, stack
       )
-      return stack.enter_context(connecting)
-    except ssl.SSLCertVerificationError as error:
-      self.refusal = f"the server is not who it says: {error.verify_message}"
-    except exceptions.InvalidStatus as error:
-      status = error.response.status_code
-      if status == 401:
-        self.refusal = "the server refuses the token (HTTP 401)"
-      else:
-        self._trouble(f"HTTP {status}")
-    except (OSError, exceptions.WebSocketException, EOFError) as error:
-      self._trouble(_words(error))
+    except dialing.Refused as error:
+      self.refusal = str(error)
+    except dialing.Unreachable as error:
+      self._trouble(str(error))
     return None
 
   def _talk(self, connection):
@@ -206,7 +188,7 @@ class Client:
       self._trouble(str(error))
     except (exceptions.ConnectionClosed, OSError) as error:
       if not ended.is_set():
-        self._trouble(_words(error))
+        self._trouble(dialing.words_of(error))
     finally:
       ended.set()
       self._lose()
@@ -282,7 +264,7 @@ class Client:
         self._send(connection, Error(str(error)))
     except (exceptions.ConnectionClosed, OSError) as error:
       if not (ended.is_set() or self._closing):
-        self._trouble(_words(error))
+        self._trouble(dialing.words_of(error))
     finally:
       ended.set()
       with self._changed:
@@ -306,11 +288,3 @@ class Client:
     if words != self._told:  # once, however often it is tried
       self._note(f"no server: {words}; the device goes on alone")
     self._told = words
-
-
-def _words(error):
-  """An error in one line."""
-  words = " ".join(str(error).split())
-  if isinstance(error, ConnectionRefusedError):
-    return "nobody listens there"
-  return words or type(error).__name__

@@ -6,29 +6,26 @@ held for as long as a message takes, and never during a lesson.
 
 import collections
 import dataclasses
-import secrets
 import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from ojd.edge import layout as layout_lib
 from ojd.edge import wire
 from ojd.edge.limits import LIMITS, Limits, WireError
 from ojd.edge.messages import (
   NO_SESSION,
-  SESSION_BYTES,
   Bye,
   Error,
   Frames,
   Hello,
   Message,
-  Terms,
 )
 from ojd.edge.payload import Params
+from ojd.edge.reception import Offer, Reception
 from ojd.edge.session import Rules, Session
 from ojd.edge.store import Store
-from ojd.edge.weights import Schedule, Weights
+from ojd.edge.weights import Schedule
 
 
 class Peer(Protocol):
@@ -41,16 +38,6 @@ class Peer(Protocol):
 
   def close(self) -> None:
     """Ends the connection, when all is sent that was put."""
-
-
-class Offer(NamedTuple):
-  """What a server has for devices."""
-
-  first: Weights  # what each of them begins with
-  schedule: Schedule  # at first
-  classes: str  # as in `messages.Terms`
-  # What is wrong with a device's frames; empty: nothing.
-  check_terms: Callable[[Terms], str] = lambda terms: ""
 
 
 class Room(NamedTuple):
@@ -83,10 +70,7 @@ class Hub:
   ):
     self.offer, self._rules, self._room = offer, rules, room
     self._store, self._note, self._clock = store, note_fn, clock
-    # As a device tells it, who does not know what trains.
-    first = offer.first
-    self._layout = layout_lib.layout_of(first.params).digest
-    self._first_digest = layout_lib.digest_of(first.params, first.layout)
+    self._reception = Reception(offer, room.limits)
     self._seats: collections.OrderedDict[bytes, _Seat] = (
       collections.OrderedDict()
     )
@@ -188,7 +172,7 @@ class Hub:
       self._changed.notify_all()
 
   def _greet(self, peer, hello):
-    problem = self._mismatch(hello)
+    problem = self._reception.mismatch(hello)
     if problem:
       self._end(peer, Error(problem, is_final=True))
       return
@@ -196,7 +180,7 @@ class Hub:
     session = seat.session if seat is not None else self._restore(hello)
     is_new = session is None
     if is_new:
-      session = self._begin(hello)
+      session = self._reception.begin(hello, self._rules)
     number = session.number
     if seat is None and not self._make_room():
       text = f"the server is full: {self._room.max_sessions} devices"
@@ -204,7 +188,7 @@ class Hub:
       return
     # Nor is what a file holds, if the device is farther.
     is_behind = seat is None and hello.version > session.held.version
-    wants = (is_new or is_behind) and self._should_adopt(hello)
+    wants = (is_new or is_behind) and self._reception.should_adopt(hello)
     messages = session.greet(hello, self._clock(), wants)
     self._take_over(number)
     self._seats[number] = _Seat(session, peer)
@@ -226,23 +210,6 @@ class Hub:
     text = "another client has taken up this session"
     self._end(seat.peer, Error(text, is_final=True))
 
-  def _mismatch(self, hello):
-    """Why a device cannot be served; empty: it can."""
-    if wire.VERSION not in hello.protocols:
-      known = ", ".join(map(str, hello.protocols))
-      return f"the server speaks protocol {wire.VERSION}, the device {known}"
-    there, here = hello.terms.classes, self.offer.classes
-    if there != here:
-      return (
-        f"other classes: the device tells {_short(there)!r} apart, the server "
-        f"{_short(here)!r}; give both the same --classes"
-      )
-    if hello.layout != self._layout:
-      return (
-        "another network: give both the same --model and --width_multiplier"
-      )
-    return self.offer.check_terms(hello.terms)
-
   def _restore(self, hello):
     """A session that an earlier server knew; None without any."""
     if self._store is None or hello.session == NO_SESSION:
@@ -254,27 +221,8 @@ class Hub:
       return None
     if held is None:
       return None
-    return self._session(hello.session, hello.terms, held)
-
-  def _begin(self, hello):
-    """A session whose device begins anew, or goes on with what it holds."""
-    number, first = secrets.token_bytes(SESSION_BYTES), self.offer.first
-    if hello.weights == self._first_digest or self._should_adopt(hello):
-      first = first._replace(version=hello.version)
-    return self._session(number, hello.terms, first)
-
-  def _should_adopt(self, hello):
-    """Whether a device whose session nobody knows was taught before.
-
-    What it has learnt is worth more than what devices begin with.
-    """
-    is_other = hello.weights != self._first_digest
-    num_bytes = 4 * self.offer.first.layout.num_coords + 1000
-    fits = num_bytes <= self._room.limits.max_bytes
-    return hello.version > 0 and is_other and fits
-
-  def _session(self, number, terms, held):
-    return Session(number, terms, held, self.offer.schedule, self._rules)
+    schedule = self.offer.schedule
+    return Session(hello.session, hello.terms, held, schedule, self._rules)
 
   def _make_room(self):
     """Forgets who has been away for longest, if need be and possible."""
@@ -318,7 +266,3 @@ class Hub:
 def _name(number):
   """A session as people see it: nobody could take it up by that."""
   return number[:3].hex()
-
-
-def _short(text):
-  return text if len(text) <= 200 else text[:197] + "..."

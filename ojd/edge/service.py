@@ -11,8 +11,8 @@ from ojd import labels, systems, updates
 from ojd.edge import beginning
 from ojd.edge import layout as layout_lib
 from ojd.edge.course import Course, make_course
-from ojd.edge.hub import Offer
 from ojd.edge.messages import H264, Terms
+from ojd.edge.reception import Offer
 from ojd.edge.weights import Schedule, Weights
 from ojd.errors import RequestError
 from ojd.run import compilation

@@ -16,9 +16,12 @@ from websockets.sync import client as websockets_client
 
 from ojd import labels as labels_lib
 from ojd.edge import access, beginning, messages, wire
+from ojd.edge.device import Device
+from ojd.edge.layout import layout_of
 from ojd.edge.player import Pace
 from ojd.edge.store import Store
 from ojd.edge.transport import Timing
+from ojd.edge.weights import Schedule, Weights
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
 from tests.reference import edge_proxy, edge_run
@@ -221,10 +224,6 @@ def _hello():
   groups = beginning.groups_of("person")
   student = job_lib.make_student(config, groups)
   named = beginning.first_weights(student, config.seed)
-  from ojd.edge.device import Device
-  from ojd.edge.layout import layout_of
-  from ojd.edge.weights import Weights
-
   terms = messages.Terms(32, 40, 25.0, "raw", "person")
   return Device(Weights(named, layout_of(named)), terms).connected(0.0)
 
@@ -392,3 +391,33 @@ def test_device_runs_where_torch_is_not(tmp_path):
   summary = json.loads((tmp_path / "run" / "summary.json").read_text())
   assert summary["finished"] and summary["num_updates"] > 2
   assert summary["rtt_ms"] is None or summary["rtt_ms"] > 0
+
+
+def test_samples_of_a_training_period_travel_together(tmp_path):
+  """As systems want it that train by the clock: five a second, a second."""
+  by_clock = Schedule(1, 5.0, 1.0)
+  seen = []
+
+  def with_period(made):
+    def courses(terms):
+      course = made.courses(terms)
+      return course._replace(schedule=lambda state: by_clock)
+
+    offer = made.offer._replace(schedule=by_clock)
+    return made._replace(offer=offer, courses=courses)
+
+  with edge_run.place(change=with_period) as there:
+    teach = there.trainer.teach
+    there.trainer.teach = lambda session, frames: (
+      seen.append(frames.times) or teach(session, frames)
+    )
+    player = edge_run.player(
+      tmp_path / "run", there.url, pace=Pace(is_real_time=True), codec="jpeg"
+    )
+    player.client.start()
+    wait_for(lambda: player.client.is_connected)
+    summary = player.run()
+  assert [len(times) for times in seen] == [6, 5]
+  np.testing.assert_allclose(np.concatenate(seen), np.arange(11) / 5)
+  assert summary["num_key_frames"] == 11
+  assert 1 <= summary["num_updates"] <= 2

@@ -333,7 +333,8 @@ def test_newer_client_of_a_session_takes_over():
 def test_other_terms_end_in_a_line_at_both_ends(change, words):
   world, client = _begun()
   check = lambda terms: "too small" if terms.height == 7 else ""
-  world.hub.offer = world.hub.offer._replace(check_terms=check)
+  reception = world.hub._reception
+  reception._offer = reception._offer._replace(check_terms=check)
   other = world.client()
   other.connect()
   hello = wire.decode(other.up.pop())

@@ -52,10 +52,16 @@ class Place:
   """A server that listens on a free port of loopback."""
 
   def __init__(
-    self, config=CONFIG, who=None, store=None, timing=QUICK, **rules
+    self,
+    config=CONFIG,
+    who=None,
+    store=None,
+    timing=QUICK,
+    change=lambda made: made,
+    **rules,
   ):
     self.notes = []
-    made = service.make_service(config)
+    made = change(service.make_service(config))
     limits = LIMITS._replace(max_bytes=1 << 20)
     self.hub = Hub(
       made.offer,
