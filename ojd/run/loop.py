@@ -288,26 +288,13 @@ class Loop:
       )
     info: StepInfo = jax.tree.map(lambda x: np.asarray(x).item(), info)
     delay = self._pass_on(info, line)
-    tally = self.tally
-    tally.next_key = int(self.system.next_key(self.state))
-    tally.stride = info.stride
-    tally.num_keys += 1
-    tally.num_updates += info.num_updates
-    tally.num_rolled_back += info.num_rolled_back
-    line.update(
-      is_key=True,
-      num_updates=info.num_updates,
-      num_rolled_back=info.num_rolled_back,
-      miou_before=info.miou_before,
-      miou_after=info.miou_after,
-      loss=tally_lib.finite(info.loss),
-      grad_norm=tally_lib.finite(info.grad_norm),
-      ms_learn=self.stages.milliseconds("learn"),
-    )
+    self.tally.next_key = int(self.system.next_key(self.state))
+    line.update(tally_lib.count_key(self.tally, info))
+    line["ms_learn"] = self.stages.milliseconds("learn")
     moments = trail_lib.Moments(line["t"], line.get("key_t"), delay)
     self._leave(
       lambda trail: trail.learnt(
-        moments, labels, info, self.state, tally.next_key
+        moments, labels, info, self.state, self.tally.next_key
       )
     )
     # A GPU's teacher leaves its labels there.

@@ -10,6 +10,7 @@ import numpy as np
 from ojd import metrics
 from ojd.costs import Costs
 from ojd.run.timing import Stages, paper_speedup, peak_memory_mb
+from ojd.types import StepInfo
 
 # What the method itself does not take: compiling, being judged, what the
 # teacher does while the stream goes on, and all that is done before it begins.
@@ -74,6 +75,28 @@ def from_json(content: dict[str, Any]) -> Tally:
   """The counts that `to_json` wrote down."""
   confusion = np.array(content["confusion"], np.int64)
   return Tally(**content | {"confusion": confusion})
+
+
+def count_key(tally: Tally, info: StepInfo) -> dict[str, Any]:
+  """Counts a key frame; returns what metrics.jsonl says of it.
+
+  Args:
+    tally: which is changed.
+    info: of the step, as plain numbers.
+  """
+  tally.stride = info.stride
+  tally.num_keys += 1
+  tally.num_updates += info.num_updates
+  tally.num_rolled_back += info.num_rolled_back
+  return {
+    "is_key": True,
+    "num_updates": info.num_updates,
+    "num_rolled_back": info.num_rolled_back,
+    "miou_before": info.miou_before,
+    "miou_after": info.miou_after,
+    "loss": finite(info.loss),
+    "grad_norm": finite(info.grad_norm),
+  }
 
 
 class Progress(NamedTuple):
