@@ -22,6 +22,7 @@ from ojd.edge.player import Pace
 from ojd.edge.store import Store
 from ojd.edge.transport import Timing
 from ojd.edge.weights import Schedule, Weights
+from ojd.models import exported
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
 from tests.reference import edge_proxy, edge_run
@@ -421,3 +422,23 @@ def test_samples_of_a_training_period_travel_together(tmp_path):
   np.testing.assert_allclose(np.concatenate(seen), np.arange(11) / 5)
   assert summary["num_key_frames"] == 11
   assert 1 <= summary["num_updates"] <= 2
+
+
+def test_exported_program_answers_as_the_student_does(tmp_path):
+  config = config_lib.settled(edge_run.CONFIG)
+  student = job_lib.make_student(config, beginning.groups_of("person"))
+  named = beginning.first_weights(student, config.seed)
+  path = tmp_path / "s.jax"
+  exported.save(path, student, beginning.unflatten(named), 32, 40)
+  found = []
+  for program in ("", str(path)):
+    folder = tmp_path / f"run{len(found)}"
+    with edge_run.place() as there:
+      player = edge_run.player(folder, there.url, program=program)
+      player.client.start()
+      wait_for(lambda player=player: player.client.is_connected)
+      player.run()
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    found.append([json.loads(line)["eval_miou"] for line in lines])
+  np.testing.assert_allclose(*found, atol=0.01)
+  assert len(set(found[0])) > 20
