@@ -1,5 +1,6 @@
 """Accuracy against cost: a curve a method, a point each of its settings."""
 
+import math
 import pathlib
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ _PALETTE = (
 # What stands for the colours of a page.
 _LINES = [f"#0104{i:02x}" for i in range(MAX_CURVES)]
 _VARIABLES = {color: f"var(--run-{i})" for i, color in enumerate(_LINES)}
+_LONG_LABEL = 12  # letters
 _MARKERS = "osD^v"  # the next once all colours are taken
 
 
@@ -92,6 +94,8 @@ def svg(found: list[Curve], *, width: float, prefix: str) -> str:
 
 
 def _draw(ax: axes.Axes, found, colors, ink):
+  costs = [point.cost for curve in found for point in curve.points]
+  middle = math.sqrt(min(costs) * max(costs)) if costs else 0.0
   for i, curve in enumerate(found):
     xs = [point.cost for point in curve.points]
     ys = [point.miou for point in curve.points]
@@ -108,16 +112,18 @@ def _draw(ax: axes.Axes, found, colors, ink):
       label=curve.label,
     )
     for point in curve.points:
+      # Long words on the right would leave the picture.
+      is_left = point.cost > middle and len(point.label) > _LONG_LABEL
       ax.annotate(
         point.label,
         (point.cost, point.miou),
-        xytext=(5, 4),
+        xytext=(-5, 4) if is_left else (5, 4),
+        ha="right" if is_left else "left",
         textcoords="offset points",
         fontsize=7.5,
         color=ink,
       )
   ax.set_xscale("log")
-  costs = [point.cost for curve in found for point in curve.points]
   if costs:
     # Room for the words beside the last point, and not a decade for one.
     ax.set_xlim(min(costs) / 1.15, max(costs) * 1.4)

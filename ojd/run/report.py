@@ -236,9 +236,10 @@ def _link(link):
   """Tiles of a run over a network."""
   if not link:
     return []
-  rates = (text.fixed(link.get(n), 0) for n in ("up_kbps", "down_kbps"))
+  note = "Kbps, by the stream's time"
   return [
-    ("network", " / ".join(rates), "Kbps up / down, in the stream's time"),
+    ("up", text.fixed(link.get("up_kbps"), 0), note),
+    ("down", text.fixed(link.get("down_kbps"), 0), note),
     (
       "staleness",
       text.fixed(link.get("mean_staleness"), 1),
