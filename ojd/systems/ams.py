@@ -169,15 +169,17 @@ def ams(
     return state, after.classes, info
 
   answer = jit.answer_of(student)
+
+  def answering(state):
+    return updates.answer(tx, state.params, state.opt_state)
+
+  def predict(state, frame):
+    classes = answer(answering(state), frame)
+    return state._replace(t=state.t + 1), classes
+
+  next_key = lambda state: jnp.maximum(state.due, state.t)
   return distill.System(
-    init,
-    next_key=lambda state: jnp.maximum(state.due, state.t),
-    learn=learn,
-    predict=lambda state, frame: (
-      state._replace(t=state.t + 1),
-      answer(state.params, frame),
-    ),
-    answer=answer,
+    *(init, next_key, learn, predict, answering), answer=answer
   )
 
 

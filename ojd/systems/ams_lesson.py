@@ -96,6 +96,8 @@ def teach(
     grads = jax.tree.map(jnp.zeros_like, carry.params)
     grads = lax.fori_loop(0, batch_size, add, grads)
     grads = jax.tree.map(lambda g: g / batch_size, grads)
+    grad_fn = functools.partial(jax.grad(loss_of), carry.params)
+    grads = step.gradient(grads, grad_fn, carry.moving, held)
     steps, moved = step.update(grads, carry.moving, carry.params, held)
     norm = optax.tree.norm(grads)
     made = carry._replace(
@@ -112,10 +114,13 @@ def teach(
   none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
   carry = _Turn(trained, moving, key, none, none, zero)
   carry = lax.fori_loop(0, iterations, turn, carry)
+  num_skipped = step.num_skipped(carry.moving) - step.num_skipped(moving)
   return Taught(
     _rounded(partition.merge(carry.params, others), params),
     step.end(carry.moving, held, *newest),
-    *(carry.num_updates, carry.num_refused, carry.grad_norm),
+    num_updates=carry.num_updates - num_skipped,
+    num_refused=carry.num_refused + num_skipped,
+    grad_norm=carry.grad_norm,
   )
 
 

@@ -185,3 +185,20 @@ def test_values_without_room_in_half_precision_stay():
     ams_lib.ams_lesson.as_sent(values),
     np.array([np.float16(1 / 3), 70000, 0], np.float32),
   )
+
+
+@pytest.mark.parametrize("name", ["ema", "replay", "nonfinite_guard"])
+def test_steps_with_a_will_of_their_own(name):
+  """Each does in a lesson what it does on a key frame."""
+  system = _system(updates.VARIANTS[name].factory(0.01))
+  state, told = _run(system, 17)
+  assert [int(i.num_updates) for _, i, _ in told if int(i.num_updates)] == [
+    *(TURNS, TURNS),
+  ]
+  answers = _flat(system.answering(state))
+  assert np.array_equal(answers, _flat(state.params)) == (name != "ema")
+  if name == "replay":
+    assert int(state.opt_state.num_seen) == 2
+  broken = _system(updates.VARIANTS[name].factory(np.float32(np.inf)))
+  _, told = _run(broken, 9)
+  assert int(told[-1][1].num_updates) == 0
