@@ -18,6 +18,11 @@ from ojd.run import (
 
 # Beside the run's own files.
 FILE = "measures.json"
+# Of a run over a link, and their names in its summary.
+_OF_LINK = {
+  **{n: n for n in ("up_kbps", "down_kbps", "mean_staleness")},
+  "link_fps": "fps",
+}
 DAVIS, CHANGES = "davis", "changes"  # what may be measured afterwards
 _MAX_KEYS = 64  # key frames on which changes are counted
 _MAX_FILE = 1 << 16  # bytes
@@ -71,8 +76,7 @@ def read(path: pathlib.Path, wanted: frozenset[str] = frozenset()) -> Numbers:
   summary = workdir.read_summary(path) or {}
   told = {n: summary[n] for n in Numbers._fields if n in summary}
   link = report_text.mapping(summary, "link")
-  told |= {n: link[n] for n in Numbers._fields if n in link}
-  told["link_fps"] = link.get("fps")
+  told |= {name: link.get(there) for name, there in _OF_LINK.items()}
   told["miou"] = report_text.mapping(summary, "miou").get("mean")
   measured = _read_json(path / FILE)
   for name in wanted:

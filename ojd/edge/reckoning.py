@@ -125,7 +125,7 @@ def summary(rules: Rules, course: Course, num_frames: int) -> dict[str, Any]:
     "resent_bytes": network.up.num_resent + network.down.num_resent,
     "up_kbps": each(8e-3 * network.up.num_bytes),
     "down_kbps": each(8e-3 * network.down.num_bytes),
-    "num_updates": num,
+    "num_sent": num,
     "mean_staleness": round(course.staleness / num, 3) if num else None,
     "max_staleness": course.max_staleness,
     "waited_seconds": round(course.waited, 3),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import edge_figures
+from ojd.comparison import numbers
 from ojd.edge import conditions, reckoning, weights, wire
 from ojd.edge.messages import Update
 from ojd.errors import RequestError
@@ -120,6 +121,10 @@ def test_moments_are_reckoned_by_hand(tmp_path):
   assert found["down_kbps"] == pytest.approx(
     8e-3 * total / found["seconds"], rel=1e-3
   )
+  told = numbers.read(tmp_path / "a")
+  assert told.num_updates == sum(row["num_updates"] for row in keys)
+  assert (told.down_kbps, told.link_fps) == (found["down_kbps"], found["fps"])
+  assert found["num_sent"] == len(keys)
   page = (tmp_path / "a" / workdir.REPORT / "index.html").read_text()
   assert f"{found['down_kbps']:.0f}" in page
   assert "frames until what was learnt answers" in page
