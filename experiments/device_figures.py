@@ -1,8 +1,9 @@
 """Figures of a device over loopback: `benchmark --what=device`.
 
-How fast it is beside a server that trains for it, one that is hardly reached,
-and one that is killed on the way, over how fast it is alone. Server and device
-have a core each, where there are two.
+How fast it is with a server that trains for it, one that is hardly reached, and
+one that is killed on the way, over how fast it is alone. Server and device have
+a core each, where there are two; as cores share more than is seen, alone is
+beside a core as busy as the server's would be.
 """
 
 import contextlib
@@ -24,12 +25,20 @@ from ojd.run import measure, workdir
 _SECONDS = 60.0  # for a server to start
 _SLOW_BYTES = 125_000  # a second, of a throttled line: a megabit
 _NUM_FRAMES = 1000
+# What a server does most of its time, as far as a neighbour sees it.
+_BUSY = """
+import numpy as np
+x = np.ones((600, 600), np.float32)
+while True:
+  x = np.tanh(x @ x)
+"""
 
 
 def beside(kind, size, repeats):
   """A frame of a device with a server of some kind, over one alone."""
+  alone = "busy" if kind == "up" else "alone"
   pairs = [
-    [_frame_ms(each, size) for each in (kind, "alone")]
+    [_frame_ms(each, size) for each in (kind, alone)]
     for _ in range(max(1, repeats // 3))
   ]
   return measure.figure(
@@ -44,7 +53,11 @@ def _frame_ms(kind, size):
   cores = range(os.cpu_count())
   with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ends:
     url = "ws://127.0.0.1:9"  # nobody is there
-    if kind != "alone":
+    if kind == "busy":
+      neighbour = _pinned([sys.executable, "-c", _BUSY], cores[-1])
+      ends.callback(neighbour.wait)
+      ends.callback(neighbour.kill)
+    elif kind != "alone":
       server = _start(
         *("edge_server", cores[-1], subprocess.PIPE),
         "--listen=127.0.0.1:0",
@@ -76,6 +89,10 @@ def _frame_ms(kind, size):
 
 def _start(name, core, stdout, *flags):
   command = [sys.executable, "-m", f"experiments.{name}", *flags]
+  return _pinned(command, core, stdout)
+
+
+def _pinned(command, core, stdout=subprocess.DEVNULL):
   process = subprocess.Popen(
     command, stdout=stdout, stderr=subprocess.DEVNULL, text=True
   )
