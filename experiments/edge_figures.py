@@ -2,13 +2,12 @@
 
 import dataclasses
 import functools
-import math
 import pathlib
 import tempfile
 
 import numpy as np
 
-from ojd.edge import conditions, link, mask_code, reckoning
+from ojd.edge import conditions, difference, link, mask_code, reckoning
 from ojd.run import config as config_lib
 from ojd.run import measure, report, runner, workdir
 from ojd.run.config import RunConfig
@@ -42,12 +41,11 @@ def mask(size, repeats):
   chosen[rng.choice(_NUM_COORDS, count, replace=False)] = True
   _, code = mask_code.encode(chosen, [_NUM_COORDS])
   _, gzipped = mask_code.encode(chosen, [_NUM_COORDS], mask_code.GZIP)
-  share = count / _NUM_COORDS
-  bits = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+  least = difference.mask_bytes(count, _NUM_COORDS)
   kbps = lambda mask: 8e-3 * (2 * count + len(mask)) / _PERIOD
   return measure.Figure(
     "edge_mask_vs_entropy",
-    round(8 * len(code) / bits / _NUM_COORDS, 4),
+    round(len(code) / least, 4),
     *(None, None, 0.0),
     f"a random twentieth of {_NUM_COORDS:,} coordinates every {_PERIOD} s: "
     f"{kbps(code):.0f} Kbps, and {kbps(gzipped):.0f} with the mask as gzip",
