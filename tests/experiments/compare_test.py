@@ -27,6 +27,7 @@ def _table(path):
     return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_smoke_leaves_a_table_a_picture_and_a_page(tmp_path):
   output = tmp_path / "out"
   flags = ("--smoke", "--systems=fixed:delta_min=4,frozen")

@@ -152,10 +152,8 @@ def test_bad_workdirs_are_refused(tmp_path):
   assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize(
-  "number",
-  [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_keeps_what_it_did_and_can_be_repeated(
   tmp_path, number
 ):

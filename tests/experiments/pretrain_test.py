@@ -115,6 +115,7 @@ def test_an_epoch_of_coco_shows_each_picture_once(coco_folder):
   np.testing.assert_array_equal(labels.weights, np.where(padding, 0.0, 10.0))
 
 
+@pytest.mark.slow
 def test_binary_trains_on_coco_and_writes_a_student(coco_folder):
   out = coco_folder / "out"
   result = binaries.run(

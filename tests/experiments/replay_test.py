@@ -108,6 +108,7 @@ def test_no_run_is_one_line(tmp_path):
     assert result.stderr.startswith("error: --workdir")
 
 
+@pytest.mark.slow
 def test_full_disk_ends_a_run_with_one_line_and_loses_nothing(run, tmp_path):
   """No file may be larger than a checkpoint's; then there is room again."""
   path = tmp_path / "full"

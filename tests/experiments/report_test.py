@@ -78,6 +78,7 @@ def test_words_are_still_refused_elsewhere():
   _assert_refused(result, "unknown argument 'runs'")
 
 
+@pytest.mark.slow
 def test_smoke_makes_two_runs_and_compares_them(tmp_path, monkeypatch):
   monkeypatch.setenv("TMPDIR", str(tmp_path))
   result = _report("--smoke")

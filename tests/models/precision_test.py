@@ -83,6 +83,7 @@ def test_logits_are_near_those_of_float32():
   assert 0 < error < 0.05
 
 
+@pytest.mark.slow
 def test_learns_as_well():
   frame, labels = _example()
   reached = []
