@@ -67,7 +67,8 @@ student and torch, unless --precision says otherwise; its table is that of
     device_up_vs_alone, device_throttled_vs_alone, device_killed_vs_alone
                          a frame of a device over loopback, with a server, one
                          behind a line of a megabit, one that is killed on the
-                         way, over a frame without any (at most 1.05)
+                         way, over a frame without any; for the first
+                         beside a core that is as busy (at most 1.05)
     labels_vs_student    30 instances of 28x28 masks made labels, over the
                          student's forward pass (labels below 15 ms at
                          720x1280)

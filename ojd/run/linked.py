@@ -70,9 +70,7 @@ class LinkLoop(loop.Loop):
   def _step(self, sample, line):
     t = self.tally.clock
     self._course = reckoning.begin_frame(self._rules, self._course, t)
-    step = super()._step(sample, line)
-    self.tally.link = self._dump()
-    return step
+    return super()._step(sample, line)
 
   def _ask_teacher(self, sample, line, stage="teacher"):
     if stage == "teacher":
@@ -135,6 +133,7 @@ class LinkLoop(loop.Loop):
 
   def _keep(self):
     if self._uplink.is_empty:
+      self.tally.link = self._dump()
       super()._keep()
       self._num_kept = self.tally.num_keys
 
