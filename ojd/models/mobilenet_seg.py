@@ -13,9 +13,8 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ojd.models import frame_norm, layers, resizing
+from ojd.models import frame_norm, layers, pixels, resizing
 
 STEM, LAST = 32, 1280
 # Expansion, channels, blocks, stride of the first; as published.
@@ -31,10 +30,6 @@ STAGES = (
 OUTPUT_STRIDE = 16  # strides beyond dilate what comes after them
 HEAD = 256
 RATES = (6, 12, 18)  # of the head's dilated convolutions
-
-# What torchvision's weights want of a channel, 0 to 1.
-_MEAN = np.array([0.485, 0.456, 0.406])
-_DEVIATION = np.array([0.229, 0.224, 0.225])
 
 
 def scaled(channels: int, width: float) -> int:
@@ -95,11 +90,7 @@ class Backbone(nn.Module):
 
   @nn.compact
   def __call__(self, frames: jax.Array) -> jax.Array:
-    is_float = jnp.issubdtype(frames.dtype, jnp.floating)
-    x = frame_norm.wide(frames)
-    row = lambda values: jnp.asarray(255 * values, x.dtype).reshape(1, 1, 1, 3)
-    x = (x - row(_MEAN)) / row(_DEVIATION)
-    x = x.astype(frames.dtype) if is_float else x
+    x = pixels.of_imagenet(frames)
     x = _Conv(scaled(STEM, self.width), 3, 2, name="stem")(x)
     number, scale, dilation = 1, 2, 1
     for expansion, channels, num_blocks, published in STAGES:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ojd.errors import RequestError
-from ojd.models import jitnet, layers, mobilenet_seg, shadow_student
+from ojd.models import ddrnet, jitnet, layers, mobilenet_seg, shadow_student
 from ojd.types import Frame
 
 Params = Any  # a pytree of arrays
@@ -78,6 +78,8 @@ def from_linen(model: nn.Module, precision: str = "float32") -> Student:
 
 # --model names; each a Linen module class with `num_classes` and `width`.
 MODELS = {
+  "ddrnet23": ddrnet.DDRNet23,
+  "ddrnet23_slim": ddrnet.DDRNet23Slim,
   "jitnet": jitnet.JITNet,
   "mobilenet_v2": mobilenet_seg.MobileNetSeg,
   "shadow": shadow_student.ShadowStudent,
