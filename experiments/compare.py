@@ -56,6 +56,12 @@ _DAVIS = flags.DEFINE_bool(
   False,
   "region similarity and boundary measure too, of streams with one class",
 )
+_TEMPORAL = flags.DEFINE_bool(
+  "temporal_measures",
+  False,
+  "how steady the answers are from frame to frame too: consistency along the "
+  "optical flow, and flicker where nothing changes",
+)
 _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny comparison")
 
 _PAPER = "jit:a_thresh=0.7,jit:a_thresh=0.8,jit:a_thresh=0.9"
@@ -100,7 +106,8 @@ def _request():
   smoke = _SMOKE.value
   defaults = {"overlay": False} | (_SMOKE_DEFAULTS if smoke else {})
   config = run_flags.run_config(defaults)
-  if _DAVIS.value and config.save_masks == "none":
+  needs_masks = _DAVIS.value or _TEMPORAL.value
+  if needs_masks and config.save_masks == "none":
     config = dataclasses.replace(config, save_masks="video")
   output = _OUTPUT.value or (tempfile.mkdtemp(prefix="ojd-") if smoke else "")
   updates = tuple(spec.of_updates(_UPDATES.value))
@@ -112,6 +119,7 @@ def _request():
     output=folder.expand(output),
     num_jobs=_JOBS.value,
     has_davis=_DAVIS.value,
+    has_temporal=_TEMPORAL.value,
     updates=updates,
   )
 

@@ -32,12 +32,16 @@ class Request(NamedTuple):
   num_jobs: int = 1
   has_davis: bool = False  # J and F are wanted
   updates: tuple[SystemEntry, ...] = ()  # systems whose changes are counted
+  has_temporal: bool = False  # consistency and flicker are wanted
 
   def wanted(self, system: SystemEntry) -> frozenset[str]:
     """What is measured after a run of the system."""
-    davis = {numbers.DAVIS} if self.has_davis else set()
-    changes = {numbers.CHANGES} if system in self.updates else set()
-    return frozenset(davis | changes)
+    is_wanted = {
+      numbers.DAVIS: self.has_davis,
+      numbers.TEMPORAL: self.has_temporal,
+      numbers.CHANGES: system in self.updates,
+    }
+    return frozenset(name for name, wanted in is_wanted.items() if wanted)
 
 
 class Progress(NamedTuple):

@@ -14,11 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from ojd import labels
+from ojd.comparison import answers
 from ojd.errors import RequestError
-from ojd.formats import class_maps
-from ojd.run import workdir
-from ojd.streams import base, window
 from ojd.types import IGNORE
 
 TOLERANCE = 0.008  # of the diagonal
@@ -81,24 +78,12 @@ def of_run(path: pathlib.Path) -> Measures:
 
 def _masks(path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Truth and answer of each annotated frame, at the size of the source."""
-  description = workdir.read_config(path)
-  flags = description["flags"]
-  stream = base.open_stream(flags["stream"], flags["height"], flags["width"])
-  if stream.spec.source_size is not None:
-    stream = base.open_stream(flags["stream"], *stream.spec.source_size)
-  stream = window.window(stream, flags["start_frame"], flags["every"])
-  names, members = description["class_names"], description["class_members"]
-  if len(names) != 2 or not stream.spec.class_names:
+  found = answers.of_run(path, at_source=True)
+  if len(found.class_names) != 2 or not found.has_truth:
     raise RequestError(f"{path}: J and F are of one class with labels")
-  groups = labels.known_groups(tuple(names), tuple(map(tuple, members)))
-  lookup = labels.match_groups(groups, stream.spec.class_names).lookup
-  samples = stream.read()
-  for t, answer in class_maps.read_masks(path):
-    sample = next(sample for sample in samples if sample.t >= t)
-    if sample.t != t or sample.truth is None:
-      raise RuntimeError(f"{path}: frame {t} of its stream cannot be read now")
-    truth = np.take(lookup, sample.truth)
-    counts = truth != IGNORE
+  for answer in found.read:
+    if answer.truth is None:
+      raise RuntimeError(f"{path}: frame {answer.t} has no labels now")
+    counts = answer.truth != IGNORE
     if counts.any():
-      answer = class_maps.resize(answer, truth.shape)
-      yield (truth == 1) & counts, (answer == 1) & counts
+      yield (answer.truth == 1) & counts, (answer.classes == 1) & counts

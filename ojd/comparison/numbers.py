@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd.comparison import davis_metrics
+from ojd.comparison import davis_metrics, temporal_metrics
 from ojd.run import (
   recorded_run,
   report,
@@ -23,7 +23,8 @@ _OF_LINK = {
   **{n: n for n in ("up_kbps", "down_kbps", "mean_staleness")},
   "link_fps": "fps",
 }
-DAVIS, CHANGES = "davis", "changes"  # what may be measured afterwards
+# What may be measured afterwards.
+DAVIS, CHANGES, TEMPORAL = "davis", "changes", "temporal"
 _MAX_KEYS = 64  # key frames on which changes are counted
 _MAX_FILE = 1 << 16  # bytes
 
@@ -44,6 +45,11 @@ class Numbers(NamedTuple):
   region: float | None = None  # J of DAVIS, 0..1
   boundary: float | None = None  # F of DAVIS, 0..1
   bytes_per_key: float | None = None  # of parameters changed
+  # From frame to frame, 0..1; those of the stream's own labels beside them.
+  consistency: float | None = None
+  flicker: float | None = None
+  truth_consistency: float | None = None
+  truth_flicker: float | None = None
   # Over a link, in seconds of the stream.
   up_kbps: float | None = None
   down_kbps: float | None = None
@@ -56,7 +62,7 @@ def measure(path: pathlib.Path, wanted: frozenset[str]) -> None:
 
   Args:
     path: the workdir of a finished run.
-    wanted: of DAVIS and CHANGES.
+    wanted: of DAVIS, CHANGES and TEMPORAL.
   """
   known = _read_json(path / FILE)
   missing = sorted(wanted - known.keys())
@@ -124,6 +130,10 @@ def _davis(path):
   return {"region": found.region, "boundary": found.boundary}
 
 
+def _temporal(path):
+  return temporal_metrics.of_run(path)._asdict()
+
+
 def _changes(path):
   """Tells the run again, and counts what differs after each key frame."""
   run = recorded_run.read(path)
@@ -162,4 +172,4 @@ def changed_bytes(
   return total
 
 
-_MEASURES = {DAVIS: _davis, CHANGES: _changes}
+_MEASURES = {DAVIS: _davis, CHANGES: _changes, TEMPORAL: _temporal}

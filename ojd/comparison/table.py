@@ -171,6 +171,18 @@ def regions_and_boundaries(entry: Entry, marks: Marks = TEXT) -> str:
   return ", ".join(percent(entry, name, marks) for name in names)
 
 
+def steadiness(entry: Entry, marks: Marks = TEXT) -> str:
+  """`91.2, 0.41 (93.0, 0.30)`: consistency and flicker, and of the truth."""
+  if not entry.stats:
+    return FAILED
+  consistency, flicker, truth, truth_flicker = (
+    _with_deviation(entry, f"{prefix}{name}", 100, marks, digits)
+    for prefix in ("", "truth_")
+    for name, digits in (("consistency", 1), ("flicker", 2))
+  )
+  return f"{consistency}, {flicker} ({truth}, {truth_flicker})"
+
+
 def over_the_link(entry: Entry, marks: Marks = TEXT) -> str:
   """`46.1, 245.0 (12.5, 25.0)`: Kbps up and down, staleness, frames/s."""
   if not entry.stats:
@@ -193,11 +205,14 @@ class Kind(NamedTuple):
 
 ACCURACY = Kind("mIoU (speed-up, key frames)", accuracy_and_cost)
 DAVIS = Kind("DAVIS: J, F", regions_and_boundaries)
-
-
+TEMPORAL = Kind("consistency, flicker (of the labels), %", steadiness)
 LINK = Kind("Kbps up, down (frames of staleness, frames/s)", over_the_link)
 # By a number that tells that there is something to be shown.
-_MORE = {"region": DAVIS, "up_kbps": LINK}
+_MORE = {
+  "region": DAVIS,
+  "consistency": TEMPORAL,
+  "up_kbps": LINK,
+}
 
 
 def kinds(table: Table) -> list[Kind]:

@@ -2,16 +2,28 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.comparison import compare, numbers, pool, results, spec, tasks, worker
+from ojd.comparison import (
+  answers,
+  compare,
+  numbers,
+  pool,
+  results,
+  spec,
+  tasks,
+  temporal_metrics,
+  worker,
+)
 from ojd.comparison import folder as folders
 from ojd.errors import RequestError
 from ojd.run import report
+from ojd.streams import base
 from tests.reference import odd_teachers, small_run, small_workers
 
 CONFIG = dataclasses.replace(small_run.CONFIG, num_frames=12, seed=0)
@@ -163,6 +175,29 @@ def test_davis_measures_come_with_the_cell(tmp_path, small):
   request = _request(tmp_path, "frozen", save_masks="video", has_davis=True)
   (cell,) = _run(request)
   assert 0 <= cell.numbers.region <= 1 and 0 <= cell.numbers.boundary <= 1
+
+
+def test_temporal_measures_come_with_the_cell_and_can_come_later(
+  tmp_path, small
+):
+  request = _request(tmp_path, "jit", save_masks="video")
+  (before,) = _run(request)
+  assert before.numbers.consistency is None
+  (cell,) = _run(request._replace(has_temporal=True))
+  found = cell.numbers
+  assert 0 < found.consistency < found.truth_consistency <= 1
+  assert 0 <= found.truth_flicker < found.flicker < 1
+  assert found.miou == before.numbers.miou
+  path = tmp_path / cell.folder
+  assert numbers.are_measured(path, frozenset({numbers.TEMPORAL}))
+  # The truth's are those of the stream, whatever was answered.
+  stream = base.open_stream(STREAM, CONFIG.height, CONFIG.width)
+  clip = [
+    answers.Answer(sample.t, sample.frame, sample.truth, None)
+    for sample in itertools.islice(stream.read(), CONFIG.num_frames)
+  ]
+  expected = temporal_metrics.measure(clip, 2)
+  assert expected[:2] == (found.truth_consistency, found.truth_flicker)
 
 
 @pytest.mark.parametrize(

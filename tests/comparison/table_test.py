@@ -236,6 +236,22 @@ def test_davis_and_updates_have_tables_of_their_own():
   assert line in _words(texts.updates_text(table))
 
 
+def test_steadiness_has_a_table_of_its_own():
+  more = dict(consistency=0.912, flicker=0.00414)
+  truth = dict(truth_consistency=0.93, truth_flicker=0.003)
+  table = tables.build(
+    [
+      _cell(A, JIT, 0.5, 600, 90, **more, **truth),
+      _cell(B, JIT, 0.5, 600, 90, **more),  # of a stream without labels
+    ]
+  )
+  assert tables.kinds(table) == [tables.ACCURACY, tables.TEMPORAL]
+  lines = _words(texts.text(table, tables.TEMPORAL))
+  assert lines[0].startswith("consistency, flicker (of the labels), %")
+  assert "a 91.2, 0.41 (93.0, 0.30)" in lines
+  assert "b 91.2, 0.41 (-, -)" in lines
+
+
 def test_the_page_shows_all_and_needs_nothing_else(tmp_path):
   odd = StreamEntry("folder:x", "<b>bold</b>", "Warm & dry")
   cells = [
