@@ -1,10 +1,10 @@
 """The parts of a student, from its frame to its logits, by names of layers.
 
-    part      JITNet                           MobileNetV2, DDRNet
-    front     conv1, conv2, enc1, enc2, enc3   backbone
-    neck      dec1                             pyramid
-    decoder   dec2, dec3, decoder_conv1, -2    head, head_norm
-    head      logits                           logits
+    part      JITNet                           MobileNetV2, DDRNet   HRNet
+    front     conv1, conv2, enc1, enc2, enc3   backbone              backbone
+    neck      dec1                             pyramid               stage4
+    decoder   dec2, dec3, decoder_conv1, -2    head, head_norm       head
+    head      logits                           logits                logits
 
 A layer of another name belongs to no part.
 """
@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 _LAYERS = {
   "front": r"conv\d+|enc\d+|backbone",
-  "neck": r"dec1|pyramid",
+  "neck": r"dec1|pyramid|stage4",
   "decoder": r"dec\d+|decoder_conv\d+|head|head_norm",
   "head": r"logits",
 }

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from ojd.errors import RequestError
-from ojd.models import ddrnet, jitnet, layers, mobilenet_seg, shadow_student
+from ojd.models import (
+  ddrnet,
+  hrnet,
+  jitnet,
+  layers,
+  mobilenet_seg,
+  shadow_student,
+)
 from ojd.types import Frame
 
 Params = Any  # a pytree of arrays
@@ -80,6 +87,7 @@ def from_linen(model: nn.Module, precision: str = "float32") -> Student:
 MODELS = {
   "ddrnet23": ddrnet.DDRNet23,
   "ddrnet23_slim": ddrnet.DDRNet23Slim,
+  "hrnet_w18_small": hrnet.HRNetW18Small,
   "jitnet": jitnet.JITNet,
   "mobilenet_v2": mobilenet_seg.MobileNetSeg,
   "shadow": shadow_student.ShadowStudent,

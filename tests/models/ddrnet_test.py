@@ -13,23 +13,9 @@ FRAME = np.random.default_rng(0).integers(0, 256, (130, 200, 3), np.uint8)
 NARROW = 0.125  # 4 planes, looks of 16 channels, a head of 8
 
 
-def _stirred(model, x):
-  """Parameters none of which is a one or a zero."""
-  shapes = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
-  rng = np.random.default_rng(1)
-  draw = lambda x: 0.5 * rng.standard_normal(x.shape) / x.shape[-1] ** 0.5
-  return jax.tree.map(lambda x: draw(x) + (x.ndim == 1), shapes)
-
-
-def _error(ours, theirs):
-  theirs = theirs.permute(0, 2, 3, 1).numpy()
-  assert ours.shape == theirs.shape
-  return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-
-
 def test_logits_equal_torch():
   model = ddrnet.DDRNet23Slim(3, NARROW)
-  params = _stirred(model, FRAME[None])
+  params = torch_layers.stirred(model, FRAME[None])
   net = ddrnet_torch.DDRNet(3, 4, 16, 8, (3, 4))
   with torch.no_grad():
     expected = torch_layers.load(net, params)(torch_layers.pixels(FRAME[None]))
@@ -37,20 +23,20 @@ def test_logits_equal_torch():
     apply = jax.jit(lambda p, x: model.apply({"params": p}, x))
     ours = np.asarray(apply(params, FRAME[None].astype(np.float64)))
   assert ours.shape == (1, 130, 200, 3)
-  assert _error(ours, expected) < 1e-9
+  assert torch_layers.error(ours, expected) < 1e-9
 
 
 @pytest.mark.parametrize("size", [(1, 2), (2, 5), (9, 4)])
 def test_pyramid_equals_torch_where_windows_are_left_with_a_pixel(size):
   model = ddrnet.Pyramid(5, 6)
   x = np.random.default_rng(3).standard_normal((1, *size, 7))
-  params = _stirred(model, x.astype(np.float32))
+  params = torch_layers.stirred(model, x.astype(np.float32))
   net = torch_layers.load(ddrnet_torch.Pyramid(7, 5, 6, size), params)
   with torch.no_grad():
     expected = net(torch.tensor(x).permute(0, 3, 1, 2))
   with jax.enable_x64(True):
     ours = np.asarray(model.apply({"params": params}, x))
-  assert _error(ours, expected) < 1e-9
+  assert torch_layers.error(ours, expected) < 1e-9
 
 
 @pytest.mark.parametrize(

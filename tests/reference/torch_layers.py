@@ -4,6 +4,7 @@ A torch module whose children are named as the layers of a Flax network takes
 that network's parameters; how it was put together is its own affair.
 """
 
+import jax
 import numpy as np
 import torch
 from torch import nn
@@ -94,6 +95,21 @@ def load(module, params):
     state[".".join([*layer, _LEAVES[leaf]])] = value
   module.double().load_state_dict(state)
   return module
+
+
+def stirred(model, x):
+  """Parameters of a Flax module none of which is a one or a zero."""
+  shapes = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+  rng = np.random.default_rng(1)
+  draw = lambda x: 0.5 * rng.standard_normal(x.shape) / x.shape[-1] ** 0.5
+  return jax.tree.map(lambda x: draw(x) + (x.ndim == 1), shapes)
+
+
+def error(ours, theirs):
+  """Of [B, H, W, C] against what torch made, [B, C, H, W]; relative."""
+  theirs = theirs.permute(0, 2, 3, 1).numpy()
+  assert ours.shape == theirs.shape
+  return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
 def count_operations(module, height, width):
