@@ -73,6 +73,16 @@ def match_groups(
   return groups._replace(lookup=_lookup(groups.members, other_names))
 
 
+def regrouped(
+  groups: ClassGroups, classes: np.ndarray | None
+) -> np.ndarray | None:
+  """A class map over a stream's own classes as one of the groups' classes.
+
+  None, of a frame without labels, stays None.
+  """
+  return None if classes is None else np.take(groups.lookup, classes)
+
+
 def _lookup(members, names):
   """Class of each index into `names`; what no group holds is background."""
   lookup = np.full(max(256, len(names)), BACKGROUND, np.uint8)

@@ -54,11 +54,11 @@ def of_run(path: pathlib.Path, at_source: bool) -> Answers:
   known = {name for group in members for name in group}
   has_truth = not known.isdisjoint(stream.spec.class_names)
   return Answers(
-    names, has_truth, _read(path, stream, groups.lookup if has_truth else None)
+    names, has_truth, _read(path, stream, groups if has_truth else None)
   )
 
 
-def _read(path, stream, lookup):
+def _read(path, stream, groups):
   samples = stream.read()
   for t, classes in class_maps.read_masks(path):
     sample = next((sample for sample in samples if sample.t >= t), None)
@@ -66,6 +66,6 @@ def _read(path, stream, lookup):
       raise RuntimeError(f"{path}: frame {t} of its stream cannot be read now")
     classes = class_maps.resize(classes, sample.frame.shape[:2])
     truth = None
-    if lookup is not None and sample.truth is not None:
-      truth = np.take(lookup, sample.truth)
+    if groups is not None:
+      truth = labels.regrouped(groups, sample.truth)
     yield Answer(t, sample.frame, classes, truth)

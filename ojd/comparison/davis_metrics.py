@@ -83,7 +83,7 @@ def _masks(path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     raise RequestError(f"{path}: J and F are of one class with labels")
   for answer in found.read:
     if answer.truth is None:
-      raise RuntimeError(f"{path}: frame {answer.t} has no labels now")
+      continue
     counts = answer.truth != IGNORE
     if counts.any():
       yield (answer.truth == 1) & counts, (answer.classes == 1) & counts

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ojd import labels as labels_lib
 from ojd import metrics, systems
 from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
@@ -344,11 +345,11 @@ class Loop:
     truth = None
     if groups is not None and (is_due or self.outputs.wants_pictures):
       with self.stages("evaluate"):
-        truth = np.take(groups.lookup, sample.truth)
+        truth = labels_lib.regrouped(groups, sample.truth)
     if not is_due:
       return truth
     expected = truth
-    if expected is None:
+    if groups is None:
       expected = self._ask_to_judge(sample, labels, line)
     if expected is not None:
       self._compare(expected, classes, line)

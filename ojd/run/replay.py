@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ojd import labels as labels_lib
 from ojd import metrics
 from ojd.run import keeper as keeper_lib
 from ojd.run import recorded_run, retell, state_arrays, tally, timing, workdir
@@ -158,7 +159,7 @@ class _Comparison:
   def _expected(self, step):
     groups = self._job.truth_groups
     if groups is not None:
-      return np.take(groups.lookup, step.sample.truth)
+      return labels_lib.regrouped(groups, step.sample.truth)
     labels = self._labels.get(step.sample.t)
     return None if labels is None else np.asarray(labels.classes)
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ojd import distill, metrics, systems
+from ojd import labels as labels_lib
 from ojd.costs import Costs
 from ojd.errors import RequestError
 from ojd.run import config as config_lib
@@ -26,7 +27,7 @@ from ojd.run import prefetch, recorded_run, retell, timing
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
 from ojd.teachers import recalling
-from ojd.types import Labels
+from ojd.types import IGNORE, Labels
 
 # Constants that may be traced, and their types.
 NAMES = {
@@ -206,7 +207,9 @@ def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
         )
       expected = np.asarray(answer.labels.classes)
       if job.truth_groups is not None:
-        expected = np.take(job.truth_groups.lookup, sample.truth)
+        expected = labels_lib.regrouped(job.truth_groups, sample.truth)
+        if expected is None:  # nobody's question
+          expected = np.full(sample.frame.shape[:2], IGNORE, np.uint8)
       yield _Frame(sample.t, sample.frame, answer.labels, expected)
 
 

@@ -4,7 +4,7 @@ import importlib
 import os
 import re
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ojd.errors import RequestError
@@ -12,6 +12,7 @@ from ojd.types import Sample
 
 MIN_SIDE = 32  # five halvings of the student leave one pixel
 MAX_SIDE = 8192
+_MOST_LISTED, _LONGEST_LISTED = 12, 80  # names in a line, letters of each
 
 
 class StreamSpec(NamedTuple):
@@ -87,6 +88,7 @@ SCHEMES = {
   "lvs": "ojd.streams.lvs",
   "video": "ojd.streams.video",
   "davis": "ojd.streams.davis",
+  "cityscapes": "ojd.streams.cityscapes",
   "images": "ojd.streams.images",
   "concat": "ojd.streams.concat",
   "camera": "ojd.streams.live",
@@ -95,6 +97,13 @@ SCHEMES = {
 
 # Their paths may hold a '?'.
 _WITHOUT_OPTIONS = ("folder", "video", "images", "concat", *_SERVERS)
+
+
+def listed(words: Sequence[str]) -> str:
+  """A dozen of them at most, and how many more there are."""
+  more = len(words) - _MOST_LISTED
+  text = ", ".join(word[:_LONGEST_LISTED] for word in words[:_MOST_LISTED])
+  return f"{text} and {more} more" if more > 0 else text
 
 
 def without_password(text: str) -> str:

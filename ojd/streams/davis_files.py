@@ -11,7 +11,6 @@ _YEARS = ("2017", "2016")  # the newest first
 _IMAGES, _ANNOTATIONS, _SETS = "JPEGImages", "Annotations", "ImageSets"
 _UNSUPERVISED = "Annotations_unsupervised"
 _FRAME_SUFFIXES, _ANNOTATION_SUFFIXES = (".jpg", ".jpeg"), (".png",)
-_MOST_LISTED, _LONGEST_LISTED = 12, 80
 _MAX_LIST_BYTES = 1 << 20
 
 
@@ -41,12 +40,12 @@ def find_folders(
   if res not in kinds[_IMAGES]:
     raise RequestError(
       f"--stream: res={res}: {root / _IMAGES} has "
-      f"{_listed(kinds[_IMAGES]) or 'no ' + _listed(_RESOLUTIONS)}"
+      f"{base.listed(kinds[_IMAGES]) or 'no ' + base.listed(_RESOLUTIONS)}"
     )
   if kinds[_ANNOTATIONS] and res not in kinds[_ANNOTATIONS]:
     raise RequestError(
       f"--stream: res={res}: {root / _ANNOTATIONS} has only "
-      f"{_listed(kinds[_ANNOTATIONS])}"
+      f"{base.listed(kinds[_ANNOTATIONS])}"
     )
   if not kinds[_ANNOTATIONS] and (root / _UNSUPERVISED).is_dir():
     raise RequestError(
@@ -70,7 +69,7 @@ def choose(address: base.Address, images: pathlib.Path) -> list[str]:
   if name not in known:
     raise RequestError(
       f"--stream: {images} has no sequence {name!r}; it has "
-      f"{_listed(known) or 'none'}"
+      f"{base.listed(known) or 'none'}"
     )
   return [name]
 
@@ -91,16 +90,17 @@ def _read_split(address, images, known):
   years = _YEARS if year is None else (year,)
   path = next((lists[y, split] for y in years if (y, split) in lists), None)
   if path is None:
-    there = _listed([f"split={s}&year={y}" for y, s in sorted(lists)])
+    there = base.listed([f"split={s}&year={y}" for y, s in sorted(lists)])
     raise RequestError(
       f"--stream: {sets} has no list of split={split}"
       + (f"&year={year}" if year else "")
-      + f"; it has {there or 'none'}; seq=NAME plays one of {_listed(known)}"
+      + f"; it has {there or 'none'}; seq=NAME plays one of "
+      + base.listed(known)
     )
   names = _read_names(path)
   if lacking := [name for name in names if name not in known]:
     raise RequestError(
-      f"--stream: {path} names {_listed(lacking)}, which {images} lacks"
+      f"--stream: {path} names {base.listed(lacking)}, which {images} lacks"
     )
   return names
 
@@ -140,10 +140,3 @@ def list_files(images: pathlib.Path, annotations: pathlib.Path) -> Clip:
       f"they are named as {found[0].name} and {frames[0].name}"
     )
   return Clip(frames, paired)
-
-
-def _listed(words):
-  """A dozen of them at most, and how many more there are."""
-  more = len(words) - _MOST_LISTED
-  text = ", ".join(word[:_LONGEST_LISTED] for word in words[:_MOST_LISTED])
-  return f"{text} and {more} more" if more > 0 else text

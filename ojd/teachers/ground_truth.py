@@ -4,7 +4,7 @@ import numpy as np
 
 from ojd.errors import RequestError
 from ojd.teachers import base
-from ojd.types import Sample
+from ojd.types import IGNORE, Sample
 
 
 class GroundTruth:
@@ -16,6 +16,8 @@ class GroundTruth:
     self.class_names = class_names
 
   def __call__(self, sample: Sample) -> np.ndarray:
+    if sample.truth is None:  # of this frame alone: nothing to learn from it
+      return np.full(sample.frame.shape[:2], IGNORE, np.uint8)
     return sample.truth
 
 
