@@ -73,7 +73,7 @@ _HELP = {
   "parameters, statistics and loss stay float32)",
   "model": "the student's network: " + ", ".join(student.MODELS),
   "width_multiplier": "of the network's widths; empty: its own, 0.5 for jitnet "
-  "and 1.0 for mobilenet_v2",
+  "and 1.0 for the others",
   "flow": "who computes the optical flow of --system=flow: "
   + ", ".join(flows.known()),
   "init": "the student's first parameters: random, bundled, or a file of "
