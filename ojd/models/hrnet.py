@@ -1,12 +1,11 @@
 """HRNet: up to four branches of different sizes that exchange what they find.
 
-High-resolution networks (Wang et al., 2019), the narrowest one for Cityscapes:
-HRNetV2-W18 of which delta distillation and skip-convolutions were measured.
-They call it small-v1; with two blocks a branch and one, three and two modules
-in stages 2, 3 and 4 it is the one that HRNet's own authors call small-v2. A
-module of a stage is a pair of basic blocks in every branch and an exchange in
-which each branch gets the sum of all, brought to its size. Norms are by the
-statistics of the frame, as in every student here.
+High-resolution networks (Wang et al., 2019), of a width and depth that delta
+distillation was measured on. With one, three and two modules in stages 2, 3 and
+4 it is what HRNet's own authors call W18-Small-v2, by whatever number it goes
+elsewhere. A module of a stage is a pair of basic blocks in every branch and an
+exchange in which each branch gets the sum of all, brought to its size. Norms
+are by the statistics of the frame, as in every student here.
 
 At 1024x2048 with 19 classes the convolutions take 76.86 GMAC. Tables of later
 papers say 77.9, with norms, ReLUs and biases as in those of DDRNet.
