@@ -27,8 +27,13 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 def _convolve(x, kernel, stride, padding):
   return lax.conv_general_dilated(
-    x, kernel, (stride, stride), padding, dimension_numbers=_DIMENSIONS
+    x, kernel, _both(stride), padding, dimension_numbers=_DIMENSIONS
   )
+
+
+def _both(stride):
+  """The strides of both axes, of one number or two."""
+  return (stride, stride) if isinstance(stride, int) else stride
 
 
 def _one_by_one(fn, can_fold=True):
@@ -64,7 +69,9 @@ def _one_by_one(fn, can_fold=True):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def conv2d(
+  x: jax.Array, kernel: jax.Array, stride: int | tuple[int, int]
+) -> jax.Array:
   """Convolves with half a kernel of zeros around the image, then strides.
 
   Unlike "SAME", the padding does not depend on the stride or the size, so a
@@ -73,7 +80,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   Args:
     x: [B, H, W, I] float.
     kernel: [KH, KW, I, O], odd sides.
-    stride: of both axes.
+    stride: of both axes, or of each.
 
   Returns:
     [B, P, Q, O] with P = ceil(H / stride), Q = ceil(W / stride).
@@ -114,19 +121,19 @@ conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 def _input_gradient(x_shape, kernel, g, stride):
   """Convolves the dilated output gradient with the flipped kernel."""
-  padding = []
-  for size, k, out in zip(
-    x_shape[1:3], kernel.shape[:2], g.shape[1:3], strict=True
+  padding, strides = [], _both(stride)
+  for size, k, out, step in zip(
+    x_shape[1:3], kernel.shape[:2], g.shape[1:3], strides, strict=True
   ):
     before = k - 1 - k // 2
-    dilated = (out - 1) * stride + 1
+    dilated = (out - 1) * step + 1
     padding.append((before, size + k - 1 - dilated - before))
   transposed = lambda g, kernel: lax.conv_general_dilated(
     g,
     kernel[::-1, ::-1].swapaxes(2, 3),
     window_strides=(1, 1),
     padding=padding,
-    lhs_dilation=(stride, stride),
+    lhs_dilation=strides,
     dimension_numbers=_DIMENSIONS,
   )
   return _one_by_one(transposed)(g, kernel)
@@ -136,30 +143,32 @@ def _kernel_gradient(x, kernel_shape, g, stride):
   """Correlates input and output gradient; [KH, KW, I, O]."""
   kh, kw = kernel_shape[:2]
   p, q = g.shape[1:3]
+  strides = down, across = _both(stride)
   (top, _), (left, _) = _half(kernel_shape)
   # Exactly the pixels that some tap of some output reads.
-  bottom = (p - 1) * stride + kh - x.shape[1] - top
-  right = (q - 1) * stride + kw - x.shape[2] - left
+  bottom = (p - 1) * down + kh - x.shape[1] - top
+  right = (q - 1) * across + kw - x.shape[2] - left
   zero = jnp.zeros((), x.dtype)
   padded = lax.pad(
     x, zero, ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0))
   )
-  if stride > 1 or kh * kw <= 3:
-    return _kernel_gradient_by_taps(padded, kernel_shape, g, stride)
+  if max(strides) > 1 or kh * kw <= 3:
+    return _kernel_gradient_by_taps(padded, kernel_shape, g, strides)
   if x.size * x.dtype.itemsize <= _MAX_BYTES_UNBANDED:
     return _correlate(padded, g)
   return _kernel_gradient_by_bands(padded, kernel_shape, g)
 
 
-def _kernel_gradient_by_taps(padded, kernel_shape, g, stride):
+def _kernel_gradient_by_taps(padded, kernel_shape, g, strides):
   """One matrix product per tap; best where there are few or they stride."""
   kh, kw, num_in, num_out = kernel_shape
+  down, across = strides
   b, p, q = g.shape[:3]
   g = g.reshape(-1, num_out)
 
   def tap(i, j):
-    end = (b, i + (p - 1) * stride + 1, j + (q - 1) * stride + 1, num_in)
-    window = lax.slice(padded, (0, i, j, 0), end, (1, stride, stride, 1))
+    end = (b, i + (p - 1) * down + 1, j + (q - 1) * across + 1, num_in)
+    window = lax.slice(padded, (0, i, j, 0), end, (1, down, across, 1))
     return window.reshape(-1, num_in).T @ g
 
   taps = [tap(i, j) for i in range(kh) for j in range(kw)]

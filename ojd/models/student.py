@@ -32,6 +32,9 @@ class Student(NamedTuple):
   observe: Callable[[Params, Frame], tuple[jax.Array, Norms]] | None = None
   # By the norms of an earlier frame: (params, norms, frame) -> logits.
   apply_held: Callable[[Params, Norms, Frame], jax.Array] | None = None
+  # The same for any of a Linen module's collections: (variables, frame, told)
+  # -> (logits, the collections `told`).
+  run: Callable[..., tuple[jax.Array, Any]] | None = None
 
 
 def blank_norms(student: Student, params: Params, frame: Frame) -> Norms:
@@ -70,17 +73,19 @@ def from_linen(model: nn.Module, precision: str = "float32") -> Student:
   def apply(params, frame):
     return unbatch(model.apply({"params": params}, enter(frame)))
 
+  def run(variables, frame, told=()):
+    logits, found = model.apply(variables, enter(frame), mutable=list(told))
+    return unbatch(logits), {name: found.get(name, {}) for name in told}
+
   def observe(params, frame):
-    logits, told = model.apply(
-      {"params": params}, enter(frame), mutable=[layers.NORMS]
-    )
-    return unbatch(logits), told.get(layers.NORMS, {})
+    logits, told = run({"params": params}, frame, [layers.NORMS])
+    return logits, told[layers.NORMS]
 
   def apply_held(params, norms, frame):
     variables = {"params": params, layers.NORMS: norms}
     return unbatch(model.apply(variables, enter(frame)))
 
-  return Student(init, apply, model.num_classes, observe, apply_held)
+  return Student(init, apply, model.num_classes, observe, apply_held, run)
 
 
 # --model names; each a Linen module class with `num_classes` and `width`.

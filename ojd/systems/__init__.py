@@ -10,6 +10,7 @@ from ojd.costs import Costs
 from ojd.distill import System
 from ojd.errors import RequestError
 from ojd.models import optical_flow
+from ojd.models.delta import changes
 from ojd.models.student import Student
 from ojd.systems import factories, jit_plus, offline_oracle, osvos
 from ojd.systems.factories import Settings
@@ -62,6 +63,8 @@ class Method(NamedTuple):
 
 
 _STEPS = frozenset({"update", "learning_rate", "seed", "init"})
+# What stands in for the student between key frames has norms of its own.
+_BETWEEN = factories.LEARNS - {"norm"} | _STEPS | {"delta_min", "delta_max"}
 
 
 # Of its flow the paper tells speed-ups alone, 2.2 with the teacher on every 8th
@@ -180,6 +183,31 @@ SYSTEMS: dict[str, Method] = {
     "trained on the stream beforehand, then frozen",
     frozenset({"init"}),
     prepare=offline_oracle.prepare,
+  ),
+  "delta": Method(
+    factories.delta,
+    "jit, and between frames that its network sees whole a cheaper one, of what"
+    " changed",
+    _BETWEEN,
+    words={
+      "jit": Preset(options={"base": factories.jit}),
+      "plus": Preset(options={"base": factories.jit_plus}, update="fast_head"),
+      "frozen": Preset(options={"base": factories.frozen}),
+      "same": Preset(options={"change": changes.same()}),
+    },
+    default="jit",
+  ),
+  "skip": Method(
+    factories.skip,
+    "the same, its own convolutions where something changed",
+    _BETWEEN,
+    words={
+      "jit": Preset(options={"base": factories.jit}),
+      "plus": Preset(options={"base": factories.jit_plus}, update="fast_head"),
+      "frozen": Preset(options={"base": factories.frozen}),
+      "forget": Preset(options={"memory": "forget"}),
+    },
+    default="jit",
   ),
 }
 

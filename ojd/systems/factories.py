@@ -7,8 +7,12 @@ method chooses comes as keywords.
 from typing import NamedTuple
 
 from ojd.models import optical_flow
+from ojd.models.delta import changes
+from ojd.models.delta import skip as skip_lib
+from ojd.models.delta.convert import convert
 from ojd.systems import ams as ams_lib
 from ojd.systems import baselines
+from ojd.systems import delta as delta_lib
 from ojd.systems import flow as flow_lib
 from ojd.systems import jit as jit_lib
 from ojd.systems import jit_flow as jit_flow_lib
@@ -18,6 +22,8 @@ from ojd.systems import shadowtutor as shadowtutor_lib
 
 # Of the settings, those of methods that learn until they are accurate.
 LEARNS = frozenset({"a_thresh", "u_max", "u_min", "norm"})
+# Frames from one on which a network runs whole to the next, as published.
+_DELTA_INTERVAL, _SKIP_INTERVAL = 10, 4
 
 
 class Settings(NamedTuple):
@@ -134,3 +140,19 @@ def flow(student, tx, settings):
 def osvos(student, tx, settings, mode):
   """One-shot lessons, of a mode."""
   return osvos_lib.osvos(student, tx, mode=mode, num_passes=settings.u_max)
+
+
+def delta(student, tx, settings, base=jit, change=None):
+  """Another as the base; between refreshes a change, or the best pairs."""
+  if change is None:
+    change = changes.cheaper(changes.pair())
+  net = convert(student, changes.from_key(change))
+  learner = base(student, tx, settings)
+  return delta_lib.delta(net, learner, interval=_DELTA_INTERVAL)
+
+
+def skip(student, tx, settings, base=jit, memory="reference"):
+  """Another as the base; between refreshes only where something changed."""
+  net = convert(student, skip_lib.skip(skip_lib.by_norm(), memory=memory))
+  learner = base(student, tx, settings)
+  return delta_lib.delta(net, learner, interval=_SKIP_INTERVAL)

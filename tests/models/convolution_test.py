@@ -18,6 +18,8 @@ SHAPES = [  # height, width, channels in and out, kernel, stride
   (8, 5, 4, 3, (3, 1), 1),
   (8, 6, 4, 3, (1, 1), 1),
   (9, 6, 4, 3, (1, 1), 2),
+  (9, 12, 3, 5, (3, 1), (2, 1)),
+  (9, 7, 3, 5, (1, 3), (1, 2)),
 ]
 
 
@@ -29,7 +31,8 @@ def _draw(shape, seed):
 def _case(height, width, num_in, num_out, kernel, stride, batch=2):
   x = _draw((batch, height, width, num_in), 0)
   w = _draw((*kernel, num_in, num_out), 1)
-  out = (batch, -(-height // stride), -(-width // stride), num_out)
+  down, across = (stride, stride) if isinstance(stride, int) else stride
+  out = (batch, -(-height // down), -(-width // across), num_out)
   return x, w, _draw(out, 2)
 
 

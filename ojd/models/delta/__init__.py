@@ -1,0 +1,1 @@
+"""Students that compute what changed: Delta Distillation, Skip-Convolutions."""

@@ -1,0 +1,158 @@
+"""Students of a change: their channels, their work, and the best pairs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from ojd.errors import RequestError
+from ojd.models import convolution
+from ojd.models.delta import changes, svd
+from ojd.models.delta.sites import Layer, Site
+
+
+def _draw(shape, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.standard_normal(shape).astype(np.float32)
+
+
+def _site(kernel_size=(3, 3), stride=1, dilation=1, num_in=8, num_out=16):
+  height, width = 9, 12
+  out = (-(-height // stride), -(-width // stride), num_out)
+  return Site(
+    *(("a",), kernel_size, stride, dilation, False, (height, width, num_in)),
+    out,
+  )
+
+
+SITES = [
+  _site(),
+  _site(stride=2),
+  _site((3, 3), dilation=2),
+  _site((1, 3)),
+  _site((3, 1)),
+  _site((1, 1), stride=2),
+  _site((5, 3)),
+]
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_pair_is_the_convolution_with_the_joined_kernel(site):
+  shape = (*site.kernel_size, site.shape_in[-1], site.shape_out[-1])
+  kernel, x = _draw(shape), _draw((2, *site.shape_in), 1)
+  first, second = svd.split(jnp.asarray(kernel), 5)
+  weights = {"first": first, "second": second}
+  found = changes.apply_pair(weights, x, site)
+  padding = [(k // 2 * site.dilation,) * 2 for k in site.kernel_size]
+  expected = lax.conv_general_dilated(
+    *(x, svd.join(first, second), (site.stride,) * 2, padding),
+    rhs_dilation=(site.dilation,) * 2,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+  assert found.shape[1:] == site.shape_out
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_pair_of_full_rank_is_the_kernel():
+  for shape in ((3, 3, 2, 4), (1, 3, 4, 2), (1, 1, 3, 5), (5, 3, 2, 2)):
+    kernel = _draw(shape)
+    rank = min(shape[0] * shape[2], shape[1] * shape[3])
+    np.testing.assert_allclose(
+      svd.join(*svd.split(jnp.asarray(kernel), rank)), kernel, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_no_other_pair_is_nearer(rank):
+  """Beside pairs fitted by alternating least squares from many beginnings."""
+  kernel = _draw((3, 3, 2, 2))
+  matrix = kernel.transpose(0, 2, 1, 3).reshape(6, 6).astype(float)
+  ours = np.asarray(svd.join(*svd.split(jnp.asarray(kernel), rank)))
+  error = np.square(ours - kernel).sum()
+  rng = np.random.default_rng(0)
+  best = np.inf
+  for _ in range(20):
+    right = rng.standard_normal((rank, 6))
+    for _ in range(200):
+      left = matrix @ np.linalg.pinv(right)
+      right = np.linalg.pinv(left) @ matrix
+    best = min(best, np.square(left @ right - matrix).sum())
+    # One that nobody fitted is no better either.
+    random = rng.standard_normal((6, rank)) @ right
+    assert np.square(random - matrix).sum() >= error * (1 - 1e-5)
+  assert error == pytest.approx(best, rel=1e-4)
+
+
+def test_numbers_of_channels_are_the_published():
+  rank = lambda num_in, num_out, gamma, policy, size=(3, 3): changes.rank_of(
+    _site(size, num_in=num_in, num_out=num_out), gamma, policy
+  )
+  assert rank(64, 32, 4, "out") == 8
+  assert rank(64, 4, 4, "out") == 4  # not fewer than gamma's own
+  assert rank(64, 6, 4, "out") == 1
+  assert rank(64, 32, 16, "min") == 2
+  assert rank(16, 32, 16, "min") == 1
+  assert rank(8, 32, 16, "min") == 8
+  # No more than a kernel can use.
+  assert rank(4, 64, 4, "out", (1, 1)) == 4
+
+
+def test_work_is_counted_by_hand():
+  site = _site(stride=2, num_in=8, num_out=16)  # 9x12 -> 5x6
+  assert site.macs == 9 * 8 * 16 * 5 * 6
+  pair = changes.pair(gamma=4)  # 4 channels, at 5x12 between
+  assert pair.macs(site) == 4 * (3 * 8 * 5 * 12 + 3 * 16 * 5 * 6)
+  assert changes.full().macs(site) == changes.same().macs(site) == site.macs
+
+
+def test_bottleneck_that_costs_more_is_left_out():
+  narrow = _site((1, 1), num_in=4, num_out=16)  # 16 -> 4 * (4 + 16) a pixel
+  cheaper = changes.cheaper(changes.pair(gamma=4))
+  assert changes.pair(gamma=4).macs(narrow) > narrow.macs
+  assert cheaper.macs(narrow) == narrow.macs
+  layer = Layer(narrow, _draw((1, 1, 4, 16)), None, {})
+  assert cheaper.begin(layer) == {}
+  dx = _draw((1, 9, 12, 4), 1)
+  np.testing.assert_allclose(
+    cheaper.apply(layer, dx), dx @ layer.kernel[0, 0], atol=1e-5
+  )
+
+
+def test_strided_pair_has_the_derived_gradients():
+  site = _site(stride=2)
+  dx = _draw((1, *site.shape_in))
+  weights = dict(zip(("first", "second"), svd.split(_kernel(), 4), strict=True))
+  plain = lambda x, kernel, stride: lax.conv_general_dilated(
+    *(x, kernel, stride, [(k // 2,) * 2 for k in kernel.shape[:2]]),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+  g = _draw((1, *site.shape_out), 2)
+  ours = jax.grad(
+    lambda w, x: jnp.sum(g * changes.apply_pair(w, x, site)), (0, 1)
+  )
+  theirs = jax.grad(
+    lambda w, x: jnp.sum(
+      g * plain(plain(x, w["first"], (2, 1)), w["second"], (1, 2))
+    ),
+    (0, 1),
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4),
+    jax.jit(ours)(weights, dx),
+    theirs(weights, dx),
+  )
+  assert convolution.conv2d(dx, weights["first"], (2, 1)).shape[1:3] == (5, 12)
+
+
+def _kernel():
+  return jnp.asarray(_draw((3, 3, 8, 16)))
+
+
+@pytest.mark.parametrize(
+  ("options", "words"),
+  [({"gamma": 0}, "gamma=0: at least 1"), ({"policy": "max"}, "policy=max: ")],
+)
+def test_wrong_options_are_refused(options, words):
+  with pytest.raises(RequestError, match=words):
+    changes.pair(**options)

@@ -1,0 +1,198 @@
+"""A converted network beside the network itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ojd.errors import RequestError
+from ojd.models import describe, mobilenet_seg
+from ojd.models.delta import changes, sites, svd
+from ojd.models.delta.convert import convert
+from ojd.models.student import from_linen
+from tests.reference import (
+  delta_clips,
+  layered_student,
+  small_run,
+  tiny_student,
+)
+
+FRAMES = delta_clips.clip()
+
+
+def _params(student, net):
+  @jax.jit
+  def init(rng_key, frame):
+    model = delta_clips.biased(student.init(rng_key, frame))
+    model = jax.tree.map(lambda x: x.astype(np.promote_types(x.dtype, jnp.array(0.0).dtype)), model)
+    return {"model": model, "delta": net.begin(rng_key, model)}
+
+  return init(jax.random.key(0), FRAMES[0])
+
+
+@pytest.fixture(autouse=True)
+def _few_blocks(monkeypatch):
+  """Of MobileNetV2 one of each kind: what strides, dilates and is added."""
+  stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 96, 1, 2), (6, 160, 2, 2))
+  monkeypatch.setattr(mobilenet_seg, "STAGES", (*stages, (6, 320, 1, 2)))
+
+
+@pytest.mark.parametrize(
+  ("name", "word"),
+  [*((name, "full") for name in delta_clips.NETWORKS), ("shadow", "pair")],
+)
+def test_exact_change_gives_the_networks_own_answers(name, word):
+  """In double precision: norms over six pixels blow up what is rounded.
+
+  As many channels between as a kernel's rank lose nothing either.
+  """
+  student = delta_clips.student(name)
+  change = {"full": changes.full(), "pair": _whole_pair()}[word]
+  net = convert(student, changes.from_key(change))
+  with jax.enable_x64(True):
+    frames = FRAMES[:3].astype(np.float64)
+    params = _params(student, net)
+    every = jax.jit(jax.vmap(student.apply, (None, 0)))
+    expected = every(params["model"], frames)
+    scale = np.abs(expected[0]).max()
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9 * scale)
+    logits, cache = jax.jit(net.apply_key)(params, frames[0])
+    close(logits, expected[0])
+    step = jax.jit(net.apply_delta)
+    for frame, plain in zip(frames[1:], expected[1:], strict=True):
+      between = step(params, cache, frame)
+      cache = between.cache
+      close(between.logits, plain)
+    assert step._cache_size() == 1
+    assert np.abs(expected[1] - expected[0]).max() > 0.05 * scale
+
+
+def _whole_pair():
+  pair = changes.pair(gamma=1)
+
+  def begin(layer):
+    kh, kw, num_in, num_out = layer.kernel.shape
+    first, second = svd.split(layer.kernel, min(kh * num_in, kw * num_out))
+    return {"first": first, "second": second}
+
+  return pair._replace(begin=begin)
+
+
+def test_first_last_and_depthwise_layers_stay():
+  model = delta_clips.NETWORKS["mobilenet_v2"]
+  rows = [r for r in describe.layer_table(model, 32, 48) if r.macs]
+  names = [r.name for r in rows if "depthwise" not in r.name]
+  found = convert(delta_clips.student("mobilenet_v2"), _exact()).sites
+  assert [site.name for site in found] == names[1:-1]
+  assert any("depthwise" in r.name for r in rows)
+
+
+def _exact():
+  return changes.from_key(changes.same())
+
+
+@pytest.mark.parametrize("name", delta_clips.NETWORKS)
+def test_work_of_a_site_is_that_of_the_layer_table(name):
+  found = sites.trace(delta_clips.student(name), 32, 48)
+  rows = describe.layer_table(delta_clips.NETWORKS[name], 32, 48)
+  assert [(s.name, s.macs) for s in found] == [
+    (r.name, r.macs) for r in rows if r.macs
+  ]
+
+
+def test_gradient_of_an_exact_frame_is_the_plain_one_through_both_frames():
+  """d/dparams of f(x_t) is the same by z_key + W (x_t - x_key)."""
+  student = layered_student.STUDENT
+  frames = layered_student.FRAMES
+  net = convert(student, _exact())
+  model = delta_clips.biased(student.init(jax.random.key(0), frames[0]))
+  weights = np.random.default_rng(0).standard_normal((16, 20, 3))
+
+  def by_delta(model):
+    params = {"model": model, "delta": {}}
+    _, cache = net.apply_key(params, frames[0])
+    return jnp.sum(weights * net.apply_delta(params, cache, frames[1]).logits)
+
+  plain = lambda model: jnp.sum(weights * student.apply(model, frames[1]))
+  ours, theirs = (jax.jit(jax.grad(f))(model) for f in (by_delta, plain))
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max() + 1e-5)
+
+
+def test_bias_counted_twice_is_the_bias_added_once_more():
+  student = delta_clips.student("shadow")
+  net = convert(student, changes.from_key(changes.full(bias_twice=True)))
+  params = _params(student, net)
+  # The same frame again: all that changes is the bias.
+  path = net.sites[0].path
+  own = sites.at(params["model"], path)["bias"]
+  np.testing.assert_array_equal(sites.at(params["delta"], path)["bias"], own)
+
+  @jax.jit
+  def change(params):
+    _, cache = net.apply_key(params, FRAMES[0])
+    told = net.apply_delta(params, cache, FRAMES[0]).told
+    return sites.at(told, path)["change"]
+
+  found = change(params)
+  np.testing.assert_allclose(
+    found, np.broadcast_to(own, found.shape), atol=1e-6
+  )
+  once = convert(student, changes.from_key(changes.full()))
+  without = jax.eval_shape(once.begin, jax.random.key(0), params["model"])
+  assert "bias" not in sites.at(without, path)
+
+
+def test_frames_of_several_streams_are_alone():
+  student, frames = layered_student.STUDENT, layered_student.FRAMES
+  net = convert(student, changes.from_key(changes.pair(gamma=2)))
+  params = net.init(jax.random.key(0), frames[0])
+
+  def look(first, second):
+    _, cache = net.apply_key(params, first)
+    return net.apply_delta(params, cache, second).logits
+
+  together = jax.jit(jax.vmap(look))(frames[:2], frames[2:4])
+  for i in range(2):
+    alone = jax.jit(look)(frames[i], frames[i + 2])
+    np.testing.assert_allclose(together[i], alone, atol=2e-4)
+
+
+def test_half_precision_is_near():
+  rule = changes.from_key(changes.pair(gamma=2))
+  answers, frames = [], layered_student.FRAMES
+  for precision in ("float32", "bfloat16"):
+    net = convert(from_linen(layered_student.LayeredNet(3), precision), rule)
+
+    @jax.jit
+    def look(net=net):
+      params = net.init(jax.random.key(0), frames[0])
+      _, cache = net.apply_key(params, frames[0])
+      return net.apply_delta(params, cache, frames[1])
+
+    answers.append(look())
+  near = answers[1].cache["dec1"]["conv"]["kept"].z
+  assert near.dtype == jnp.bfloat16
+  exact, near = (x.logits.astype(jnp.float32) for x in answers)
+  assert np.abs(near - exact).mean() < 0.1 * np.abs(exact).mean()
+
+
+def test_state_of_another_network_or_size_is_refused():
+  student, frames = layered_student.STUDENT, layered_student.FRAMES
+  net = convert(student, _exact())
+  params = net.init(jax.random.key(0), frames[0])
+  _, cache = jax.eval_shape(net.apply_key, params, frames[0])
+  with pytest.raises(RequestError, match="without dec1/conv"):
+    jax.eval_shape(net.apply_delta, params, {}, frames[0])
+  with pytest.raises(RequestError, match="another network or size of frames"):
+    jax.eval_shape(net.apply_delta, params, cache, FRAMES[0])
+
+
+def test_networks_that_cannot_be_converted_are_refused():
+  for student in (
+    from_linen(small_run.SmallNet(3)),
+    tiny_student.make(),
+  ):
+    with pytest.raises(RequestError, match="delta: .* no ") as error:
+      convert(student, _exact())
+    assert "\n" not in str(error.value)

@@ -1,0 +1,258 @@
+"""Skip-Convolutions beside numpy loops over every output."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ojd.errors import RequestError
+from ojd.models.delta import skip
+from ojd.models.delta.convert import convert
+from ojd.models.delta.sites import Layer, Site
+from tests.reference import layered_student
+
+HEIGHT, WIDTH, NUM_IN, NUM_OUT = 7, 10, 2, 3
+
+
+def _site(size=3, stride=1):
+  out = (-(-HEIGHT // stride), -(-WIDTH // stride), NUM_OUT)
+  return Site(
+    ("a",), (size, size), stride, 1, True, (HEIGHT, WIDTH, NUM_IN), out
+  )
+
+
+SITES = [_site(), _site(stride=2), _site(1), _site(5)]
+
+
+def _inputs(num_frames=6, seed=0):
+  """Most pixels still or nearly so, some that jump."""
+  rng = np.random.default_rng(seed)
+  x = rng.standard_normal((1, HEIGHT, WIDTH, NUM_IN))
+  frames = [x]
+  for _ in range(num_frames - 1):
+    jumps = rng.random((1, HEIGHT, WIDTH, 1)) < 0.08
+    steps = 0.02 + jumps * rng.standard_normal(x.shape)
+    frames.append(frames[-1] + steps)
+  return np.stack(frames).astype(np.float32)
+
+
+def _layer(site, seed=1):
+  rng = np.random.default_rng(seed)
+  shape = (*site.kernel_size, NUM_IN, NUM_OUT)
+  kernel = rng.standard_normal(shape).astype(np.float32)
+  return Layer(site, jnp.asarray(kernel), jnp.arange(1.0, 4), {})
+
+
+def _windows(x, site):
+  """[P, Q, KH, KW, I] of one image."""
+  k, half = site.kernel_size[0], site.kernel_size[0] // 2
+  padded = np.pad(x[0], ((half, half), (half, half), (0, 0)))
+  rows, columns, _ = site.shape_out
+  cut = lambda i, j: padded[i : i + k, j : j + k]
+  return np.array(
+    [
+      [cut(i * site.stride, j * site.stride) for j in range(columns)]
+      for i in range(rows)
+    ]
+  )
+
+
+def _whole(x, layer):
+  kernel = np.asarray(layer.kernel)
+  out = np.einsum("pqhwi,hwio->pqo", _windows(x, layer.site), kernel)
+  return out + np.asarray(layer.bias)
+
+
+def _run(rule, layer, inputs):
+  """The outputs, what was open, and what is kept in the end."""
+  first = jnp.asarray(_whole(inputs[0], layer), jnp.float32)[None]
+  kept = rule.keep(jnp.asarray(inputs[0]), first, layer.site)
+  change = jax.jit(lambda kept, x: rule.change(layer, kept, x, None))
+  outputs, shares = [first[0]], []
+  for x in inputs[1:]:
+    changed = change(kept, x)
+    kept = changed.kept
+    outputs.append(changed.z[0])
+    shares.append(float(changed.told["open"]))
+    np.testing.assert_allclose(
+      changed.gmac, shares[-1] * layer.site.macs / 1e9, rtol=1e-5
+    )
+  assert change._cache_size() == 1
+  return np.stack(outputs), shares, kept
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("memory", skip.MEMORIES)
+def test_without_a_threshold_nothing_is_lost(site, memory):
+  layer, inputs = _layer(site), _inputs()
+  rule = skip.skip(skip.by_norm(0.0), memory=memory)
+  outputs, _, _ = _run(rule, layer, inputs)
+  expected = np.stack([_whole(x, layer) for x in inputs])
+  np.testing.assert_allclose(outputs, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_forgetting_is_the_published_loop(site):
+  layer, inputs, eps = _layer(site), _inputs(), 0.1
+  outputs, shares, _ = _run(skip.skip(skip.by_norm(eps)), layer, inputs)
+  z, expected = _whole(inputs[0], layer), []
+  for before, now in zip(inputs[:-1], inputs[1:], strict=True):
+    r = _windows(now - before, site)
+    is_open = np.abs(r).mean((2, 3, 4)) > eps
+    delta = np.einsum("pqhwi,hwio->pqo", r, np.asarray(layer.kernel))
+    z = z + is_open[..., None] * delta
+    expected.append((z, is_open.mean()))
+  np.testing.assert_allclose(outputs[1:], [z for z, _ in expected], atol=1e-4)
+  np.testing.assert_allclose(shares, [share for _, share in expected])
+  assert min(shares) > 0 and max(shares) < 1
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_sums_are_kept_for_each_output(site):
+  """What an output shows is of the frame that it was last computed on."""
+  layer, inputs, eps = _layer(site), _inputs(), 0.12
+  rule = skip.skip(skip.by_norm(eps), memory="sum")
+  outputs, shares, _ = _run(rule, layer, inputs)
+  whole = [_whole(x, layer) for x in inputs]
+  seen = np.zeros(site.shape_out[:2], int)
+  pending = np.zeros(site.shape_out[:2])
+  reach = np.abs(np.asarray(layer.kernel)).max()
+  taps = site.kernel_size[0] ** 2 * NUM_IN
+  for t in range(1, len(inputs)):
+    change = np.abs(_windows(inputs[t] - inputs[t - 1], site))
+    pending += change.mean((2, 3, 4))
+    is_open = pending > eps
+    seen[is_open], pending[is_open] = t, 0
+    rows, columns = np.indices(seen.shape)
+    expected = np.array(whole)[seen, rows, columns]
+    np.testing.assert_allclose(outputs[t], expected, atol=1e-4)
+    assert shares[t - 1] == pytest.approx(is_open.mean())
+    # The promise: never further off than the threshold allows.
+    assert np.abs(outputs[t] - whole[t]).max() <= eps * taps * reach + 1e-4
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_reference_is_what_the_outputs_are_of(site):
+  layer, inputs, eps = _layer(site), _inputs(), 0.15
+  rule = skip.skip(skip.by_norm(eps), memory="reference")
+  reference = inputs[0].copy()
+  outputs, shares, kept = _run(rule, layer, inputs)
+  for t in range(1, len(inputs)):
+    is_told = np.abs(inputs[t] - reference).mean(-1, keepdims=True) > eps
+    reference = np.where(is_told, inputs[t], reference)
+    np.testing.assert_allclose(outputs[t], _whole(reference, layer), atol=1e-4)
+    is_read = _windows(np.repeat(is_told, NUM_IN, -1), site).any((2, 3, 4))
+    assert shares[t - 1] == pytest.approx(is_read.mean())
+  np.testing.assert_allclose(kept.x, reference, atol=1e-5)
+  assert np.abs(inputs[-1] - reference).mean(-1).max() <= eps + 1e-5
+
+
+def test_slow_drift_is_lost_where_it_is_forgotten_and_nowhere_else():
+  site = _site()
+  layer, still = _layer(site), _inputs(1)[0]
+  inputs = np.stack([still + 0.05 * t for t in range(9)])
+  errors = {}
+  for memory in skip.MEMORIES:
+    rule = skip.skip(skip.by_norm(0.1), memory=memory)
+    outputs, _, _ = _run(rule, layer, inputs)
+    errors[memory] = np.abs(outputs[-1] - _whole(inputs[-1], layer)).mean()
+  assert errors["forget"] > 3 * max(errors["sum"], errors["reference"])
+
+
+def test_norms_of_outputs_and_by_height_are_scaled():
+  site = _site()
+  layer, x = _layer(site), jnp.asarray(np.abs(_inputs(1)[0]))
+  plain = skip.by_norm(0.1).logit(layer, x) + 0.1
+  weighed = skip.by_norm(0.1, of_output=True).logit(layer, x) + 0.1
+  by_height = skip.by_norm(0.1, by_height=True).logit(layer, x) + 0.1
+  mean = np.abs(np.asarray(layer.kernel)).mean()
+  np.testing.assert_allclose(weighed, plain * mean, rtol=1e-4)
+  np.testing.assert_allclose(by_height, plain * NUM_IN / HEIGHT, rtol=1e-4)
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_blocks_open_where_one_of_their_pixels_does(side):
+  is_open = np.random.default_rng(0).random((1, 7, 10, 1)) < 0.1
+  found = skip.by_blocks(jnp.asarray(is_open, jnp.float32), side)
+  for i in range(7):
+    for j in range(10):
+      y, x = i // side * side, j // side * side
+      block = is_open[0, y : y + side, x : x + side]
+      assert found[0, i, j, 0] == block.any()
+
+
+def test_gumbel_gate_is_a_convolution_of_the_change():
+  site = _site(stride=2)
+  rule = skip.skip(skip.by_gumbel())
+  layer = _layer(site)
+  weights = rule.begin(jax.random.key(0), layer)
+  assert weights["gate"].shape == (3, 3, NUM_IN, 1)
+  np.testing.assert_allclose(weights["gate_bias"], 0.6)
+  weights["gate_bias"] = jnp.zeros((1,))
+  layer, inputs = layer._replace(weights=weights), _inputs(2)
+  kept = rule.keep(inputs[0], jnp.zeros((1, *site.shape_out)), site)
+  changed = rule.change(layer, kept, inputs[1], None)
+  r = np.abs(_windows(inputs[1] - inputs[0], site))
+  logit = np.einsum("pqhwi,hwio->pqo", r, np.asarray(weights["gate"]))
+  assert float(changed.told["open"]) == pytest.approx((logit > 0).mean())
+  work = (logit > 0).mean() * site.macs + logit.size * 9 * NUM_IN
+  np.testing.assert_allclose(changed.gmac, work / 1e9, rtol=1e-5)
+
+  def opened(weights):
+    change = rule.change(
+      layer._replace(weights=weights), kept, inputs[1], jax.random.key(1)
+    )
+    return change.told["open"]
+
+  # What is not open pulls as well: the gradient is the soft sample's.
+  assert np.abs(jax.grad(opened)(weights)["gate"]).max() > 0
+
+
+def test_norm_gates_are_open_in_training():
+  site = _site()
+  layer, inputs = _layer(site), _inputs(2)
+  rule = skip.skip(skip.by_norm(1e6))
+  first = jnp.asarray(_whole(inputs[0], layer), jnp.float32)[None]
+  kept = rule.keep(inputs[0], first, site)
+  found = rule.change(layer, kept, inputs[1], jax.random.key(0)).z[0]
+  np.testing.assert_allclose(found, _whole(inputs[1], layer), atol=1e-4)
+  closed = rule.change(layer, kept, inputs[1], None).z
+  np.testing.assert_array_equal(closed, first)
+  twice = skip.skip(skip.by_norm(0.0), bias_twice=True)
+  extra = twice.change(layer, kept, inputs[1], jax.random.key(0)).z[0] - found
+  np.testing.assert_allclose(
+    extra, np.broadcast_to(layer.bias, extra.shape), atol=1e-4
+  )
+
+
+def test_network_without_a_threshold_answers_as_itself():
+  student, frames = layered_student.STUDENT, layered_student.FRAMES
+  net = convert(student, skip.skip(skip.by_norm(0.0), memory="sum"))
+  params = jax.jit(net.init)(jax.random.key(0), frames[0])
+  _, cache = jax.jit(net.apply_key)(params, frames[0])
+  step, apply = jax.jit(net.apply_delta), jax.jit(student.apply)
+  # Only the upper half changes: the lower one is not computed.
+  for frame in frames[1:]:
+    half = frames[0].copy()
+    half[:8] = frame[:8]
+    between = step(params, cache, half)
+    cache = between.cache
+    plain = apply(params["model"], half)
+    np.testing.assert_allclose(between.logits, plain, atol=2e-3)
+  first = between.told["dec1"]["conv"]["open"]
+  assert 0 < float(between.gmac) <= net.gmac(frames[0])
+  assert float(first) <= 1
+
+
+@pytest.mark.parametrize(
+  ("make", "words"),
+  [
+    (lambda: skip.by_norm(-0.1), "eps=-0.1: at least 0"),
+    (lambda: skip.skip(skip.by_norm(), memory="all"), "memory=all: one of"),
+    (lambda: skip.skip(skip.by_norm(), block=3), "block=3: one of"),
+    (lambda: skip.skip(skip.by_gumbel(), memory="sum"), "norm alone"),
+  ],
+)
+def test_bad_requests_are_refused(make, words):
+  with pytest.raises(RequestError, match=words):
+    make()

@@ -1,0 +1,185 @@
+"""Systems that run their network whole on some frames only."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ojd import distill, systems, updates
+from ojd.errors import RequestError
+from ojd.models.delta import changes, skip, svd
+from ojd.models.delta.convert import convert
+from ojd.run import state_arrays
+from ojd.systems import delta as delta_lib
+from ojd.systems import jit as jit_lib
+from ojd.types import Labels
+from tests.reference import layered_student, scenes, tiny_student
+
+STUDENT = layered_student.STUDENT
+TX = updates.sgd(0.05)
+FRAMES, LABELS = scenes.coloured_squares(8)
+PAIR = changes.from_key(changes.pair(gamma=2))
+
+
+def _learner(stride=3):
+  return jit_lib.fixed(STUDENT, TX, stride=stride, u_max=1, u_min=1)
+
+
+def _system(rule=PAIR, learner=None, **constants):
+  net = convert(STUDENT, rule)
+  return delta_lib.delta(net, learner or _learner(), **constants)
+
+
+def _scan(system, frames=FRAMES, labels=LABELS):
+  @jax.jit
+  def run():
+    state = system.init(jax.random.key(0), frames[0])
+    return distill.scan_stream(system, state, frames, labels)
+
+  return run()
+
+
+def _labels(t):
+  return Labels(LABELS.classes[t], LABELS.weights[t])
+
+
+@pytest.mark.parametrize("word", ["same", "skip", "whole"])
+def test_exact_rule_gives_the_learners_own_answers(word):
+  rule, interval = {
+    "same": (changes.from_key(changes.same()), 8),
+    "skip": (skip.skip(skip.by_norm(0.0)), 8),
+    "whole": (PAIR, 1),
+  }[word]
+  learner = _learner()
+  state, (classes, infos) = _scan(_system(rule, learner, interval=interval))
+  plain, (expected, theirs) = _scan(_keyed(learner))
+  assert np.mean(classes != expected) < 1e-3
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    (state.params, infos),
+    (plain.params, theirs),
+  )
+  assert infos.is_key.tolist() == [t % 3 == 0 for t in range(8)]
+
+
+def test_frozen_student_follows_the_frames_by_hand():
+  net = convert(STUDENT, PAIR)
+  system = delta_lib.delta(net, jit_lib.frozen(STUDENT), interval=3)
+  state, (classes, _) = _scan(system)
+  params = {"model": state.params, "delta": state.delta}
+  whole, between = jax.jit(net.apply_key), jax.jit(net.apply_delta)
+  for t, frame in enumerate(FRAMES):
+    if t % 3 == 0:
+      logits, cache = whole(params, frame)
+    else:
+      logits, cache, *_ = between(params, cache, frame)
+    assert np.mean(classes[t] != distill.classify(logits)) < 3e-3
+  assert int(state.age) == 2 and int(state.t) == 8
+  # The last frame was one between: cheaper than the first.
+  assert 0 < float(state.gmac) < net.gmac(FRAMES[0])
+
+
+def test_what_was_learnt_reaches_the_rules_and_the_next_frame():
+  system = _system()
+  first = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
+  state, _, info = jax.jit(system.learn)(first, FRAMES[0], _labels(0))
+  assert int(info.num_updates) == 1
+  kernel = state.params["dec1"]["conv"]["kernel"]
+  assert np.abs(kernel - first.params["dec1"]["conv"]["kernel"]).max() > 1e-4
+  found = state.delta["dec1"]["conv"]
+  expected = svd.join(*svd.split(kernel, 4))
+  np.testing.assert_allclose(
+    svd.join(found["first"], found["second"]), expected, atol=1e-5
+  )
+  # The very frame: nothing changed since, so that the student has it all.
+  _, classes = jax.jit(system.predict)(state, FRAMES[0])
+  plain = distill.classify(STUDENT.apply(state.params, FRAMES[0]))
+  assert np.mean(classes != plain) < 1e-3
+  kept = _system(follows=False)
+  state, _, _ = jax.jit(kept.learn)(first, FRAMES[0], _labels(0))
+  jax.tree.map(np.testing.assert_array_equal, state.delta, first.delta)
+
+
+def test_frame_unlike_the_last_refresh_is_one_itself():
+  system = _system(
+    learner=jit_lib.frozen(STUDENT), interval=100, threshold=20.0
+  )
+  predict = jax.jit(system.predict)
+  state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
+  ages = []
+  near, far = FRAMES[0] + 5, FRAMES[0] // 2
+  for frame in (FRAMES[0], near, far, far):
+    state, _ = predict(state, frame)
+    ages.append(int(state.age))
+  assert ages == [1, 2, 1, 2]
+  assert predict._cache_size() == 1
+
+
+def test_small_frame_holds_the_means_of_blocks():
+  rng = np.random.default_rng(0)
+  frame = rng.integers(0, 256, (37, 50, 3)).astype(np.uint8)
+  found = delta_lib.make_small(frame)
+  assert found.shape == (16, 16, 3)
+  np.testing.assert_allclose(
+    found[2, 3], frame[4:6, 9:12].mean((0, 1)), rtol=1e-6
+  )
+
+
+def test_lanes_of_other_intervals_are_alone():
+  def run(interval):
+    system = _system(learner=jit_lib.frozen(STUDENT), interval=interval)
+    state = system.init(jax.random.key(0), FRAMES[0])
+    state, (classes, _) = distill.scan_stream(
+      *(system, state, FRAMES, LABELS), axis_name="lanes"
+    )
+    return classes, state.age
+
+  together, ages = jax.jit(jax.vmap(run, axis_name="lanes"))(jnp.array([1, 3]))
+  assert ages.tolist() == [1, 2]
+  whole, _ = together[0], together[1]
+  plain = _scan(_keyed(jit_lib.frozen(STUDENT)))[1][0]
+  assert np.mean(whole != plain) < 1e-3
+
+
+def _keyed(learner):
+  """With the key that the system around it gives it."""
+  split = lambda rng_key: jax.random.split(rng_key)[0]
+  return learner._replace(
+    init=lambda rng_key, frame, init=learner.init: init(split(rng_key), frame)
+  )
+
+
+def test_state_goes_through_a_file():
+  """A refresh, then a file, then on: as if nothing had been."""
+  system = _system(learner=jit_lib.frozen(STUDENT), interval=3)
+  predict = jax.jit(system.predict)
+  state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
+  for frame in FRAMES[:2]:
+    state, _ = predict(state, frame)
+  named = {n: np.array(x) for n, x in state_arrays.by_name(state).items()}
+  again = jax.tree.unflatten(jax.tree.structure(state), named.values())
+  for frame in FRAMES[2:5]:
+    state, classes = predict(state, frame)
+    again, others = predict(again, frame)
+    np.testing.assert_array_equal(classes, others)
+
+
+def test_words_of_the_table_make_systems():
+  for name in ("delta", "delta:frozen", "delta:plus", "skip", "skip:forget"):
+    system = systems.make(name, STUDENT, TX, systems.Settings())
+    state = jax.eval_shape(system.init, jax.random.key(0), FRAMES[0])
+    _, classes = jax.eval_shape(system.predict, state, FRAMES[0])
+    assert classes.shape == FRAMES[0].shape[:2]
+
+
+def test_bad_requests_are_refused():
+  with pytest.raises(RequestError, match="interval=0: at least 1"):
+    _system(interval=0)
+  held = jit_lib.jit(STUDENT, TX, norm="key_frame")
+  with pytest.raises(RequestError, match="its student alone"):
+    _system(learner=held)
+  with pytest.raises(RequestError, match="no Linen module"):
+    systems.make(
+      "delta", tiny_student.make(), optax.identity(), systems.Settings()
+    )
