@@ -144,9 +144,10 @@ def osvos(student, tx, settings, mode):
 
 def delta(student, tx, settings, base=jit, change=None):
   """Another as the base; between refreshes a change, or the best pairs."""
-  if change is None:
-    change = changes.cheaper(changes.pair())
-  net = convert(student, changes.from_key(change))
+  change_of = changes.where_it_saves(changes.pair())
+  if change is not None:
+    change_of = lambda site: change
+  net = convert(student, changes.rules(change_of))
   learner = base(student, tx, settings)
   return delta_lib.delta(net, learner, interval=_DELTA_INTERVAL)
 

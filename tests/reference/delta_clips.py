@@ -27,12 +27,17 @@ def student(name="jitnet"):
   return from_linen(NETWORKS[name])
 
 
-def biased(params, seed=0):
-  """All of the parameters moved: biases that are not 0, among others."""
-  leaves, treedef = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(seed), len(leaves))
-  moved = [
-    x + 0.1 * jax.random.normal(key, x.shape)
-    for x, key in zip(leaves, keys, strict=True)
-  ]
-  return jax.tree.unflatten(treedef, moved)
+def params(student, net, dtype=np.float32, seed=0):
+  """Of a network and its rules, drawn without compiling; no bias is 0."""
+  rng = np.random.default_rng(seed)
+
+  def draw(path, x):
+    noise = rng.standard_normal(x.shape)
+    if x.ndim == 1:
+      return (noise / 10 + ("scale" in str(path[-1]))).astype(dtype)
+    return (noise / np.sqrt(np.prod(x.shape[:-1]))).astype(dtype)
+
+  frame = jax.ShapeDtypeStruct((32, 48, 3), np.uint8)
+  shapes = jax.eval_shape(student.init, jax.random.key(0), frame)
+  model = jax.tree.map_with_path(draw, shapes)
+  return {"model": model, "delta": net.begin(jax.random.key(1), model)}

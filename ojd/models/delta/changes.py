@@ -139,27 +139,26 @@ def pair_macs(site: Site, rank: int) -> int:
   return rank * rows * (kh * num_in * width + kw * num_out * columns)
 
 
-def cheaper(change: Change) -> Change:
-  """`change` where it saves work, elsewhere `same`.
-
-  A bottleneck of few channels may cost more than what it stands in for.
-  """
-  own = same()
-
-  def pick(site):
-    # On a frame that strides divide: which it is must not hang on the size.
-    side = 8 * site.stride
-    site = site._replace(
-      shape_in=(side, side, site.shape_in[-1]),
-      shape_out=(8, 8, site.shape_out[-1]),
-    )
-    return change if change.macs(site) < own.macs(site) else own
-
-  return Change(
-    begin=lambda layer: pick(layer.site).begin(layer),
-    apply=lambda layer, dx: pick(layer.site).apply(layer, dx),
-    macs=lambda site: pick(site).macs(site),
+def saves(change: Change, site: Site) -> float:
+  """The share of a layer's work that `change` leaves out; below 0: it adds."""
+  # On a frame that strides divide: a choice must not hang on the size.
+  side = 8 * site.stride
+  site = site._replace(
+    shape_in=(side, side, site.shape_in[-1]),
+    shape_out=(8, 8, site.shape_out[-1]),
   )
+  return 1 - change.macs(site) / site.macs
+
+
+def where_it_saves(
+  change: Change, least: float = 0.0
+) -> Callable[[Site], Change | None]:
+  """`change` where it saves more than `least`, elsewhere nothing: None.
+
+  A bottleneck of few channels may cost more than what it stands in for, and
+  the difference and the sum around it are work as well.
+  """
+  return lambda site: change if saves(change, site) > least else None
 
 
 def _bias(layer, bias_twice):
@@ -186,3 +185,15 @@ def from_key(change: Change) -> Rule:
     keep=lambda x, z, site: Kept(x, z),
     change=move,
   )
+
+
+def rules(
+  change_of: Callable[[Site], Change | None],
+) -> Callable[[Site], Rule | None]:
+  """`from_key` of each site's change; None: the layer runs whole."""
+
+  def rule_of(site):
+    change = change_of(site)
+    return change and from_key(change)
+
+  return rule_of

@@ -54,7 +54,7 @@ class DeltaStudent(NamedTuple):
 
 
 def convert(
-  student: Student, rule: Rule | Callable[[Site], Rule]
+  student: Student, rule: Rule | Callable[[Site], Rule | None]
 ) -> DeltaStudent:
   """Converts all convolutions but the first and the last.
 
@@ -63,14 +63,18 @@ def convert(
   Args:
     student: of `from_linen`; any network of `layers.Conv`. Depthwise
       convolutions run whole on every frame.
-    rule: of all of them, or of each.
+    rule: of all of them, or of each; None where one is to run whole.
   """
   if student.run is None:
     raise RequestError("delta: the student is no Linen module")
   rule_of = rule if callable(rule) else lambda site: rule
-  found = sites_lib.converted(sites_lib.trace(student))
+  inner = sites_lib.converted(sites_lib.trace(student))
+  chosen = [(site, rule_of(site)) for site in inner]
+  chosen = [(site, rule) for site, rule in chosen if rule is not None]
+  if not chosen:
+    raise RequestError("delta: not one convolution converts")
+  found, rules = zip(*chosen, strict=True)
   numbers = {site.path: i for i, site in enumerate(found)}
-  rules = [rule_of(site) for site in found]
 
   def layer_of(params, site):
     own = sites_lib.at(params[MODEL], site.path)
@@ -134,7 +138,7 @@ def convert(
 
   return DeltaStudent(
     *(init, begin, follow, apply_key, apply_delta, gmac),
-    *(student.num_classes, tuple(found)),
+    *(student.num_classes, found),
   )
 
 

@@ -28,7 +28,7 @@ class Cost(NamedTuple):
 
 def table(
   student: Student,
-  change: Change | Callable[[Site], Change],
+  change: Change | Callable[[Site], Change | None],
   height: int,
   width: int,
 ) -> list[Row]:
@@ -36,8 +36,8 @@ def table(
 
   Args:
     student: of `from_linen`.
-    change: of all converted layers, or of each. While gates are open both of
-      a layer's students run; what they will cost is told of a choice of them.
+    change: of all converted layers, or of each; None: runs whole. While gates
+      learn both of a layer's students run; `gates.as_deployed` is what will be.
     height: H of the frame.
     width: W of the frame.
   """
@@ -46,7 +46,8 @@ def table(
   inner = {site.path for site in sites_lib.converted(found)}
 
   def delta(site):
-    return change_of(site).macs(site) if site.path in inner else site.macs
+    change = change_of(site) if site.path in inner else None
+    return change.macs(site) if change else site.macs
 
   return [Row(site.name, site.macs, delta(site)) for site in found]
 

@@ -9,7 +9,7 @@ from jax import lax
 from ojd.errors import RequestError
 from ojd.models import convolution
 from ojd.models.delta import changes, svd
-from ojd.models.delta.sites import Layer, Site
+from ojd.models.delta.sites import Site
 
 
 def _draw(shape, seed=0):
@@ -107,16 +107,16 @@ def test_work_is_counted_by_hand():
 
 
 def test_bottleneck_that_costs_more_is_left_out():
-  narrow = _site((1, 1), num_in=4, num_out=16)  # 16 -> 4 * (4 + 16) a pixel
-  cheaper = changes.cheaper(changes.pair(gamma=4))
-  assert changes.pair(gamma=4).macs(narrow) > narrow.macs
-  assert cheaper.macs(narrow) == narrow.macs
-  layer = Layer(narrow, _draw((1, 1, 4, 16)), None, {})
-  assert cheaper.begin(layer) == {}
-  dx = _draw((1, 9, 12, 4), 1)
-  np.testing.assert_allclose(
-    cheaper.apply(layer, dx), dx @ layer.kernel[0, 0], atol=1e-5
-  )
+  narrow = _site((1, 1), num_in=4, num_out=16)  # 64 -> 4 * (4 + 16) a pixel
+  wide = _site((3, 3), stride=2, num_in=16, num_out=16)  # 2304 -> 4 * 144
+  pair = changes.pair(gamma=4)
+  assert changes.saves(pair, narrow) == pytest.approx(1 - 80 / 64)
+  assert changes.saves(pair, wide) == pytest.approx(1 - 4 * 144 / 2304)
+  change_of = changes.where_it_saves(pair)
+  assert change_of(narrow) is None and change_of(wide) is pair
+  assert changes.where_it_saves(pair, 0.8)(wide) is None
+  rule_of = changes.rules(change_of)
+  assert rule_of(narrow) is None and rule_of(wide) is not None
 
 
 def test_strided_pair_has_the_derived_gradients():

@@ -20,16 +20,6 @@ from tests.reference import (
 FRAMES = delta_clips.clip()
 
 
-def _params(student, net):
-  @jax.jit
-  def init(rng_key, frame):
-    model = delta_clips.biased(student.init(rng_key, frame))
-    model = jax.tree.map(lambda x: x.astype(np.promote_types(x.dtype, jnp.array(0.0).dtype)), model)
-    return {"model": model, "delta": net.begin(rng_key, model)}
-
-  return init(jax.random.key(0), FRAMES[0])
-
-
 @pytest.fixture(autouse=True)
 def _few_blocks(monkeypatch):
   """Of MobileNetV2 one of each kind: what strides, dilates and is added."""
@@ -51,7 +41,7 @@ def test_exact_change_gives_the_networks_own_answers(name, word):
   net = convert(student, changes.from_key(change))
   with jax.enable_x64(True):
     frames = FRAMES[:3].astype(np.float64)
-    params = _params(student, net)
+    params = delta_clips.params(student, net, np.float64)
     every = jax.jit(jax.vmap(student.apply, (None, 0)))
     expected = every(params["model"], frames)
     scale = np.abs(expected[0]).max()
@@ -105,7 +95,7 @@ def test_gradient_of_an_exact_frame_is_the_plain_one_through_both_frames():
   student = layered_student.STUDENT
   frames = layered_student.FRAMES
   net = convert(student, _exact())
-  model = delta_clips.biased(student.init(jax.random.key(0), frames[0]))
+  model = delta_clips.params(student, net)["model"]
   weights = np.random.default_rng(0).standard_normal((16, 20, 3))
 
   def by_delta(model):
@@ -122,7 +112,7 @@ def test_gradient_of_an_exact_frame_is_the_plain_one_through_both_frames():
 def test_bias_counted_twice_is_the_bias_added_once_more():
   student = delta_clips.student("shadow")
   net = convert(student, changes.from_key(changes.full(bias_twice=True)))
-  params = _params(student, net)
+  params = delta_clips.params(student, net)
   # The same frame again: all that changes is the bias.
   path = net.sites[0].path
   own = sites.at(params["model"], path)["bias"]

@@ -1,0 +1,106 @@
+"""Losses and steps of training, beside sums made by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ojd import losses
+from ojd.errors import RequestError
+from ojd.models.delta import changes, gates, sites, training
+from ojd.models.delta.convert import convert
+from ojd.types import Labels
+from tests.reference import delta_clips, layered_student
+
+STUDENT, FRAMES = layered_student.STUDENT, layered_student.FRAMES
+NET = convert(STUDENT, gates.gated(changes.full(), changes.pair(gamma=4)))
+PAIR = FRAMES[:2]
+RECIPE = training.Recipe(num_steps=30, model_rate=1e-3, delta_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def params():
+  return delta_clips.params(STUDENT, NET)
+
+
+def _labels():
+  return layered_student.labels_of(1)
+
+
+def test_terms_are_those_made_by_hand(params):
+  key = jax.random.key(0)
+
+  @jax.jit
+  def look(params):
+    _, cache = NET.apply_key(params, PAIR[0])
+    _, target = NET.apply_key(params, PAIR[1])
+    between = NET.apply_delta(params, cache, PAIR[1], key)
+    terms = training.pair_losses(NET, params, PAIR, _labels(), key)
+    return cache, target, between, terms
+
+  cache, target, between, terms = look(params)
+  squares, is_open, work = [], [], []
+  for site in NET.sites:
+    z = [sites.at(c, site.path)["kept"].z for c in (cache, target)]
+    told = sites.at(between.told, site.path)
+    squares.append(np.square(told["change"] - (z[1] - z[0])).mean())
+    is_open.append(float(told["open"]))
+    work.append(site.macs)
+  np.testing.assert_allclose(terms.changes, np.mean(squares), rtol=1e-5)
+  np.testing.assert_allclose(
+    terms.cost, np.dot(is_open, work) / np.sum(work), rtol=1e-6
+  )
+  task = losses.weighted_cross_entropy(between.logits, _labels())
+  np.testing.assert_allclose(terms.task, task, rtol=1e-5)
+
+
+def test_total_counts_changes_for_a_third():
+  terms = training.Losses(*map(jnp.float32, (2.0, 8.0, 0.5)))
+  state = training.TrainState({}, (), jnp.float32(0), jnp.int32(0))
+  total = lambda step, scale: training.total(
+    RECIPE, state._replace(step=step, scale=jnp.float32(scale)), terms
+  )
+  np.testing.assert_allclose(total(0, 0), 2 + 0.01 + 0.05, rtol=1e-6)
+  np.testing.assert_allclose(total(9, 0.25), 2 + 0.02 + 0.05, rtol=1e-6)
+  np.testing.assert_allclose(total(10, 0.25), 2 + 0.05, rtol=1e-6)
+
+
+def test_steps_lower_the_loss_at_two_rates(params):
+  batch = np.stack([PAIR, FRAMES[:2]])
+  labels = jax.tree.map(lambda x: np.stack([x, x]), _labels())
+  step = jax.jit(
+    lambda state, key: training.update(
+      NET, RECIPE, state, batch, Labels(*labels), key
+    )
+  )
+  state, found = training.start(params, RECIPE), []
+  first = state.params
+  keys = jax.random.split(jax.random.key(0), 15)
+  for i, key in enumerate(keys):
+    state, terms = step(state, key)
+    found.append(terms)
+    if i == 0:
+      scale = float(state.scale)
+      assert scale == pytest.approx(1 / float(terms.changes), rel=1e-5)
+      moved = jax.tree.map(lambda a, b: a - b, state.params, first)
+      # A step of SGD: the gate's logit, by the cost's gradient and the task's.
+      assert np.abs(moved["delta"]["dec1"]["conv"]["gate"]) > 0
+      assert np.abs(moved["model"]["conv1"]["conv"]["kernel"]).max() > 0
+  assert step._cache_size() == 1
+  assert float(state.scale) == pytest.approx(scale)
+  assert found[-1].task < found[0].task
+  assert int(state.step) == 15
+
+
+def test_each_group_moves_by_its_own_rate(params):
+  tx = training.make_tx(RECIPE._replace(momentum=0.0))
+  ones = jax.tree.map(jnp.ones_like, params)
+  steps, _ = tx.update(ones, tx.init(params), params)
+  for name, rate in (("model", 1e-3), ("delta", 1e-2)):
+    for x in jax.tree.leaves(steps[name]):
+      np.testing.assert_allclose(x, -rate, rtol=1e-5)
+
+
+def test_clip_of_one_frame_is_refused(params):
+  with pytest.raises(RequestError, match="a plain key frame"):
+    training.pair_losses(NET, params, PAIR[:1], _labels(), jax.random.key(0))
