@@ -142,22 +142,58 @@ def train(
     report_fn: called after every step.
     should_stop: asked before every step.
   """
-  _claim(folder / _RECIPE, {**about, **recipe._asdict()})
   tx = make_tx(recipe)
-  state = _restore(folder / _STATE, init(student, recipe))
-  step_fn = jax.jit(
-    lambda state, *batch: update(student, tx, state, *batch), donate_argnums=0
+  state = carry_on(
+    init(student, recipe),
+    lambda state, *batch: update(student, tx, state, *batch),
+    {**about, **recipe._asdict()},
+    batch_fn,
+    folder,
+    num_steps=recipe.num_steps,
+    save_every=save_every,
+    report_fn=report_fn,
+    should_stop=should_stop,
   )
-  for step in range(int(state.step), recipe.num_steps):
+  return state.params
+
+
+def carry_on(
+  state: Any,
+  step_fn: Callable[..., tuple[Any, jax.Array]],
+  about: dict[str, Any],
+  batch_fn: Callable[[int], tuple[np.ndarray, Labels]],
+  folder: pathlib.Path,
+  *,
+  num_steps: int,
+  save_every: int = 500,
+  report_fn: Callable[[StepReport], None] = lambda report: None,
+  should_stop: Callable[[], bool] = lambda: False,
+) -> Any:
+  """`train` of any state that counts its steps; returns the last one.
+
+  Args:
+    state: the first, with `step`.
+    step_fn: (state, frames, labels) -> (state, loss); compiled here.
+    about: JSON; all that decides the outcome.
+    batch_fn: as for `train`, as is what follows.
+    folder: where the state is kept.
+    num_steps: of the whole training.
+    save_every: steps between two savings.
+    report_fn: called after every step.
+    should_stop: asked before every step.
+  """
+  _claim(folder / _RECIPE, about)
+  state = _restore(folder / _STATE, state)
+  step_fn = jax.jit(step_fn, donate_argnums=0)
+  for step in range(int(state.step), num_steps):
     if should_stop():
       _save(folder / _STATE, state)
       break
     state, loss = step_fn(state, *batch_fn(step))
     report_fn(StepReport(step, float(loss)))
-    is_last = step + 1 == recipe.num_steps
-    if (step + 1) % save_every == 0 or is_last:
+    if (step + 1) % save_every == 0 or step + 1 == num_steps:
       _save(folder / _STATE, state)
-  return state.params
+  return state
 
 
 def forget(folder: pathlib.Path) -> None:

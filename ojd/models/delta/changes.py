@@ -7,7 +7,7 @@ alone, and nothing adds up from frame to frame. `same` has the layer's own
 kernel, `full` one of its size, and `pair` two small ones behind each other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -93,12 +93,28 @@ def pair(
   return Change(begin, apply, macs)
 
 
-def check_gamma(gamma: int, policy: str) -> None:
-  """Raises a RequestError unless `pair` takes them."""
+def check_gamma(gamma: int, policy: str, sites: Sequence[Site] = ()) -> None:
+  """Raises a RequestError unless `pair` takes them, and makes something less.
+
+  Args:
+    gamma: as for `pair`.
+    policy: likewise.
+    sites: the layers that are to be compressed, if they are known.
+  """
   if policy not in POLICIES:
     raise RequestError(f"policy={policy}: one of {', '.join(POLICIES)}")
   if gamma < 1:
     raise RequestError(f"gamma={gamma}: at least 1")
+  most = max((_width(site, policy) for site in sites), default=gamma)
+  if gamma > most:
+    raise RequestError(
+      f"gamma={gamma}: no layer has more than {most} channels to divide"
+    )
+
+
+def _width(site, policy):
+  num_in, num_out = _channels(site)
+  return num_out if policy == "out" else min(num_in, num_out)
 
 
 def rank_of(site: Site, gamma: int, policy: str) -> int:

@@ -156,3 +156,11 @@ def _kernel():
 def test_wrong_options_are_refused(options, words):
   with pytest.raises(RequestError, match=words):
     changes.pair(**options)
+
+
+def test_gamma_beyond_all_channels_is_refused():
+  layers = [_site(num_in=8, num_out=16), _site(num_in=4, num_out=4)]
+  changes.check_gamma(16, "out", layers)
+  changes.check_gamma(8, "min", layers)
+  with pytest.raises(RequestError, match="gamma=9: .* more than 8 channels"):
+    changes.check_gamma(9, "min", layers)
