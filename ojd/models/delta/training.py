@@ -128,7 +128,8 @@ def make_tx(recipe: Recipe) -> optax.GradientTransformation:
 
 def start(params: Params, recipe: Recipe) -> TrainState:
   """The state before the first step."""
-  params = jax.tree.map(jnp.asarray, params)
+  # Copies: steps are made in their place.
+  params = jax.tree.map(jnp.array, params)
   opt_state = make_tx(recipe).init(params)
   return TrainState(params, opt_state, jnp.zeros(()), jnp.zeros((), jnp.int32))
 

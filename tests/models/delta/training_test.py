@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd import losses
+from ojd import losses, pretraining
 from ojd.errors import RequestError
 from ojd.models.delta import changes, gates, sites, training
 from ojd.models.delta.convert import convert
@@ -104,3 +104,37 @@ def test_each_group_moves_by_its_own_rate(params):
 def test_clip_of_one_frame_is_refused(params):
   with pytest.raises(RequestError, match="a plain key frame"):
     training.pair_losses(NET, params, PAIR[:1], _labels(), jax.random.key(0))
+
+
+def test_interrupted_training_goes_on_as_if_nothing_had_been(params, tmp_path):
+  recipe = RECIPE._replace(num_steps=4)
+  labels = layered_student.LABELS
+
+  def batch_fn(step):
+    t = step % 3
+    pair = np.stack([FRAMES[t : t + 2]])
+    return pair, Labels(
+      labels.classes[t + 1][None], labels.weights[t + 1][None]
+    )
+
+  def step_fn(state, frames, answers):
+    key = jax.random.fold_in(jax.random.key(1), state.step)
+    state, terms = training.update(NET, recipe, state, frames, answers, key)
+    return state, terms.task
+
+  def train(folder, stop_at):
+    folder.mkdir(exist_ok=True)
+    seen = []
+    return pretraining.carry_on(
+      *(training.start(params, recipe), step_fn, {"a": 1}, batch_fn, folder),
+      num_steps=recipe.num_steps,
+      report_fn=lambda report: seen.append(report.step),
+      should_stop=lambda: len(seen) == stop_at,
+    ), seen
+
+  whole, _ = train(tmp_path / "whole", None)
+  _, seen = train(tmp_path / "parts", 2)
+  assert seen == [0, 1]
+  again, seen = train(tmp_path / "parts", None)
+  assert seen == [2, 3]
+  jax.tree.map(np.testing.assert_array_equal, again, whole)

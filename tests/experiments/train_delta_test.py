@@ -1,0 +1,34 @@
+"""The binary that trains what stands in for convolutions."""
+
+import pathlib
+
+import pytest
+
+from ojd.models.delta import files
+from tests import binaries
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    ([], "--workdir=DIR is missing"),
+    (["--smoke", "--interval=0"], "--interval=0: at least 1"),
+    (["--smoke", "--policy=max"], "policy=max: one of out, min"),
+    (["--smoke", "--init=random", "--gamma=999"], "gamma=999: no layer has"),
+  ],
+)
+def test_bad_requests_are_one_line(flags, words):
+  done = binaries.run("train_delta", *flags)
+  assert done.returncode == 2
+  assert words in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow  # the compiling of one step is most of a minute
+def test_smoke_run_writes_a_file(tmp_path):
+  done = binaries.run("train_delta", "--smoke", f"--workdir={tmp_path}")
+  assert done.returncode == 0, done.stderr
+  assert "GMAC: key frame" in done.stdout
+  found = files.load(pathlib.Path(tmp_path) / "delta.safetensors")
+  assert found.about["gamma"] == 4 and len(found.class_names) > 2
+  again = binaries.run("train_delta", "--smoke", f"--workdir={tmp_path}")
+  assert again.returncode == 0
