@@ -9,9 +9,11 @@ from absl import flags
 from ojd import systems, updates
 from ojd.edge import conditions
 from ojd.models import student
+from ojd.models.delta import changes, skip
 from ojd.run import flows
 from ojd.run.config import MASKS, RunConfig
 from ojd.streams.base import SCHEMES
+from ojd.systems import factories
 from ojd.teachers.base import TEACHERS
 
 _HELP = {
@@ -67,6 +69,24 @@ _HELP = {
   "horizon": "seconds that ams remembers; six bytes a pixel of every sample",
   "iterations": "updates in a lesson of ams",
   "batch_size": "samples that such an update looks at",
+  "refresh_every": "frames from one that the network of delta or skip sees "
+  "whole to the next; empty: delta 10, skip 4",
+  "refresh_change": "mean change since that frame, in grey levels, from which "
+  "on a frame is one as well; empty: none",
+  "follow": "whether what stands in for layers is made anew when those have "
+  "learnt; empty: where it was not trained beforehand",
+  "gamma": "times fewer channels than its layer has what delta puts in its "
+  "place",
+  "policy": "those of its output, or the fewer of both sides: "
+  + ", ".join(changes.POLICIES),
+  "skip_eps": "the change from which on skip computes an output",
+  "skip_gate": "whether that is one of inputs or, by the size of the weights, "
+  "one of outputs: " + ", ".join(factories.SKIP_GATES),
+  "skip_memory": "what becomes of smaller changes: " + ", ".join(skip.MEMORIES),
+  "skip_block": "side of the blocks of pixels that skip computes as one: "
+  + ", ".join(map(str, skip.BLOCKS)),
+  "quirks": "delta and skip as in their authors' code: biases count twice, and "
+  "a gate divides by the height in the place of the channels",
   "norm": "what statistics norm a frame between key frames: frame, its own; "
   "key_frame, those of the last key frame, which is faster",
   "precision": "in what the student computes: float32, bfloat16 (a GPU's; "
@@ -77,7 +97,7 @@ _HELP = {
   "flow": "who computes the optical flow of --system=flow: "
   + ", ".join(flows.known()),
   "init": "the student's first parameters: random, bundled, or a file of "
-  "experiments.pretrain or experiments.import_mobilenet",
+  "experiments.pretrain, train_delta or import_mobilenet",
   "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "
   "stream's own labels, else each 30th by the teacher",
   "checkpoint_every": "key frames from one checkpoint to the next, from which "

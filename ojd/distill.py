@@ -43,6 +43,9 @@ class System(NamedTuple):
   skip: Callable[[State, ArrayLike], State] = lambda state, num: state._replace(
     t=state.t + num
   )
+  # float32[], the work of all answers so far: multiply-accumulates / 1e9 of
+  # convolutions; None where each is that of the whole student.
+  work: Callable[[State], jax.Array] | None = None
 
 
 class AdaptResult(NamedTuple):

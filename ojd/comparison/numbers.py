@@ -45,6 +45,7 @@ class Numbers(NamedTuple):
   region: float | None = None  # J of DAVIS, 0..1
   boundary: float | None = None  # F of DAVIS, 0..1
   bytes_per_key: float | None = None  # of parameters changed
+  gmac_per_frame: float | None = None  # of the student's answers
   # From frame to frame, 0..1; those of the stream's own labels beside them.
   consistency: float | None = None
   flicker: float | None = None

@@ -118,6 +118,7 @@ TEXT = Marks("x", "+-", "%")
 HTML = Marks("\u00d7", "\u00b1", "%")
 LATEX = Marks(r"$\times$", r"$\pm$", r"\%")
 
+_WORK = "gmac_per_frame"
 FAILED, UNKNOWN, PARTIAL = "failed", "-", "*"
 
 
@@ -196,6 +197,13 @@ def over_the_link(entry: Entry, marks: Marks = TEXT) -> str:
   return f"{up}, {down} ({stale}, {fps})"
 
 
+def work(entry: Entry, marks: Marks = TEXT) -> str:
+  """`0.512`: 1e9 multiply-accumulates of a frame's answer."""
+  if not entry.stats:
+    return FAILED
+  return _with_deviation(entry, _WORK, 1, marks, digits=3)
+
+
 class Kind(NamedTuple):
   """One way to fill the table."""
 
@@ -205,6 +213,7 @@ class Kind(NamedTuple):
 
 ACCURACY = Kind("mIoU (speed-up, key frames)", accuracy_and_cost)
 DAVIS = Kind("DAVIS: J, F", regions_and_boundaries)
+WORK = Kind("GMAC a frame, of the student's answers", work)
 TEMPORAL = Kind("consistency, flicker (of the labels), %", steadiness)
 LINK = Kind("Kbps up, down (frames of staleness, frames/s)", over_the_link)
 # By a number that tells that there is something to be shown.
@@ -217,8 +226,15 @@ _MORE = {
 
 def kinds(table: Table) -> list[Kind]:
   """What there is to be shown."""
-  known = {name for e in table.overall.entries for name in e.stats}
-  return [ACCURACY, *(kind for name, kind in _MORE.items() if name in known)]
+  entries = table.overall.entries
+  known = {name for e in entries for name in e.stats}
+  work = {round(e.stats[_WORK].mean, 6) for e in entries if _WORK in e.stats}
+  return [
+    ACCURACY,
+    # Where it is the same for all it says nothing of any.
+    *[WORK] * (len(work) > 1),
+    *(kind for name, kind in _MORE.items() if name in known),
+  ]
 
 
 def notes(cells: Iterable[Cell], num_jobs: int) -> list[str]:

@@ -24,11 +24,12 @@ class Conv(nn.Module):
   stride: int = 1
   use_bias: bool = False
   dilation: int = 1
+  kernel_init: nn.initializers.Initializer = _kernel_init
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (*self.kernel_size, x.shape[-1], self.features)
-    kernel = self.param("kernel", _kernel_init, shape).astype(x.dtype)
+    kernel = self.param("kernel", self.kernel_init, shape).astype(x.dtype)
     if self.dilation > 1:
       x = convolution.dilated_conv2d(x, kernel, self.dilation)
     else:

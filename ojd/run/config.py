@@ -8,9 +8,10 @@ from ojd import systems, updates
 from ojd.edge import conditions, messages
 from ojd.errors import RequestError
 from ojd.models import pretrained, student
+from ojd.models.delta import changes, skip
 from ojd.run import flows, trackers
 from ojd.streams import window
-from ojd.systems import jit
+from ojd.systems import factories, jit
 from ojd.updates.top_k import FRACTION
 
 # Or a file that was made by training a student beforehand.
@@ -56,6 +57,16 @@ class RunConfig:
   horizon: float = 240.0
   iterations: int = 20
   batch_size: int = 8
+  refresh_every: int | None = None  # the system's own
+  refresh_change: float | None = None
+  follow: bool | None = None
+  gamma: int = 4
+  policy: str = "out"
+  skip_eps: float = 0.1
+  skip_gate: str = "input"
+  skip_memory: str = "reference"
+  skip_block: int = 1
+  quirks: bool = False
   norm: str = "frame"
   precision: str = "float32"
   model: str = "jitnet"
@@ -74,7 +85,7 @@ class RunConfig:
   @property
   def settings(self) -> systems.Settings:
     """The constants of the system but for what depends on the stream."""
-    names = set(systems.Settings._fields) - {"flow", "fps"}
+    names = set(systems.Settings._fields) - {"flow", "fps", "trained"}
     return systems.Settings(**{name: getattr(self, name) for name in names})
 
 
@@ -141,6 +152,7 @@ def check(config: RunConfig) -> None:
   for flag in ("iterations", "batch_size"):
     _check_least(flag, getattr(config, flag), 1)
     _check_most(flag, getattr(config, flag), 10**6)
+  _check_between(config, method)
   if not 0 < config.teacher_timeout < math.inf:
     raise RequestError(
       f"--teacher_timeout={config.teacher_timeout}: seconds, above 0 and finite"
@@ -150,6 +162,30 @@ def check(config: RunConfig) -> None:
   for name in trackers.PACKAGES:
     if getattr(config, name):
       trackers.require(name)
+
+
+def _check_between(config, method):
+  """Raises where no student can be of two speeds as is asked for."""
+  _check_least("refresh_every", config.refresh_every, 1)
+  if config.refresh_every is not None:
+    _check_most("refresh_every", config.refresh_every, 2**30 - 1)
+  change = config.refresh_change
+  if change is not None and not 0 <= change <= 255:
+    raise RequestError(f"--refresh_change={change}: grey levels, 0 to 255")
+  _check_least("gamma", config.gamma, 1)
+  _check_name("policy", config.policy, changes.POLICIES)
+  if not 0 <= config.skip_eps < math.inf:
+    raise RequestError(f"--skip_eps={config.skip_eps}: 0 or more, and finite")
+  _check_name("skip_gate", config.skip_gate, factories.SKIP_GATES)
+  _check_name("skip_memory", config.skip_memory, skip.MEMORIES)
+  if config.skip_block not in skip.BLOCKS:
+    raise RequestError(
+      f"--skip_block={config.skip_block}: one of "
+      + ", ".join(map(str, skip.BLOCKS))
+    )
+  is_forgetful = config.skip_memory == "forget"
+  if config.quirks and "skip_memory" in method.uses and not is_forgetful:
+    raise RequestError("--quirks: the authors' gates are --skip_memory=forget")
 
 
 def _check_link(config, method):

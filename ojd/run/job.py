@@ -12,8 +12,9 @@ from ojd import distill, labels, systems, updates
 from ojd.errors import RequestError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
+from ojd.models.delta import files, sites
 from ojd.run import compilation, flows, workdir
-from ojd.run.config import RunConfig, settled
+from ojd.run.config import INITS, RunConfig, settled
 from ojd.streams import base as streams
 from ojd.streams import window
 from ojd.systems import offline_oracle, streamed
@@ -208,7 +209,7 @@ def make_student(
   init = config.init
   if init == "random":
     return student
-  given = pretrained.load(init_path(config))
+  given, _ = files.split(pretrained.load(init_path(config)))
   there = str(given.about.get("model", config.model))
   if there != config.model and there in student_lib.MODELS:
     raise RequestError(
@@ -233,12 +234,21 @@ def make_system(
   uses = systems.find(config.system).uses
   if "horizon" in uses:
     settings = settings._replace(horizon=_horizon(config, spec))
+  if "refresh_every" in uses:
+    settings = settings._replace(trained=_trained_changes(config))
   if "flow" in uses:
     settings = settings._replace(flow=flows.make(config.flow))
   system = systems.make(config.system, student, tx, settings)
   if not config.link:
     return system
   return streamed.streamed(system, first_interval(config, spec))
+
+
+def _trained_changes(config: RunConfig) -> files.Trained | None:
+  """Of the file that the run begins with; None where it has none."""
+  if config.init in INITS:
+    return None
+  return files.split(pretrained.load(init_path(config)))[1]
 
 
 def make_step(config: RunConfig) -> Tx:
@@ -267,6 +277,24 @@ def _horizon(config, spec):
       f"{spec.height}x{spec.width} pixels are more than {_MAX_MEMORY >> 30} GB"
     )
   return horizon
+
+
+def gmac_per_frame(
+  job: Job, state: distill.State, num_frames: int
+) -> float | None:
+  """Of the student's answers to so many frames; None where it is not told.
+
+  Multiply-accumulates of convolutions / 1e9, those of learning apart.
+  """
+  system, spec = job.system, job.stream.spec
+  if system.work is not None:
+    return float(system.work(state)) / num_frames if num_frames else None
+  # Else each answer is that of the whole student, or of something else.
+  student = job.student
+  if system.answer is None or student is None or student.run is None:
+    return None
+  found = sites.trace(student, spec.height, spec.width)
+  return sum(site.macs for site in found) / 1e9
 
 
 def abstract_state(job: Job) -> distill.State:

@@ -99,6 +99,9 @@ class Loop:
           files.callback(self._close, close)
         self._compile()
         is_over = self._go_through()
+        self.tally.gmac_per_frame = job_lib.gmac_per_frame(
+          self.job, self.state, self.tally.clock
+        )
         self._keep()
       # Only now is every file whole.
       self.tally.finished = is_over

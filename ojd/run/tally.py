@@ -48,6 +48,7 @@ class Tally:
   link: dict[str, Any] | None = None  # of `linked`; None without a network
   next_key: int = 0
   first_frame_seconds: float | None = None  # from the start to the answer
+  gmac_per_frame: float | None = None  # of the student's answers
   num_resumed: int = 0  # times that the run was gone on with
   finished: bool = False
 
@@ -191,6 +192,7 @@ def summarize(
       "reference": "truth" if has_truth else "teacher",
     },
     "eval_frames": tally.eval_frames,
+    "gmac_per_frame": tally.gmac_per_frame,
     "fps": round(_frames_per_second(tally, stages), 3),
     "speedup_measured": None if measured is None else round(measured, 3),
     "speedup_paper_model": round(paper, 3),

@@ -10,7 +10,6 @@ from ojd.costs import Costs
 from ojd.distill import System
 from ojd.errors import RequestError
 from ojd.models import optical_flow
-from ojd.models.delta import changes
 from ojd.models.student import Student
 from ojd.systems import factories, jit_plus, offline_oracle, osvos
 from ojd.systems.factories import Settings
@@ -63,8 +62,16 @@ class Method(NamedTuple):
 
 
 _STEPS = frozenset({"update", "learning_rate", "seed", "init"})
+# Who learns while the student of `delta` and `skip` answers.
+_BASES = {
+  "jit": Preset(options={"base": factories.jit}),
+  "plus": Preset(options={"base": factories.jit_plus}, update="fast_head"),
+  "frozen": Preset(options={"base": factories.frozen}),
+}
 # What stands in for the student between key frames has norms of its own.
-_BETWEEN = factories.LEARNS - {"norm"} | _STEPS | {"delta_min", "delta_max"}
+_BETWEEN = factories.LEARNS - {"norm"} | _STEPS
+_BETWEEN |= {"delta_min", "delta_max"}
+_BETWEEN |= {"refresh_every", "refresh_change", "follow", "quirks"}
 
 
 # Of its flow the paper tells speed-ups alone, 2.2 with the teacher on every 8th
@@ -188,25 +195,15 @@ SYSTEMS: dict[str, Method] = {
     factories.delta,
     "jit, and between frames that its network sees whole a cheaper one, of what"
     " changed",
-    _BETWEEN,
-    words={
-      "jit": Preset(options={"base": factories.jit}),
-      "plus": Preset(options={"base": factories.jit_plus}, update="fast_head"),
-      "frozen": Preset(options={"base": factories.frozen}),
-      "same": Preset(options={"change": changes.same()}),
-    },
+    _BETWEEN | {"gamma", "policy"},
+    words=_BASES | {"same": Preset(options={"is_exact": True})},
     default="jit",
   ),
   "skip": Method(
     factories.skip,
     "the same, its own convolutions where something changed",
-    _BETWEEN,
-    words={
-      "jit": Preset(options={"base": factories.jit}),
-      "plus": Preset(options={"base": factories.jit_plus}, update="fast_head"),
-      "frozen": Preset(options={"base": factories.frozen}),
-      "forget": Preset(options={"memory": "forget"}),
-    },
+    _BETWEEN | {"skip_eps", "skip_gate", "skip_memory", "skip_block"},
+    words=_BASES,
     default="jit",
   ),
 }

@@ -30,7 +30,7 @@ class DeltaState(NamedTuple):
   cache: Cache
   look: jax.Array  # [h, w, 3] float32, the last refresh, made small
   age: jax.Array  # int32, frames since; the interval: one is due
-  gmac: jax.Array  # float32, of the last frame's convolutions; 0 once learnt
+  gmac: jax.Array  # float32, of all answers so far, learning apart
 
   @property
   def params(self) -> Params:
@@ -110,7 +110,7 @@ def delta(
       )
     _, cache = net.apply_key(params, frame)
     state = state._replace(learner=learnt, delta=params[DELTA])
-    return _refreshed(state, cache, frame, jnp.float32(0)), classes, info
+    return _refreshed(net, state, cache, frame), classes, info
 
   def predict(state, frame):
     params = {MODEL: learner.answering(state.learner), DELTA: state.delta}
@@ -119,13 +119,12 @@ def delta(
 
     def refresh():
       logits, cache = net.apply_key(params, frame)
-      work = jnp.float32(net.gmac(frame))
-      return logits, _refreshed(state, cache, frame, work)
+      return logits, _refreshed(net, state, cache, frame)
 
     def go_on():
       between = net.apply_delta(params, state.cache, frame)
       after = state._replace(
-        cache=between.cache, age=state.age + 1, gmac=between.gmac
+        cache=between.cache, age=state.age + 1, gmac=state.gmac + between.gmac
       )
       return between.logits, after
 
@@ -139,12 +138,17 @@ def delta(
     skip=lambda state, num: state._replace(
       learner=learner.skip(state.learner, num), age=state.age + num
     ),
+    work=lambda state: state.gmac,
   )
 
 
-def _refreshed(state, cache, frame, gmac):
-  age = jnp.ones((), jnp.int32)
-  return state._replace(cache=cache, look=make_small(frame), age=age, gmac=gmac)
+def _refreshed(net, state, cache, frame):
+  return state._replace(
+    cache=cache,
+    look=make_small(frame),
+    age=jnp.ones((), jnp.int32),
+    gmac=state.gmac + jnp.float32(net.gmac(frame)),
+  )
 
 
 def make_small(frame: jax.Array) -> jax.Array:

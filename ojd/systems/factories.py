@@ -4,10 +4,12 @@ All take the student, the gradient step and the settings; what a preset of a
 method chooses comes as keywords.
 """
 
+import math
 from typing import NamedTuple
 
+from ojd.errors import RequestError
 from ojd.models import optical_flow
-from ojd.models.delta import changes
+from ojd.models.delta import changes, files, sites
 from ojd.models.delta import skip as skip_lib
 from ojd.models.delta.convert import convert
 from ojd.systems import ams as ams_lib
@@ -24,6 +26,7 @@ from ojd.systems import shadowtutor as shadowtutor_lib
 LEARNS = frozenset({"a_thresh", "u_max", "u_min", "norm"})
 # Frames from one on which a network runs whole to the next, as published.
 _DELTA_INTERVAL, _SKIP_INTERVAL = 10, 4
+SKIP_GATES = ("input", "output")
 
 
 class Settings(NamedTuple):
@@ -40,8 +43,19 @@ class Settings(NamedTuple):
   horizon: float = 240.0
   iterations: int = 20
   batch_size: int = 8
+  refresh_every: int | None = None  # None: the method's own
+  refresh_change: float | None = None  # None: no change is one
+  follow: bool | None = None  # None: where nothing was trained
+  gamma: int = 4
+  policy: str = "out"
+  skip_eps: float = 0.1
+  skip_gate: str = "input"
+  skip_memory: str = "reference"
+  skip_block: int = 1
+  quirks: bool = False
   fps: float = 25.0  # of the stream
   flow: optical_flow.HostFlow = optical_flow.dis("medium")
+  trained: files.Trained | None = None  # changes, as --init has them
 
 
 def jit(student, tx, settings):
@@ -142,18 +156,64 @@ def osvos(student, tx, settings, mode):
   return osvos_lib.osvos(student, tx, mode=mode, num_passes=settings.u_max)
 
 
-def delta(student, tx, settings, base=jit, change=None):
-  """Another as the base; between refreshes a change, or the best pairs."""
-  change_of = changes.where_it_saves(changes.pair())
-  if change is not None:
-    change_of = lambda site: change
-  net = convert(student, changes.rules(change_of))
-  learner = base(student, tx, settings)
-  return delta_lib.delta(net, learner, interval=_DELTA_INTERVAL)
+def delta(student, tx, settings, base=jit, is_exact=False):
+  """Another as the base; between refreshes what was trained, or best pairs."""
+  trained = settings.trained
+  if trained is not None and trained.form == files.SKIP:
+    raise RequestError("--init: its gates are of --system=skip, not of delta")
+  if is_exact:
+    net = convert(student, changes.from_key(changes.same()))
+    return _refreshed(net, base(student, tx, settings), settings)
+  if trained is None:
+    net = convert(student, changes.rules(_pairs(student, settings)))
+  else:
+    net = files.convert_trained(student, trained)
+  return _refreshed(net, base(student, tx, settings), settings)
 
 
-def skip(student, tx, settings, base=jit, memory="reference"):
+def _pairs(student, settings):
+  """By layer the pair of the settings, where it saves work."""
+  gamma, policy = settings.gamma, settings.policy
+  inner = sites.converted(sites.trace(student))
+  changes.check_gamma(gamma, policy, inner)
+  pair = changes.pair(gamma=gamma, policy=policy, bias_twice=settings.quirks)
+  return changes.where_it_saves(pair)
+
+
+def skip(student, tx, settings, base=jit):
   """Another as the base; between refreshes only where something changed."""
-  net = convert(student, skip_lib.skip(skip_lib.by_norm(), memory=memory))
+  trained = settings.trained
+  if trained is None:
+    gate = skip_lib.by_norm(
+      settings.skip_eps,
+      of_output=settings.skip_gate == "output",
+      by_height=settings.quirks,
+    )
+    rule = skip_lib.skip(
+      gate,
+      memory=settings.skip_memory,
+      block=settings.skip_block,
+      bias_twice=settings.quirks,
+    )
+    net = convert(student, rule)
+  elif trained.form == files.SKIP:
+    net = files.convert_trained(student, trained)
+  else:
+    raise RequestError(
+      f"--init: its {trained.form} are of --system=delta, not of skip"
+    )
   learner = base(student, tx, settings)
-  return delta_lib.delta(net, learner, interval=_SKIP_INTERVAL)
+  return _refreshed(net, learner, settings, _SKIP_INTERVAL)
+
+
+def _refreshed(net, learner, settings, interval=_DELTA_INTERVAL):
+  trained, follow = settings.trained, settings.follow
+  every, change = settings.refresh_every, settings.refresh_change
+  return delta_lib.delta(
+    net,
+    learner,
+    interval=interval if every is None else every,
+    threshold=math.inf if change is None else change,
+    follows=trained is None if follow is None else follow,
+    first=None if trained is None else trained.delta,
+  )

@@ -12,20 +12,24 @@ as h the answer is that of the block. h(x_key) is kept.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 
 from ojd.errors import RequestError
+from ojd.models import blocks, jitnet, layers, mobilenet_seg, shadow_student
 from ojd.models.delta import sites as sites_lib
-from ojd.models.delta.convert import DELTA, MODEL
-from ojd.models.student import Params, Student
-from ojd.types import Frame
+from ojd.models.delta.convert import DELTA, MODEL, Between, DeltaStudent
+from ojd.models.student import Student
 
-_KEPT = "kept"
+# What a network of this package is built of, each from one array to one.
+KINDS = (
+  *(jitnet.Unit, shadow_student.Block, mobilenet_seg.InvertedResidual),
+  *(blocks.BasicBlock, blocks.Bottleneck),
+)
+_KEPT, _TOLD = "kept", "told"  # collections
 # A frame to look at shapes with; any would do.
 _LOOK = jax.ShapeDtypeStruct((64, 64, 3), jnp.uint8)
 
@@ -37,104 +41,181 @@ class Kept(NamedTuple):
   h: jax.Array  # the output of its student
 
 
-class BlockStudent(NamedTuple):
-  """A student of two speeds; params: {"model": its own, "delta": of the h}."""
+class BlockSite(NamedTuple):
+  """A block, where it stands and on what."""
 
-  init: Callable[[jax.Array, Frame], Params]  # (rng_key, frame) -> params
-  # (params, frame) -> (logits [H, W, C], cache).
-  apply_key: Callable[[Params, Frame], tuple[jax.Array, Any]]
-  # (params, cache, frame) -> logits.
-  apply_delta: Callable[[Params, Any, Frame], jax.Array]
-  num_classes: int
-  paths: tuple[tuple[str, ...], ...]  # of the blocks that are converted
+  path: tuple[str, ...]  # of its parameters
+  block: nn.Module  # unbound
+  shape_in: tuple[int, int, int]  # H, W, I
+  shape_out: tuple[int, int, int]  # P, Q, O
+
+  @property
+  def name(self) -> str:
+    """As its parameters are called, "layer/.../layer"."""
+    return "/".join(self.path)
+
+
+class Thin(nn.Module):
+  """h: two 3x3 convolutions and few channels between; silent at first."""
+
+  features: int
+  between: int
+  stride: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = layers.Conv(self.between, (3, 3), self.stride, name="narrow")(x)
+    x = jax.nn.relu(x)
+    zeros = nn.initializers.zeros_init()
+    wide = layers.Conv(self.features, (3, 3), kernel_init=zeros, name="wide")
+    return wide(x)
+
+
+def thin(site: BlockSite, between: int) -> Thin:
+  """The `Thin` in the place of a block, of so many channels between."""
+  stride = -(-site.shape_in[0] // site.shape_out[0])
+  return Thin(site.shape_out[-1], between, stride)
+
+
+def thinner(gamma: int) -> Callable[[BlockSite], Thin]:
+  """`thin` with gamma times fewer channels than the block."""
+  if gamma < 1:
+    raise RequestError(f"gamma={gamma}: at least 1")
+  return lambda site: thin(site, max(site.shape_out[-1] // gamma, 1))
 
 
 def convert_blocks(
   student: Student,
-  kind: type[nn.Module],
-  make_h: Callable[[nn.Module], nn.Module],
-) -> BlockStudent:
-  """Converts every block of a kind.
+  make_h: Callable[[BlockSite], nn.Module],
+  kinds: tuple[type[nn.Module], ...] = KINDS,
+) -> DeltaStudent:
+  """Converts every block of some kinds.
 
   Args:
     student: of `from_linen`.
-    kind: a module that maps one array to one.
-    make_h: of a block the student h, which makes an output of its shape.
+    make_h: of a block the student h, which makes an output of its shape of
+      `layers.Conv`.
+    kinds: modules that map one array to one. A block inside another is part of
+      it.
   """
   if student.run is None:
     raise RequestError("delta: the student is no Linen module")
+  found = _trace(student, kinds)
+  if not found:
+    raise RequestError("delta: the network has no residual block")
+  students = {site.path: make_h(site) for site in found}
 
-  blocks = _blocks(student, kind, _LOOK)
-  if not blocks:
-    raise RequestError(f"delta: the network has no block {kind.__name__}")
-  students = {path: make_h(block) for path, (block, _) in blocks.items()}
+  def begin(rng_key, model):
+    del model  # h is nothing like its block
+
+    def weights(i, site):
+      key = jax.random.fold_in(rng_key, i)
+      zeros = jnp.zeros((1, *site.shape_in), jnp.float32)
+      return students[site.path].init(key, zeros)["params"]
+
+    return sites_lib.nest(found, weights)
 
   def init(rng_key, frame):
     """The key is consumed."""
     key_model, key_delta = jax.random.split(rng_key)
-    delta = {}
-    for i, (path, (_, x)) in enumerate(_blocks(student, kind, frame).items()):
-      key, zeros = jax.random.fold_in(key_delta, i), jnp.zeros(x.shape, x.dtype)
-      delta["/".join(path)] = students[path].init(key, zeros)["params"]
-    delta = traverse_util.unflatten_dict(delta, sep="/")
-    return {MODEL: student.init(key_model, frame), DELTA: delta}
+    model = student.init(key_model, frame)
+    return {MODEL: model, DELTA: begin(key_delta, model)}
 
   def run(params, frame, handle):
-    is_inside = []  # of a student h, whose own blocks are no converted ones
+    """-> (logits, collections, GMAC, those of every h with the rest)."""
+    work, inside = [], []
 
     def intercept(next_fun, args, kwargs, context):
-      if is_inside or not _is_block(context, kind):
+      if sites_lib.is_convolution(context):
+        work.append(sites_lib.site_of(context.module, args[0]).macs)
+      path = tuple(context.module.path)
+      # The blocks that an h may have are no converted ones.
+      if inside or path not in students or not _is_block(context, kinds):
         return next_fun(*args, **kwargs)
-      module, (x,) = context.module, args
-      weights = sites_lib.at(params[DELTA], module.path)
-      is_inside.append(True)
-      h = students[module.path].apply({"params": weights}, x)
-      is_inside.pop()
-      return handle(module, next_fun, x, h)
+      (x,) = args
+      inside.append(path)
+      weights = sites_lib.at(params[DELTA], path)
+      h = students[path].apply({"params": weights}, x)
+      inside.pop()
+      return handle(context.module, next_fun, x, h)
 
     with nn.intercept_methods(intercept):
-      return student.run({"params": params[MODEL]}, frame, [_KEPT])
+      variables = {"params": params[MODEL]}
+      logits, by = student.run(variables, frame, [_KEPT, _TOLD])
+    return logits, by, sum(work) / 1e9
 
-  def apply_key(params, frame):
+  def run_key(params, frame):
     def leave(module, next_fun, x, h):
       z = next_fun(x)
       module.put_variable(_KEPT, _KEPT, Kept(z, h))
       return z
 
-    logits, told = run(params, frame, leave)
-    return logits, told[_KEPT]
+    return run(params, frame, leave)
 
-  def apply_delta(params, cache, frame):
+  def apply_key(params, frame):
+    logits, by, _ = run_key(params, frame)
+    return logits, by[_KEPT]
+
+  def apply_delta(params, cache, frame, rng_key=None):
+    del rng_key  # nothing is drawn
+
     def stand_in(module, next_fun, x, h):
       del next_fun, x  # the block itself does not run
-      kept = sites_lib.at(cache, module.path)[_KEPT]
-      return kept.z + h - kept.h
+      change = h - _kept(cache, module.path, h).h
+      module.put_variable(_TOLD, "change", change)
+      return _kept(cache, module.path, h).z + change
 
-    return run(params, frame, stand_in)[0]
+    logits, by, work = run(params, frame, stand_in)
+    return Between(logits, cache, jnp.float32(work), by[_TOLD])
 
-  return BlockStudent(
-    *(init, apply_key, apply_delta, student.num_classes, tuple(blocks))
+  def gmac(frame):
+    work = []
+
+    def count(frame):
+      params = init(jax.random.key(0), frame)
+      work.append(run_key(params, frame)[2])
+
+    jax.eval_shape(count, jax.ShapeDtypeStruct(frame.shape, jnp.uint8))
+    return work[0]
+
+  return DeltaStudent(
+    *(init, begin, lambda params: params[DELTA], apply_key, apply_delta, gmac),
+    *(student.num_classes, found),
   )
 
 
-def _is_block(context, kind):
+def _kept(cache, path, h):
+  """What a block remembers; a RequestError where that is of another one."""
+  kept = sites_lib.at(cache, path).get(_KEPT)
+  if kept is None or kept.h.shape != h.shape:
+    raise RequestError(
+      f"delta: the state is of another network or size of frames: {path[-1]}"
+    )
+  return kept
+
+
+def _is_block(context, kinds):
   is_call = context.method_name == "__call__"
-  return is_call and isinstance(context.module, kind)
+  return is_call and isinstance(context.module, kinds)
 
 
-def _blocks(student, kind, frame):
-  """By path the blocks, unbound, and the shape of what they are given."""
-  found = {}
+def _trace(student, kinds):
+  """The outermost blocks of a frame of no account, in their order."""
+  found, inside = [], []
 
   def note(next_fun, args, kwargs, context):
-    if _is_block(context, kind):
-      module = context.module
-      # A dict key is a plain tuple, whatever Linen's is.
-      found[tuple(module.path)] = (module.clone(parent=None), args[0])
-    return next_fun(*args, **kwargs)
+    if inside or not _is_block(context, kinds):
+      return next_fun(*args, **kwargs)
+    inside.append(context.module)
+    z = next_fun(*args, **kwargs)
+    inside.pop()
+    path = tuple(context.module.path)  # Linen's own is no plain tuple
+    block = context.module.clone(parent=None)
+    found.append(BlockSite(path, block, args[0].shape[1:], z.shape[1:]))
+    return z
 
   # A function of its own: what was traced before is not traced again.
   init = lambda rng_key, frame: student.init(rng_key, frame)
   with nn.intercept_methods(note):
-    jax.eval_shape(init, jax.random.key(0), frame)
+    jax.eval_shape(init, jax.random.key(0), _LOOK)
   return found

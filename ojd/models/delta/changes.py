@@ -35,6 +35,8 @@ class Change(NamedTuple):
   begin: Callable[[Layer], dict[str, Any]]  # weights of a layer
   apply: Callable[[Layer, jax.Array], jax.Array]  # dx -> dz
   macs: Callable[[Site], int]
+  # The weights once the layer has learnt, from those before; None: `begin`.
+  follow: Callable[[Layer], dict[str, Any]] | None = None
 
 
 def same() -> Change:
@@ -90,7 +92,12 @@ def pair(
   def macs(site):
     return pair_macs(site, rank_of(site, gamma, policy))
 
-  return Change(begin, apply, macs)
+  def follow(layer):
+    pair = (layer.weights[name] for name in _PAIR)
+    first, second = svd.refine(layer.kernel, *pair)
+    return {"first": first, "second": second, **_bias(layer, bias_twice)}
+
+  return Change(begin, apply, macs, follow)
 
 
 def check_gamma(gamma: int, policy: str, sites: Sequence[Site] = ()) -> None:
@@ -197,7 +204,7 @@ def from_key(change: Change) -> Rule:
 
   return Rule(
     begin=lambda rng_key, layer: change.begin(layer),
-    follow=change.begin,
+    follow=change.follow or change.begin,
     keep=lambda x, z, site: Kept(x, z),
     change=move,
   )

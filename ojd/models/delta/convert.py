@@ -65,8 +65,6 @@ def convert(
       convolutions run whole on every frame.
     rule: of all of them, or of each; None where one is to run whole.
   """
-  if student.run is None:
-    raise RequestError("delta: the student is no Linen module")
   rule_of = rule if callable(rule) else lambda site: rule
   inner = sites_lib.converted(sites_lib.trace(student))
   chosen = [(site, rule_of(site)) for site in inner]

@@ -1,4 +1,9 @@
-"""Files of trained delta students: both trees, and which rules they are of."""
+"""Files of trained delta students: both trees, and how they were made.
+
+One of three forms, in what they say about themselves: `convolutions`, whose
+changes stand in for single ones; `blocks`; and `skip`, of the gates that decide
+where a convolution is computed.
+"""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -9,68 +14,102 @@ from flax import traverse_util
 
 from ojd.errors import RequestError
 from ojd.models import pretrained
-from ojd.models.delta import changes, gates, sites
+from ojd.models.delta import block, changes, gates, sites
+from ojd.models.delta import skip as skip_lib
 from ojd.models.delta.convert import DELTA, MODEL, DeltaStudent, convert
+from ojd.models.pretrained import Pretrained
 from ojd.models.student import Params, Student
+
+CONVOLUTIONS, BLOCKS, SKIP = FORMS = ("convolutions", "blocks", "skip")
 
 
 class Trained(NamedTuple):
-  """What a file holds."""
+  """What stands in for parts of a student, learnt along with it."""
 
-  params: Params  # {"model", "delta"}, one branch a layer
-  class_names: tuple[str, ...]
-  about: dict[str, Any]  # JSON
+  form: str  # of FORMS
+  delta: Params  # one branch a layer
+  block: int = 1  # side of those of a gate
 
 
-def save(path: pathlib.Path, trained: Trained) -> None:
+def save(
+  path: pathlib.Path,
+  params: Params,
+  form: str,
+  class_names: tuple[str, ...],
+  about: dict[str, Any],
+) -> None:
   """Writes a file, in float32, whole or not at all.
 
   Args:
     path: of the file.
-    trained: with the parameters that `gates.deploy` leaves.
+    params: {"model", "delta"}, of which `gates.deploy` left one branch a layer.
+    form: of FORMS.
+    class_names: of the model.
+    about: JSON.
   """
-  flat = pretrained.flatten(jax.device_get(trained.params))
-  whole = pretrained.Pretrained(flat, trained.class_names, trained.about)
+  flat = pretrained.flatten(jax.device_get(params))
+  whole = Pretrained(flat, class_names, {**about, "form": form})
   pretrained.save(path, whole, np.float32)
 
 
-def load(path: pathlib.Path) -> Trained:
-  """Reads what `save` wrote; anything else is a RequestError."""
-  found = pretrained.load(path)
-  params = traverse_util.unflatten_dict(found.params, sep="/")
-  if params.keys() != {MODEL, DELTA}:
-    raise RequestError(f"--init={path}: not a student with trained changes")
-  return Trained(params, found.class_names, found.about)
+def split(found: Pretrained) -> tuple[Pretrained, Trained | None]:
+  """The student of any file, and its trained changes if it has some."""
+  tree = traverse_util.unflatten_dict(found.params, sep="/")
+  if tree.keys() != {MODEL, DELTA}:
+    return found, None
+  form = found.about.get("form")
+  if form not in FORMS:
+    raise RequestError(
+      f"--init: a file of trained changes of no known form: {form}"
+    )
+  model = found._replace(params=pretrained.flatten(tree[MODEL]))
+  side = found.about.get("block", 1)
+  if side not in skip_lib.BLOCKS:
+    raise RequestError(f"--init: gates of blocks of {side}")
+  return model, Trained(form, tree[DELTA], side)
 
 
-def start_from(
-  student: Student, trained: Trained
-) -> tuple[Student, DeltaStudent, Params]:
-  """The student with the file's parameters, its conversion, and their delta.
+def convert_trained(student: Student, trained: Trained) -> DeltaStudent:
+  """The conversion that has a file's parameters.
 
-  A layer without parameters in the file runs whole. Raises a RequestError
-  where the file is of another network.
+  A layer or block without parameters in the file runs whole. Raises a
+  RequestError where the file is of another network.
   """
-  _check(student, trained.params)
-
-  def change_of(site):
-    weights = sites.at(trained.params[DELTA], site.path)
-    return gates.of_weights(weights) if weights else None
-
-  net = convert(student, changes.rules(change_of))
-  model = jax.tree.map(jax.numpy.asarray, trained.params[MODEL])
-  first = student._replace(init=lambda rng_key, frame: model)
-  return first, net, trained.params[DELTA]
-
-
-def _check(student, params):
+  net = _CONVERT[trained.form](student, trained)
   frame = jax.ShapeDtypeStruct((64, 64, 3), np.uint8)
-  shapes = jax.eval_shape(student.init, jax.random.key(0), frame)
+  shapes = jax.eval_shape(net.init, jax.random.key(0), frame)[DELTA]
   wanted = {n: x.shape for n, x in pretrained.flatten(shapes).items()}
-  given = {n: x.shape for n, x in pretrained.flatten(params[MODEL]).items()}
+  given = {n: x.shape for n, x in pretrained.flatten(trained.delta).items()}
   for name in sorted(wanted.keys() | given.keys()):
     if wanted.get(name) != given.get(name):
       raise RequestError(
-        f"--init: the file is of another network: {name} is {given.get(name)}, "
-        f"not {wanted.get(name)}"
+        "--init: the changes are of another network: "
+        f"{name} is {given.get(name)}, not {wanted.get(name)}"
       )
+  return net
+
+
+def _convolutions(student, trained):
+  def change_of(site):
+    weights = sites.at(trained.delta, site.path)
+    return gates.of_weights(weights) if weights else None
+
+  return convert(student, changes.rules(change_of))
+
+
+def _blocks(student, trained):
+  def make_h(site):
+    kernel = sites.at(trained.delta, (*site.path, "narrow")).get("kernel")
+    between = 1 if kernel is None else kernel.shape[-1]
+    return block.thin(site, between)
+
+  return block.convert_blocks(student, make_h)
+
+
+def _skip(student, trained):
+  rule = skip_lib.skip(skip_lib.by_gumbel(), block=trained.block)
+  is_gated = lambda site: bool(sites.at(trained.delta, site.path))
+  return convert(student, lambda site: rule if is_gated(site) else None)
+
+
+_CONVERT = {CONVOLUTIONS: _convolutions, BLOCKS: _blocks, SKIP: _skip}

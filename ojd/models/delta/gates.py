@@ -54,12 +54,10 @@ def gated(full: Change, pair: Change) -> Rule:
   def with_weights(layer, name):
     return layer._replace(weights=layer.weights[name])
 
-  def students(layer):
-    return {_FULL: full.begin(layer), _PAIR: pair.begin(layer)}
-
   def begin(rng_key, layer):
     del rng_key  # nothing is drawn
-    return {**students(layer), _GATE: jnp.float32(FIRST_LOGIT)}
+    students = {_FULL: full.begin(layer), _PAIR: pair.begin(layer)}
+    return {**students, _GATE: jnp.float32(FIRST_LOGIT)}
 
   def change(layer, kept, x, rng_key):
     logit = layer.weights[_GATE]
@@ -77,7 +75,7 @@ def gated(full: Change, pair: Change) -> Rule:
 
   return Rule(
     begin=begin,
-    follow=lambda layer: {**layer.weights, **students(layer)},
+    follow=lambda layer: layer.weights,  # they learn themselves
     keep=lambda x, z, site: changes.Kept(x, z),
     change=change,
   )

@@ -70,6 +70,8 @@ def trace(
     height: H of the frame.
     width: W of the frame.
   """
+  if student.run is None:
+    raise RequestError("delta: the student is no Linen module")
   found = []
 
   def note(next_fun, args, kwargs, context):

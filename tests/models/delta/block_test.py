@@ -4,11 +4,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from ojd import losses
 from ojd.errors import RequestError
-from ojd.models import jitnet, layers, mobilenet_seg
-from ojd.models.delta import block
+from ojd.models import jitnet, layers
+from ojd.models.delta import block, sites
 from ojd.models.student import from_linen
 from tests.reference import layered_student
 
@@ -40,9 +42,15 @@ class _Small(nn.Module):
     return layers.Conv(self.features, (1, 1), self.stride, name="conv")(x)
 
 
+def _small(site):
+  return _Small(site.block.features, site.block.stride)
+
+
 def test_block_itself_gives_the_networks_own_answers():
-  net = block.convert_blocks(STUDENT, jitnet.Unit, lambda unit: unit.clone())
-  assert net.paths == (("enc1",), ("enc2",))
+  net = block.convert_blocks(STUDENT, lambda site: site.block)
+  assert [site.name for site in net.sites] == ["enc1", "enc2"]
+  assert net.sites[0].shape_in == (64, 64, 3)
+  assert net.sites[0].shape_out == net.sites[1].shape_in == (32, 32, 8)
   model = jax.jit(STUDENT.init)(jax.random.key(0), FRAMES[0])
   delta = {name: model[name] for name in ("enc1", "enc2")}
   params = {"model": model, "delta": delta}
@@ -50,30 +58,71 @@ def test_block_itself_gives_the_networks_own_answers():
   step = jax.jit(net.apply_delta)
   plain = jax.jit(STUDENT.apply)
   for frame in FRAMES[1:]:
-    logits = step(params, cache, frame)
-    np.testing.assert_allclose(logits, plain(model, frame), atol=1e-3)
+    between = step(params, cache, frame)
+    np.testing.assert_allclose(between.logits, plain(model, frame), atol=1e-3)
   assert step._cache_size() == 1
 
 
 def test_still_frame_changes_nothing_and_another_goes_through_h():
-  make_h = lambda unit: _Small(unit.features, unit.stride)
-  net = block.convert_blocks(STUDENT, jitnet.Unit, make_h)
+  net = block.convert_blocks(STUDENT, _small)
   params = jax.jit(net.init)(jax.random.key(0), FRAMES[0])
   assert params["delta"]["enc1"]["conv"]["kernel"].shape == (1, 1, 3, 8)
   key_logits, cache = jax.jit(net.apply_key)(params, FRAMES[0])
   step = jax.jit(net.apply_delta)
   still = step(params, cache, FRAMES[0])
-  np.testing.assert_allclose(still, key_logits, atol=1e-4)
+  np.testing.assert_allclose(still.logits, key_logits, atol=1e-4)
   # Both are 1x1 and linear, so that the whole change is one product.
   change = (FRAMES[1] / 128.0 - FRAMES[0] / 128.0)[::2, ::2]
   for name in ("enc1", "enc2"):
     change = change @ np.asarray(params["delta"][name]["conv"]["kernel"][0, 0])
   change = change @ np.asarray(params["model"]["logits"]["kernel"][0, 0])
-  found = step(params, cache, FRAMES[1]) - key_logits
+  found = step(params, cache, FRAMES[1]).logits - key_logits
   np.testing.assert_allclose(found, change, atol=1e-3)
 
 
-def test_network_without_such_a_block_is_refused():
-  kind = mobilenet_seg.InvertedResidual
-  with pytest.raises(RequestError, match="no block InvertedResidual"):
-    block.convert_blocks(STUDENT, kind, lambda unit: unit)
+def test_work_is_that_of_every_convolution_that_ran():
+  net = block.convert_blocks(STUDENT, _small)
+  params = jax.jit(net.init)(jax.random.key(0), FRAMES[0])
+  _, cache = net.apply_key(params, FRAMES[0])
+  between = net.apply_delta(params, cache, FRAMES[1])
+  height, width = (side // 2 for side in FRAMES[0].shape[:2])
+  small, last = 3 * 8 + 8 * 8, 8 * 3
+  macs = height * width * (small + last)
+  assert float(between.gmac) == pytest.approx(macs / 1e9)
+  own = sum(s.macs for s in sites.trace(STUDENT, *FRAMES[0].shape[:2]))
+  key = (own + height * width * small) / 1e9
+  assert net.gmac(FRAMES[0]) == pytest.approx(key)
+
+
+def test_thin_h_is_silent_until_it_learns():
+  net = block.convert_blocks(STUDENT, block.thinner(4))
+  params = jax.jit(net.init)(jax.random.key(0), FRAMES[0])
+  assert params["delta"]["enc2"]["narrow"]["kernel"].shape == (3, 3, 8, 2)
+  key_logits, cache = jax.jit(net.apply_key)(params, FRAMES[0])
+  labels = layered_student.labels_of(1)
+
+  def loss_fn(delta):
+    both = {**params, "delta": delta}
+    logits = net.apply_delta(both, cache, FRAMES[1]).logits
+    wide = jnp.repeat(jnp.repeat(logits, 2, 0), 2, 1)
+    return losses.weighted_cross_entropy(wide, labels), logits
+
+  step = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+  (first, logits), grads = step(params["delta"])
+  np.testing.assert_allclose(logits, key_logits, atol=1e-5)
+  moved = optax.tree.add_scale(params["delta"], -0.05, grads)
+  (second, _), _ = step(moved)
+  assert second < first
+
+
+def test_wrong_requests_are_refused():
+  plain = layered_student.STUDENT
+  with pytest.raises(RequestError, match="no residual block"):
+    block.convert_blocks(plain, _small)
+  with pytest.raises(RequestError, match="gamma=0: at least 1"):
+    block.thinner(0)
+  net = block.convert_blocks(STUDENT, _small)
+  params = net.init(jax.random.key(0), FRAMES[0])
+  _, cache = net.apply_key(params, FRAMES[0])
+  with pytest.raises(RequestError, match="of another network or size"):
+    net.apply_delta(params, cache, FRAMES[0][:8])

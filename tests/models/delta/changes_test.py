@@ -54,6 +54,27 @@ def test_pair_is_the_convolution_with_the_joined_kernel(site):
   np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_refined_pair_is_as_good_as_a_new_one():
+  off = lambda kernel, pair: np.linalg.norm(kernel - svd.join(*pair))
+  refine = jax.jit(svd.refine)
+  for shape, rank in (
+    ((3, 3, 8, 16), 4),
+    ((1, 1, 12, 6), 3),
+    ((1, 3, 4, 4), 4),
+  ):
+    kernel = _draw(shape)
+    pair = svd.split(jnp.asarray(kernel), rank)
+    for i in range(20):  # as it learns, step by step
+      kernel = kernel + 0.02 * _draw(shape, i + 1)
+      old, pair = pair, refine(kernel, *pair)
+      assert off(kernel, pair) <= off(kernel, old) + 1e-5
+    best = svd.split(jnp.asarray(kernel), rank)
+    assert off(kernel, pair) <= 1.02 * off(kernel, best) + 1e-4
+  # Of nothing nothing is made.
+  nought = refine(jnp.zeros(shape), *(jnp.zeros_like(x) for x in pair))
+  assert not np.any(svd.join(*nought))
+
+
 def test_pair_of_full_rank_is_the_kernel():
   for shape in ((3, 3, 2, 4), (1, 3, 4, 2), (1, 1, 3, 5), (5, 3, 2, 2)):
     kernel = _draw(shape)

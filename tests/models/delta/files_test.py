@@ -3,37 +3,52 @@
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from ojd.errors import RequestError
 from ojd.models import pretrained
-from ojd.models.delta import changes, files, gates
+from ojd.models.delta import changes, files, gates, skip
 from ojd.models.delta.convert import convert
-from ojd.models.student import from_linen
 from ojd.systems import delta as delta_lib
 from ojd.systems import jit as jit_lib
-from tests.reference import delta_clips, layered_student, small_run
+from tests.reference import delta_clips, layered_student
 
 STUDENT, FRAMES = layered_student.STUDENT, layered_student.FRAMES
 NAMES = ("background", "red", "green")
 
 
 def _trained():
+  """A student of which one layer has chosen a convolution like its own."""
   net = convert(STUDENT, gates.gated(changes.full(), changes.pair(gamma=4)))
   params = delta_clips.params(STUDENT, net)
   params["delta"]["dec2"]["conv"]["gate"] = np.float32(1)
   delta = gates.deploy(params["delta"], net.sites)
-  params = {"model": params["model"], "delta": delta}
-  return net, files.Trained(params, NAMES, {"steps": 1})
+  return {"model": params["model"], "delta": delta}
+
+
+def _save(path, params, form="convolutions", **about):
+  files.save(path, params, form, NAMES, about)
+  return path
+
+
+def _start(path):
+  model, trained = files.split(pretrained.load(path))
+  params = traverse_util.unflatten_dict(model.params, sep="/")
+  return params, files.convert_trained(STUDENT, trained), trained
 
 
 def test_system_starts_from_what_was_written(tmp_path):
-  net, trained = _trained()
-  files.save(tmp_path / "a.safetensors", trained)
-  found = files.load(tmp_path / "a.safetensors")
-  assert found.class_names == NAMES and found.about == {"steps": 1}
-  jax.tree.map(np.testing.assert_array_equal, found.params, trained.params)
-  student, net, first = files.start_from(STUDENT, found)
+  params = _trained()
+  path = _save(tmp_path / "a.safetensors", params, steps=1)
+  found = pretrained.load(path)
+  assert found.class_names == NAMES
+  assert found.about == {"steps": 1, "form": "convolutions"}
+  model, net, trained = _start(path)
+  jax.tree.map(np.testing.assert_array_equal, model, params["model"])
+  jax.tree.map(np.testing.assert_array_equal, trained.delta, params["delta"])
+  first = trained.delta
   assert "kernel" in first["dec2"]["conv"] and "first" in first["dec1"]["conv"]
+  student = STUDENT._replace(init=lambda rng_key, frame: model)
   system = delta_lib.delta(net, jit_lib.frozen(student), first=first)
   state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
   jax.tree.map(np.testing.assert_array_equal, state.delta, first)
@@ -43,14 +58,38 @@ def test_system_starts_from_what_was_written(tmp_path):
   assert classes.shape == FRAMES[0].shape[:2]
 
 
+def test_gates_and_their_blocks_are_read_back(tmp_path):
+  rule = skip.skip(skip.by_gumbel(), block=4)
+  net = convert(STUDENT, rule)
+  params = delta_clips.params(STUDENT, net)
+  path = _save(tmp_path / "a.safetensors", params, "skip", block=4)
+  _, again, trained = _start(path)
+  assert trained.form == "skip" and trained.block == 4
+  _, cache = net.apply_key(params, FRAMES[0])
+  found, expected = (
+    jax.jit(n.apply_delta)(params, cache, FRAMES[1]) for n in (again, net)
+  )
+  np.testing.assert_array_equal(found.logits, expected.logits)
+  assert found.gmac == expected.gmac
+
+
+def test_file_of_a_plain_student_has_no_changes(tmp_path):
+  flat = pretrained.flatten(_trained()["model"])
+  given = pretrained.Pretrained(flat, NAMES, {})
+  model, trained = files.split(given)
+  assert model is given and trained is None
+
+
 def test_other_files_are_refused(tmp_path):
-  _, trained = _trained()
-  path = tmp_path / "a.safetensors"
-  flat = pretrained.flatten(trained.params["model"])
-  pretrained.save(path, pretrained.Pretrained(flat, NAMES, {}))
-  with pytest.raises(RequestError, match="not a student with trained changes"):
-    files.load(path)
-  other = from_linen(small_run.SmallNet(3))
+  path = _save(tmp_path / "a.safetensors", _trained(), "sums")
+  with pytest.raises(RequestError, match="of no known form: sums"):
+    files.split(pretrained.load(path))
+  path = _save(tmp_path / "b.safetensors", _trained(), block=3)
+  with pytest.raises(RequestError, match="gates of blocks of 3"):
+    files.split(pretrained.load(path))
+  path = _save(tmp_path / "c.safetensors", _trained())
+  _, trained = files.split(pretrained.load(path))
+  trained.delta["dec1"]["conv"]["first"] = np.zeros((3, 1, 4, 2), np.float32)
   with pytest.raises(RequestError, match="of another network: ") as error:
-    files.start_from(other, trained)
+    files.convert_trained(STUDENT, trained)
   assert "\n" not in str(error.value)
