@@ -3,34 +3,47 @@ r"""Trains what stands in for a student's convolutions between key frames.
     python -m experiments.train_delta --workdir=runs/delta
     python -m experiments.train_delta --workdir=runs/delta16 --gamma=16 \
         --policy=min --init=runs/student/student.safetensors
+    python -m experiments.train_delta --workdir=runs/gates --form=skip
     python -m experiments.train_delta --smoke
+    python -m experiments.online_distill --workdir=runs/street \
+        --system=delta --init=runs/delta/delta.safetensors
 
 A student that was trained beforehand learns, on pairs of frames of made-up
 worlds one to five frames apart, to answer on the second by what changed since
-the first; every layer chooses between a convolution like its own and a pair of
-small ones, by what the choice costs. The same command goes on where an
+the first. --form says what stands in for it: of `convolutions`, each layer
+chooses between one like its own and a pair of small ones, by what the choice
+costs; of `blocks`, small networks stand in for whole ones; `skip` learns gates
+that say where a convolution is computed. The same command goes on where an
 interrupted one stopped. At the end it writes delta.safetensors into the
-workdir, with the branches that were chosen, and prints the work of key frames
+workdir, which online_distill takes as --init, and prints the work of key frames
 and of those between. The smoke run takes under a minute.
 """
 
+import math
 import pathlib
 import tempfile
 
 import jax
 import numpy as np
 from absl import flags
+from flax import traverse_util
 
 from experiments import album, cli, lessons, progress
 from ojd import labels, pretraining
 from ojd.errors import RequestError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
-from ojd.models.delta import changes, files, gates, macs, training
+from ojd.models.delta import block, changes, files, gates, skip, training
 from ojd.models.delta.convert import DELTA, MODEL, convert
 from ojd.run import compilation
 from ojd.streams import base as streams
+from ojd.streams.base import MAX_SIDE, MIN_SIDE
 from ojd.types import Labels
+
+
+def _words(values):
+  return ", ".join(map(str, values))
+
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "where the training is kept")
 _MODEL = flags.DEFINE_string("model", "jitnet", ", ".join(student_lib.MODELS))
@@ -40,15 +53,33 @@ _MULTIPLIER = flags.DEFINE_float(
 _INIT = flags.DEFINE_string(
   "init", "bundled", "the student: random, bundled, or a file"
 )
-_GAMMA = flags.DEFINE_integer("gamma", 4, "times fewer channels between")
-_POLICY = flags.DEFINE_string("policy", "out", ", ".join(changes.POLICIES))
+_FORM = flags.DEFINE_string("form", "convolutions", ", ".join(files.FORMS))
+_GAMMA = flags.DEFINE_integer(
+  "gamma", 4, "times fewer channels between, of convolutions and blocks"
+)
+_POLICY = flags.DEFINE_string(
+  "policy",
+  "out",
+  "than the output has, or the fewer of both sides, of convolutions: "
+  + ", ".join(changes.POLICIES),
+)
+_BLOCK = flags.DEFINE_integer(
+  "block", 1, "side of the blocks of pixels of a gate: " + _words(skip.BLOCKS)
+)
+_QUIRKS = flags.DEFINE_bool(
+  "quirks", False, "convolutions have biases of their own, as published"
+)
+_BETA = flags.DEFINE_float(
+  "beta", training.Recipe().beta, "what the share of work counts in the loss"
+)
 _INTERVAL = flags.DEFINE_integer("interval", 3, "of the work that is printed")
 _STEPS = flags.DEFINE_integer("num_steps", 6_000, "updates")
 _BATCH = flags.DEFINE_integer("batch", 4, "pairs an update")
+_HEIGHT = flags.DEFINE_integer("height", 192, "of its frames")
+_WIDTH = flags.DEFINE_integer("width", 320, "of its frames")
 _SEED = flags.DEFINE_integer("seed", 0, "of the whole training")
 _SMOKE = flags.DEFINE_bool("smoke", False, "a few steps, to see that it works")
 
-_HEIGHT, _WIDTH = 192, 320
 _NUM_FRAMES, _FARTHEST = 600, 5
 _LAST_SEED = 900_000_000
 
@@ -108,53 +139,85 @@ def _folder():
   return folder
 
 
-def _about(recipe, batch):
+def _converted(student):
+  """The student of two speeds that is to learn."""
+  if _FORM.value == files.BLOCKS:
+    return block.convert_blocks(student, block.thinner(_GAMMA.value))
+  if _FORM.value == files.SKIP:
+    return convert(student, skip.skip(skip.by_gumbel(), block=_BLOCK.value))
+  full = changes.full(bias_twice=_QUIRKS.value)
+  pair = changes.pair(
+    gamma=_GAMMA.value, policy=_POLICY.value, bias_twice=_QUIRKS.value
+  )
+  net = convert(student, gates.gated(full, pair))
+  changes.check_gamma(_GAMMA.value, _POLICY.value, net.sites)
+  return net
+
+
+def _about(recipe, batch, size):
   return {
     "model": _MODEL.value,
     "width_multiplier": _MULTIPLIER.value,
     "init": _INIT.value,
+    "form": _FORM.value,
     "gamma": _GAMMA.value,
     "policy": _POLICY.value,
+    "block": _BLOCK.value,
+    "quirks": _QUIRKS.value,
+    "height": size[0],
+    "width": size[1],
     "batch": batch,
     "seed": _SEED.value,
     **recipe._asdict(),
   }
 
 
-def main() -> int:
-  """Trains, writes the chosen branches and prints what they cost."""
+def _check():
   if not (_WORKDIR.value or _SMOKE.value):
     raise RequestError("--workdir=DIR is missing: where is it to be kept?")
   for flag in (_STEPS, _BATCH, _INTERVAL):
     if flag.value < 1:
       raise RequestError(f"--{flag.name}={flag.value}: at least 1")
+  for flag in (_HEIGHT, _WIDTH):
+    if not MIN_SIDE <= flag.value <= MAX_SIDE:
+      raise RequestError(
+        f"--{flag.name}={flag.value}: from {MIN_SIDE} to {MAX_SIDE}"
+      )
+  if not 0 <= _BETA.value < math.inf:
+    raise RequestError(f"--beta={_BETA.value}: 0 or more, and finite")
+  if _FORM.value not in files.FORMS:
+    raise RequestError(f"--form={_FORM.value}: one of {', '.join(files.FORMS)}")
   student_lib.check_model(_MODEL.value, _MULTIPLIER.value)
+
+
+def main() -> int:
+  """Trains, writes what was learnt and prints what it costs."""
+  _check()
   compilation.enable_cache(compilation.default_cache())
-  size, batch = (_HEIGHT, _WIDTH), _BATCH.value
-  recipe = training.Recipe(num_steps=_STEPS.value)
+  size, batch = (_HEIGHT.value, _WIDTH.value), _BATCH.value
+  recipe = training.Recipe(num_steps=_STEPS.value, beta=_BETA.value)
   if _SMOKE.value:
     recipe, size, batch = recipe._replace(num_steps=3), (64, 96), 1
   student = _student()
-  pair = changes.pair(gamma=_GAMMA.value, policy=_POLICY.value)
-  net = convert(student, gates.gated(changes.full(), pair))
-  changes.check_gamma(_GAMMA.value, _POLICY.value, net.sites)
+  net = _converted(student)
   interrupt, folder = cli.Interrupt(), _folder()
   first_key, step_key = jax.random.split(jax.random.key(_SEED.value))
   frame = np.zeros((*size, 3), np.uint8)
   params = jax.jit(net.init)(first_key, frame)
   log = progress.Counter("step", recipe.num_steps)
-  about = _about(recipe, batch)
+  about = _about(recipe, batch, size)
 
   def step_fn(state, frames, answers):
     key = jax.random.fold_in(step_key, state.step)
     moved, terms = training.update(net, recipe, state, frames, answers, key)
     return moved, training.total(recipe, state, terms)
 
+  pairs = Pairs(_SEED.value, batch, *size)
   state = pretraining.carry_on(
     training.start(params, recipe),
     step_fn,
     about,
-    lessons.ahead(Pairs(_SEED.value, batch, *size)),
+    lessons.ahead(pairs),
     folder,
     num_steps=recipe.num_steps,
     report_fn=lambda r: log(r.step + 1, f"loss {r.loss:.3f}"),
@@ -162,20 +225,36 @@ def main() -> int:
   )
   if interrupt.is_wanted():
     return interrupt.exit_code()
-  delta = gates.deploy(state.params[DELTA], net.sites)
+  params = state.params
+  if _FORM.value == files.CONVOLUTIONS:
+    is_open = gates.names_open(params[DELTA], net.sites)
+    print(f"uncompressed: {', '.join(is_open) or 'none'}")
+    params = {**params, DELTA: gates.deploy(params[DELTA], net.sites)}
   path = folder / "delta.safetensors"
-  params = {MODEL: state.params[MODEL], DELTA: delta}
-  files.save(path, files.Trained(params, tuple(album.CLASS_NAMES), about))
-  rows = macs.table(student, gates.as_deployed(delta), *size)
-  cost = macs.cost(rows, _INTERVAL.value)
-  is_open = gates.names_open(state.params[DELTA], net.sites)
-  print(f"uncompressed: {', '.join(is_open) or 'none'}")
-  print(
-    f"GMAC: key frame {cost.key:.4f}, between {cost.delta:.4f}, "
-    f"mean of every {_INTERVAL.value} {cost.amortised:.4f}"
-  )
+  files.save(path, params, _FORM.value, tuple(album.CLASS_NAMES), about)
+  _print_work(student, path, pairs(recipe.num_steps)[0][0])
   print(f"weights: {path}")
   return 0
+
+
+def _print_work(student, path, frames):
+  """Of both speeds, as the file has them, on two frames [2, H, W, 3]."""
+  found, trained = files.split(pretrained.load(path))
+  net = files.convert_trained(student, trained)
+  model = traverse_util.unflatten_dict(found.params, sep="/")
+  params = {MODEL: model, DELTA: trained.delta}
+
+  @jax.jit
+  def look(params):
+    _, cache = net.apply_key(params, frames[0])
+    return net.apply_delta(params, cache, frames[1]).gmac
+
+  key, between, every = net.gmac(frames[0]), look(params), _INTERVAL.value
+  mean = (key + (every - 1) * between) / every
+  print(
+    f"GMAC: key frame {key:.4f}, between {between:.4f}, "
+    f"mean of every {every} {mean:.4f}"
+  )
 
 
 if __name__ == "__main__":

@@ -98,13 +98,16 @@ def pair_losses(
     )
   _, cache = net.apply_key(params, frames[0])
   between = net.apply_delta(params, cache, frames[1], rng_key)
-  _, target = net.apply_key(params, frames[1])
-  cost = jnp.float32(0)
-  if "open" in sites.at(between.told, net.sites[0].path):
+  tells = sites.at(between.told, net.sites[0].path)
+  changed = cost = jnp.float32(0)
+  if "change" in tells:
+    _, target = net.apply_key(params, frames[1])
+    changed = change_loss(between.told, cache, target, net.sites)
+  if "open" in tells:
     cost = gates.cost(between.told, net.sites)
   return Losses(
     task=losses.weighted_cross_entropy(between.logits, labels),
-    changes=change_loss(between.told, cache, target, net.sites),
+    changes=changed,
     cost=cost,
   )
 
