@@ -4,12 +4,14 @@ r"""Prints a student's layers, parameters, work and message sizes.
         --height=720 --width=1280
     python -m experiments.describe --model=shadow --num_classes=9
     python -m experiments.describe --model=ddrnet23_slim --num_classes=19 \
-        --height=1024 --width=2048
+        --height=1024 --width=2048 --gamma=4 --interval=3
 
 Takes seconds. With the first: 752,383 parameters and 15.157 GFLOP; with the
 second 483,873 parameters, 103,465 of which travel as 413,860 bytes; with the
-third 36.281 GMAC, with `ddrnet23` 143.061, with `hrnet_w18_small` 76.857. A
-kernel is printed as "3x3 / 2" where its stride is 2, as "3x3 * 6" where its
+third 36.281 GMAC, with `ddrnet23` 143.061, with `hrnet_w18_small` 76.857. With
+--gamma it prints beside every layer what the pair in its place costs between
+the frames that the network sees whole, and the mean of both. A kernel is
+printed as "3x3 / 2" where its stride is 2, as "3x3 * 6" where its
 taps are 6 pixels apart.
 """
 
@@ -18,6 +20,7 @@ from absl import flags
 from experiments import cli
 from ojd.errors import RequestError
 from ojd.models import describe, student
+from ojd.models.delta import changes, macs, sites
 from ojd.streams.base import MAX_SIDE, MIN_SIDE
 from ojd.types import MAX_CLASSES
 
@@ -31,6 +34,13 @@ _NUM_UNITS = flags.DEFINE_integer(
 )
 _HEIGHT = flags.DEFINE_integer("height", 720, "of a frame")
 _WIDTH = flags.DEFINE_integer("width", 1280, "of a frame")
+_GAMMA = flags.DEFINE_integer(
+  "gamma",
+  None,
+  "of --system=delta, whose work is printed too; empty: it is not",
+)
+_POLICY = flags.DEFINE_string("policy", "out", ", ".join(changes.POLICIES))
+_INTERVAL = flags.DEFINE_integer("interval", 3, "frames from whole to whole")
 _SMOKE = flags.DEFINE_bool("smoke", False, "a frame of 96x160")
 
 
@@ -50,16 +60,39 @@ def _check():
       raise RequestError(f"--{flag.name}={flag.value}: from {low} to {high}")
 
 
-def _print_table(rows):
+def _print_table(rows, between):
   size = lambda shape: "x".join(map(str, shape))
   longest = max(len(row.name) for row in rows)
   line = f"{{:<{longest}}} {{:>14}} {{:>14}} {{:>8}} {{:>9}} {{:>9}}"
-  print(line.format("layer", "in", "out", "kernel", "params", "MMAC"))
+  last = " {:>9}".format("between") if between else ""
+  print(line.format("layer", "in", "out", "kernel", "params", "MMAC") + last)
   for row in rows:
     macs = f"{row.macs / 1e6:,.1f}" if row.macs else ""
     shapes = size(row.shape_in), size(row.shape_out)
     params = f"{row.num_params:,}"
-    print(line.format(row.name, *shapes, row.kernel, params, macs))
+    last = between.get(row.name)
+    last = f" {last / 1e6:>9,.1f}" if row.macs and last is not None else ""
+    print(line.format(row.name, *shapes, row.kernel, params, macs) + last)
+
+
+def _work_between(model, height, width):
+  """By layer multiply-accumulates between key frames; and a line of it all."""
+  if _GAMMA.value is None:
+    return {}, ""
+  of_student = student.from_linen(model)
+  pair = changes.pair(gamma=_GAMMA.value, policy=_POLICY.value)
+  inner = sites.converted(sites.trace(of_student))
+  changes.check_gamma(_GAMMA.value, _POLICY.value, inner)
+  change_of = changes.where_it_saves(pair)
+  rows = macs.table(of_student, change_of, height, width)
+  cost = macs.cost(rows, _INTERVAL.value)
+  line = (
+    f"--gamma={_GAMMA.value}: {cost.delta:.3f} GMAC between key frames, "
+    f"{cost.delta / cost.key:.1%} of theirs; with one every "
+    f"{_INTERVAL.value} frames {cost.amortised:.3f} a frame, "
+    f"{cost.key / cost.amortised:.2f} times fewer"
+  )
+  return {row.name: row.delta for row in rows}, line
 
 
 def main() -> None:
@@ -78,7 +111,8 @@ def main() -> None:
     published = model.clone(resize_logits=False)
   table = lambda model: describe.layer_table(model, height, width)
   rows = table(published)
-  _print_table(rows)
+  between, line = _work_between(published, height, width)
+  _print_table(rows, between)
   params, gflop = describe.num_params(rows), describe.gflop(rows)
   partial = describe.num_partial(rows)
   print(f"\n{params:,} parameters")
@@ -86,6 +120,8 @@ def main() -> None:
     f"{partial:,} of them, {partial / params:.1%}, train with --update=partial"
   )
   print(f"{gflop:.3f} GFLOP (2 x {gflop / 2:.3f} GMAC, convolutions)")
+  if line:
+    print(line)
   if published is not model:
     print(
       f"{describe.gflop(table(model)):.3f} GFLOP as run: the logits are made "

@@ -2,11 +2,13 @@
 
 import math
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 from matplotlib import axes, figure, ticker
 
-from ojd.comparison.table import PARTIAL, Table
+from ojd.comparison.spec import SystemEntry
+from ojd.comparison.table import PARTIAL, Table, differs_in_work
 from ojd.run import report_svg
 from ojd.run.report_runs import MAX_CURVES
 
@@ -21,11 +23,38 @@ _LONG_LABEL = 12  # letters
 _MARKERS = "osD^v"  # the next once all colours are taken
 
 
+class Axis(NamedTuple):
+  """A cost, and which systems are one method at several prices."""
+
+  title: str  # of the chart
+  stat: str  # of Numbers
+  label: str
+  curve: Callable[[SystemEntry], str]
+  setting: Callable[[SystemEntry], str]  # in what those of a curve differ
+
+
+PAPER = Axis(
+  "Accuracy against cost",
+  "ms_paper_model",
+  "ms a frame, paper's cost model",
+  lambda system: system.curve,
+  lambda system: system.setting,
+)
+_EVERY = "refresh_every"
+WORK = Axis(
+  "Accuracy against work",
+  "gmac_per_frame",
+  "GMAC a frame, of the student's answers",
+  lambda system: system.without(_EVERY).label,
+  lambda system: str(dict(system.options).get(_EVERY, "")),
+)
+
+
 class Point(NamedTuple):
   """One system, averaged over all streams."""
 
   label: str
-  cost: float  # ms a frame by the paper's model
+  cost: float
   miou: float  # in percent
   deviation: float  # over the seeds, likewise
 
@@ -37,33 +66,40 @@ class Curve(NamedTuple):
   points: list[Point]
 
 
-def curves(table: Table) -> list[Curve]:
+def axes_of(table: Table) -> list[Axis]:
+  """Those along which there is something to see."""
+  return [PAPER, *[WORK] * differs_in_work(table)]
+
+
+def curves(table: Table, axis: Axis = PAPER) -> list[Curve]:
   """Of the overall averages; what failed throughout is not there."""
   found: dict[str, list[Point]] = {}
   for system, entry in zip(table.systems, table.overall.entries, strict=True):
     miou = entry.stats.get("miou")
-    cost = entry.stats.get("ms_paper_model")
+    cost = entry.stats.get(axis.stat)
     if miou is None or cost is None or cost.mean <= 0:
       continue
-    label = system.setting + (f" {PARTIAL}" if entry.is_partial else "")
+    label = axis.setting(system) + (f" {PARTIAL}" if entry.is_partial else "")
     point = Point(
       label.strip(),
       cost.mean,
       100 * miou.mean,
       100 * miou.deviation,
     )
-    found.setdefault(system.curve, []).append(point)
+    found.setdefault(axis.curve(system), []).append(point)
   return [
     Curve(name, sorted(points, key=lambda point: point.cost))
     for name, points in found.items()
   ]
 
 
-def write_png(found: list[Curve], path: pathlib.Path) -> None:
+def write_png(
+  found: list[Curve], path: pathlib.Path, axis: Axis = PAPER
+) -> None:
   """The chart as a picture by itself, with its legend."""
   fig = figure.Figure(figsize=(8, 5), layout="constrained")
   ax = fig.subplots()
-  _draw(ax, found, _PALETTE, "#222222")
+  _draw(ax, found, axis.label, _PALETTE, "#222222")
   ax.grid(color="#dddddd", lw=0.6)
   ax.set_axisbelow(True)
   if found:
@@ -71,18 +107,21 @@ def write_png(found: list[Curve], path: pathlib.Path) -> None:
   fig.savefig(path, dpi=130)
 
 
-def svg(found: list[Curve], *, width: float, prefix: str) -> str:
+def svg(
+  found: list[Curve], *, width: float, prefix: str, axis: Axis = PAPER
+) -> str:
   """The chart as an element of a page.
 
   Args:
     found: the i-th has the colour --run-i of the page.
     width: in inches; the page scales it to its own.
     prefix: of every id.
+    axis: of the costs.
   """
   height = 2.6 + 0.16 * width
   fig = figure.Figure(figsize=(width, height))
   ax = fig.subplots()
-  _draw(ax, found, _LINES, report_svg.INK)
+  _draw(ax, found, axis.label, _LINES, report_svg.INK)
   report_svg.style(ax)
   fig.subplots_adjust(
     left=0.55 / width,
@@ -93,7 +132,7 @@ def svg(found: list[Curve], *, width: float, prefix: str) -> str:
   return report_svg.element(fig, prefix, _VARIABLES)
 
 
-def _draw(ax: axes.Axes, found, colors, ink):
+def _draw(ax: axes.Axes, found, label, colors, ink):
   costs = [point.cost for curve in found for point in curve.points]
   middle = math.sqrt(min(costs) * max(costs)) if costs else 0.0
   for i, curve in enumerate(found):
@@ -131,5 +170,5 @@ def _draw(ax: axes.Axes, found, colors, ink):
   ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
   ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:g}"))
   ax.xaxis.set_minor_formatter(ticker.NullFormatter())
-  ax.set_xlabel("ms a frame, paper's cost model", color=ink, fontsize=9)
+  ax.set_xlabel(label, color=ink, fontsize=9)
   ax.set_ylabel("mIoU, %", color=ink, fontsize=9)

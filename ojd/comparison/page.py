@@ -56,7 +56,7 @@ def write(
   body = f"""<header>
 <p class="soft small">Online distillation</p>
 <h1>{title}</h1></header>
-{_chart(table)}
+{"".join(_chart(table, axis) for axis in charts.axes_of(table))}
 {"".join(_table(table, kind) for kind in tables.kinds(table))}
 {_notes(notes)}
 {_failures(cells)}
@@ -69,13 +69,15 @@ def write(
   report_page.replace_file(target, page)
 
 
-def _chart(table):
-  found = charts.curves(table)
+def _chart(table, axis):
+  found = charts.curves(table, axis)
   if not found:
     return ""
   pictures = "".join(
     f'<div class="{kind}" role="img" aria-label="mIoU of the systems against '
-    f'their cost">{charts.svg(found, width=width, prefix=kind)}</div>'
+    f'{text.escape(axis.label)}">'
+    + charts.svg(found, width=width, prefix=f"{kind}-{axis.stat}", axis=axis)
+    + "</div>"
     for kind, width in (("wide", 11.0), ("narrow", 4.4))
   )
   legend = "".join(
@@ -83,7 +85,7 @@ def _chart(table):
     f"{text.escape(curve.label)}</li>"
     for i, curve in enumerate(found[: charts.MAX_CURVES])
   )
-  return f"""<h2>Accuracy against cost, average of all streams</h2>
+  return f"""<h2>{axis.title}, average of all streams</h2>
 <div class="card">{pictures}<ul class="legend">{legend}</ul></div>"""
 
 

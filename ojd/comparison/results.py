@@ -43,8 +43,9 @@ def write(request: Request, cells: Sequence[Cell], command: str) -> str:
     )
     texts.write_cells(cells, folder / folders.CELLS_CSV)
     texts.write_table(table, folder / folders.TABLE_CSV)
-    curves = chart.curves(table)
-    chart.write_png(curves, folder / folders.PICTURE)
+    for axis in chart.axes_of(table):
+      path = folder / folders.PICTURES[axis.stat]
+      chart.write_png(chart.curves(table, axis), path, axis)
     page.write(
       *(table, update_table, cells, notes, command, folder / folders.PAGE)
     )

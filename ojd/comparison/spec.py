@@ -74,6 +74,13 @@ class SystemEntry(NamedTuple):
     numbers = [f"{n}={v}" for n, v in self.options if not isinstance(v, str)]
     return " ".join([self.word, *numbers]).strip()
 
+  def without(self, option: str) -> "SystemEntry":
+    """The same without an option."""
+    options = tuple((n, v) for n, v in self.options if n != option)
+    words = [f"{n}={v}" for n, v in options]
+    label = " ".join(filter(None, [self.name, self.word, *words]))
+    return self._replace(label=label, options=options)
+
 
 def split(text: str, separator: str) -> list[str]:
   """The pieces between separators that have no backslash before them."""

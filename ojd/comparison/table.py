@@ -228,13 +228,14 @@ def kinds(table: Table) -> list[Kind]:
   """What there is to be shown."""
   entries = table.overall.entries
   known = {name for e in entries for name in e.stats}
-  work = {round(e.stats[_WORK].mean, 6) for e in entries if _WORK in e.stats}
-  return [
-    ACCURACY,
-    # Where it is the same for all it says nothing of any.
-    *[WORK] * (len(work) > 1),
-    *(kind for name, kind in _MORE.items() if name in known),
-  ]
+  more = (kind for name, kind in _MORE.items() if name in known)
+  return [ACCURACY, *[WORK] * differs_in_work(table), *more]
+
+
+def differs_in_work(table: Table) -> bool:
+  """Whether work says anything: not where it is the same for all."""
+  entries = [e.stats for e in table.overall.entries if _WORK in e.stats]
+  return len({round(stats[_WORK].mean, 6) for stats in entries}) > 1
 
 
 def notes(cells: Iterable[Cell], num_jobs: int) -> list[str]:

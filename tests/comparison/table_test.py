@@ -252,6 +252,33 @@ def test_steadiness_has_a_table_of_its_own():
   assert "b 91.2, 0.41 (-, -)" in lines
 
 
+def test_work_is_shown_where_it_differs(tmp_path):
+  few, many = (
+    SystemEntry(
+      f"delta refresh_every={k}", "delta", "", (("refresh_every", k),)
+    )
+    for k in (3, 10)
+  )
+  cells = [
+    _cell(A, JIT, 0.5, 600, 90, gmac_per_frame=2.0),
+    _cell(A, few, 0.4, 600, 90, gmac_per_frame=0.9876),
+    _cell(A, many, 0.3, 600, 90, gmac_per_frame=0.5),
+  ]
+  table = tables.build(cells)
+  assert tables.kinds(table) == [tables.ACCURACY, tables.WORK]
+  assert "a 2.000 0.988 0.500" in _words(texts.text(table, tables.WORK))
+  plain, delta = charts.curves(table, charts.WORK)
+  assert plain.label == "jit" and delta.label == "delta"
+  points = [(p.label, p.cost, p.miou) for p in delta.points]
+  assert points == [("10", 0.5, 30.0), ("3", 0.9876, 40.0)]
+  pages.write(table, None, cells, [], "", tmp_path / "index.html")
+  page = (tmp_path / "index.html").read_text()
+  assert page.count("<svg ") == 4 and "GMAC a frame" in page
+  same = tables.build(cells[:1])
+  assert tables.kinds(same) == [tables.ACCURACY]
+  assert charts.axes_of(same) == [charts.PAPER]
+
+
 def test_the_page_shows_all_and_needs_nothing_else(tmp_path):
   odd = StreamEntry("folder:x", "<b>bold</b>", "Warm & dry")
   cells = [

@@ -56,6 +56,12 @@ def test_binary_prints_the_totals_and_refuses_nonsense():
   result = binaries.run("describe", *size)
   assert "752,383 parameters" in result.stdout
   assert "15.157 GFLOP" in result.stdout
+  size = ("--num_classes=19", "--height=1024", "--width=2048")
+  between = binaries.run(
+    "describe", "--model=ddrnet23_slim", "--gamma=4", *size
+  ).stdout
+  # Published: 17.67, with a few uncompressed layers.
+  assert "with one every 3 frames 17.286 a frame, 2.10 times fewer" in between
   bad = ("--num_classes=1", "--height=7", "--model=unet", "--num_units=2")
   for flag in bad:
     refused = binaries.run("describe", "--model=mobilenet_v2", flag)

@@ -27,6 +27,16 @@ def test_defaults_are_the_papers():
     "horizon": 240.0,
     "iterations": 20,
     "batch_size": 8,
+    "refresh_every": None,
+    "refresh_change": None,
+    "follow": None,
+    "gamma": 4,
+    "policy": "out",
+    "skip_eps": 0.1,
+    "skip_gate": "input",
+    "skip_memory": "reference",
+    "skip_block": 1,
+    "quirks": False,
     "fps": 25.0,
   }
 
@@ -58,6 +68,17 @@ def test_defaults_are_the_papers():
     ("learning_rate", float("inf")),
     ("u_max", -1),
     ("u_min", 9),
+    ("refresh_every", 0),
+    ("refresh_every", 2**30),
+    ("refresh_change", -1.0),
+    ("refresh_change", float("nan")),
+    ("gamma", 0),
+    ("policy", "max"),
+    ("skip_eps", -0.1),
+    ("skip_eps", float("inf")),
+    ("skip_gate", "both"),
+    ("skip_memory", "all"),
+    ("skip_block", 3),
     ("num_frames", 0),
     ("start_frame", -1),
     ("start_frame", 10**9 + 1),
@@ -107,6 +128,14 @@ def test_bundled_students_are_of_their_networks(flags, words):
   check(dataclasses.replace(config, init="random"))
   check(dataclasses.replace(GOOD, width_multiplier=0.5))
   check(dataclasses.replace(GOOD, model="shadow"))
+
+
+def test_authors_gates_forget():
+  config = dataclasses.replace(GOOD, system="skip", quirks=True)
+  with pytest.raises(RequestError, match="--quirks: .*--skip_memory=forget"):
+    check(config)
+  check(dataclasses.replace(config, skip_memory="forget"))
+  check(dataclasses.replace(config, system="delta"))
 
 
 def test_fixed_stride_knows_no_greatest_one():

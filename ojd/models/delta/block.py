@@ -80,7 +80,7 @@ def thin(site: BlockSite, between: int) -> Thin:
 def thinner(gamma: int) -> Callable[[BlockSite], Thin]:
   """`thin` with gamma times fewer channels than the block."""
   if gamma < 1:
-    raise RequestError(f"gamma={gamma}: at least 1")
+    raise RequestError(f"--gamma={gamma}: at least 1")
   return lambda site: thin(site, max(site.shape_out[-1] // gamma, 1))
 
 

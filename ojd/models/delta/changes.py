@@ -109,13 +109,13 @@ def check_gamma(gamma: int, policy: str, sites: Sequence[Site] = ()) -> None:
     sites: the layers that are to be compressed, if they are known.
   """
   if policy not in POLICIES:
-    raise RequestError(f"policy={policy}: one of {', '.join(POLICIES)}")
+    raise RequestError(f"--policy={policy}: one of {', '.join(POLICIES)}")
   if gamma < 1:
-    raise RequestError(f"gamma={gamma}: at least 1")
+    raise RequestError(f"--gamma={gamma}: at least 1")
   most = max((_width(site, policy) for site in sites), default=gamma)
   if gamma > most:
     raise RequestError(
-      f"gamma={gamma}: no layer has more than {most} channels to divide"
+      f"--gamma={gamma}: no layer has more than {most} channels to divide"
     )
 
 

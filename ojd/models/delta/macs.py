@@ -55,7 +55,7 @@ def table(
 def cost(rows: list[Row], interval: int) -> Cost:
   """Of frames of which every interval-th is a key frame."""
   if interval < 1:
-    raise RequestError(f"interval={interval}: at least 1")
+    raise RequestError(f"--interval={interval}: at least 1")
   key, delta = (
     sum(getattr(row, name) for row in rows) / 1e9 for name in ("key", "delta")
   )

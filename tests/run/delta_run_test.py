@@ -1,0 +1,120 @@
+"""Runs of students of two speeds: their work, their files, told again."""
+
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from ojd.errors import RequestError
+from ojd.models import student as student_lib
+from ojd.models.delta import changes, files, gates, sites
+from ojd.models.delta.convert import convert
+from ojd.models.student import from_linen
+from ojd.run import config as config_lib
+from ojd.run import recorded_run, replay, runner, workdir
+from tests.reference import layered_student, small_run
+
+NUM_FRAMES, EVERY = 18, 3
+NAMES = ("background", "person")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _networks():
+  with pytest.MonkeyPatch.context() as patch:
+    known = {"layered": layered_student.LayeredNet, **small_run.MODELS}
+    patch.setattr(student_lib, "MODELS", known)
+    yield
+
+
+def _run(path, should_stop=lambda: False, **flags):
+  flags = {"model": "layered", "checkpoint_every": 1, "u_max": 1} | flags
+  flags = {"num_frames": NUM_FRAMES, "refresh_every": EVERY} | flags
+  config = dataclasses.replace(small_run.CONFIG, workdir=str(path), **flags)
+  config_lib.check(config)
+  runner.run(config, "a test", should_stop=should_stop)
+  return workdir.read_summary(path)
+
+
+def _student():
+  return from_linen(layered_student.LayeredNet(len(NAMES)))
+
+
+def _gmac(change=None):
+  """By hand: of the whole student, or with a change in the inner layers."""
+  found = sites.trace(_student(), 48, 64)
+  inner = [s.path for s in sites.converted(found)]
+  return (
+    sum(change.macs(s) if change and s.path in inner else s.macs for s in found)
+    / 1e9
+  )
+
+
+@pytest.mark.parametrize("system", ["delta", "skip"])
+def test_run_is_resumed_and_told_again_bit_for_bit(system, tmp_path):
+  whole = _run(tmp_path / "whole", system=system)
+  turns = itertools.count()
+  parts = tmp_path / "parts"
+  first = _run(parts, lambda: next(turns) >= 11, system=system)
+  assert not first["finished"]
+  resumed = _run(parts, system=system)
+  for key in ("miou", "num_key_frames", "num_updates", "gmac_per_frame"):
+    assert resumed[key] == whole[key]
+  found = replay.replay(recorded_run.read(parts))
+  assert found.is_equal and found.num_judged == NUM_FRAMES
+  assert 0 < whole["gmac_per_frame"] < _gmac()
+
+
+def test_work_is_that_of_whole_frames_and_of_those_between(tmp_path):
+  found = _run(tmp_path / "a", system="delta:frozen", gamma=2)
+  pair = changes.pair(gamma=2)
+  expected = (_gmac() + (EVERY - 1) * _gmac(pair)) / EVERY
+  assert found["gmac_per_frame"] == pytest.approx(expected, rel=1e-5)
+  plain = _run(tmp_path / "b", system="frozen")
+  assert plain["gmac_per_frame"] == pytest.approx(_gmac())
+  teacher = _run(tmp_path / "c", system="teacher")
+  assert teacher["gmac_per_frame"] is None
+
+
+def _save(path, net, form):
+  params = net.init(jax.random.key(3), np.zeros((48, 64, 3), np.uint8))
+  params = jax.tree.map(np.array, params)
+  if form == "convolutions":
+    gate = sites.at(params["delta"], net.sites[0].path)
+    gate["gate"] = np.float32(1)
+    params["delta"] = gates.deploy(params["delta"], net.sites)
+  files.save(path, params, form, NAMES, {"model": "layered"})
+
+
+def test_trained_changes_are_what_answers_between(tmp_path):
+  path = tmp_path / "delta.safetensors"
+  gated = gates.gated(changes.full(), changes.pair(gamma=2))
+  _save(path, convert(_student(), gated), "convolutions")
+  run = lambda system: _run(tmp_path / system, system=system, init=str(path))
+  found, plain = run("delta:frozen"), run("frozen")
+  # One layer chose a convolution like its own, the others pairs.
+  opened = sites.converted(sites.trace(_student(), 48, 64))[0]
+  pair = changes.pair(gamma=2)
+  between = _gmac(pair) + (opened.macs - pair.macs(opened)) / 1e9
+  expected = (_gmac() + (EVERY - 1) * between) / EVERY
+  assert found["gmac_per_frame"] == pytest.approx(expected, rel=1e-5)
+  assert plain["gmac_per_frame"] == pytest.approx(_gmac())
+  with pytest.raises(RequestError, match="are of --system=delta, not of skip"):
+    run("skip")
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    ({"refresh_every": 0}, "--refresh_every=0: at least 1"),
+    ({"gamma": 9}, "--gamma=9: no layer has more than 8 channels"),
+    ({"model": "jitnet"}, "no convolution between its first and its last"),
+  ],
+)
+def test_impossible_students_are_refused_before_anything_is_written(
+  flags, words, tmp_path
+):
+  with pytest.raises(RequestError, match=words):
+    _run(tmp_path / "a", system="delta", **flags)
+  assert not (tmp_path / "a" / workdir.METRICS).exists()
