@@ -69,6 +69,10 @@ student and torch, unless --precision says otherwise; its table is that of
                          behind a line of a megabit, one that is killed on the
                          way, over a frame without any; for the first
                          beside a core that is as busy (at most 1.05)
+    deltaG_vs_whole, deltaG_vs_whole_MODEL, skip_vs_whole
+                         a frame between key frames over a whole one, of which a
+                         tenth has changed; the note has the ratio of the work
+    follow_vs_update     making the pairs of changes anew, over an update
     labels_vs_student    30 instances of 28x28 masks made labels, over the
                          student's forward pass (labels below 15 ms at
                          720x1280)
@@ -94,6 +98,7 @@ from PIL import Image
 from experiments import (
   checkpoint_figures,
   cli,
+  delta_figures,
   device_figures,
   edge_figures,
   io_figures,
@@ -103,12 +108,7 @@ from experiments import (
 )
 from ojd import labels as labels_lib
 from ojd.errors import RequestError
-from ojd.run import (
-  compilation,
-  job,
-  measure,
-  runner,
-)
+from ojd.run import compilation, job, measure, runner
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.teachers import base as teachers
@@ -282,6 +282,7 @@ FIGURES = {
   "io": [(fn, _BIG) for fn in io_figures.ALL],
   "edge": [(fn, _BIG) for fn in edge_figures.ALL],
   "device": [(fn, _TINY) for fn in device_figures.ALL],
+  "delta": [(fn, _SMALL) for fn in delta_figures.ALL],
   "labels": [(make_labels, _BIG)],
   "teacher": [
     (fn, size)
@@ -295,6 +296,7 @@ _LONG = (
   speed_figures.forward_compiled,
   speed_figures.update_compiled,
   *lane_figures.ALL[1:],
+  *delta_figures.ALL[1:-2],
 )
 
 _WHAT = flags.DEFINE_list("what", ["all"], "of all, " + ", ".join(FIGURES))

@@ -38,6 +38,7 @@ def test_defaults_are_the_papers():
     "skip_block": 1,
     "quirks": False,
     "fps": 25.0,
+    "trained": None,
   }
 
 
