@@ -1,5 +1,6 @@
 """Switches for every test: parsed flags, strict shapes, where the clips are."""
 
+import gc
 import os
 import pathlib
 
@@ -16,6 +17,10 @@ jax.config.update("jax_num_cpu_devices", 2)  # for what spreads over several
 # Compiling is most of the time of many tests, and the same at each run.
 compilation.enable_cache(compilation.default_cache())
 
+
+# A million objects of traced programs live as long as the tests do: to look
+# through them all time and again takes a fifth of the tests' time.
+gc.set_threshold(50_000, 20, 20)
 
 # Files that take a minute or more: begun first, so that nobody waits for one.
 _LONG = (
