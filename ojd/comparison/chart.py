@@ -167,7 +167,7 @@ def _draw(ax: axes.Axes, found, label, colors, ink):
     # Room for the words beside the last point, and not a decade for one.
     ax.set_xlim(min(costs) / 1.15, max(costs) * 1.4)
     ax.margins(y=0.12)
-  ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
   ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:g}"))
   ax.xaxis.set_minor_formatter(ticker.NullFormatter())
   ax.set_xlabel(label, color=ink, fontsize=9)

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from ojd.models import pretrained
 from ojd.models.delta import files
 from tests import binaries
 
@@ -13,8 +14,9 @@ from tests import binaries
   [
     ([], "--workdir=DIR is missing"),
     (["--smoke", "--interval=0"], "--interval=0: at least 1"),
-    (["--smoke", "--policy=max"], "policy=max: one of out, min"),
-    (["--smoke", "--init=random", "--gamma=999"], "gamma=999: no layer has"),
+    (["--smoke", "--form=sums"], "--form=sums: one of convolutions, blocks"),
+    (["--smoke", "--policy=max"], "--policy=max: one of out, min"),
+    (["--smoke", "--init=random", "--gamma=999"], "--gamma=999: no layer has"),
   ],
 )
 def test_bad_requests_are_one_line(flags, words):
@@ -24,11 +26,22 @@ def test_bad_requests_are_one_line(flags, words):
 
 
 @pytest.mark.slow  # the compiling of one step is most of a minute
-def test_smoke_run_writes_a_file(tmp_path):
-  done = binaries.run("train_delta", "--smoke", f"--workdir={tmp_path}")
+@pytest.mark.parametrize("form", files.FORMS)
+def test_smoke_run_writes_a_file_that_a_run_takes(form, tmp_path):
+  flags = ("--smoke", f"--form={form}", f"--workdir={tmp_path}")
+  done = binaries.run("train_delta", *flags)
   assert done.returncode == 0, done.stderr
   assert "GMAC: key frame" in done.stdout
-  found = files.load(pathlib.Path(tmp_path) / "delta.safetensors")
+  path = pathlib.Path(tmp_path) / "delta.safetensors"
+  found = pretrained.load(path)
   assert found.about["gamma"] == 4 and len(found.class_names) > 2
-  again = binaries.run("train_delta", "--smoke", f"--workdir={tmp_path}")
+  _, trained = files.split(found)
+  assert trained.form == form
+  again = binaries.run("train_delta", *flags)
   assert again.returncode == 0
+  system = "skip" if form == files.SKIP else "delta"
+  run = binaries.run(
+    *("online_distill", "--smoke", f"--system={system}", f"--init={path}"),
+    f"--workdir={tmp_path / 'run'}",
+  )
+  assert run.returncode == 0, run.stderr
