@@ -12,7 +12,7 @@ from ojd import distill, labels, systems, updates
 from ojd.errors import RequestError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
-from ojd.models.delta import files, sites
+from ojd.models.delta import files
 from ojd.run import compilation, flows, workdir
 from ojd.run.config import INITS, RunConfig, settled
 from ojd.streams import base as streams
@@ -277,24 +277,6 @@ def _horizon(config, spec):
       f"{spec.height}x{spec.width} pixels are more than {_MAX_MEMORY >> 30} GB"
     )
   return horizon
-
-
-def gmac_per_frame(
-  job: Job, state: distill.State, num_frames: int
-) -> float | None:
-  """Of the student's answers to so many frames; None where it is not told.
-
-  Multiply-accumulates of convolutions / 1e9, those of learning apart.
-  """
-  system, spec = job.system, job.stream.spec
-  if system.work is not None:
-    return float(system.work(state)) / num_frames if num_frames else None
-  # Else each answer is that of the whole student, or of something else.
-  student = job.student
-  if system.answer is None or student is None or student.run is None:
-    return None
-  found = sites.trace(student, spec.height, spec.width)
-  return sum(site.macs for site in found) / 1e9
 
 
 def abstract_state(job: Job) -> distill.State:

@@ -21,6 +21,7 @@ from ojd.run import keeper as keeper_lib
 from ojd.run import outputs, prefetch, timing, trajectory_record, workdir
 from ojd.run import tally as tally_lib
 from ojd.run import trail as trail_lib
+from ojd.run import work as work_lib
 from ojd.run.tally import Progress
 from ojd.streams import base as streams
 from ojd.teachers import asking
@@ -99,9 +100,7 @@ class Loop:
           files.callback(self._close, close)
         self._compile()
         is_over = self._go_through()
-        self.tally.gmac_per_frame = job_lib.gmac_per_frame(
-          self.job, self.state, self.tally.clock
-        )
+        work_lib.note(self.tally, self.job, self.state)
         self._keep()
       # Only now is every file whole.
       self.tally.finished = is_over
