@@ -14,7 +14,7 @@ from ojd.run import state_arrays
 from ojd.systems import delta as delta_lib
 from ojd.systems import jit as jit_lib
 from ojd.types import Labels
-from tests.reference import layered_student, scenes, tiny_student
+from tests.reference import kernels, layered_student, scenes, tiny_student
 
 STUDENT = layered_student.STUDENT
 TX = updates.sgd(0.05)
@@ -90,7 +90,9 @@ def test_what_was_learnt_reaches_the_rules_and_the_next_frame():
   kernel = state.params["dec1"]["conv"]["kernel"]
   assert np.abs(kernel - first.params["dec1"]["conv"]["kernel"]).max() > 1e-4
   found = state.delta["dec1"]["conv"]
-  off = lambda first, second: np.linalg.norm(kernel - svd.join(first, second))
+  off = lambda first, second: np.linalg.norm(
+    kernel - kernels.join(first, second)
+  )
   old = first.delta["dec1"]["conv"]
   best = off(*svd.split(kernel, 4))
   assert best <= off(**found) + 1e-5 <= 1.001 * best + 2e-5

@@ -97,7 +97,7 @@ def cost(told: Params, converted: Sequence[Site]) -> jax.Array:
 
 
 def deploy(delta: Params, converted: Sequence[Site]) -> Params:
-  """The parameters of the chosen branches, for `as_deployed`."""
+  """The parameters of the chosen branches, each as `of_weights` takes it."""
 
   def chosen(i, site):
     del i  # the site says it all
@@ -113,11 +113,6 @@ def names_open(delta: Params, converted: Sequence[Site]) -> list[str]:
   return [
     site.name for site in converted if "kernel" in sites.at(deployed, site.path)
   ]
-
-
-def as_deployed(delta: Params):
-  """(site) -> the `Change` that has a site's parameters, by their names."""
-  return lambda site: of_weights(sites.at(delta, site.path))
 
 
 def of_weights(weights: Any) -> Change:

@@ -37,7 +37,7 @@ def table(
   Args:
     student: of `from_linen`.
     change: of all converted layers, or of each; None: runs whole. While gates
-      learn both of a layer's students run; `gates.as_deployed` is what will be.
+      learn both of a layer's students run.
     height: H of the frame.
     width: W of the frame.
   """

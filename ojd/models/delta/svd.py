@@ -63,8 +63,3 @@ def _as_kernels(left, right, kernel):
   first = left.reshape(kh, 1, num_in, -1)
   second = right.reshape(-1, kw, num_out).transpose(1, 0, 2)[None]
   return first.astype(kernel.dtype), second.astype(kernel.dtype)
-
-
-def join(first: jax.Array, second: jax.Array) -> jax.Array:
-  """The one kernel that a pair amounts to, [KH, KW, I, O]."""
-  return jnp.einsum("hir,wro->hwio", first[:, 0], second[0])

@@ -10,6 +10,7 @@ from ojd.errors import RequestError
 from ojd.models import convolution
 from ojd.models.delta import changes, svd
 from ojd.models.delta.sites import Site
+from tests.reference import kernels
 
 
 def _draw(shape, seed=0):
@@ -46,7 +47,7 @@ def test_pair_is_the_convolution_with_the_joined_kernel(site):
   found = changes.apply_pair(weights, x, site)
   padding = [(k // 2 * site.dilation,) * 2 for k in site.kernel_size]
   expected = lax.conv_general_dilated(
-    *(x, svd.join(first, second), (site.stride,) * 2, padding),
+    *(x, kernels.join(first, second), (site.stride,) * 2, padding),
     rhs_dilation=(site.dilation,) * 2,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
@@ -55,7 +56,7 @@ def test_pair_is_the_convolution_with_the_joined_kernel(site):
 
 
 def test_refined_pair_is_as_good_as_a_new_one():
-  off = lambda kernel, pair: np.linalg.norm(kernel - svd.join(*pair))
+  off = lambda kernel, pair: np.linalg.norm(kernel - kernels.join(*pair))
   refine = jax.jit(svd.refine)
   for shape, rank in (
     ((3, 3, 8, 16), 4),
@@ -72,7 +73,7 @@ def test_refined_pair_is_as_good_as_a_new_one():
     assert off(kernel, pair) <= 1.02 * off(kernel, best) + 1e-4
   # Of nothing nothing is made.
   nought = refine(jnp.zeros(shape), *(jnp.zeros_like(x) for x in pair))
-  assert not np.any(svd.join(*nought))
+  assert not np.any(kernels.join(*nought))
 
 
 def test_pair_of_full_rank_is_the_kernel():
@@ -80,7 +81,7 @@ def test_pair_of_full_rank_is_the_kernel():
     kernel = _draw(shape)
     rank = min(shape[0] * shape[2], shape[1] * shape[3])
     np.testing.assert_allclose(
-      svd.join(*svd.split(jnp.asarray(kernel), rank)), kernel, atol=1e-5
+      kernels.join(*svd.split(jnp.asarray(kernel), rank)), kernel, atol=1e-5
     )
 
 
@@ -89,7 +90,7 @@ def test_no_other_pair_is_nearer(rank):
   """Beside pairs fitted by alternating least squares from many beginnings."""
   kernel = _draw((3, 3, 2, 2))
   matrix = kernel.transpose(0, 2, 1, 3).reshape(6, 6).astype(float)
-  ours = np.asarray(svd.join(*svd.split(jnp.asarray(kernel), rank)))
+  ours = np.asarray(kernels.join(*svd.split(jnp.asarray(kernel), rank)))
   error = np.square(ours - kernel).sum()
   rng = np.random.default_rng(0)
   best = np.inf

@@ -54,7 +54,7 @@ def test_open_and_closed_gates_are_their_branches():
     gate["gate"] = jnp.float32(1 - 2 * (i % 2))
   found = mixed(params)
   deployed = gates.deploy(params["delta"], net.sites)
-  change_of = gates.as_deployed(deployed)
+  change_of = lambda site: gates.of_weights(sites.at(deployed, site.path))
   alone = convert(STUDENT, lambda site: changes.from_key(change_of(site)))
   params = {"model": params["model"], "delta": deployed}
   plain = jax.jit(lambda params: look(params, alone))(params)

@@ -6,7 +6,7 @@ import pytest
 
 from ojd.errors import RequestError
 from ojd.models import describe, jitnet
-from ojd.models.delta import changes, gates, macs
+from ojd.models.delta import changes, gates, macs, sites
 from ojd.models.delta.convert import convert
 from ojd.models.student import from_linen
 from tests.reference import layered_student
@@ -63,7 +63,8 @@ def test_deployed_gates_cost_the_branch_that_is_left():
   assert gates.names_open(delta, net.sites) == ["dec1/conv"]
   deployed = gates.deploy(delta, net.sites)
   size = frames[0].shape[:2]
-  rows = macs.table(student, gates.as_deployed(deployed), *size)
+  change_of = lambda site: gates.of_weights(sites.at(deployed, site.path))
+  rows = macs.table(student, change_of, *size)
   by_full, by_pair = (macs.table(student, c, *size) for c in (full, pair))
   assert [row.delta for row in rows] == [
     (a if a.name == "dec1/conv" else b).delta
