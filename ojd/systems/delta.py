@@ -79,11 +79,12 @@ def delta(
     )
 
   def init(rng_key, frame):
-    """The key is consumed."""
-    key_learner, key_delta = jax.random.split(rng_key)
-    state = learner.init(key_learner, frame)
+    """The learner begins as it would alone, so that both can be compared."""
+    state = learner.init(rng_key, frame)
     model = learner.answering(state)
-    weights = net.begin(key_delta, model) if first is None else first
+    weights = first
+    if first is None:
+      weights = net.begin(jax.random.fold_in(rng_key, 1), model)
     _, shapes = jax.eval_shape(
       net.apply_key, {MODEL: model, DELTA: weights}, frame
     )

@@ -51,6 +51,14 @@ def _gmac(change=None):
   )
 
 
+def test_exact_changes_make_the_run_that_is_without_them(tmp_path):
+  flags = dict(u_max=2, num_frames=12)
+  plain = _run(tmp_path / "a", system="jit", **flags)
+  found = _run(tmp_path / "b", system="delta:same", **flags)
+  assert plain["num_updates"] > 0
+  assert found["miou"]["mean"] == pytest.approx(plain["miou"]["mean"], abs=1e-3)
+
+
 @pytest.mark.parametrize("system", ["delta", "skip"])
 def test_run_is_resumed_and_told_again_bit_for_bit(system, tmp_path):
   whole = _run(tmp_path / "whole", system=system)

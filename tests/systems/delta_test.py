@@ -53,7 +53,7 @@ def test_exact_rule_gives_the_learners_own_answers(word):
   }[word]
   learner = _learner()
   state, (classes, infos) = _scan(_system(rule, learner, interval=interval))
-  plain, (expected, theirs) = _scan(_keyed(learner))
+  plain, (expected, theirs) = _scan(learner)
   assert np.mean(classes != expected) < 1e-3
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
@@ -143,16 +143,8 @@ def test_lanes_of_other_intervals_are_alone():
   together, ages = jax.jit(jax.vmap(run, axis_name="lanes"))(jnp.array([1, 3]))
   assert ages.tolist() == [1, 2]
   whole, _ = together[0], together[1]
-  plain = _scan(_keyed(jit_lib.frozen(STUDENT)))[1][0]
+  plain = _scan(jit_lib.frozen(STUDENT))[1][0]
   assert np.mean(whole != plain) < 1e-3
-
-
-def _keyed(learner):
-  """With the key that the system around it gives it."""
-  split = lambda rng_key: jax.random.split(rng_key)[0]
-  return learner._replace(
-    init=lambda rng_key, frame, init=learner.init: init(split(rng_key), frame)
-  )
 
 
 def test_state_goes_through_a_file():
