@@ -70,7 +70,7 @@ _HELP = {
   "iterations": "updates in a lesson of ams",
   "batch_size": "samples that such an update looks at",
   "refresh_every": "frames from one that the network of delta or skip sees "
-  "whole to the next; empty: delta 10, skip 4",
+  "whole to the next; empty: delta 3, skip 4",
   "refresh_change": "mean change since that frame, in grey levels, from which "
   "on a frame is one as well; empty: none",
   "follow": "whether what stands in for layers is made anew when those have "

@@ -24,8 +24,9 @@ from ojd.systems import shadowtutor as shadowtutor_lib
 
 # Of the settings, those of methods that learn until they are accurate.
 LEARNS = frozenset({"a_thresh", "u_max", "u_min", "norm"})
-# Frames from one on which a network runs whole to the next, as published.
-_DELTA_INTERVAL, _SKIP_INTERVAL = 10, 4
+# Frames from one on which a network runs whole to the next, as published for
+# segmentation.
+_DELTA_INTERVAL, _SKIP_INTERVAL = 3, 4
 SKIP_GATES = ("input", "output")
 
 
