@@ -33,6 +33,13 @@ def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: item.path.stem not in _LONG)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+  """No file runs another's programs: together they are gigabytes a worker."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _parsed_flags():
   flags.FLAGS.mark_as_parsed()

@@ -250,6 +250,7 @@ def test_seeds_in_one_call():
   assert not np.allclose(state.params["kernel"][0], state.params["kernel"][1])
 
 
+@pytest.mark.slow  # small students are compared above
 def test_jitnet_in_scan_equals_jitnet_in_the_host_loop():
   student = from_linen(jitnet.JITNet(3, width=0.125))
   frames, labels = scenes.coloured_squares(5, 64, 80)

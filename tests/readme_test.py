@@ -5,6 +5,7 @@ import re
 
 import jax
 import numpy as np
+import pytest
 import safetensors.numpy
 
 from ojd.models import exported, jitnet, pretrained, student
@@ -20,6 +21,7 @@ def _block(word):
   return compile(block, "README.md", "exec")
 
 
+@pytest.mark.slow  # it compiles the whole loop around JITNet
 def test_python_block_learns(capsys):
   exec(_block("open_stream"), {})
   lines = capsys.readouterr().out.splitlines()

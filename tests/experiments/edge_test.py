@@ -9,6 +9,7 @@ from tests import binaries
 from tests.reference import edge_run
 
 
+@pytest.mark.slow  # server, device and their students
 def test_smoke_of_the_device_starts_a_server_too(tmp_path):
   path = tmp_path / "run"
   result = binaries.run("edge_client", "--smoke", f"--workdir={path}")

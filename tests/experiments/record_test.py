@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import numpy as np
+import pytest
 
 from ojd.streams import base
 from ojd.teachers import recording
@@ -24,6 +25,7 @@ def _metrics(path):
   ]
 
 
+@pytest.mark.slow  # two whole runs
 def test_replayed_run_equals_the_first(tmp_path):
   made = binaries.run("record", STREAM, *SMALL, f"--out={tmp_path / 'rec'}")
   assert made.returncode == 0, made.stderr

@@ -47,6 +47,7 @@ def test_equal_run_is_0_and_another_1(run, tmp_path):
   assert "first divergence: frame 5: mIoU 0.123 there" in result.stdout
 
 
+@pytest.mark.slow  # two whole runs
 def test_export_and_fork(run, tmp_path):
   file = tmp_path / "s.safetensors"
   result = _replay(run, "--at_frame=10", f"--export={file}")

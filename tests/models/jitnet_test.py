@@ -119,6 +119,7 @@ def test_logits_and_gradients_equal_torch(size):
   assert _relative_error(logits, expected) < 1e-4
 
 
+@pytest.mark.slow  # two gradients of the whole network
 def test_gradients_in_single_precision_are_those_in_double():
   errors = []
   for seed in range(3):

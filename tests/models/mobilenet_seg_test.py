@@ -151,6 +151,7 @@ def test_logits_and_gradients_equal_torch():
   assert max(jax.tree.leaves(errors)) < 1e-6, errors
 
 
+@pytest.mark.slow  # as JITNet can, which is tested
 def test_student_can_hold_its_norms_and_leave_as_a_program(tmp_path):
   params = _params(_torch_net(3, NARROW), NARROW, np.float32)
   net = student.from_linen(mobilenet_seg.MobileNetSeg(3, NARROW))

@@ -51,6 +51,7 @@ def _gmac(change=None):
   )
 
 
+@pytest.mark.slow  # scans are compared elsewhere
 def test_exact_changes_make_the_run_that_is_without_them(tmp_path):
   flags = dict(u_max=2, num_frames=12)
   plain = _run(tmp_path / "a", system="jit", **flags)

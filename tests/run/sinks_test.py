@@ -394,6 +394,7 @@ _MEMORY = """
 """
 
 
+@pytest.mark.slow  # thousands of frames
 def test_memory_does_not_grow_with_the_stream(tmp_path):
   code = textwrap.dedent(_MEMORY).format(
     root=str(binaries.ROOT), path=str(tmp_path)
