@@ -60,7 +60,9 @@ def test_exact_changes_make_the_run_that_is_without_them(tmp_path):
   assert found["miou"]["mean"] == pytest.approx(plain["miou"]["mean"], abs=1e-3)
 
 
-@pytest.mark.parametrize("system", ["delta", "skip"])
+@pytest.mark.parametrize(
+  "system", ["delta", pytest.param("skip", marks=pytest.mark.slow)]
+)
 def test_run_is_resumed_and_told_again_bit_for_bit(system, tmp_path):
   whole = _run(tmp_path / "whole", system=system)
   turns = itertools.count()

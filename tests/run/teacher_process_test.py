@@ -199,7 +199,13 @@ def test_bad_teacher_is_refused_in_a_line(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("flag", ["--noasync_teacher", "--async_teacher"])
+@pytest.mark.parametrize(
+  "flag",
+  [
+    "--async_teacher",
+    pytest.param("--noasync_teacher", marks=pytest.mark.slow),
+  ],
+)
 def test_interrupt_of_the_whole_group_leaves_a_summary(tmp_path, flag):
   path = tmp_path / "run"
   run = subprocess.Popen(

@@ -25,7 +25,7 @@ from ojd.types import Sample
 
 H, W = 32, 40
 NUM_FRAMES = 3
-NUM_INPUTS = 500  # of each reader
+NUM_INPUTS = 200  # of each reader
 SECONDS = 5.0  # for each input
 MOST_SAMPLES = 1000  # a damaged head may promise more than the file holds
 CHUNK = 25  # inputs from one to the next that begins with whole files
@@ -260,6 +260,16 @@ def alarm():
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_damaged_inputs(reader, tmp_path, alarm):
+  _feed(reader, tmp_path, alarm, NUM_INPUTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_many_damaged_inputs(reader, tmp_path, alarm):
+  _feed(reader, tmp_path, alarm, 10 * NUM_INPUTS)
+
+
+def _feed(reader, tmp_path, alarm, num_inputs):
   whole, root = tmp_path / "whole", tmp_path / "damaged"
   whole.mkdir()
   reader.write(whole)
@@ -268,7 +278,7 @@ def test_damaged_inputs(reader, tmp_path, alarm):
 
   rng = np.random.default_rng(0)
   outcomes = {"refused": 0, "whole": 0, "broken": 0}
-  for i in range(NUM_INPUTS):
+  for i in range(num_inputs):
     # Damage adds up over some inputs.
     if i % CHUNK == 0 or rng.random() < 0.7:
       shutil.rmtree(root, ignore_errors=True)
@@ -291,4 +301,4 @@ def test_damaged_inputs(reader, tmp_path, alarm):
     else:
       outcomes["broken" if outcome[1] else "whole"] += 1
   # Else what is damaged is nothing that is read.
-  assert outcomes["refused"] + outcomes["broken"] > NUM_INPUTS // 2
+  assert outcomes["refused"] + outcomes["broken"] > num_inputs // 2
