@@ -125,6 +125,12 @@ def sweep(
       f"{run.end - 1}"
     )
   method = systems.find(run.config.system)
+  if "refresh_every" in method.uses:
+    # Side by side every lane would compute both speeds on each frame.
+    raise RequestError(
+      f"--sweep: --system={run.config.system} has a student of two speeds; "
+      "sweep a run of who learns in it, as jit"
+    )
   for name in grid:
     if name not in method.uses:
       raise RequestError(

@@ -13,7 +13,7 @@ from ojd.models.delta import changes, files, gates, sites
 from ojd.models.delta.convert import convert
 from ojd.models.student import from_linen
 from ojd.run import config as config_lib
-from ojd.run import recorded_run, replay, runner, workdir
+from ojd.run import recorded_run, replay, runner, sweep, workdir
 from tests.reference import layered_student, small_run
 
 NUM_FRAMES, EVERY = 18, 3
@@ -72,8 +72,11 @@ def test_run_is_resumed_and_told_again_bit_for_bit(system, tmp_path):
   resumed = _run(parts, system=system)
   for key in ("miou", "num_key_frames", "num_updates", "gmac_per_frame"):
     assert resumed[key] == whole[key]
-  found = replay.replay(recorded_run.read(parts))
+  run = recorded_run.read(parts)
+  found = replay.replay(run)
   assert found.is_equal and found.num_judged == NUM_FRAMES
+  with pytest.raises(RequestError, match="a student of two speeds"):
+    sweep.sweep(run, {"learning_rate": [0.1, 0.2]})
   assert 0 < whole["gmac_per_frame"] < _gmac()
 
 
