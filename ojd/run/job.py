@@ -56,6 +56,11 @@ class Compiled(NamedTuple):
   predict: Callable[..., Any]
   # Classes by `predict`, the state left as it is; only where it was asked for.
   peek: Callable[..., Any] | None = None
+  # Where states are kept elsewhere: their arrays, to such a state and back.
+  take: Callable[[distill.State], distill.State] = lambda state: state
+  read: Callable[[distill.State], distill.State] = lambda state: state
+  # A frame on its way to `predict`.
+  put: Callable[..., Any] = jax.device_put
 
 
 def make_job(config: RunConfig) -> Job:
@@ -65,7 +70,7 @@ def make_job(config: RunConfig) -> Job:
     num_frames_of(config, stream.spec)
   teacher = open_teacher(config, stream.spec)
   try:
-    return _make_job(config, stream, teacher)
+    return make_job_of(config, stream, teacher)
   except BaseException:
     if isinstance(teacher, process.Worker):
       teacher.close()
@@ -96,7 +101,12 @@ def num_frames_of(config: RunConfig, spec: streams.StreamSpec) -> int:
   return min(limits)
 
 
-def _make_job(config, stream, teacher):
+def make_job_of(
+  config: RunConfig,
+  stream: streams.Stream,
+  teacher: teachers.Teacher | process.Worker,
+) -> Job:
+  """The same of a stream and a teacher that are open."""
   groups = _parse_groups(config, stream.spec, teacher)
   return _assemble(config, stream, teacher, groups)
 
@@ -145,7 +155,7 @@ def make_teacher(
   config: RunConfig, spec: streams.StreamSpec
 ) -> teachers.Teacher:
   """The teacher of a config, told of the stream that it will see."""
-  return teachers.make_teacher(config.teacher, _request(config, spec))
+  return teachers.make_teacher(config.teacher, teacher_request(config, spec))
 
 
 def open_teacher(
@@ -155,11 +165,16 @@ def open_teacher(
   if not config.teacher_process:
     return make_teacher(config, spec)
   return process.Worker(
-    config.teacher, _request(config, spec), timeout=config.teacher_timeout
+    config.teacher,
+    teacher_request(config, spec),
+    timeout=config.teacher_timeout,
   )
 
 
-def _request(config, spec):
+def teacher_request(
+  config: RunConfig, spec: streams.StreamSpec
+) -> teachers.TeacherRequest:
+  """What a config says to the teacher of a stream."""
   return teachers.TeacherRequest(
     truth_names=spec.class_names,
     height=spec.height,
@@ -249,6 +264,21 @@ def _trained_changes(config: RunConfig) -> files.Trained | None:
   if config.init in INITS:
     return None
   return files.split(pretrained.load(init_path(config)))[1]
+
+
+def program_key(job: Job) -> tuple[Any, ...]:
+  """Equal for jobs whose systems are the same programs.
+
+  They may differ in stream, workdir and first parameters.
+  """
+  config, spec = job.config, job.stream.spec
+  uses = systems.find(config.system).uses
+  timing = ()
+  if "horizon" in uses:
+    timing = spec.fps, _horizon(config, spec)
+  # The changes that a file was trained with are constants of the program.
+  init = config.init if "refresh_every" in uses else ""
+  return spec.height, spec.width, len(job.groups.names), timing, init
 
 
 def make_step(config: RunConfig) -> Tx:

@@ -10,6 +10,7 @@ that has learnt nothing.
 import numpy as np
 
 from ojd.run import loop
+from ojd.run import tally as tally_lib
 from ojd.teachers import asking
 from ojd.types import Sample
 
@@ -34,7 +35,9 @@ class LateLoop(loop.Loop):
       classes, info = self._learn_late(answer, sample, line)
       return classes, info, None, ""
     if answer is not None:
-      problem = self._note_failure(answer)
+      problem = tally_lib.count_unanswered(
+        self.tally, answer.problem, answer.sample.t
+      )
       self._leave(lambda trail: trail.failed(sample.t, problem))
       self.tally.next_key = int(self.system.next_key(self.state))
     is_asked = self.tally.clock == self.tally.next_key

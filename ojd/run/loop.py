@@ -100,7 +100,7 @@ class Loop:
           files.callback(self._close, close)
         self._compile()
         is_over = self._go_through()
-        work_lib.note(self.tally, self.job, self.state)
+        work_lib.note(self.tally, self.job, self.system.read(self.state))
         self._keep()
       # Only now is every file whole.
       self.tally.finished = is_over
@@ -128,8 +128,9 @@ class Loop:
       if self._start is None:
         self.state = jax.block_until_ready(self.system.init())
       else:
-        self.state, self._start = self._start.state, None
-      if self.outputs.wants_keys:
+        self.state = self.system.take(self._start.state)
+        self._start = None
+      if self.outputs.wants_keys and self.system.peek is None:
         jax.block_until_ready(gallery_lib.copy(self.state))
       self.tally.next_key = int(self.system.next_key(self.state))
 
@@ -179,7 +180,7 @@ class Loop:
       wait = self.outputs.cut()
       point = keeper_lib.Point(
         t=self.next_t,
-        state=self.state,
+        state=self.system.read(self.state),
         reference=self.reference.classes,
         reference_t=self.reference.t,
         tally=self.tally,
@@ -230,9 +231,9 @@ class Loop:
     if labels is not None:
       return *self._learn(sample, labels, line), labels, ""
     classes = self._predict(sample, line)
-    if problem:  # the key frame passed without an answer
+    if problem:  # the key frame passed without being learnt from
       self.tally.next_key = int(self.system.next_key(self.state))
-    return classes, None, None, problem
+    return classes, None, None, problem.removeprefix(asking.DEFERRED)
 
   def _ask_teacher(self, sample, line, stage="teacher"):
     """Waits for labels; None, and why, where there are none."""
@@ -244,11 +245,14 @@ class Loop:
     start = self.stages.elapsed()
     self.labeller.ask(sample)
     answer = self.labeller.answer(wait=True)
-    spent = self.stages.elapsed() - start
+    spent = self.stages.elapsed() - start - answer.waited
+    if answer.waited:
+      self.stages.add("wait", answer.waited)
+      line["ms_wait"] = self.stages.milliseconds("wait")
     if answer.labels is None:
       # Apart from the answers: their mean is what the teacher takes.
       self.stages.add(f"{stage}_failed", spent)
-      problem = self._note_failure(answer)
+      problem = tally_lib.count_unanswered(self.tally, answer.problem, sample.t)
       self._leave(lambda trail: trail.failed(sample.t, problem))
       return None, problem
     if not is_known:  # else there was no teacher to be timed
@@ -266,7 +270,7 @@ class Loop:
     labels = record.labels()
     if labels is not None:
       return labels, ""
-    self.tally.num_teacher_failures += 1
+    tally_lib.count_unanswered(self.tally, record.problem)
     self._leave(lambda trail: trail.failed(t, record.problem))
     return None, record.problem
 
@@ -277,10 +281,6 @@ class Loop:
         problem = add(self.trail)
       if problem:
         self._report_progress(problem)
-
-  def _note_failure(self, answer: asking.Answer):
-    self.tally.num_teacher_failures += 1
-    return f"the teacher failed on frame {answer.sample.t}: {answer.problem}"
 
   def _learn(self, sample, labels: Labels, line):
     index = self.tally.num_keys
@@ -297,7 +297,8 @@ class Loop:
     moments = trail_lib.Moments(line["t"], line.get("key_t"), delay)
     self._leave(
       lambda trail: trail.learnt(
-        moments, labels, info, self.state, self.tally.next_key
+        *(moments, labels, info),
+        *(self.system.read(self.state), self.tally.next_key),
       )
     )
     # A GPU's teacher leaves its labels there.
@@ -332,7 +333,7 @@ class Loop:
   def _predict(self, sample, line):
     # The frame goes to the device and the classes come back; nothing else may.
     with self.stages("predict"), jax.transfer_guard("disallow"):
-      frame = jax.device_put(sample.frame)
+      frame = self.system.put(sample.frame)
       self.state, classes = self.system.predict(self.state, frame)
       classes = jax.device_get(classes)
     line.update(num_updates=0, ms_predict=self.stages.milliseconds("predict"))
@@ -361,10 +362,10 @@ class Loop:
     """The teacher's classes of a frame; None where it has no answer."""
     if labels is None:
       labels, problem = self._ask_teacher(sample, line, stage="eval_teacher")
-      if problem:
-        self._report_progress(problem)
-      else:
+      if labels is not None:
         self._leave(lambda trail: trail.judged(sample.t, labels))
+      elif problem != asking.DEFERRED:
+        self._report_progress(problem)
     return None if labels is None else labels.classes
 
   def _compare(self, expected, classes, line):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from ojd.run import (
 from ojd.run import trail as trail_lib
 from ojd.run.config import RunConfig
 from ojd.run.loop import Loop, ProgressFn
+from ojd.teachers import asking
 
 
 class Outcome(NamedTuple):
@@ -29,6 +31,20 @@ class Outcome(NamedTuple):
 
   status: workdir.Status  # of the folder before
   summary: dict[str, Any]
+
+
+class Equipment(NamedTuple):
+  """Where a run has from what it may share with others."""
+
+  make_job: Callable[[RunConfig], job_lib.Job] = job_lib.make_job
+  make_labeller: Callable[[job_lib.Job], asking.Labeller] = (
+    job_lib.make_labeller
+  )
+  compiled: job_lib.Compiled | None = None  # None: it compiles its own
+  line_fn: outputs.LineFn = lambda line: None  # told every line of the metrics
+
+
+_ITS_OWN = Equipment()
 
 
 class _People(NamedTuple):
@@ -49,6 +65,7 @@ def run(
   note_fn: Callable[[str], None] = lambda note: None,
   fork: fork_lib.Fork | None = None,
   board: live_board.Board | None = None,
+  equipment: Equipment = _ITS_OWN,
 ) -> Outcome:
   """Runs a checked config in its workdir, or goes on with it.
 
@@ -62,15 +79,17 @@ def run(
     note_fn: told where the run goes on, and why not later.
     fork: the moment of another run that this one begins with, if any.
     board: shows the run to others while it goes on.
+    equipment: what it has not of its own; not for forks.
   """
   stages = timing.Stages()
   people = _People(progress_fn, should_stop, note_fn, board)
-  job = fork_lib.make_job(fork, config) if fork else job_lib.make_job(config)
+  make_fork = functools.partial(fork_lib.make_job, fork)
+  job = (make_fork if fork else equipment.make_job)(config)
   with contextlib.closing(job):
-    return _run(job, fork, command, stages, people)
+    return _run(job, fork, command, stages, people, equipment)
 
 
-def _run(job, fork, command, stages, people):
+def _run(job, fork, command, stages, people, equipment):
   config, path = job.config, workdir.expand(job.config.workdir)
   description = workdir.describe_run(
     config, job.stream.spec.identity, job.groups, command
@@ -87,7 +106,9 @@ def _run(job, fork, command, stages, people):
       return Outcome(status, summary)
     if status is workdir.Status.UNFINISHED:
       description["flags"] = workdir.begun_flags(path, description)
-    loop = _open_loop(job, fork, path, status, description, stages, people)
+    loop = _open_loop(
+      *(job, fork, path, status, description, stages, people, equipment)
+    )
     summary = loop.run()
     if people.board is not None:
       people.board.end(summary)
@@ -97,7 +118,7 @@ def _run(job, fork, command, stages, people):
     return Outcome(status, summary)
 
 
-def _open_loop(job, fork, path, status, description, stages, people):
+def _open_loop(job, fork, path, status, description, stages, people, equipment):
   """The loop of a run that is new, or at the point that it goes on from."""
   config, note_fn = job.config, people.note_fn
   keeper, start, branch = None, None, None
@@ -116,13 +137,14 @@ def _open_loop(job, fork, path, status, description, stages, people):
   job = prepared or job
   if branch is not None:
     start = _begin_fork(fork, branch, path, keeper)
-  progress_fn, views = people.progress_fn, {}
+  progress_fn, views = people.progress_fn, {"line_fn": equipment.line_fn}
   if people.board is not None:
     progress_fn, views = _begin_board(people, job, path, start)
-  more = {}
   if fork is not None:
     labeller, knows = fork_lib.make_labeller(fork, job)
     more = {"labeller": labeller, "knows": knows}
+  else:
+    more = {"labeller": equipment.make_labeller(job)}
   trail = _trail(job, path, description, start)
   if trail.problem:
     note_fn(trail.problem)
@@ -140,6 +162,7 @@ def _open_loop(job, fork, path, status, description, stages, people):
     start=start,
     trail=trail,
     company=outputs.Company(curves, **views),
+    compiled=equipment.compiled,
     **more,
   )
 

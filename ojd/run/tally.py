@@ -10,6 +10,7 @@ import numpy as np
 from ojd import metrics
 from ojd.costs import Costs
 from ojd.run.timing import Stages, paper_speedup, peak_memory_mb
+from ojd.teachers import asking
 from ojd.types import StepInfo
 
 # What the method itself does not take: compiling, being judged, what the
@@ -41,6 +42,7 @@ class Tally:
   num_rolled_back: int = 0
   num_skipped: int = 0  # frames that could not be read
   num_teacher_failures: int = 0
+  num_deferred: int = 0  # questions that a teacher of many was not asked
   eval_frames: int = 0
   stride: int = 0
   # Frames from questions to what was learnt of them; None where all wait.
@@ -98,6 +100,21 @@ def count_key(tally: Tally, info: StepInfo) -> dict[str, Any]:
     "loss": finite(info.loss),
     "grad_norm": finite(info.grad_norm),
   }
+
+
+def count_unanswered(tally: Tally, problem: str, t: int | None = None) -> str:
+  """Counts a question that brought no labels; returns what to write down.
+
+  Args:
+    tally: which is changed.
+    problem: why there are none.
+    t: the frame of the question; None where it was told before.
+  """
+  if problem == asking.DEFERRED:
+    tally.num_deferred += 1
+    return problem
+  tally.num_teacher_failures += 1
+  return problem if t is None else f"the teacher failed on frame {t}: {problem}"
 
 
 class Progress(NamedTuple):
@@ -182,6 +199,7 @@ def summarize(
     "num_rolled_back": tally.num_rolled_back,
     "num_skipped": tally.num_skipped,
     "teacher_failures": tally.num_teacher_failures,
+    "deferred": tally.num_deferred,
     "miou": {
       "mean": tally.miou(),
       "per_class": {

@@ -16,6 +16,9 @@ from ojd.teachers import base
 from ojd.types import Labels, Sample
 
 TRIES = 3
+# The problem of a question that a teacher of many was not asked: others needed
+# it more. No failure.
+DEFERRED = "deferred"
 
 _T = TypeVar("_T")
 
@@ -27,6 +30,7 @@ class Answer(NamedTuple):
   labels: Labels | None
   problem: str  # why there are no labels
   seconds: float  # of the teacher's own time, on the try that succeeded
+  waited: float = 0.0  # seconds until the teacher, who had others, began
 
 
 class Labeller(Protocol):

@@ -8,6 +8,7 @@ fields of TeacherRequest with a default, filled where `ojd/run/job.py` makes it.
 """
 
 import importlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -31,7 +32,9 @@ class Teacher(Protocol):
 
   One that has its answer on a device may also offer
   `label(sample, groups) -> Labels`, the labels of the answer that a call would
-  have given: it is asked instead, and the labels may be JAX arrays.
+  have given: it is asked instead, and the labels may be JAX arrays. One
+  that is faster with several frames at once may offer
+  `label_many(samples, groups)`.
   """
 
   class_names: tuple[str, ...]  # "background" first
@@ -64,6 +67,23 @@ TEACHERS = {
   "mask_rcnn_tiny": "ojd.teachers.mask_rcnn_tiny",
 }
 _CUSTOM = "ojd.teachers.custom"  # package.module:factory
+_OF_ONE_STREAM = {"ground_truth", "recorded"}
+
+
+def is_of_one_stream(text: str) -> bool:
+  """Whether a `--teacher` knows the answers of the stream that it is told of.
+
+  Any other can be asked about the frames of several streams.
+  """
+  return text.partition(":")[0] in _OF_ONE_STREAM
+
+
+def sharing_key(text: str, request: TeacherRequest) -> tuple[Any, ...]:
+  """Equal for requests that the same teacher can serve."""
+  if text.partition(":")[0] in TEACHERS:
+    return ()
+  # What somebody else's looks at is not known.
+  return request.truth_names, request.height, request.width
 
 
 def make_teacher(text: str, request: TeacherRequest) -> Teacher:
@@ -104,6 +124,18 @@ def label(
   if isinstance(answer, Instances):
     return labels_lib.from_instances(answer, groups, *sample.frame.shape[:2])
   return labels_lib.from_class_map(answer, groups)
+
+
+def label_many(
+  teacher: Teacher,
+  samples: Sequence[Sample],
+  groups: Sequence[labels_lib.ClassGroups],
+) -> list[Labels]:
+  """`label` of several frames, at once where the teacher can do that."""
+  own = getattr(teacher, "label_many", None)
+  if own is not None:
+    return own(samples, groups)
+  return [label(teacher, *each) for each in zip(samples, groups, strict=True)]
 
 
 def check_answer(

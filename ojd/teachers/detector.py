@@ -1,6 +1,7 @@
 """What torchvision's detectors take and give, as this project has it."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,17 +55,32 @@ class Detector:
 
   def label(self, frame: np.ndarray, groups: labels_lib.ClassGroups) -> Labels:
     """The labels of a frame; JAX arrays if they were made on its device."""
-    output, size = self._detect(frame), frame.shape[:2]
+    return self._labels(self._detect(frame), frame, groups)
+
+  def label_many(
+    self,
+    frames: Sequence[np.ndarray],
+    groups: Sequence[labels_lib.ClassGroups],
+  ) -> list[Labels]:
+    """`label` of several frames in one pass, whatever their sizes."""
+    outputs = self._detect_all(frames)
+    return list(map(self._labels, outputs, frames, groups))
+
+  def _labels(self, output, frame, groups):
+    size = frame.shape[:2]
     if self._labels_on_device:
       return device_labels.from_output(output, groups, *size)
     return labels_lib.from_instances(to_instances(output), groups, *size)
 
   def _detect(self, frame):
     """torchvision's output, on the device."""
-    image = to_tensor(frame).to(self._device)
-    with torch.inference_mode(), self._precision():
-      (output,) = self._model([image])
+    (output,) = self._detect_all([frame])
     return output
+
+  def _detect_all(self, frames):
+    images = [to_tensor(frame).to(self._device) for frame in frames]
+    with torch.inference_mode(), self._precision():
+      return self._model(images)
 
   def _precision(self):
     if self._dtype is None:

@@ -1,0 +1,1 @@
+"""Many streams: one program over the devices of a machine, many machines."""
