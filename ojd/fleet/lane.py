@@ -1,4 +1,4 @@
-"""A lane of an engine, in the place of a system that was compiled for one run."""
+"""A lane of an engine, in the place of a system compiled for one run."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -48,7 +48,7 @@ class LateLoop(loop.Loop):
     classes = self._predict(sample, line)
     if "asked" in line:
       self._asked_classes = classes
-    return classes, None, None, problem
+    return classes, None, None, problem.removeprefix(asking.DEFERRED)
 
   def _poll(self):
     """The answer to the open question, once it is there."""

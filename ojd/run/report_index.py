@@ -68,6 +68,15 @@ def rewrite(
   return entries
 
 
+def read_one(workdir: pathlib.Path) -> Entry:
+  """A run as it is told of, its own report left as it is."""
+  try:
+    report.check(workdir)
+    return _entry(workdir, report.read(workdir))
+  except RequestError as error:
+    return Entry(workdir, {}, {}, None, str(error))
+
+
 def rewrite_one(workdir: pathlib.Path) -> Entry:
   """Writes the report of a run; a RequestError where it cannot be."""
   report.check(workdir)
@@ -78,18 +87,36 @@ def rewrite_one(workdir: pathlib.Path) -> Entry:
     raise RequestError(
       f"{workdir}: its report cannot be written: {error.strerror}"
     ) from None
+  return _entry(workdir, run)
+
+
+def _entry(workdir, run):
   curve = report_runs.curve(report_chart.read_series(run.rows))
   flags = text.mapping(run.config, "flags")
   return Entry(workdir, flags, run.summary, curve, "")
 
 
-def write(entries: list[Entry], target: pathlib.Path) -> None:
-  """Writes the page; what else is there under that name is not touched."""
+def write(
+  entries: list[Entry],
+  target: pathlib.Path,
+  head: str = "",
+  title: str = "Online distillation",
+) -> None:
+  """Writes the page; what else is there under that name is not touched.
+
+  Args:
+    entries: of the runs.
+    target: the file.
+    head: HTML that comes before them.
+    title: over all.
+  """
   try:
     is_taken = target.exists() and not _is_ours(target)
     if not is_taken:
       target.parent.mkdir(parents=True, exist_ok=True)
-      report_page.replace_file(target, _page(entries, target.parent))
+      report_page.replace_file(
+        target, _page(entries, target.parent, head, title)
+      )
   except OSError as error:
     raise RequestError(
       f"{target} cannot be written: {error.strerror}"
@@ -118,13 +145,14 @@ def _plain(value):
   return value if isinstance(value, str) else json.dumps(value)
 
 
-def _page(entries, folder):
+def _page(entries, folder, head, name):
   drawn = [e for e in entries if e.curve is not None and len(e.curve.t)]
   drawn = drawn[: report_runs.MAX_CURVES]
   colors = {e.workdir: f"var(--run-{i})" for i, e in enumerate(drawn)}
   body = f"""<header>
-<p class="soft small">Online distillation</p>
+<p class="soft small">{name}</p>
 <h1>{text.count(len(entries), "run")}</h1></header>
+{head}
 {_table(entries, folder, colors)}
 {_chart(drawn, folder, colors)}"""
   title = f"{text.count(len(entries), 'run')} - online distillation"

@@ -238,11 +238,8 @@ def _differing_origins(old, new):
 
 def read_summary(path: pathlib.Path) -> dict[str, Any] | None:
   """summary.json, or None where there is no whole one."""
-  try:
-    summary = json.loads((path / SUMMARY).read_text())
-  except (OSError, ValueError, RecursionError):
-    return None
-  is_whole = isinstance(summary, dict) and summary.keys() >= _SUMMARY_KEYS
+  summary = read_json(path / SUMMARY)
+  is_whole = summary is not None and summary.keys() >= _SUMMARY_KEYS
   return summary if is_whole else None
 
 
@@ -278,6 +275,15 @@ def num_interrupted(path: pathlib.Path) -> int:
   """How many runs in this folder did not finish."""
   attic = path / _INTERRUPTED
   return len(list(attic.iterdir())) if attic.is_dir() else 0
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+  """A JSON object of a file; None where there is no whole one."""
+  try:
+    content = json.loads(path.read_text())
+  except (OSError, ValueError, RecursionError):
+    return None
+  return content if isinstance(content, dict) else None
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -41,6 +41,7 @@ class MaskRcnn:
     dtype: torch.dtype | None = None,
   ):
     self.class_names = class_names
+    self.device = device
     self._detector = detector.Detector(model, device, dtype)
 
   def __call__(self, sample: Sample) -> Instances:

@@ -27,6 +27,7 @@ class MaskRcnnTiny:
     device: torch.device,
     dtype: torch.dtype | None = None,
   ):
+    self.device = device
     self._detector = detector.Detector(model, device, dtype)
 
   def __call__(self, sample: Sample) -> Instances:

@@ -1,0 +1,157 @@
+r"""Runs many streams at once, which share a machine's devices and a teacher.
+
+    python -m experiments.fleet --smoke
+    python -m experiments.fleet --streams=list.txt --workdir=runs/site \
+        --height=256 --width=448 --teacher_rate=5
+
+The first finishes in under a minute. list.txt has a line `URI` or `NAME, URI`
+for each stream. Every stream leaves runs/site/streams/NAME, a workdir as
+`online_distill` does; runs/site/report/index.html is about all of them, and
+summary.json has them in numbers. The same command goes on where it stopped, and
+with the streams that are new in the list; a stream that fails does so alone,
+and the exit code is 1 then.
+"""
+
+import os
+import sys
+import tempfile
+
+import jax
+from absl import flags
+
+from experiments import cli, fleet_progress, run_flags
+from ojd.errors import RequestError
+from ojd.fleet import fleet, folder, listing, report
+from ojd.fleet.teachers import Desks
+from ojd.run import compilation, workdir
+
+flags.adopt_module_key_flags(run_flags)
+_STREAMS = flags.DEFINE_string(
+  "streams", "", "a file with a line for each stream: URI, or NAME, URI"
+)
+_TEACHER_RATE = flags.DEFINE_float(
+  "teacher_rate",
+  None,
+  "calls of the teacher in a second of the streams, shared between them by "
+  "need; empty: as many as they want",
+)
+_TEACHER_BATCH = flags.DEFINE_integer(
+  "teacher_batch",
+  None,
+  "the most frames that a teacher looks at at once; empty: 1 on a CPU, 8 on a "
+  "GPU",
+)
+_ZOO = flags.DEFINE_string(
+  "zoo",
+  "",
+  "the folder of the students that the site has taught, from which new streams "
+  "begin; empty: in the workdir; none: without",
+)
+_ZOO_SIZE = flags.DEFINE_integer("zoo_size", 16, "the most students in it")
+_REALTIME = flags.DEFINE_bool(
+  "realtime", False, "play files at their own rate, as cameras would"
+)
+_DEVICES = flags.DEFINE_integer(
+  "devices", None, "of this machine; empty: all, on a CPU one for each core"
+)
+_SMOKE = flags.DEFINE_bool("smoke", False, "three tiny streams, made up")
+
+_SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
+# A site has hundreds of streams: pictures of each only where they are wanted.
+_DEFAULTS = {"overlay": False}
+_NOT_HERE = {
+  "stream": "the streams of a fleet are in the file of --streams",
+  "wandb": "a process has one run there; --tensorboard has room for many",
+}
+
+
+def main() -> int:
+  """Runs the streams and prints what came of them."""
+  request = _request()
+  _use_devices(len(request.entries))
+  compilation.enable_cache(compilation.default_cache())
+  interrupt, watcher = cli.Interrupt(), fleet_progress.watcher()
+  teachers = Desks(_TEACHER_BATCH.value)
+  try:
+    found = fleet.run(
+      request,
+      teachers,
+      lambda config: run_flags.command("experiments.online_distill", config),
+      progress_fn=watcher,
+      should_stop=interrupt.is_wanted,
+    )
+  finally:
+    watcher.close()
+    teachers.close()
+  page = report.write(request.path)
+  print(fleet_progress.in_words(found))
+  print(f"report: {page}")
+  return interrupt.exit_code() or (
+    cli.FAILURE if found["states"]["dead"] else 0
+  )
+
+
+def _request() -> fleet.Request:
+  """What the flags ask for."""
+  for name, words in _NOT_HERE.items():
+    if name in run_flags.given():
+      raise RequestError(f"--{name}: {words}")
+  config = run_flags.run_config(
+    _DEFAULTS | (_SMOKE_DEFAULTS if _SMOKE.value else {})
+  )
+  if _SMOKE.value and not config.workdir:
+    config = run_flags.with_workdir(config, tempfile.mkdtemp(prefix="ojd-"))
+  if not config.workdir:
+    raise RequestError("--workdir=DIR is missing: where should the fleet go?")
+  path = workdir.expand(config.workdir)
+  entries = _entries()
+  for name, value in (
+    ("teacher_rate", _TEACHER_RATE.value),
+    ("teacher_batch", _TEACHER_BATCH.value),
+    ("zoo_size", _ZOO_SIZE.value),
+    ("devices", _DEVICES.value),
+  ):
+    if value is not None and not 0 < value < 1e9:
+      raise RequestError(f"--{name}={value}: above 0")
+  zoo = workdir.expand(_ZOO.value, "zoo") if _ZOO.value else path / folder.ZOO
+  return fleet.Request(
+    path,
+    config,
+    entries,
+    command=" ".join(["python -m experiments.fleet", *sys.argv[1:]]),
+    teacher_rate=_TEACHER_RATE.value,
+    zoo=None if _ZOO.value == "none" else zoo,
+    zoo_size=_ZOO_SIZE.value,
+    is_paced=_REALTIME.value,
+  )
+
+
+def _entries():
+  if _SMOKE.value and not _STREAMS.value:
+    scenes = ("street", "sports", "park")
+    return [listing.Entry(s, f"synthetic:{s}?seed=1") for s in scenes]
+  if not _STREAMS.value:
+    raise RequestError("--streams=FILE is missing: which streams are there?")
+  entries, notes = listing.read(workdir.expand(_STREAMS.value, "streams"))
+  for note in notes:
+    print(note, file=sys.stderr)
+  return entries
+
+
+def _use_devices(num_streams):
+  """Lets jax see the devices asked for; cores, where there is no other."""
+  cores = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+  )
+  wanted = _DEVICES.value or min(cores, num_streams)
+  jax.config.update("jax_num_cpu_devices", wanted)
+  there = len(jax.local_devices())
+  if _DEVICES.value and _DEVICES.value > there:
+    raise RequestError(
+      f"--devices={_DEVICES.value}: this machine has {there} of "
+      f"{jax.default_backend()}"
+    )
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,107 @@
+"""The folder of a fleet.
+
+fleet.json          its streams by name, and the flags that they share
+streams/NAME/       the workdir of each stream, as of a run alone
+starts/NAME.safetensors   the student of the zoo that a stream began with
+starts.json         which one that was, and how others did
+zoo/                students of the site, where no other place is named
+summary.json        the fleet in numbers
+report/index.html   what a person looks at
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from ojd.errors import RequestError
+from ojd.fleet.listing import Entry
+from ojd.run import workdir
+from ojd.run.config import RunConfig
+from ojd.streams import base
+
+FLEET, SUMMARY, REPORT = "fleet.json", "summary.json", "report"
+STREAMS, STARTS, ZOO = "streams", "starts", "zoo"
+STARTED = "starts.json"
+_FORMAT = 1
+# What each stream has of its own.
+_NOT_SHARED = ("stream", "workdir", "init", "eval_every")
+
+
+def known_names(path: pathlib.Path, config: RunConfig) -> dict[str, str]:
+  """Names by address, as the folder has them; refuses one of others.
+
+  Args:
+    path: of the folder, which need not be there.
+    config: what all streams share.
+  """
+  if path.exists() and not path.is_dir():
+    raise RequestError(f"--workdir={path} is a file")
+  if not (path / FLEET).exists():
+    if path.exists() and any(map(workdir.is_content, path.iterdir())):
+      raise RequestError(
+        f"--workdir={path} holds files that are not of a fleet; name a new "
+        "folder"
+      )
+    return {}
+  found = _read(path)
+  now = _shared(config)
+  differing = [
+    f"--{name} ({found['flags'].get(name)}, now {value})"
+    for name, value in now.items()
+    if found["flags"].get(name, value) != value
+  ]
+  if differing:
+    raise RequestError(
+      f"--workdir={path} holds a fleet with other {'; '.join(differing)}; "
+      "name a new folder"
+    )
+  return {uri: name for name, uri in found["streams"].items()}
+
+
+def _read(path):
+  try:
+    found = json.loads((path / FLEET).read_text())
+    is_whole = found["format"] == _FORMAT and all(
+      isinstance(found[part], dict) for part in ("flags", "streams")
+    )
+  except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    is_whole = False
+  if not is_whole:
+    raise RequestError(
+      f"--workdir={path}: its {FLEET} cannot be read; name a new folder"
+    )
+  return found
+
+
+def _shared(config):
+  flags = dataclasses.asdict(config)
+  return {k: v for k, v in flags.items() if k not in _NOT_SHARED}
+
+
+def create(
+  path: pathlib.Path, config: RunConfig, entries: list[Entry], command: str
+) -> None:
+  """Writes fleet.json; streams that were there before stay known."""
+  streams = {}
+  if (path / FLEET).exists():
+    streams = _read(path)["streams"]
+  streams |= {entry.name: base.without_password(entry.uri) for entry in entries}
+  content = {
+    "format": _FORMAT,
+    "command": command,
+    "flags": _shared(config),
+    "streams": streams,
+  }
+  try:
+    (path / STREAMS).mkdir(exist_ok=True)
+    workdir.write_json(path / FLEET, content)
+  except OSError as error:
+    raise RequestError(
+      f"--workdir={path} cannot be written: {error.strerror}"
+    ) from None
+
+
+def started(path: pathlib.Path) -> dict[str, Any]:
+  """Of the streams that began with a student of the zoo, or might have."""
+  return workdir.read_json(path / STARTED) or {}

@@ -1,0 +1,102 @@
+"""The list of a site's streams: a file with a line for each."""
+
+import pathlib
+import re
+from typing import NamedTuple
+
+from ojd.errors import RequestError
+from ojd.streams import base
+
+_MAX_FILE = 16 << 20  # bytes
+_MAX_STREAMS = 100_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Entry(NamedTuple):
+  """A stream of the list."""
+
+  name: str  # of its folder; empty: the list gives it none
+  uri: str
+
+
+def read(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
+  """Reads lines `URI` or `NAME, URI`; empty ones and # lines mean nothing.
+
+  Returns:
+    The streams, each of them once, and a line about each that is left out.
+  """
+  entries, notes = [], []
+  seen: dict[str, int] = {}
+  for number, line in enumerate(_lines(path), 1):
+    line = line.strip()
+    if not line or line.startswith("#"):
+      continue
+    entry = _entry(line)
+    if entry.uri in seen:
+      shown = base.without_password(entry.uri)
+      there = f"line {seen[entry.uri]} has it already"
+      notes.append(f"line {number} is left out: {shown}: {there}")
+      continue
+    seen[entry.uri] = number
+    entries.append(entry)
+  if not entries:
+    raise RequestError(f"--streams={path}: it names no stream")
+  if len(entries) > _MAX_STREAMS:
+    raise RequestError(
+      f"--streams={path}: {len(entries)} streams; at most {_MAX_STREAMS}"
+    )
+  return entries, notes
+
+
+def _lines(path):
+  try:
+    with path.open("rb") as file:
+      text = file.read(_MAX_FILE + 1).decode("utf-8")
+    if len(text) > _MAX_FILE:
+      raise ValueError(f"more than {_MAX_FILE >> 20} MB")
+  except (OSError, ValueError) as error:
+    words = getattr(error, "strerror", None) or "it is no list of streams"
+    raise RequestError(f"--streams={path}: {words}") from None
+  return text.splitlines()
+
+
+def _entry(line):
+  """A name has no colon and no slash, which every address with a comma has."""
+  name, comma, uri = (part.strip() for part in line.partition(","))
+  if comma and uri and _NAME.fullmatch(name):
+    return Entry(name, uri)
+  return Entry("", line)
+
+
+def named(
+  entries: list[Entry], known: dict[str, str]
+) -> tuple[list[Entry], list[str]]:
+  """The same with a name for each, and a line about each that has none.
+
+  Args:
+    entries: of `read`.
+    known: the names, by address, that streams have had before.
+  """
+  taken = {name: uri for uri, name in known.items()}
+  given, notes = [], []
+  # Names that were chosen go before those that are made up.
+  for entry in sorted(entries, key=lambda entry: not entry.name):
+    name = entry.name or known.get(entry.uri) or _made_up(entry.uri, taken)
+    if taken.setdefault(name, entry.uri) != entry.uri:
+      shown = base.without_password(entry.uri)
+      there = base.without_password(taken[name])
+      notes.append(f"{shown} is left out: {name} is the name of {there}")
+      continue
+    given.append(Entry(name, entry.uri))
+  order = {entry.uri: i for i, entry in enumerate(entries)}
+  return sorted(given, key=lambda entry: order[entry.uri]), notes
+
+
+def _made_up(uri, taken):
+  """Of what an address says last, and a number where that is taken."""
+  words = re.sub(r"[^A-Za-z0-9.]+", "-", base.without_password(uri))
+  stem = words.strip("-.")[-48:].strip("-.") or "stream"
+  name, number = stem, 2
+  while name in taken:
+    name, number = f"{stem}-{number}", number + 1
+  return name
