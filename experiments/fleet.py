@@ -12,6 +12,8 @@ with the streams that are new in the list; a stream that fails does so alone,
 and the exit code is 1 then.
 """
 
+import contextlib
+import functools
 import os
 import sys
 import tempfile
@@ -54,11 +56,29 @@ _REALTIME = flags.DEFINE_bool(
 _DEVICES = flags.DEFINE_integer(
   "devices", None, "of this machine; empty: all, on a CPU one for each core"
 )
+_RAY = flags.DEFINE_string(
+  "ray",
+  "",
+  "run on a Ray cluster, all of whose nodes see the workdir: auto, the one "
+  "that runs here; HOST:PORT; local, one that begins and ends with this; needs "
+  "ojd[ray]",
+)
+_ACTORS = flags.DEFINE_integer(
+  "actors", None, "of Ray, that run streams; empty: one for each node"
+)
+_ACTOR_GPUS = flags.DEFINE_float("actor_gpus", 0.0, "of each of them")
+_REPLICAS = flags.DEFINE_integer("replicas", 1, "of the teacher, on Ray")
+_REPLICA_GPUS = flags.DEFINE_float(
+  "replica_gpus", 0.0, "of each of them; 0.5: two share one"
+)
 _SMOKE = flags.DEFINE_bool("smoke", False, "three tiny streams, made up")
 
 _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
 # A site has hundreds of streams: pictures of each only where they are wanted.
 _DEFAULTS = {"overlay": False}
+_COMMAND_ALONE = functools.partial(
+  run_flags.command, "experiments.online_distill"
+)
 _NOT_HERE = {
   "stream": "the streams of a fleet are in the file of --streams",
   "wandb": "a process has one run there; --tensorboard has room for many",
@@ -68,27 +88,46 @@ _NOT_HERE = {
 def main() -> int:
   """Runs the streams and prints what came of them."""
   request = _request()
-  _use_devices(len(request.entries))
-  compilation.enable_cache(compilation.default_cache())
   interrupt, watcher = cli.Interrupt(), fleet_progress.watcher()
-  teachers = Desks(_TEACHER_BATCH.value)
+  run = _run_on_ray if _RAY.value else _run_here
   try:
-    found = fleet.run(
+    found = run(
       request,
-      teachers,
-      lambda config: run_flags.command("experiments.online_distill", config),
+      command_fn=_COMMAND_ALONE,
       progress_fn=watcher,
       should_stop=interrupt.is_wanted,
     )
   finally:
     watcher.close()
-    teachers.close()
   page = report.write(request.path)
   print(fleet_progress.in_words(found))
   print(f"report: {page}")
   return interrupt.exit_code() or (
     cli.FAILURE if found["states"]["dead"] else 0
   )
+
+
+def _run_here(request, **people):
+  _use_devices(len(request.entries))
+  compilation.enable_cache(compilation.default_cache())
+  with contextlib.closing(Desks(_TEACHER_BATCH.value)) as teachers:
+    return fleet.run(request, teachers, **people)
+
+
+def _run_on_ray(request, **people):
+  from ojd.fleet.cluster import connecting
+
+  connecting.connect(_RAY.value)
+  from ojd.fleet.cluster import driver
+
+  plan = driver.Plan(
+    num_crews=_ACTORS.value,
+    num_replicas=_REPLICAS.value,
+    replica_gpus=_REPLICA_GPUS.value,
+    crew_gpus=_ACTOR_GPUS.value,
+    batch=_TEACHER_BATCH.value,
+  )
+  return driver.run(request, plan, **people)
 
 
 def _request() -> fleet.Request:
@@ -110,6 +149,8 @@ def _request() -> fleet.Request:
     ("teacher_batch", _TEACHER_BATCH.value),
     ("zoo_size", _ZOO_SIZE.value),
     ("devices", _DEVICES.value),
+    ("actors", _ACTORS.value),
+    ("replicas", _REPLICAS.value),
   ):
     if value is not None and not 0 < value < 1e9:
       raise RequestError(f"--{name}={value}: above 0")

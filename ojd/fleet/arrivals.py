@@ -1,5 +1,6 @@
 """Streams that begin: which student of the site's zoo each of them takes."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -36,11 +37,9 @@ def welcome(
   Returns:
     How often a teacher was asked.
   """
-  choices, num_asked = folder.started(path), 0
+  num_asked = 0
   for one in members:
-    if one.name in choices:
-      one.started_from = str(choices[one.name].get("from", ""))
-    elif one.job is not None and _may_choose(one, zoo_folder):
+    if one.job is not None and _may_choose(one, zoo_folder):
       try:
         choice, problems = _choose(one.job, teachers, zoo_folder)
       except Exception as error:
@@ -55,24 +54,26 @@ def welcome(
         if one.job.stream.spec.is_live:
           open_fn(one)
         continue
-      init = path / folder.STARTS / f"{one.name}.safetensors"
+      init = folder.start_of(path, one.name)
       zoo.lend(zoo_folder, choice.name, init)
-      choices[one.name] = {"from": choice.name, "mious": choice.mious}
-      workdir.write_json(path / folder.STARTED, choices)
-      one.started_from = choice.name
+      about = {"from": choice.name, "mious": choice.mious}
+      workdir.write_json(init.with_suffix(".json"), about)
       note_fn(
         f"{one.name} begins with the student of {choice.name}: mIoU "
         f"{choice.mious[choice.name]:.3f} on its first frame, its own "
         f"{choice.mious[zoo.OWN]:.3f}"
       )
-      member.restart_with(one, init, lambda one=one: open_fn(one))
+      one.config = dataclasses.replace(one.config, init=str(init))
+      one.job, one.started_from = None, choice.name
+      open_fn(one)
   return num_asked
 
 
 def _may_choose(one: Member, zoo_folder):
   """Not where trained changes belong to the student that they came with."""
   is_plain = "refresh_every" not in systems.find(one.config.system).uses
-  return is_plain and zoo.members(zoo_folder) and not member.has_begun(one)
+  is_new = not one.started_from and not member.has_begun(one)
+  return is_plain and is_new and bool(zoo.members(zoo_folder))
 
 
 def _choose(job: Job, teachers, zoo_folder):

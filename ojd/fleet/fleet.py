@@ -4,10 +4,11 @@ Every stream is a run with a workdir of its own, in a thread of its own; what
 it shares is what its `Equipment` says. One that fails does so alone.
 """
 
+import contextlib
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -64,7 +65,6 @@ def run(
   teachers: Teachers,
   command_fn: Callable[[RunConfig], str],
   *,
-  own_purse: gate.Purse | None = None,
   progress_fn: ProgressFn = lambda progress: None,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
@@ -74,25 +74,58 @@ def run(
     request: what is wanted.
     teachers: of the streams; closed by the caller.
     command_fn: how a stream is run alone, for its report.
-    own_purse: shares the teacher's calls; None: made here if it is needed.
     progress_fn: called a few times a second.
-    should_stop: asked as often, and before every frame.
+    should_stop: asked before every frame.
   """
+  with begun(request, progress_fn) as entries:
+    lived = live(
+      request._replace(entries=entries),
+      teachers,
+      command_fn,
+      progress_fn=progress_fn,
+      should_stop=should_stop,
+    )
+    return summary.write(request.path, *lived)
+
+
+@contextlib.contextmanager
+def begun(request: Request, progress_fn: ProgressFn) -> Iterator[list[Entry]]:
+  """Claims the fleet's folder while it runs; gives all streams their names."""
   member.check(request.config)
   known = folder.known_names(request.path, request.config)
   with workdir.claim(request.path):
     entries, notes = listing.named(list(request.entries), known)
-    tell = lambda words: progress_fn(Progress(members, Counts(), 0.0, words))
-    members: list[Member] = []
     for note in notes:
-      tell(note)
-    members += [member.make(request.path, request.config, e) for e in entries]
+      progress_fn(Progress([], Counts(), 0.0, note))
     folder.create(request.path, request.config, entries, request.command)
-    _open(request, members, teachers, own_purse, tell)
-    fleet = _Fleet(request, members, teachers, command_fn, own_purse)
-    if fleet.waiting:
-      fleet.run(tell, progress_fn, should_stop)
-    return summary.write(request.path, members, fleet.account())
+    yield entries
+
+
+def live(
+  request: Request,
+  teachers: Teachers,
+  command_fn: Callable[[RunConfig], str],
+  *,
+  own_purse: gate.Purse | None = None,
+  progress_fn: ProgressFn = lambda progress: None,
+  should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[list[Member], summary.Account]:
+  """Runs streams that have names, in a folder that somebody has claimed.
+
+  Takes what `run` takes, and a purse, where the teacher's calls are shared
+  with others too.
+
+  Returns:
+    The streams as they ended, and what they took together.
+  """
+  config = request.config
+  members = [member.make(request.path, config, x) for x in request.entries]
+  tell = lambda words: progress_fn(Progress(members, Counts(), 0.0, words))
+  _open(request, members, teachers, own_purse, tell)
+  fleet = _Fleet(request, members, teachers, command_fn, own_purse)
+  if fleet.waiting:
+    fleet.run(tell, progress_fn, should_stop)
+  return members, fleet.account()
 
 
 def _open(request, members, teachers, own_purse, tell):

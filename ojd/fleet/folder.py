@@ -3,7 +3,7 @@
 fleet.json          its streams by name, and the flags that they share
 streams/NAME/       the workdir of each stream, as of a run alone
 starts/NAME.safetensors   the student of the zoo that a stream began with
-starts.json         which one that was, and how others did
+starts/NAME.json    which one that was, and how others did
 zoo/                students of the site, where no other place is named
 summary.json        the fleet in numbers
 report/index.html   what a person looks at
@@ -12,7 +12,6 @@ report/index.html   what a person looks at
 import dataclasses
 import json
 import pathlib
-from typing import Any
 
 from ojd.errors import RequestError
 from ojd.fleet.listing import Entry
@@ -22,7 +21,6 @@ from ojd.streams import base
 
 FLEET, SUMMARY, REPORT = "fleet.json", "summary.json", "report"
 STREAMS, STARTS, ZOO = "streams", "starts", "zoo"
-STARTED = "starts.json"
 _FORMAT = 1
 # What each stream has of its own.
 _NOT_SHARED = ("stream", "workdir", "init", "eval_every")
@@ -102,6 +100,12 @@ def create(
     ) from None
 
 
-def started(path: pathlib.Path) -> dict[str, Any]:
-  """Of the streams that began with a student of the zoo, or might have."""
-  return workdir.read_json(path / STARTED) or {}
+def start_of(path: pathlib.Path, name: str) -> pathlib.Path:
+  """The student of the zoo that a stream began with, if there is the file."""
+  return path / STARTS / f"{name}.safetensors"
+
+
+def started_from(path: pathlib.Path, name: str) -> str:
+  """Whose student that was; empty where it began with its own."""
+  about = workdir.read_json(start_of(path, name).with_suffix(".json"))
+  return str((about or {}).get("from", ""))

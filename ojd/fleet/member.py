@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 from ojd import systems
@@ -60,10 +59,12 @@ def make(path: pathlib.Path, config: RunConfig, entry: Entry) -> Member:
     stream=entry.uri,
     workdir=str(path / folder.STREAMS / entry.name),
   )
-  start = path / folder.STARTS / f"{entry.name}.safetensors"
-  if start.is_file():
-    own = dataclasses.replace(own, init=str(start))
-  return Member(entry.name, own)
+  start = folder.start_of(path, entry.name)
+  if not start.is_file():
+    return Member(entry.name, own)
+  own = dataclasses.replace(own, init=str(start))
+  source = folder.started_from(path, entry.name)
+  return Member(entry.name, own, started_from=source)
 
 
 def open_job(
@@ -119,12 +120,3 @@ def _finished(job):
 def has_begun(member: Member) -> bool:
   """Whether its workdir holds a run already."""
   return (workdir.expand(member.config.workdir) / workdir.CONFIG).exists()
-
-
-def restart_with(
-  member: Member, init: pathlib.Path, reopen: Callable[[], None]
-) -> None:
-  """Lets a stream that has not begun begin with another student."""
-  member.config = dataclasses.replace(member.config, init=str(init))
-  member.job = None
-  reopen()

@@ -1,5 +1,6 @@
 """A fleet's teachers on one machine: each serves all streams that it can."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -55,17 +56,23 @@ class Desks:
     """
     self._batch = batch
     self._desks: dict[tuple[Any, ...], Desk] = {}
+    self._opening = threading.Lock()
 
   def open(self, config: RunConfig, spec: StreamSpec) -> base.Teacher:
     if base.is_of_one_stream(config.teacher):
       return job_lib.make_teacher(config, spec)
+    return self.desk(config, spec).teacher
+
+  def desk(self, config: RunConfig, spec: StreamSpec) -> Desk:
+    """That of a stream whose teacher is shared."""
     request = job_lib.teacher_request(config, spec)
     key = base.sharing_key(config.teacher, request)
-    if key not in self._desks:
-      teacher = job_lib.make_teacher(config, spec)
-      batch = self._batch or _suitable(teacher)
-      self._desks[key] = Desk(teacher, batch)
-    return self._desks[key].teacher
+    with self._opening:
+      if key not in self._desks:
+        teacher = job_lib.make_teacher(config, spec)
+        batch = self._batch or _suitable(teacher)
+        self._desks[key] = Desk(teacher, batch)
+    return self._desks[key]
 
   def labeller(self, job: Job) -> asking.Labeller:
     for desk in self._desks.values():

@@ -1,0 +1,1 @@
+"""A fleet on a Ray cluster: streams and teachers as actors. Needs ojd[ray]."""

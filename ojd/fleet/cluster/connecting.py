@@ -1,0 +1,95 @@
+"""To a Ray cluster, or why there is none, within half a minute."""
+
+import importlib.util
+import logging
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from ojd.errors import RequestError
+
+AUTO, LOCAL = "auto", "local"
+_TCP_SECONDS, _ANSWER_SECONDS = 5.0, 40.0
+# What does not speak Ray's language is waited for, for minutes, in vain; so it
+# is tried where it can be ended.
+_TRY = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
+
+
+def connect(address: str, flag: str = "ray") -> None:
+  """Joins the cluster at an address; once per process.
+
+  Args:
+    address: `auto`, the one that runs on this machine; HOST:PORT; or `local`,
+      one that begins here and ends with this process.
+    flag: that named it, for errors.
+  """
+  if importlib.util.find_spec("ray") is None:
+    raise RequestError(
+      f"--{flag} needs the package ray: pip install 'ojd[ray]'"
+    )
+  import ray
+
+  if ray.is_initialized():
+    return
+  options: dict[str, Any] = {
+    "log_to_driver": False,
+    "logging_level": logging.ERROR,
+  }
+  if address == LOCAL:
+    ray.init(include_dashboard=False, **options)
+    return
+  if address != AUTO:
+    _check(address, flag)
+  try:
+    ray.init(address=address, **options)
+  except ConnectionError as error:
+    words = " ".join(str(error).split()).partition(". ")[0]
+    raise RequestError(f"--{flag}={address}: {words}") from None
+
+
+def _check(address, flag):
+  """Raises unless a cluster answers at HOST:PORT."""
+  host, _, port = address.rpartition(":")
+  if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    raise RequestError(f"--{flag}={address}: auto, local or HOST:PORT")
+  try:
+    socket.create_connection(
+      (host.strip("[]"), int(port)), _TCP_SECONDS
+    ).close()
+  except OSError as error:
+    words = error.strerror or "it does not answer"
+    raise RequestError(f"--{flag}={address}: {words}") from None
+  try:
+    tried = subprocess.run(
+      [sys.executable, "-c", _TRY, address],
+      capture_output=True,
+      timeout=_ANSWER_SECONDS,
+      check=False,
+    )
+  except subprocess.TimeoutExpired:
+    raise RequestError(
+      f"--{flag}={address}: no Ray cluster answers there within "
+      f"{_ANSWER_SECONDS:g} s"
+    ) from None
+  if tried.returncode:
+    last = tried.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    raise RequestError(
+      f"--{flag}={address}: no Ray cluster of this version: {' '.join(last)}"
+    )
+
+
+def check_gpus(wanted: float, flag: str) -> None:
+  """Raises a RequestError unless some node has a GPU, where one is wanted."""
+  import ray
+
+  if not wanted:
+    return
+  most = max(
+    (n["Resources"].get("GPU", 0) for n in ray.nodes() if n["Alive"]), default=0
+  )
+  if wanted > most:
+    there = f"at most {most:g}" if most else "none"
+    raise RequestError(
+      f"--{flag}={wanted:g}: the nodes of the cluster have {there}"
+    )

@@ -1,0 +1,121 @@
+"""An actor that runs some of a fleet's streams, on whatever node it is."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import ray
+
+from ojd.fleet import fleet, summary
+from ojd.fleet.cluster.purses import RemotePurse
+from ojd.fleet.cluster.replicas import Replicas
+from ojd.fleet.member import Member
+from ojd.run import compilation
+from ojd.run.config import RunConfig
+
+
+class Status(NamedTuple):
+  """Where an actor's streams are."""
+
+  members: Sequence[Member]
+  seconds: float
+  news: Sequence[str]  # since it was last asked
+
+
+class Crew:
+  """Runs the streams of a list; those that it ran before go on.
+
+  Ray starts it again where its process or its node is lost, and calls `run`
+  again: each stream then goes on from its last checkpoint.
+  """
+
+  def __init__(
+    self,
+    request: fleet.Request,
+    replicas: Sequence[Any],
+    purse: Any,
+    command_fn: Callable[[RunConfig], str],
+  ):
+    """Compiles nothing yet.
+
+    Args:
+      request: of the fleet; its streams are those of `run`.
+      replicas: the teachers.
+      purse: of their calls; None where there is no limit.
+      command_fn: how a stream is run alone.
+    """
+    self._request, self._command_fn = request, command_fn
+    self._teachers = Replicas(replicas)
+    self._purse = RemotePurse(purse) if purse is not None else None
+    self._stop = threading.Event()
+    self._progress = fleet.Progress([], self._teachers.counts(), 0.0)
+    self._news: list[str] = []
+    compilation.enable_cache(compilation.default_cache())
+
+  def run(self, entries: Sequence[Any]) -> tuple[list[Member], summary.Account]:
+    """Until all are over, or `stop` was called."""
+    self._stop.clear()
+    members, account = fleet.live(
+      self._request._replace(entries=entries),
+      self._teachers,
+      self._command_fn,
+      own_purse=self._purse,
+      progress_fn=self._note,
+      should_stop=self._stop.is_set,
+    )
+    return [_told(one) for one in members], account
+
+  def _note(self, progress):
+    if progress.news:
+      self._news.append(progress.news)
+    self._progress = progress
+
+  def stop(self) -> None:
+    """Lets all streams end at their next frame, at a checkpoint."""
+    self._stop.set()
+
+  def status(self) -> Status:
+    """To be asked now and then."""
+    news, self._news = self._news, []
+    members = [_told(one) for one in self._progress.members]
+    return Status(members, self._progress.seconds, news)
+
+  def where(self) -> tuple[str, int]:
+    """The id of its node, and of its process."""
+    return ray.get_runtime_context().get_node_id(), os.getpid()
+
+
+def _told(one: Member) -> Member:
+  """What can be said of a stream elsewhere."""
+  config, state, problem = one.config, one.state, one.problem
+  told = Member(one.name, config, state, None, one.progress, one.summary)
+  told.problem, told.started_from = problem, one.started_from
+  return told
+
+
+def start(
+  *given: Any, num_cpus: float, num_gpus: float, node: str | None = None
+) -> Any:
+  """An actor.
+
+  Args:
+    *given: what `Crew` takes.
+    num_cpus: that are kept for it.
+    num_gpus: likewise.
+    node: the id of one that it begins on, if there is room.
+  """
+  strategy: Any = "SPREAD"
+  if node is not None:
+    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+      node, soft=True
+    )
+  make = ray.remote(Crew).options(
+    num_cpus=num_cpus,
+    num_gpus=num_gpus,
+    max_restarts=-1,
+    max_task_retries=-1,
+    max_concurrency=8,  # it is asked and stopped while it runs
+    scheduling_strategy=strategy,
+  )
+  return make.remote(*given)
