@@ -139,6 +139,8 @@ class Engine:
       if not self._calls or self._is_closed:
         return {}
       kind = self._calls[0].kind
+      if kind in (_WRITE, _READ):
+        return {0: self._calls.popleft()}
       slots = self._free_slots(kind)
       taken, left = {}, collections.deque()
       for call in self._calls:
@@ -153,10 +155,8 @@ class Engine:
   def _free_slots(self, kind):
     """Of every device those that a program of this kind has."""
     shape = self._shape
-    of_kind = {_PREDICT: shape.num_predicting, _LEARN: shape.num_learning}
-    if kind not in of_kind:  # one lane at a time
-      return [[0]] + [[0]] * (shape.mesh.size - 1)
-    num = of_kind[kind]
+    is_learning = kind == _LEARN
+    num = shape.num_learning if is_learning else shape.num_predicting
     return [list(range(i * num, (i + 1) * num)) for i in range(shape.mesh.size)]
 
   def _begin(self, calls) -> _Served:

@@ -99,4 +99,5 @@ def earned(coins: Coins, rate: float, now: float) -> Coins:
 
 
 def _most(rate):
-  return max(1.0, _BURST_SECONDS * rate)
+  # Beside the one that is there: none is lost while a frame is on its way.
+  return 1.0 + _BURST_SECONDS * rate

@@ -1,0 +1,234 @@
+"""A fleet's streams are runs as any other, and one that fails fails alone."""
+
+import contextlib
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ojd.errors import RequestError
+from ojd.fleet import capacity, fleet, folder, listing, member, report, zoo
+from ojd.fleet.teachers import Desks
+from ojd.models import pretrained
+from ojd.run import workdir
+from tests.reference import small_run
+
+pytestmark = pytest.mark.usefixtures("small_students")
+SPORTS, PARK = "synthetic:sports?num_frames=40", "synthetic:park?num_frames=30"
+MISSING = "no/such/file.mp4"
+CONFIG = dataclasses.replace(
+  small_run.CONFIG, stream="", teacher="mask_rcnn_tiny", num_frames=40
+)
+
+
+def _run(path, uris, batch=1, progress_fn=lambda p: None, **wanted):
+  config = dataclasses.replace(CONFIG, **wanted.pop("flags", {}))
+  config = dataclasses.replace(config, workdir=str(path))
+  entries = [listing.Entry(name, uri) for name, uri in uris.items()]
+  stop = wanted.pop("should_stop", lambda: False)
+  with contextlib.closing(Desks(batch)) as teachers:
+    return fleet.run(
+      fleet.Request(path, config, entries, **wanted),
+      teachers,
+      lambda config: "a test",
+      progress_fn=progress_fn,
+      should_stop=stop,
+    )
+
+
+def _lines(path):
+  rows = (path / workdir.METRICS).read_text().splitlines()
+  rows = [json.loads(row) for row in rows]
+  return [
+    {k: v for k, v in row.items() if not k.startswith("ms_")} for row in rows
+  ]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+  """Two streams, each run by itself."""
+  path = tmp_path_factory.mktemp("alone")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr("ojd.models.student.MODELS", small_run.MODELS)
+    for name, uri in (("sports", SPORTS), ("park", PARK)):
+      flags = {"stream": uri, "teacher": "mask_rcnn_tiny"}
+      small_run.run(path / name, num_frames=40, **flags)
+  return path
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+  """The folder of a fleet of the same two, of a third and of a dead one."""
+  path = tmp_path_factory.mktemp("site")
+  uris = {"sports": SPORTS, "gone": MISSING, "park": PARK}
+  news = []
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr("ojd.models.student.MODELS", small_run.MODELS)
+    found = _run(
+      path,
+      uris | {"again": SPORTS + "&seed=3"},
+      zoo=path / folder.ZOO,
+      progress_fn=lambda progress: news.append(progress.news),
+    )
+  return path, found, [words for words in news if words]
+
+
+@pytest.mark.parametrize("name", ["sports", "park"])
+def test_a_stream_goes_as_it_goes_alone(site, alone, name):
+  path, *_ = site
+  there = path / folder.STREAMS / name
+  assert _lines(there) == _lines(alone / name)
+  same = ("miou", "num_updates", "num_key_frames", "finished", "deferred")
+  read = workdir.read_summary
+  for key in same:
+    assert read(there)[key] == read(alone / name)[key]
+  # What it learnt is the same to the last bit.
+  log = workdir.TRAJECTORY + "/log.bin"
+  if (there / log).exists():
+    assert (there / log).read_bytes()
+
+
+def test_a_dead_stream_is_told_of_and_the_others_go_on(site):
+  path, found, news = site
+  assert found["states"] == {"done": 3, "stopped": 0, "dead": 1}
+  assert not found["finished"]
+  gone = found["streams"]["gone"]
+  assert gone == {"state": "dead", "problem": gone["problem"]}
+  assert MISSING in gone["problem"]
+  assert f"gone: {gone['problem']}" in news
+  assert any(words.startswith("sports: done, 40 frames") for words in news)
+  last = found["last_session"]
+  assert last["num_frames"] == found["num_frames"] == 110
+  # The streams have labels of their own: only key frames were asked about.
+  assert last["teachers"]["num_answers"] == found["num_key_frames"]
+  page = report.write(path).read_text()
+  assert MISSING in page and "streams/sports/report/index.html" in page
+
+
+def test_the_same_command_says_what_there_is(site):
+  path, found, _ = site
+  uris = {"sports": SPORTS, "park": PARK}
+  again = _run(path, uris)
+  assert again["finished"] and again["states"]["done"] == 2
+  assert again["last_session"] == found["last_session"]
+  with pytest.raises(RequestError, match=r"other --u_max \(3, now 2\)"):
+    _run(path, uris, flags={"u_max": 2})
+  with pytest.raises(RequestError, match="not of a fleet"):
+    _run(path / folder.STREAMS, uris)
+
+
+def test_a_newcomer_begins_with_the_best_student(site, tmp_path):
+  path, *_ = site
+  zoo_folder = tmp_path / "zoo"
+  other = pretrained.load(path / folder.ZOO / "park.safetensors")
+  zoo_folder.mkdir()
+  trained = path / folder.ZOO / "sports.safetensors"
+  (zoo_folder / "sports.safetensors").write_bytes(trained.read_bytes())
+  blank = {k: np.zeros_like(v) for k, v in other.params.items()}
+  pretrained.save(
+    zoo_folder / "blank.safetensors", other._replace(params=blank)
+  )
+  (zoo_folder / "broken.safetensors").write_bytes(b"no such thing")
+  news = []
+  found = _run(
+    tmp_path / "site",
+    {"new": SPORTS + "&seed=5"},
+    zoo=zoo_folder,
+    zoo_size=3,
+    progress_fn=lambda progress: news.append(progress.news),
+  )
+  assert found["streams"]["new"]["started_from"] == "sports"
+  told = [words for words in news if "begins with the student of" in words]
+  assert len(told) == 1 and "of sports: mIoU" in told[0]
+  assert sum("broken.safetensors is passed over" in x for x in news) == 1
+  start = folder.start_of(tmp_path / "site", "new")
+  about = json.loads(start.with_suffix(".json").read_text())
+  assert about["mious"]["sports"] == max(about["mious"].values())
+  assert about["mious"][zoo.OWN] < about["mious"]["sports"]
+  first = _lines(tmp_path / "site" / folder.STREAMS / "new")[0]
+  # What was tried is what it began with.
+  assert first["miou_before"] == pytest.approx(about["mious"]["sports"])
+  # It left its own; the one that was left longest ago had to go.
+  left = {path.stem for path in zoo.members(zoo_folder)}
+  assert "new" in left and len(left) == 3
+
+
+def test_a_fleet_that_is_stopped_goes_on(alone, tmp_path):
+  uris = {"sports": SPORTS, "park": PARK}
+  seen = []
+
+  def should_stop():
+    return any(p and p.num_frames > 12 for p in seen)
+
+  def note(progress):
+    seen[:] = [one.progress for one in progress.members]
+
+  found = _run(tmp_path, uris, should_stop=should_stop, progress_fn=note)
+  if found["finished"]:
+    pytest.fail("it was not stopped")
+  assert found["states"]["stopped"] >= 1
+  found = _run(tmp_path, uris)
+  assert found["finished"]
+  for name in uris:
+    assert _lines(tmp_path / folder.STREAMS / name) == _lines(alone / name)
+
+
+def test_scarce_calls_are_shared_and_the_rest_put_off(tmp_path):
+  uris = {f"s{i}": f"synthetic:sports?num_frames=40&seed={i}" for i in range(3)}
+  # 40 frames at 25 a second: 1.6 s, so two calls and the first one or two.
+  found = _run(tmp_path / "a", uris, teacher_rate=1.0)
+  again = _run(tmp_path / "b", uris, teacher_rate=1.0, batch=3)
+  last = found["last_session"]
+  assert last["granted"] == found["num_key_frames"] == 3
+  assert found["deferred"] == last["deferred"] > 20
+  assert [x["num_key_frames"] for x in found["streams"].values()] == [1, 1, 1]
+  for name in uris:
+    lines = [_lines(tmp_path / x / folder.STREAMS / name) for x in "ab"]
+    assert lines[0] == lines[1]
+    # A key frame that was put off is asked for again on the next one.
+    keys = [line["t"] for line in lines[0] if line["is_key"]]
+    assert len(keys) == 1
+  assert again["deferred"] == found["deferred"]
+  enough = _run(tmp_path / "c", uris, teacher_rate=1000.0)
+  assert enough["deferred"] == 0
+  free = _run(tmp_path / "d", uris)
+  for name in uris:
+    paths = [tmp_path / x / folder.STREAMS / name for x in "cd"]
+    assert _lines(paths[0]) == _lines(paths[1])
+  assert free["num_key_frames"] == enough["num_key_frames"]
+
+
+def test_more_streams_than_memory_holds(tmp_path, monkeypatch):
+  uris = {f"s{i}": f"{SPORTS}&seed={i}" for i in range(4)}
+  job = member.make(tmp_path, CONFIG, listing.Entry("a", SPORTS))
+  member.open_job(job, Desks(1), is_paced=False, is_rationed=False)
+  each = sum(capacity.bytes_of(job.job))
+  monkeypatch.setattr(capacity, "free_on_host", lambda: int(2.5 * each / 0.9))
+  with pytest.raises(
+    RequestError, match="4 streams take .* GB are free: 2 fit"
+  ):
+    _run(tmp_path, uris)
+  assert not (tmp_path / folder.STREAMS / "s0").exists()
+
+
+def test_memory_is_what_the_system_says():
+  assert 0 < capacity.free_on_host() < 1 << 50
+  if jax.default_backend() == "cpu":
+    assert capacity.free_on_devices() == 0
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    ({"link": "ideal"}, "--link"),
+    ({"teacher_process": True}, "--teacher_process"),
+    ({"system": "offline_oracle"}, "one by one"),
+    ({"a_thresh": 2.0}, "--a_thresh=2.0"),
+  ],
+)
+def test_what_a_fleet_cannot_do_is_refused(tmp_path, flags, words):
+  with pytest.raises(RequestError, match=words):
+    _run(tmp_path, {"sports": SPORTS}, flags=flags)
+  assert not any(tmp_path.iterdir())

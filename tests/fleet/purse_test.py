@@ -1,0 +1,134 @@
+"""The purse: the same decisions by the streams' time, at once by the clock."""
+
+import threading
+import time
+
+from ojd.fleet import purse
+from ojd.fleet.gate import Gated
+from ojd.teachers import asking
+from ojd.types import Sample
+
+
+def _play(pace, rate=2.0, seconds=8.0):
+  """Three streams of 4 fps that want the teacher on each frame.
+
+  The first falls to nothing between two lessons, the others do not.
+
+  Args:
+    pace: seconds of the clock that a frame of each takes.
+  """
+  names = ["bad", "good", "fine"]
+  shared = purse.StreamPurse(rate, names, 0.8)
+  told = {name: [] for name in names}
+
+  def live(name):
+    for t in range(int(4 * seconds)):
+      time.sleep(pace[name])
+      line = {}
+      if shared.ask(name, t / 4):
+        told[name].append(t)
+        before = 0.2 if name == "bad" else 0.9
+        line = {"miou_before": before, "miou_after": 0.95}
+      shared.moved(name, line, (t + 1) / 4)
+    shared.left(name)
+
+  threads = [threading.Thread(target=live, args=(name,)) for name in names]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  return told, shared
+
+
+def test_decisions_follow_from_the_streams_alone():
+  even, shared = _play(dict.fromkeys(("bad", "good", "fine"), 0.0))
+  uneven, _ = _play({"bad": 0.003, "good": 0.0, "fine": 0.001})
+  assert even == uneven
+  granted = sum(map(len, even.values()))
+  assert shared.num_granted == granted
+  assert shared.num_granted + shared.num_deferred == 3 * 32
+  # Two calls a second until the last frame, and three that were saved up.
+  assert granted == 3 + int(2 * (8 - 0.25))
+  # Who gains most has most; patience is three seconds, so all have some.
+  assert len(even["bad"]) > 2 * max(len(even["good"]), len(even["fine"]))
+  for name in ("good", "fine"):
+    gaps = [b - a for a, b in zip(even[name], even[name][1:], strict=False)]
+    assert even[name] and max(gaps, default=0) <= 4 * (3 + 2)
+
+
+def test_a_stream_that_is_over_is_not_waited_for():
+  shared = purse.StreamPurse(1.0, ["a", "b"], 0.8)
+  found = []
+  thread = threading.Thread(target=lambda: found.append(shared.ask("a", 1.0)))
+  thread.start()
+  time.sleep(0.05)
+  assert not found  # b is still at its beginning
+  shared.left("b")
+  thread.join(5)
+  assert found == [True]
+
+
+def test_by_the_clock_the_needier_one_is_waited_for_a_while():
+  now = [0.0]
+  shared = purse.WallPurse(1.0, ["a", "b", "c"], 0.8, clock=lambda: now[0])
+  for name, before in (("a", 0.9), ("b", 0.1), ("c", 0.9)):
+    # The first coin is there, the others come one a second.
+    assert shared.ask(name, 0.0)
+    shared.moved(name, {"miou_before": before, "miou_after": 0.9}, 0.0)
+    now[0] += 1.0
+  now[0] = 10.0
+  for name, before in (("a", 0.9), ("b", 0.1), ("c", 0.9)):
+    assert shared.ask(name, 0.0)
+    shared.moved(name, {"miou_before": before, "miou_after": 0.9}, 0.0)
+    now[0] += 1.0
+  now[0] = 12.6
+  assert shared.ask("b", 0.0), "one coin was saved up"
+  now[0] = 12.7
+  assert not shared.ask("b", 0.0), "0.7 of a coin"
+  now[0] = 13.1
+  assert not shared.ask("a", 0.0), "b needs it more"
+  assert shared.ask("b", 0.0)
+  now[0] = 14.2
+  assert shared.ask("a", 0.0)
+  now[0] = 20.0
+  # One that has not asked for long does not keep the others waiting.
+  assert shared.ask("c", 0.0)
+
+
+class _Labeller:
+  is_free = False
+
+  def __init__(self):
+    self.asked = []
+
+  def ask(self, sample):
+    self.asked.append(sample.t)
+
+  def answer(self, wait):
+    return asking.Answer(None, "labels", "", 0.5, 0.25)
+
+  def tend(self):
+    return "news"
+
+  def close(self):
+    self.asked = None
+
+
+class _Purse:
+  def ask(self, name, seconds):
+    assert name == "cam"
+    return seconds >= 1.0
+
+
+def test_a_gate_asks_the_teacher_only_where_the_purse_lets_it():
+  inner = _Labeller()
+  gated = Gated(inner, _Purse(), "cam", fps=10.0)
+  gated.ask(Sample(9, None, None))
+  answer = gated.answer(wait=True)
+  assert (answer.labels, answer.problem) == (None, asking.DEFERRED)
+  gated.ask(Sample(10, None, None))
+  answer = gated.answer(wait=True)
+  assert answer.labels == "labels" and answer.waited >= 0.25
+  assert inner.asked == [10] and gated.tend() == "news"
+  gated.close()
+  assert inner.asked is None
