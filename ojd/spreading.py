@@ -56,11 +56,7 @@ def mean(tree: Any) -> Any:
 def spread(
   mesh: Mesh, step_fn: Callable[..., tuple[Any, jax.Array]]
 ) -> Callable[..., tuple[Any, jax.Array, jax.Array]]:
-  """A step, jitted, of which every device does its rows of the batch.
-
-  Each device runs the program of a single one: left to divide it by itself,
-  XLA gathers the batch again for loops over it, such as those of the kernels'
-  gradients on a CPU.
+  """A step of which every device does its rows of the batch.
 
   Args:
     mesh: of `over`.
@@ -71,29 +67,37 @@ def spread(
     (state, wish, batch) -> (state, loss, is_wished); the state is donated, the
     batch this host's rows. A wish of any host, a bool, is every host's.
   """
+  step = program(mesh, step_fn)
+  num_here = len(mesh.local_devices)
+
+  def call(state, wish, batch):
+    wishes = np.full(num_here, wish, np.int32)
+    return step(state, *place(mesh, P(AXIS), (wishes, batch)))
+
+  return call
+
+
+def program(mesh: Mesh, step_fn: Callable[..., Any]) -> Any:
+  """What `spread` runs, jitted: (state, wishes, batch), which are placed.
+
+  Each device runs the program of a single one: left to divide it by itself,
+  XLA gathers the batch again for loops over it, such as those of the kernels'
+  gradients on a CPU.
+  """
 
   def one(state, wishes, batch):
     state, loss = step_fn(state, *batch)
     return state, loss, lax.pmax(wishes, AXIS)[0]
 
   by_row = P(AXIS)
-  step = jax.jit(
-    jax.shard_map(
-      one,
-      mesh=mesh,
-      in_specs=(P(), by_row, by_row),
-      out_specs=P(),
-      check_vma=False,
-    ),
-    donate_argnums=0,
+  spread_over = jax.shard_map(
+    one,
+    mesh=mesh,
+    in_specs=(P(), by_row, by_row),
+    out_specs=P(),
+    check_vma=False,
   )
-  num_here = len(mesh.local_devices)
-
-  def call(state, wish, batch):
-    wishes = np.full(num_here, wish, np.int32)
-    return step(state, *place(mesh, by_row, (wishes, batch)))
-
-  return call
+  return jax.jit(spread_over, donate_argnums=0)
 
 
 def place(mesh: Mesh, spec: P, tree: Any) -> Any:
