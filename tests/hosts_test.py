@@ -40,29 +40,23 @@ def _hosts(module, words):
   return codes, *zip(*said, strict=True)
 
 
-def _train(folders, faults=("", "")):
-  """Losses of both hosts, from the last lines of what they print."""
-  words = [
-    [str(folder), str(NUM_STEPS), *fault.split()]
-    for folder, fault in zip(folders, faults, strict=True)
-  ]
-  codes, said, errors = _hosts("tests.reference.spread_training", words)
-  assert codes == [0, 0], errors
-  return [json.loads(text.splitlines()[-1]) for text in said]
-
-
 def test_two_hosts_stop_together_go_on_and_learn_what_one_does(tmp_path):
   """Each has a disk of its own, and only the first one's is written."""
   folders = [tmp_path / name for name in ("first", "second", "alone")]
   for folder in folders:
     folder.mkdir()
   alone = spread_training.train(folders[2], NUM_STEPS, None)
-  first, second = _train(folders[:2], ["", "stop=2"])
-  assert first == second and len(first) == 3  # asked before the third step
-  rest, second = _train(folders[:2])
-  assert rest == second
+  words = [
+    [str(folders[0]), str(NUM_STEPS), "none", "none"],
+    [str(folders[1]), str(NUM_STEPS), "stop=2", "none"],
+  ]
+  codes, said, errors = _hosts("tests.reference.spread_training", words)
+  assert codes == [0, 0], errors
+  first, second = (json.loads(text.splitlines()[-1]) for text in said)
+  assert first == second
+  assert [len(losses) for losses in first] == [3, 3]  # asked before the third
   assert len(set(alone)) == NUM_STEPS
-  np.testing.assert_allclose(first + rest, alone, rtol=1e-5)
+  np.testing.assert_allclose(first[0] + first[1], alone, rtol=1e-5)
   assert not list(folders[1].iterdir())
   files = {path.name for path in folders[0].iterdir()}
   assert files == {"recipe.json", "training.msgpack"}
@@ -72,8 +66,8 @@ def test_two_hosts_stop_together_go_on_and_learn_what_one_does(tmp_path):
 @pytest.mark.parametrize("fault", ["fail=2", "die=2"])
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_host_that_ends_alone_ends_the_other(fault, which, tmp_path):
-  words = [[str(tmp_path), str(NUM_STEPS)] for _ in range(2)]
-  words[which].append(fault)
+  words = [[str(tmp_path), str(NUM_STEPS), "none"] for _ in range(2)]
+  words[which][-1] = fault
   codes, _, errors = _hosts("tests.reference.spread_training", words)
   assert codes[which] == (9 if fault == "die=2" else 1)
   if fault == "fail=2":
@@ -83,13 +77,13 @@ def test_a_host_that_ends_alone_ends_the_other(fault, which, tmp_path):
 
 @pytest.mark.slow
 def test_hosts_of_other_flags_or_another_workdir_are_refused(tmp_path):
-  words = [[str(tmp_path), "6"], [str(tmp_path), "7"]]
+  words = [[str(tmp_path), num_steps, "none"] for num_steps in "67"]
   codes, _, errors = _hosts("tests.reference.spread_training", words)
   assert codes == [2, 2]
   assert all("other flags or other data" in text for text in errors)
   assert not list(tmp_path.iterdir())
   spread_training.train(tmp_path, 5, None)
-  words = [[str(tmp_path), "6"], [str(tmp_path), "6"]]
+  words = [[str(tmp_path), "6", "none"]] * 2
   codes, _, errors = _hosts("tests.reference.spread_training", words)
   assert codes == [2, 1]
   assert "holds a training with num_steps=5, not 6" in errors[0]

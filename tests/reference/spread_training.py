@@ -1,9 +1,10 @@
 """A small training as a process of its own, one host of several perhaps.
 
-    python -m tests.reference.spread_training WORKDIR NUM_STEPS [FAULT=STEP] ...
+    python -m tests.reference.spread_training WORKDIR NUM_STEPS FAULT ...
 
-prints the losses of the steps that it makes, as JSON. Before a step this host
-is asked to end (`stop=3`), fails (`fail=3`) or dies (`die=3`). The flags are
+trains once for each FAULT, going on where the last ended, and prints the losses
+of the steps made each time, as JSON. Before a step this host is asked to end
+(`stop=3`), fails (`fail=3`), dies (`die=3`) or goes on (`none`). The flags are
 those of `experiments.spread_flags`.
 """
 
@@ -27,7 +28,7 @@ RECIPE = pretraining.Recipe(
 
 
 def train(
-  folder: pathlib.Path, num_steps: int, mesh: Mesh | None, fault: str = ""
+  folder: pathlib.Path, num_steps: int, mesh: Mesh | None, fault: str = "none"
 ) -> list[float]:
   """The losses of the steps made."""
   kind, _, when = fault.partition("=")
@@ -60,10 +61,13 @@ def train(
 
 def main(words: list[str]) -> None:
   """Trains over the hosts that the flags name."""
-  folder, num_steps, *fault = words
+  folder, num_steps, *faults = words
   compilation.enable_cache(compilation.default_cache())
   with spread_flags.joined() as mesh:
-    losses = train(pathlib.Path(folder), int(num_steps), mesh, *fault)
+    losses = [
+      train(pathlib.Path(folder), int(num_steps), mesh, fault)
+      for fault in faults
+    ]
   print(json.dumps(losses))
 
 
