@@ -40,15 +40,20 @@ def _hosts(module, words):
   return codes, *zip(*said, strict=True)
 
 
-def test_two_hosts_stop_together_go_on_and_learn_what_one_does(tmp_path):
+@pytest.mark.parametrize(
+  "devices", [1, pytest.param(2, marks=pytest.mark.slow)]
+)
+def test_two_hosts_stop_together_go_on_and_learn_what_one_does(
+  devices, tmp_path
+):
   """Each has a disk of its own, and only the first one's is written."""
   folders = [tmp_path / name for name in ("first", "second", "alone")]
   for folder in folders:
     folder.mkdir()
   alone = spread_training.train(folders[2], NUM_STEPS, None)
   words = [
-    [str(folders[0]), str(NUM_STEPS), "none", "none"],
-    [str(folders[1]), str(NUM_STEPS), "stop=2", "none"],
+    [f"--devices={devices}", str(folder), str(NUM_STEPS), fault, "none"]
+    for folder, fault in zip(folders, ("none", "stop=2"), strict=False)
   ]
   codes, said, errors = _hosts("tests.reference.spread_training", words)
   assert codes == [0, 0], errors
