@@ -6,6 +6,17 @@ r"""Trains a student beforehand: on made-up worlds, on COCO, or on one stream.
         --stream=folder:DIR --teacher=ground_truth --height=192 --width=320
     python -m experiments.pretrain --smoke
 
+The first makes the student of `--init=bundled`: half an hour on one core, a
+mean IoU of 0.58 on worlds never seen, before it adapts to anything. A COCO
+folder holds annotations/instances_train2017.json and train2017/ (or those of
+--split); 150,000 steps of it need a GPU. The same command goes on where an
+interrupted one stopped. At the end it writes student.safetensors into the
+workdir, for `online_distill --init=FILE`, so that `--init=FILE --system=frozen`
+plays a stream with what was learnt of it, as `--system=offline_oracle` does by
+itself. The frames of a stream stay in the workdir's album/, which may then be
+deleted; of the synthetic world it also prints
+the IoU of each class on worlds never seen.
+
 Every device that is there takes part, each with an equal share of the batch;
 --devices=4 takes four (of a CPU, cores). Over two hosts, the first of which
 writes the workdir, one command on each:
@@ -17,19 +28,9 @@ writes the workdir, one command on each:
     srun -N 2 python -m experiments.pretrain ... --coordinator=auto
 
 What is learnt is that of one device with the same --batch, but for rounding.
-All end where one is interrupted, and, after 100 s at the latest, where one
-dies; the same commands go on, on as many hosts as one likes.
-
-The first makes the student of `--init=bundled`: half an hour on one core, a
-mean IoU of 0.58 on worlds never seen, before it adapts to anything. A COCO
-folder holds annotations/instances_train2017.json and train2017/ (or those of
---split); 150,000 steps of it need a GPU. The same command goes on where an
-interrupted one stopped. At the end it writes student.safetensors into the
-workdir, for `online_distill --init=FILE`, so that `--init=FILE --system=frozen`
-plays a stream with what was learnt of it, as `--system=offline_oracle` does by
-itself. The frames of a stream stay in the workdir's album/, which may then be
-deleted; of the synthetic world it also prints
-the IoU of each class on worlds never seen.
+All end where one is interrupted and, after 100 s at the latest, where one dies;
+the same commands go on from what the first kept, on any number of hosts. A
+stream (--stream) is learnt on one.
 """
 
 import contextlib

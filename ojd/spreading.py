@@ -124,6 +124,7 @@ def place(mesh: Mesh, spec: P, tree: Any) -> Any:
 
 def begin(mesh: Mesh, state: Any) -> Any:
   """The first host's state on every device."""
+  wait()
   return place(mesh, P(), multihost_utils.broadcast_one_to_all(state))
 
 
@@ -154,9 +155,7 @@ def all_do(fn: Callable[[], Any]) -> Any:
     found = fn()
   except Exception as raised:
     error = raised
-  wait()
-  is_well = multihost_utils.process_allgather(np.asarray(error is None))
-  if is_well.all():
+  if _gather(error is None).all():
     return found
   jax.distributed.shutdown()
   raise error or RuntimeError("another host could not go on: see its own words")
@@ -165,7 +164,12 @@ def all_do(fn: Callable[[], Any]) -> Any:
 def check_same(about: dict[str, Any]) -> None:
   """Refuses hosts that were started to train something else."""
   digest = zlib.crc32(json.dumps(about, sort_keys=True).encode())
-  everyone = multihost_utils.process_allgather(np.uint32(digest))
-  if (everyone != digest).any():
+  if (_gather(np.uint32(digest)) != digest).any():
     jax.distributed.shutdown()
     raise RequestError("the hosts have other flags or other data than another")
+
+
+def _gather(value):
+  """What every host has, in their order."""
+  wait()
+  return multihost_utils.process_allgather(np.asarray(value))
