@@ -35,7 +35,7 @@ setuptools.setup(
     "wandb": [WANDB],
     "test": [
       *("pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.6"),
-      *("ruff>=0.8", "selenium>=4.20"),
+      *("ruff>=0.8", "selenium>=4.20", "psutil>=6"),
       "prometheus-client>=0.20",  # its parser
       *(COCO, TENSORBOARD, WANDB),
     ],

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import app, flags, logging
@@ -52,25 +53,29 @@ def _fail(message, code):
   sys.exit(code)
 
 
+def tell(error: Exception) -> int:
+  """Says in one line what went wrong; the exit code of that."""
+  if _DEBUG.value:
+    traceback.print_exception(error)
+  if isinstance(error, RequestError):
+    print(f"error: {error}", file=sys.stderr)
+    return BAD_REQUEST
+  words = " ".join(str(error).split())
+  name = type(error).__name__
+  print(f"error: {name}: {words} (--debug tells more)", file=sys.stderr)
+  return FAILURE
+
+
 def _guarded(main):
   try:
     return main()
-  except RequestError as error:
-    message, code = str(error), BAD_REQUEST
-    cause = error
   except KeyboardInterrupt:
     sys.stdout.flush()
     # A compilation may be under way in a thread: unloading everything beneath
     # it would crash.
     os._exit(128 + signal.SIGINT)
   except Exception as error:
-    words = " ".join(str(error).split())
-    message = f"{type(error).__name__}: {words} (--debug tells more)"
-    code = FAILURE
-    cause = error
-  if _DEBUG.value:
-    raise cause
-  _fail(message, code)
+    return tell(error)
 
 
 class Interrupt:

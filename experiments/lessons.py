@@ -29,25 +29,38 @@ _LEAST_ZOOM = 0.6  # of the frame's sides; things of other sizes are seen too
 Batch = tuple[np.ndarray, Labels]
 
 
+# Of a batch; over several hosts each makes some of its frames.
+_ALL = slice(None)
+
+
 class Worlds:
   """Frames of an album: mirrored and zoomed into, half of the time each."""
 
-  def __init__(self, recipe: Recipe, pages: album.Album):
-    self._recipe, self._pages = recipe, pages
+  def __init__(self, recipe: Recipe, pages: album.Album, rows: slice = _ALL):
+    self._recipe, self._pages, self._rows = recipe, pages, rows
     self._shares = album.frame_shares(pages)
     self._groups = labels.parse_groups("", album.CLASS_NAMES)
 
   def __call__(self, step: int) -> Batch:
-    """The batch of a step: a function of recipe and step."""
+    """Rows of the batch of a step: a function of recipe and step."""
     rng = np.random.default_rng([self._recipe.seed, 1, step])
     chosen = rng.choice(len(self._shares), self._recipe.batch, p=self._shares)
-    return _stack([self._lesson(rng, i) for i in chosen])
+    # Drawn for all rows, so that each is what it is on one host.
+    draws = [self._draw(rng) for _ in chosen]
+    lessons = list(zip(chosen, draws, strict=True))[self._rows]
+    return _stack([self._lesson(i, *draw) for i, draw in lessons])
 
-  def _lesson(self, rng, i):
+  def _draw(self, rng):
+    """What is zoomed into, if anything, and whether it is mirrored."""
+    size = self._pages.frames.shape[1:3]
+    box = zoom_box(rng, *size) if rng.random() < 0.5 else None
+    return box, rng.random() < 0.5
+
+  def _lesson(self, i, box, is_mirrored):
     frame, classes = self._pages.frames[i], self._pages.class_map(i)
-    if rng.random() < 0.5:
-      frame, classes = zoom(rng, frame, classes)
-    if rng.random() < 0.5:
+    if box is not None:
+      frame, classes = zoom(frame, classes, box)
+    if is_mirrored:
       frame, classes = frame[:, ::-1], classes[:, ::-1]
     classes = np.ascontiguousarray(classes)
     return frame, labels.from_class_map(classes, self._groups)
@@ -56,37 +69,43 @@ class Worlds:
 class Coco:
   """Images of a COCO folder, each once an epoch, mirrored half of the time."""
 
-  def __init__(self, recipe: Recipe, images: coco.CocoSet):
-    self._recipe, self._images = recipe, images
+  def __init__(self, recipe: Recipe, images: coco.CocoSet, rows: slice = _ALL):
+    self._recipe, self._images, self._rows = recipe, images, rows
 
   def __call__(self, step: int) -> Batch:
-    """The batch of a step: a function of recipe and step."""
+    """Rows of the batch of a step: a function of recipe and step."""
     rng = np.random.default_rng([self._recipe.seed, 1, step])
-    first = step * self._recipe.batch
-    places = range(first, first + self._recipe.batch)
-    return _stack([self._lesson(rng, place) for place in places])
+    batch = self._recipe.batch
+    places = range(step * batch, (step + 1) * batch)
+    are_mirrored = rng.random(batch) < 0.5
+    lessons = list(zip(places, are_mirrored, strict=True))[self._rows]
+    return _stack([self._lesson(*lesson) for lesson in lessons])
 
-  def _lesson(self, rng, place):
+  def _lesson(self, place, is_mirrored):
     epoch, i = divmod(place, len(self._images))
     order = np.random.default_rng([self._recipe.seed, 0, epoch])
     i = int(order.permutation(len(self._images))[i])
     frame, classes = coco.resize_and_pad(
       *self._images.read(i), self._recipe.height
     )
-    if rng.random() < 0.5:
+    if is_mirrored:
       frame, classes = frame[:, ::-1], classes[:, ::-1]
     weights = np.where(classes == IGNORE, 0.0, _COCO_WEIGHT)
     return frame, Labels(classes, weights.astype(np.float32))
 
 
-def zoom(rng, frame: np.ndarray, classes: np.ndarray):
-  """A random part of a frame, as large as the whole."""
-  height, width = classes.shape
+def zoom_box(rng, height: int, width: int) -> tuple[int, int, int, int]:
+  """A random part of a frame: left, top, right, bottom."""
   share = rng.uniform(_LEAST_ZOOM, 1.0)
   rows, columns = int(share * height), int(share * width)
   top = int(rng.integers(height - rows + 1))
   left = int(rng.integers(width - columns + 1))
-  box = left, top, left + columns, top + rows
+  return left, top, left + columns, top + rows
+
+
+def zoom(frame: np.ndarray, classes: np.ndarray, box: tuple[int, ...]):
+  """That part of a frame, as large as the whole."""
+  height, width = classes.shape
   resize = lambda x, how: np.asarray(
     Image.fromarray(x).resize((width, height), how, box)
   )

@@ -16,6 +16,21 @@ plays a stream with what was learnt of it, as `--system=offline_oracle` does by
 itself. The frames of a stream stay in the workdir's album/, which may then be
 deleted; of the synthetic world it also prints
 the IoU of each class on worlds never seen.
+
+Every device that is there takes part, each with an equal share of the batch;
+--devices=4 takes four (of a CPU, cores). Over two hosts, the first of which
+writes the workdir, one command on each:
+
+    python -m experiments.pretrain --workdir=runs/coco --data=coco:DIR \
+        --coordinator=FIRST:4321 --num_processes=2 --process_id=0
+    python -m experiments.pretrain --workdir=runs/coco --data=coco:DIR \
+        --coordinator=FIRST:4321 --num_processes=2 --process_id=1
+    srun -N 2 python -m experiments.pretrain ... --coordinator=auto
+
+What is learnt is that of one device with the same --batch, but for rounding.
+All end where one is interrupted and, after 100 s at the latest, where one dies;
+the same commands go on from what the first kept, on any number of hosts. A
+stream (--stream) is learnt on one.
 """
 
 import contextlib
@@ -27,9 +42,10 @@ from typing import NamedTuple
 
 import jax
 from absl import flags
+from jax.sharding import Mesh
 
-from experiments import album, cli, judging, lessons, progress
-from ojd import distill, pretraining
+from experiments import album, cli, judging, lessons, progress, spread_flags
+from ojd import distill, pretraining, spreading
 from ojd.errors import RequestError
 from ojd.formats import coco
 from ojd.models import pretrained
@@ -85,13 +101,14 @@ class Course(NamedTuple):
   student: student_lib.Student | None = None  # None: one that knows nothing
 
 
-def synthetic_course() -> Course:
+def synthetic_course(mesh: Mesh | None) -> Course:
   """Worlds of other seeds than those that anything is judged by."""
   recipe = _changed(Recipe())
   worlds, frames = _NUM_WORLDS, _FRAMES_PER_WORLD
   if _SMOKE.value:
-    recipe = recipe._replace(num_steps=3, batch=2)
+    recipe = recipe._replace(num_steps=3, batch=_smoke_batch(2, mesh))
     worlds, frames = 2, 2
+  rows = spreading.rows(mesh, recipe.batch)
   plan = album.Plan(
     _ALBUM_SEED + _SEED.value, worlds, frames, recipe.height, recipe.width
   )
@@ -101,11 +118,11 @@ def synthetic_course() -> Course:
     recipe,
     album.CLASS_NAMES,
     {"data": "synthetic", "num_worlds": worlds, "frames_per_world": frames},
-    lessons.ahead(lessons.Worlds(recipe, pages)),
+    lessons.ahead(lessons.Worlds(recipe, pages, rows)),
   )
 
 
-def coco_course(folder: str, split: str) -> Course:
+def coco_course(folder: str, split: str, mesh: Mesh | None) -> Course:
   """The authors' recipe for COCO, on the things of its pictures."""
   root = pathlib.Path(folder).expanduser()
   images = coco.open_coco(
@@ -113,23 +130,30 @@ def coco_course(folder: str, split: str) -> Course:
   )
   recipe = _changed(lessons.COCO)
   if _SMOKE.value:
-    recipe = recipe._replace(num_steps=2, batch=1, height=96, width=96)
+    batch = _smoke_batch(1, mesh)
+    recipe = recipe._replace(num_steps=2, batch=batch, height=96, width=96)
+  rows = spreading.rows(mesh, recipe.batch)
   steps = max(lessons.COCO_EPOCHS_A_DECAY * len(images) // recipe.batch, 1)
   return Course(
     recipe._replace(decay_steps=steps),
     images.class_names,
     {"data": "coco", "split": split, "num_images": len(images)},
-    lessons.ahead(lessons.Coco(recipe, images)),
+    lessons.ahead(lessons.Coco(recipe, images, rows)),
   )
 
 
-def stream_course(folder: pathlib.Path, should_stop) -> Course | None:
+def stream_course(
+  folder: pathlib.Path, should_stop, mesh: Mesh | None
+) -> Course | None:
   """What `--system=offline_oracle` learns; None where it was stopped.
 
   Args:
     folder: of the frames, once they are labelled.
     should_stop: asked before each of them.
+    mesh: of the devices to train on.
   """
+  if spread_flags.are_hosts():
+    raise RequestError("--stream is learnt on one host; without --coordinator")
   if _EVERY.value < 1:
     raise RequestError(f"--every={_EVERY.value}: at least 1")
   config = RunConfig(
@@ -150,10 +174,16 @@ def stream_course(folder: pathlib.Path, should_stop) -> Course | None:
     return None
   recipe = _changed(offline_oracle.make_recipe(wanted, len(found.frames)))
   if _SMOKE.value:
-    recipe = recipe._replace(num_steps=2, batch=1)
+    recipe = recipe._replace(num_steps=2, batch=_smoke_batch(1, mesh))
+  spreading.rows(mesh, recipe.batch)  # refuses those that do not divide
   batch_fn = functools.partial(found.batch, recipe)
   about = {"data": "stream", "every": _EVERY.value, **wanted.about}
   return Course(recipe, wanted.class_names, about, batch_fn, wanted.student)
+
+
+def _smoke_batch(least, mesh):
+  """As few frames as there are devices, and at least so many."""
+  return least if mesh is None else -(-least // mesh.size) * mesh.size
 
 
 def _changed(recipe):
@@ -169,14 +199,14 @@ def _changed(recipe):
   return recipe._replace(seed=_SEED.value, **asked)
 
 
-def _course(folder, should_stop):
+def _course(folder, should_stop, mesh):
   if _STREAM.value:
-    return stream_course(folder, should_stop)
+    return stream_course(folder, should_stop, mesh)
   kind, _, folder = _DATA.value.partition(":")
   if kind == "coco" and folder:
-    return coco_course(folder, _SPLIT.value)
+    return coco_course(folder, _SPLIT.value, mesh)
   if _DATA.value == "synthetic":
-    return synthetic_course()
+    return synthetic_course(mesh)
   raise RequestError(f"--data={_DATA.value}: synthetic or coco:DIR")
 
 
@@ -194,6 +224,70 @@ def _judge(student, params, recipe):
   )
 
 
+class Trained(NamedTuple):
+  """What a training comes to."""
+
+  course: Course
+  student: student_lib.Student
+  about: dict
+  params: student_lib.Params  # on this host
+  is_whole: bool
+
+
+def _folder():
+  """The workdir; of smoke a new one."""
+  folder = pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
+  try:
+    if spreading.is_first():
+      folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise RequestError(f"--workdir={folder}: {error.strerror}") from None
+  return folder
+
+
+def _train(folder, course, mesh, should_stop):
+  """Trains, from where the folder left off."""
+  recipe, width = course.recipe, _MULTIPLIER.value
+  model = student_lib.make_model(_MODEL.value, len(course.class_names), width)
+  student = course.student or student_lib.from_linen(model)
+  about = {"model": _MODEL.value, **course.about}
+  if width is not None:
+    about["width_multiplier"] = width
+  log, steps = progress.Counter("step", recipe.num_steps), []
+
+  def report(made):
+    steps[:] = [made.step + 1]
+    if spreading.is_first():
+      log(made.step + 1, f"loss {made.loss:.3f}")
+
+  params = pretraining.train(
+    student,
+    recipe,
+    about,
+    course.batch_fn,
+    folder,
+    report_fn=report,
+    should_stop=should_stop,
+    mesh=mesh,
+  )
+  # None were made where it was whole before.
+  is_whole = steps in ([], [recipe.num_steps])
+  params = jax.device_get(params)
+  return Trained(course, student, about | recipe._asdict(), params, is_whole)
+
+
+def _write(folder, trained):
+  """Weights, and what they are worth."""
+  course, about = trained.course, trained.about
+  path = folder / "student.safetensors"
+  flat = pretrained.flatten(trained.params)
+  pretrained.save(path, pretrained.Pretrained(flat, course.class_names, about))
+  if about["data"] == "synthetic":
+    table = _judge(trained.student, trained.params, course.recipe)
+    print(judging.in_words(table))
+  print(f"weights: {path}")
+
+
 def main() -> int:
   """Trains, writes the weights and judges them."""
   if not (_WORKDIR.value or _SMOKE.value):
@@ -201,40 +295,23 @@ def main() -> int:
   student_lib.check_model(_MODEL.value, _MULTIPLIER.value)
   compilation.enable_cache(compilation.default_cache())
   interrupt = cli.Interrupt()
-  folder = pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise RequestError(f"--workdir={folder}: {error.strerror}") from None
-  course = _course(folder, interrupt.is_wanted)
-  if course is None:
-    return interrupt.exit_code()
-  recipe, names = course.recipe, course.class_names
-  width = _MULTIPLIER.value
-  model = student_lib.make_model(_MODEL.value, len(names), width)
-  student = course.student or student_lib.from_linen(model)
-  about = {"model": _MODEL.value, **course.about}
-  if width is not None:
-    about["width_multiplier"] = width
-  log = progress.Counter("step", recipe.num_steps)
-  params = pretraining.train(
-    student,
-    recipe,
-    about,
-    course.batch_fn,
-    folder,
-    report_fn=lambda r: log(r.step + 1, f"loss {r.loss:.3f}"),
-    should_stop=interrupt.is_wanted,
-  )
+  with spread_flags.joined() as mesh:
+    is_first = spreading.is_first()
+
+    def prepare():
+      folder = _folder()
+      return folder, _course(folder, interrupt.is_wanted, mesh)
+
+    folder, course = spreading.all_do(prepare)
+    if course is None:
+      return interrupt.exit_code()
+    trained = _train(folder, course, mesh, interrupt.is_wanted)
   if interrupt.is_wanted():
     return interrupt.exit_code()
-  path = folder / "student.safetensors"
-  about |= recipe._asdict()
-  flat = pretrained.flatten(jax.device_get(params))
-  pretrained.save(path, pretrained.Pretrained(flat, names, about))
-  if about["data"] == "synthetic":
-    print(judging.in_words(_judge(student, params, recipe)))
-  print(f"weights: {path}")
+  if not trained.is_whole:
+    raise RuntimeError("another host was stopped; the same commands go on")
+  if is_first:
+    _write(folder, trained)
   return 0
 
 

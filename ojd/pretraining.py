@@ -2,7 +2,8 @@
 
 What step i sees is a function of (seed, i) alone, and the state after it is
 kept from time to time, so that an interrupted training goes on as if nothing
-had been.
+had been. Over a mesh of devices, and of hosts, every step is that of one device
+with the same batch, but for rounding.
 """
 
 import json
@@ -16,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from ojd import losses, updates
+from ojd import losses, spreading, updates
 from ojd.errors import RequestError
 from ojd.models.student import Params, Student
 from ojd.types import Labels
@@ -107,10 +109,21 @@ def update(
   state: TrainState,
   frames: jax.Array,
   labels: Labels,
+  mean_fn: Callable[[Any], Any] = lambda tree: tree,
 ) -> tuple[TrainState, jax.Array]:
-  """One step; a loss that is not finite changes nothing but the count."""
+  """One step; a loss that is not finite changes nothing but the count.
+
+  Args:
+    student: whom.
+    tx: of the recipe.
+    state: before.
+    frames: [B, H, W, 3] uint8.
+    labels: [B, H, W] each.
+    mean_fn: of loss and gradients over the devices, where each has a part of
+      the batch.
+  """
   loss_fn = lambda params: batch_loss(student, params, frames, labels)
-  loss, grads = jax.value_and_grad(loss_fn)(state.params)
+  loss, grads = mean_fn(jax.value_and_grad(loss_fn)(state.params))
   steps, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, steps)
   moved = TrainState(params, opt_state, state.step)
@@ -129,6 +142,7 @@ def train(
   save_every: int = 500,
   report_fn: Callable[[StepReport], None] = lambda report: None,
   should_stop: Callable[[], bool] = lambda: False,
+  mesh: Mesh | None = None,
 ) -> Params:
   """Trains to the recipe's last step, from where `folder` left off.
 
@@ -136,16 +150,20 @@ def train(
     student: whom.
     recipe: how.
     about: JSON; what else decides the weights. Another one is refused.
-    batch_fn: frames and labels of a step, a function of the step alone.
-    folder: where the state is kept.
+    batch_fn: frames and labels of a step, a function of the step alone; over
+      several hosts the `spreading.rows` of this one.
+    folder: where the state is kept; by the first host alone.
     save_every: steps between two savings.
     report_fn: called after every step.
-    should_stop: asked before every step.
+    should_stop: asked before every step; over a mesh the step is still made,
+      and then all hosts stop if one was to.
+    mesh: of the devices to train on; None is the default one.
   """
   tx = make_tx(recipe)
+  mean_fn = spreading.mean if mesh else lambda tree: tree
   state = carry_on(
     init(student, recipe),
-    lambda state, *batch: update(student, tx, state, *batch),
+    lambda state, *batch: update(student, tx, state, *batch, mean_fn),
     {**about, **recipe._asdict()},
     batch_fn,
     folder,
@@ -153,6 +171,7 @@ def train(
     save_every=save_every,
     report_fn=report_fn,
     should_stop=should_stop,
+    mesh=mesh,
   )
   return state.params
 
@@ -168,12 +187,14 @@ def carry_on(
   save_every: int = 500,
   report_fn: Callable[[StepReport], None] = lambda report: None,
   should_stop: Callable[[], bool] = lambda: False,
+  mesh: Mesh | None = None,
 ) -> Any:
   """`train` of any state that counts its steps; returns the last one.
 
   Args:
     state: the first, with `step`.
-    step_fn: (state, frames, labels) -> (state, loss); compiled here.
+    step_fn: (state, frames, labels) -> (state, loss); compiled here. With a
+      mesh it is one of `spreading.spread`.
     about: JSON; all that decides the outcome.
     batch_fn: as for `train`, as is what follows.
     folder: where the state is kept.
@@ -181,19 +202,45 @@ def carry_on(
     save_every: steps between two savings.
     report_fn: called after every step.
     should_stop: asked before every step.
+    mesh: of the devices to train on.
   """
-  _claim(folder / _RECIPE, about)
-  state = _restore(folder / _STATE, state)
-  step_fn = jax.jit(step_fn, donate_argnums=0)
+  state = _begin(folder, about, state, mesh)
+  step_fn = _compiled(step_fn, mesh)
   for step in range(int(state.step), num_steps):
-    if should_stop():
+    wish = should_stop()
+    if wish and mesh is None:
       _save(folder / _STATE, state)
       break
-    state, loss = step_fn(state, *batch_fn(step))
+    state, loss, is_over = step_fn(state, wish, batch_fn(step))
     report_fn(StepReport(step, float(loss)))
-    if (step + 1) % save_every == 0 or step + 1 == num_steps:
+    if is_over or (step + 1) % save_every == 0 or step + 1 == num_steps:
       _save(folder / _STATE, state)
+    if is_over:
+      break
   return state
+
+
+def _begin(folder, about, state, mesh):
+  """The state to go on from: the first host's, for all."""
+
+  def look():
+    if not spreading.is_first():
+      return state
+    _claim(folder / _RECIPE, about)
+    return _restore(folder / _STATE, state)
+
+  if mesh is None:
+    return look()
+  spreading.check_same({**about, "devices": mesh.size})
+  return spreading.begin(mesh, spreading.all_do(look))
+
+
+def _compiled(step_fn, mesh):
+  """(state, wish, batch) -> (state, loss, whether to stop)."""
+  if mesh is not None:
+    return spreading.spread(mesh, step_fn)
+  step_fn = jax.jit(step_fn, donate_argnums=0)
+  return lambda state, wish, batch: (*step_fn(state, *batch), wish)
 
 
 def forget(folder: pathlib.Path) -> None:
@@ -220,8 +267,10 @@ def _claim(path, recipe):
 
 
 def _save(path, state):
+  if not spreading.is_first():
+    return
   beside = path.with_suffix(".part")
-  beside.write_bytes(flax.serialization.to_bytes(state))
+  beside.write_bytes(flax.serialization.to_bytes(jax.device_get(state)))
   os.replace(beside, path)
 
 

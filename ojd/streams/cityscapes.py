@@ -18,7 +18,6 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from ojd.errors import RequestError
 from ojd.labels import BACKGROUND_NAME
 from ojd.streams import base, cityscapes_files, image_files
 from ojd.types import IGNORE, Sample
@@ -89,7 +88,8 @@ def open_stream(
   frames = [frame for snippet in snippets for frame in snippet.frames]
   labels = [frame.labels for frame in frames if frame.labels is not None]
   names = (BACKGROUND_NAME, *CLASSES.values()) if labels else ()
-  source_width, source_height = _first_size(frames)
+  paths = [frame.path for frame in frames]
+  source_width, source_height = image_files.first_size(paths)
   spec = base.StreamSpec(
     height=height or source_height,
     width=width or source_width,
@@ -100,24 +100,10 @@ def open_stream(
       "kind": "cityscapes",
       # Which labels are of which frame is said by their names.
       "snippets": [[x.name, len(x.frames)] for x in snippets],
-      "frames": image_files.fingerprint([frame.path for frame in frames]),
+      "frames": image_files.fingerprint(paths),
       "labels": image_files.fingerprint(labels),
       "source_size": [source_height, source_width],
     },
     source_size=(source_height, source_width),
   )
   return CityscapesStream(frames, spec)
-
-
-def _first_size(frames):
-  """Size (width, height) of the first frame that can be read."""
-  for frame in frames:
-    try:
-      with image_files.opened(frame.path) as image:
-        return image.size
-    except image_files.UnreadableImage:
-      continue
-  raise RequestError(
-    f"--stream: none of the {len(frames)} frames from {frames[0].path} on can "
-    "be read"
-  )

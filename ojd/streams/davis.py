@@ -86,7 +86,7 @@ def open_stream(
   )
   found = [path for path in clip.annotations if path is not None]
   class_names, lookup = _classes(address, found)
-  source_width, source_height = _first_size(clip.frames)
+  source_width, source_height = image_files.first_size(clip.frames)
   spec = base.StreamSpec(
     height=height or source_height,
     width=width or source_width,
@@ -169,16 +169,3 @@ def _numbers(path):
     if not np.isin(grey, (0, _WHITE)).all():
       raise ValueError("the annotation has other greys than 0 and 255")
     return (grey == _WHITE).astype(np.uint8)
-
-
-def _first_size(paths):
-  """Size (width, height) of the first frame that can be read."""
-  for path in paths:
-    try:
-      with image_files.opened(path) as image:
-        return image.size
-    except image_files.UnreadableImage:
-      continue
-  raise RequestError(
-    f"--stream: none of the {len(paths)} frames from {paths[0]} on can be read"
-  )

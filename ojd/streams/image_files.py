@@ -55,6 +55,19 @@ def resized(
   return image if image.size == size else image.resize(size, resample)
 
 
+def first_size(paths: Sequence[pathlib.Path]) -> tuple[int, int]:
+  """Size (width, height) of the first frame that can be read."""
+  for path in paths:
+    try:
+      with opened(path) as image:
+        return image.size
+    except UnreadableImage:
+      continue
+  raise RequestError(
+    f"--stream: none of the {len(paths)} frames from {paths[0]} on can be read"
+  )
+
+
 def list_images(
   folder: pathlib.Path, suffixes: Sequence[str] = SUFFIXES
 ) -> list[pathlib.Path]:

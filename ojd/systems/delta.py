@@ -28,7 +28,8 @@ class DeltaState(NamedTuple):
   learner: Any  # of the system that learns
   delta: Params  # of the rules
   cache: Cache
-  look: jax.Array  # [h, w, 3] float32, the last refresh, made small
+  # [h, w, 3] float32, the last refresh, made small; None where no change is one
+  look: jax.Array | None
   age: jax.Array  # int32, frames since; the interval: one is due
   gmac: jax.Array  # float32, of all answers so far, learning apart
 
@@ -48,7 +49,7 @@ def delta(
   learner: distill.System,
   *,
   interval: ArrayLike = 8,
-  threshold: ArrayLike = jnp.inf,
+  threshold: ArrayLike | None = None,
   follows: bool = True,
   first: Params | None = None,
 ) -> distill.System:
@@ -63,7 +64,8 @@ def delta(
       be those of its student alone.
     interval: frames from one refresh to the next, at most.
     threshold: mean absolute difference in grey levels, 0 to 255, from the last
-      refresh, both made small, above which a frame is one itself.
+      refresh, both made small, above which a frame is one itself; None: frames
+      are not compared.
     follows: whether the rules' parameters are made anew of the model when it
       has learnt, in the place of those that it was trained with. For pairs
       that is a decomposition a layer: of JITNet 46 ms on a core, where a frame
@@ -77,6 +79,8 @@ def delta(
     raise RequestError(
       "delta: the system does not answer with its student alone"
     )
+
+  make_look = (lambda frame: None) if threshold is None else make_small
 
   def init(rng_key, frame):
     """The learner begins as it would alone, so that both can be compared."""
@@ -92,13 +96,21 @@ def delta(
       learner=state,
       delta=jax.tree.map(jnp.array, weights),
       cache=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes),
-      look=jnp.zeros_like(make_small(frame)),
+      look=jax.tree.map(jnp.zeros_like, make_look(frame)),
       age=jnp.asarray(interval, jnp.int32),
       gmac=jnp.zeros((), jnp.float32),
     )
 
   def next_key(state):
     return learner.next_key(state.learner)
+
+  def refreshed(state, cache, frame):
+    return state._replace(
+      cache=cache,
+      look=make_look(frame),
+      age=jnp.ones((), jnp.int32),
+      gmac=state.gmac + jnp.float32(net.gmac(frame)),
+    )
 
   def learn(state, frame, labels):
     learnt, classes, info = learner.learn(state.learner, frame, labels)
@@ -111,16 +123,18 @@ def delta(
       )
     _, cache = net.apply_key(params, frame)
     state = state._replace(learner=learnt, delta=params[DELTA])
-    return _refreshed(net, state, cache, frame), classes, info
+    return refreshed(state, cache, frame), classes, info
 
   def predict(state, frame):
     params = {MODEL: learner.answering(state.learner), DELTA: state.delta}
-    change = jnp.mean(jnp.abs(make_small(frame) - state.look))
-    is_due = (state.age >= interval) | (change > threshold)
+    is_due = state.age >= interval
+    if threshold is not None:
+      change = jnp.mean(jnp.abs(make_look(frame) - state.look))
+      is_due |= change > threshold
 
     def refresh():
       logits, cache = net.apply_key(params, frame)
-      return logits, _refreshed(net, state, cache, frame)
+      return logits, refreshed(state, cache, frame)
 
     def go_on():
       between = net.apply_delta(params, state.cache, frame)
@@ -140,15 +154,6 @@ def delta(
       learner=learner.skip(state.learner, num), age=state.age + num
     ),
     work=lambda state: state.gmac,
-  )
-
-
-def _refreshed(net, state, cache, frame):
-  return state._replace(
-    cache=cache,
-    look=make_small(frame),
-    age=jnp.ones((), jnp.int32),
-    gmac=state.gmac + jnp.float32(net.gmac(frame)),
   )
 
 

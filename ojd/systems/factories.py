@@ -4,7 +4,6 @@ All take the student, the gradient step and the settings; what a preset of a
 method chooses comes as keywords.
 """
 
-import math
 from typing import NamedTuple
 
 from ojd.errors import RequestError
@@ -209,12 +208,12 @@ def skip(student, tx, settings, base=jit):
 
 def _refreshed(net, learner, settings, interval=_DELTA_INTERVAL):
   trained, follow = settings.trained, settings.follow
-  every, change = settings.refresh_every, settings.refresh_change
+  every = settings.refresh_every
   return delta_lib.delta(
     net,
     learner,
     interval=interval if every is None else every,
-    threshold=math.inf if change is None else change,
+    threshold=settings.refresh_change,
     follows=trained is None if follow is None else follow,
     first=None if trained is None else trained.delta,
   )

@@ -3,12 +3,12 @@
 import csv
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from experiments import progress as progress_lib
@@ -80,28 +80,12 @@ def test_wrong_flags_are_one_line(tmp_path, monkeypatch, flags, words):
   assert result.stderr.count("\n") == 1 and not result.stdout
 
 
-def _children(pid):
-  """Processes that one has started, which now work."""
-  found = []
-  for entry in pathlib.Path("/proc").iterdir():
-    try:
-      state, parent = (
-        (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-      )
-    except (OSError, ValueError):
-      continue
-    if parent == str(pid) and state != "Z":
-      found.append(int(entry.name))
-  return found
-
-
 def _frames(output):
   """How many frames are on record."""
   files = output.glob("cells/*/metrics.jsonl")
   return sum(len(file.read_text().splitlines()) for file in files)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ctrl_c_leaves_what_was_done_and_no_process(tmp_path):
   output = tmp_path / "out"
   process = subprocess.Popen(
@@ -120,7 +104,7 @@ def test_ctrl_c_leaves_what_was_done_and_no_process(tmp_path):
     while not _frames(output):
       assert time.monotonic() < deadline and process.poll() is None
       time.sleep(0.1)
-    workers = _children(process.pid)
+    workers = psutil.Process(process.pid).children()
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=240)
   finally:
@@ -128,7 +112,7 @@ def test_ctrl_c_leaves_what_was_done_and_no_process(tmp_path):
   assert process.returncode == 130
   assert errors.splitlines()[-1] == "stopped; the same command goes on"
   assert len(workers) == 1
-  assert not any(pathlib.Path(f"/proc/{pid}").exists() for pid in workers)
+  assert not any(worker.is_running() for worker in workers)
   (cell,) = (output / "cells").iterdir()
   summary = json.loads((cell / "summary.json").read_text())
   assert not summary["finished"] and summary["num_frames"] > 0

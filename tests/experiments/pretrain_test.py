@@ -28,6 +28,20 @@ def test_batches_of_worlds_are_a_function_of_the_step(pages):
   assert not np.array_equal(one(7)[0], one(8)[0])
 
 
+def test_hosts_make_the_rows_of_one_batch(pages, coco_folder):
+  images = coco.open_coco(
+    coco_folder / "train2017",
+    coco_folder / "annotations" / "instances_train2017.json",
+  )
+  for kind, data in ((lessons.Worlds, pages), (lessons.Coco, images)):
+    whole = kind(RECIPE, data)
+    parts = [kind(RECIPE, data, rows) for rows in (slice(0, 1), slice(1, 3))]
+    for step in range(4):
+      made = [_arrays(part(step)) for part in parts]
+      for a, *b in zip(_arrays(whole(step)), *made, strict=True):
+        np.testing.assert_array_equal(a, np.concatenate(b))
+
+
 def _arrays(batch):
   frames, labels = batch
   return frames, labels.classes, labels.weights
@@ -51,7 +65,8 @@ def test_frames_and_classes_move_together():
     assert (labels.weights[labels.classes == 3] == 5).all()
     seen |= {int((c == 3).sum()) for c in labels.classes}
   assert len(seen) > 5  # of many sizes
-  frame, classes = lessons.zoom(rng, frames[0], class_ids[0][things[0]])
+  box = lessons.zoom_box(rng, 64, 96)
+  frame, classes = lessons.zoom(frames[0], class_ids[0][things[0]], box)
   assert frame.shape == (64, 96, 3) and classes.shape == (64, 96)
 
 

@@ -121,6 +121,22 @@ def test_frame_unlike_the_last_refresh_is_one_itself():
   assert predict._cache_size() == 1
 
 
+def test_frames_are_compared_only_where_a_threshold_is_asked_for():
+  frozen = jit_lib.frozen(STUDENT)
+  begin = lambda system: system.init(jax.random.key(0), FRAMES[0])
+  plain, watching = (
+    _system(learner=frozen),
+    _system(threshold=1, learner=frozen),
+  )
+  assert begin(plain).look is None and begin(watching).look.shape[2] == 3
+  state, _ = plain.predict(begin(plain), FRAMES[0])
+  assert state.look is None
+  # Above no difference there is: the same answers as without.
+  never = _system(learner=frozen, threshold=255)
+  (_, (same, _)), (_, (other, _)) = _scan(plain), _scan(never)
+  np.testing.assert_array_equal(same, other)
+
+
 def test_small_frame_holds_the_means_of_blocks():
   rng = np.random.default_rng(0)
   frame = rng.integers(0, 256, (37, 50, 3)).astype(np.uint8)

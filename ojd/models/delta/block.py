@@ -11,6 +11,7 @@ so that a still frame changes nothing whatever h is, and with the block itself
 as h the answer is that of the block. h(x_key) is kept.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -168,16 +169,18 @@ def convert_blocks(
     logits, by, work = run(params, frame, stand_in)
     return Between(logits, cache, jnp.float32(work), by[_TOLD])
 
-  def gmac(frame):
+  @functools.cache  # asked for whenever a step is traced, which traces all
+  def gmac_of(shape):
     work = []
 
     def count(frame):
       params = init(jax.random.key(0), frame)
       work.append(run_key(params, frame)[2])
 
-    jax.eval_shape(count, jax.ShapeDtypeStruct(frame.shape, jnp.uint8))
+    jax.eval_shape(count, jax.ShapeDtypeStruct(shape, jnp.uint8))
     return work[0]
 
+  gmac = lambda frame: gmac_of(frame.shape)
   return DeltaStudent(
     *(init, begin, lambda params: params[DELTA], apply_key, apply_delta, gmac),
     *(student.num_classes, found),

@@ -6,6 +6,7 @@ remember; on other frames the rule stands in for it. All that lies between
 convolutions runs on every frame, on what they answer.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -130,10 +131,12 @@ def convert(
       logits, by = student.run({"params": params[MODEL]}, frame, [_KEPT, _TOLD])
     return Between(logits, by[_KEPT], sum(work), by[_TOLD])
 
-  def gmac(frame):
-    sites = sites_lib.trace(student, *frame.shape[:2])
+  @functools.cache  # asked for whenever a step is traced, which traces all
+  def gmac_at(height, width):
+    sites = sites_lib.trace(student, height, width)
     return sum(site.macs for site in sites) / 1e9
 
+  gmac = lambda frame: gmac_at(*frame.shape[:2])
   return DeltaStudent(
     *(init, begin, follow, apply_key, apply_delta, gmac),
     *(student.num_classes, found),

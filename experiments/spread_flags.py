@@ -1,0 +1,139 @@
+"""Flags of a training over several devices, and over several hosts."""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+import jax
+from absl import flags
+from jax.sharding import Mesh
+
+from experiments import cli
+from ojd import spreading
+from ojd.errors import RequestError
+
+AUTO = "auto"
+
+_DEVICES = flags.DEFINE_integer(
+  "devices", None, "of this host to train on; empty: all. Of a CPU: its cores"
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", "", "HOST:PORT of process 0, or auto (Slurm, MPI): many hosts"
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "one of each host")
+_PROCESS = flags.DEFINE_integer("process_id", None, "which of them this is")
+_SECONDS = flags.DEFINE_integer(
+  "join_seconds", 300, "for which the hosts wait for one another at first"
+)
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[Mesh | None]:
+  """Joins the hosts; the mesh of all their devices, None if that is one.
+
+  A host that fails alone ends at once: at the end of a process all wait for all
+  others, and those for this one in the midst of a step.
+  """
+  _check()
+  if _DEVICES.value is not None:  # before jax looks for devices
+    jax.config.update("jax_num_cpu_devices", _DEVICES.value)
+  if _COORDINATOR.value:
+    _join()
+  try:
+    yield _mesh()
+  except Exception as error:
+    if not jax.distributed.is_initialized():
+      raise
+    code = cli.tell(error)
+    sys.stdout.flush()
+    os._exit(code)
+  if jax.distributed.is_initialized():
+    jax.distributed.shutdown()
+
+
+def are_hosts() -> bool:
+  """Whether several hosts were asked for."""
+  return bool(_COORDINATOR.value)
+
+
+def _check():
+  if _DEVICES.value is not None and _DEVICES.value < 1:
+    raise RequestError(f"--devices={_DEVICES.value}: at least 1")
+  if _SECONDS.value < 1:
+    raise RequestError(f"--join_seconds={_SECONDS.value}: at least 1")
+  address, num, which = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+  if address in ("", AUTO):
+    if (num, which) != (None, None):
+      raise RequestError(
+        "--num_processes and --process_id go with --coordinator=HOST:PORT"
+      )
+    return
+  host, _, port = address.rpartition(":")
+  if not host or not (port.isdecimal() and 0 < int(port) < 65536):
+    raise RequestError(f"--coordinator={address}: HOST:PORT or {AUTO}")
+  if num is None or which is None:
+    raise RequestError(
+      f"--coordinator={address}: --num_processes and --process_id are missing"
+    )
+  if not 0 <= which < num:
+    raise RequestError(
+      f"--process_id={which} of --num_processes={num}: count from 0"
+    )
+
+
+def _join():
+  jax.config.update("jax_cpu_collectives_implementation", "gloo")
+  # Or it would take SIGTERM for itself.
+  jax.config.update("jax_enable_preemption_service", False)
+  where = {}
+  if _COORDINATOR.value != AUTO:
+    where = {
+      "coordinator_address": _COORDINATOR.value,
+      "num_processes": _PROCESSES.value,
+      "process_id": _PROCESS.value,
+      "cluster_detection_method": "deactivate",
+    }
+  # jax itself would crash where not all come.
+  timer = threading.Timer(_SECONDS.value, _give_up)
+  timer.daemon = True
+  timer.start()
+  try:
+    jax.distributed.initialize(
+      **where, initialization_timeout=_SECONDS.value + 60
+    )
+  except ValueError as error:
+    raise RequestError(
+      f"--coordinator={_COORDINATOR.value}: {error} Without Slurm or MPI say "
+      "HOST:PORT, --num_processes and --process_id"
+    ) from None
+  finally:
+    timer.cancel()
+
+
+def _give_up():
+  print(
+    f"error: not all hosts came to --coordinator={_COORDINATOR.value} within "
+    f"{_SECONDS.value} s; is process 0 there, and every other?",
+    file=sys.stderr,
+    flush=True,
+  )
+  os._exit(cli.FAILURE)
+
+
+def _mesh():
+  asked = _DEVICES.value
+  hosts = [
+    jax.local_devices(process_index=i) for i in range(jax.process_count())
+  ]
+  counts = [len(devices) for devices in hosts]
+  if len(set(counts)) > 1:
+    raise RequestError(
+      f"the hosts have {', '.join(map(str, counts))} devices: as many on each "
+      "are needed"
+    )
+  if asked is not None and asked > counts[0]:
+    raise RequestError(f"--devices={asked}: there are {counts[0]} here")
+  chosen = [device for devices in hosts for device in devices[:asked]]
+  return spreading.over(chosen) if len(chosen) > 1 else None
