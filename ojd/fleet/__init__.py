@@ -1,0 +1,1 @@
+"""Many streams and what they share: run here, or planned for elsewhere."""
