@@ -1,6 +1,6 @@
-"""How a recorded run asked its teacher, as the simulation of a fleet plays it.
+"""How a recorded run asked its teacher, as a simulated fleet plays it.
 
-Read from a finished workdir, or from a file of a few kB that was written of one.
+Read from a finished workdir, or from a file of a few kB that was made of one.
 The first key frame is left out: programs are called for the first time there,
 and a stream has it once. So is the last, whose next is not known.
 """
@@ -17,7 +17,13 @@ from ojd.run import report, report_text
 
 _FORMAT = 1  # of the file
 _MAX_FILE = 1 << 24  # bytes
-_OF_LINE = ("num_updates", "ms_teacher", "ms_learn", "miou_before", "miou_after")
+_OF_LINE = (
+  "num_updates",
+  "ms_teacher",
+  "ms_learn",
+  "miou_before",
+  "miou_after",
+)
 _WHOLE = ("interval", "stride", "num_updates")
 
 
@@ -131,7 +137,9 @@ def _read_run(path, fps):
   run = report.read(path)
   flags = run.config["flags"]
   if not run.summary.get("finished"):
-    raise RequestError(f"{path}: the run is not finished; the same command does")
+    raise RequestError(
+      f"{path}: the run is not finished; the same command does"
+    )
   if flags.get("async_teacher") or flags.get("link"):
     raise RequestError(
       f"{path}: its students waited for no answer; record a run without "
@@ -179,5 +187,3 @@ def _read_file(path):
       "--export_behaviour"
     )
   return behaviour
-
-
