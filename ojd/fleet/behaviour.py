@@ -8,6 +8,7 @@ and a stream has it once. So is the last, whose next is not known.
 import json
 import pathlib
 import urllib.parse
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,6 @@ class KeyFrames(NamedTuple):
 class Behaviour(NamedTuple):
   """One run as the simulation needs it."""
 
-  name: str  # of the run
   fps: float  # frames a second of its stream
   ms_predict: float  # of an average frame
   keys: KeyFrames
@@ -77,49 +77,44 @@ def write(behaviour: Behaviour, path: pathlib.Path) -> None:
     raise RequestError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def of_rows(
-  rows: list[dict[str, Any]], name: str, fps: float, source: dict[str, Any]
-) -> Behaviour:
-  """The behaviour that the lines of metrics.jsonl tell.
+def frame_rate(
+  config: dict[str, Any], path: pathlib.Path, otherwise: float | None
+) -> float:
+  """Frames a second of a run's stream; a RequestError where nobody says it.
 
   Args:
-    rows: of a run that waited for its teacher.
-    name: of the run, for errors too.
-    fps: of its stream.
-    source: goes along.
+    config: the content of config.json.
+    path: of the run, for errors.
+    otherwise: taken where the config is silent.
   """
-  keys = [row for row in rows if row.get("is_key")][1:]
-  if len(keys) < 2:
-    raise RequestError(
-      f"{name}: three key frames at least are needed, the first of which is "
-      "only for warming up; play more frames"
-    )
-  needed = (*_OF_LINE, "stride")
-  for row in keys:
-    lacking = [n for n in needed if not report_text.is_number(row.get(n))]
-    if lacking:
-      raise RequestError(
-        f"{name}: its key frame {row['t']} has no {lacking[0]}; record a run "
-        "that asked its teacher itself, without interruption"
-      )
-  times = [row["t"] for row in keys]
-  columns = {n: [row[n] for row in keys[:-1]] for n in needed}
-  columns["interval"] = np.diff(times)
-  columns["miou_next"] = [row["miou_before"] for row in keys[1:]]
-  spent = [row["ms_predict"] for row in rows if "ms_predict" in row]
-  ms_predict = float(np.mean(spent)) if spent else 0.0
-  return Behaviour(name, fps, ms_predict, _key_frames(columns), source)
-
-
-def frame_rate(config: dict[str, Any]) -> float | None:
-  """Frames a second of the stream of a config.json; None where it is silent."""
   identity, every = report_text.mapping(config, "stream"), 1
   while identity.get("kind") == "window":
     every *= identity.get("every", 1)
     identity = report_text.mapping(identity, "of")
   options = str(identity.get("stream", "")).partition("?")[2]
   told = dict(urllib.parse.parse_qsl(options)).get("fps")
-  return float(told) / every if told else None
+  fps = float(told) / every if told else otherwise
+  if fps is None:
+    raise RequestError(
+      f"{path}: its files do not say how many frames a second its stream has; "
+      "give --plan_fps"
+    )
+  return fps
+
+
+def answered(
+  rows: list[dict[str, Any]], needed: Iterable[str], path: pathlib.Path
+) -> list[dict[str, Any]]:
+  """The lines of key frames; a RequestError where one lacks a number."""
+  keys = [row for row in rows if row.get("is_key")]
+  for row in keys:
+    lacking = [n for n in needed if not report_text.is_number(row.get(n))]
+    if lacking:
+      raise RequestError(
+        f"{path}: its key frame {row['t']} has no {lacking[0]}; record a run "
+        "that asks a teacher which takes time, without interruption"
+      )
+  return keys
 
 
 def _key_frames(columns):
@@ -152,20 +147,32 @@ def _read_run(path, fps):
       f"{path}: its teacher was free, there is no time to plan with; record a "
       "run with another --teacher"
     )
-  fps = frame_rate(run.config) or fps
-  if fps is None:
+  told = ("stream", "teacher", "system", "model", "height", "width")
+  source = {name: flags.get(name) for name in told}
+  source |= {n: run.config.get(n) for n in ("devices", "versions")}
+  source["num_frames"] = run.summary.get("num_frames")
+  source["miou"] = report_text.mapping(run.summary, "miou").get("mean")
+  keys = answered(run.rows, (*_OF_LINE, "stride"), path)[1:]
+  if len(keys) < 2:
     raise RequestError(
-      f"{path}: its files do not say how many frames a second its stream has; "
-      "give --plan_fps"
+      f"{path}: three key frames at least are needed, the first of which only "
+      "warms up; play more frames"
     )
-  source = {
-    "command": run.config.get("command"),
-    "devices": run.config.get("devices"),
-    "versions": run.config.get("versions"),
-    "miou": report_text.mapping(run.summary, "miou").get("mean"),
-    "num_frames": run.summary.get("num_frames"),
-  }
-  return of_rows(run.rows, str(path), fps, source)
+  columns = {n: [row[n] for row in keys[:-1]] for n in (*_OF_LINE, "stride")}
+  columns["interval"] = np.diff([row["t"] for row in keys])
+  columns["miou_next"] = [row["miou_before"] for row in keys[1:]]
+  return Behaviour(
+    fps=frame_rate(run.config, path, fps),
+    ms_predict=_ms_predict(run.rows),
+    keys=_key_frames(columns),
+    source=source,
+  )
+
+
+def _ms_predict(rows):
+  spent = [row.get("ms_predict") for row in rows]
+  spent = [ms for ms in spent if report_text.is_number(ms)]
+  return float(np.mean(spent)) if spent else 0.0
 
 
 def _read_file(path):
@@ -177,8 +184,9 @@ def _read_file(path):
     behaviour = Behaviour(**fields)._replace(keys=keys)
     sizes = {len(column) for column in keys}
     is_sound = known and len(sizes) == 1 and 0 not in sizes
-    is_sound = is_sound and behaviour.fps > 0 and keys.interval.min() > 0
-    is_sound = is_sound and all(np.isfinite(x).all() for x in keys)
+    is_sound = is_sound and behaviour.fps > 0 <= behaviour.ms_predict
+    is_sound = is_sound and min(keys.interval.min(), keys.stride.min()) > 0
+    is_sound = is_sound and all((x >= 0).all() for x in keys)
   except (OSError, ValueError, KeyError, TypeError):
     is_sound = False
   if not is_sound:

@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ojd.errors import RequestError
+from ojd.fleet import behaviour as behaviour_lib
 from ojd.fleet import simulation
-from ojd.fleet.behaviour import Behaviour, KeyFrames, frame_rate
+from ojd.fleet.behaviour import Behaviour, KeyFrames
 from ojd.fleet.devices import Devices
-from ojd.run import report, report_text
+from ojd.run import report
 
 _NEEDED = (
   *("stride", "num_updates", "miou_before", "miou_after"),
@@ -118,29 +119,17 @@ def text(streams: list[Stream], sides: tuple[Side, Side]) -> str:
 def _read_stream(path, more, fps):
   report.check(path)
   run = report.read(path)
-  fps = frame_rate(run.config) or fps
-  if fps is None:
-    raise RequestError(
-      f"{path}: its files do not say how many frames a second its stream has; "
-      "give --plan_fps"
-    )
-  rows = [row for row in run.rows if row.get("is_key")]
+  fps = behaviour_lib.frame_rate(run.config, path, fps)
+  rows = behaviour_lib.answered(run.rows, _NEEDED, path)
   if not rows:
     raise RequestError(f"{path}: it has no key frame that was answered")
-  for row in rows:
-    lacking = [n for n in _NEEDED if not report_text.is_number(row.get(n))]
-    if lacking:
-      raise RequestError(
-        f"{path}: its key frame {row['t']} has no {lacking[0]}; --check takes "
-        "what a fleet with a teacher that takes time left"
-      )
   # Learnt of late, a line is that of the frame at which the answer was there.
   asked = np.array([row.get("key_t", row["t"]) for row in rows])
   spent, waits = (_column(rows, name) for name in ("ms_teacher", "ms_wait"))
   batch = np.array([row.get("batch", 1) for row in rows])
   keys = _keys(rows, asked, spent / (1 + (batch - 1) * more))
   return Stream(
-    Behaviour(str(path), fps, 0.0, keys, {}),
+    Behaviour(fps, 0.0, keys, {}),
     first=asked[0] / fps,
     seconds=len(run.rows) / fps,
     waits=waits / 1e3,

@@ -28,7 +28,7 @@ def _behaviour(interval, teacher, learn=0.0, stride=1, predict=0.0, **miou):
     miou_after=column(miou.get("after", 0.5)),
     miou_next=column(miou.get("following", miou.get("before", 0.5))),
   )
-  return Behaviour("by hand", FPS, predict, keys, {})
+  return Behaviour(FPS, predict, keys, {})
 
 
 def _random(mean_interval, service, size=20_000, seed=7):
