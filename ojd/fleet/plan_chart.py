@@ -2,7 +2,7 @@
 
 import pathlib
 
-from matplotlib import axes, figure, ticker
+from matplotlib import axes, figure, lines, ticker
 
 from ojd.fleet.plan import Alone, Point, Terms
 
@@ -11,7 +11,7 @@ _COLORS = (
   *("#1763c7", "#c75300", "#16794f", "#a11a6b", "#6b4fc9", "#8a6d00"),
   *("#0e8a9c", "#b3261e", "#5c7a00", "#7a4a2b", "#4a5568", "#d0408f"),
 )
-_INK, _GRID = "#222222", "#dddddd"
+_INK, _SOFT, _GRID = "#222222", "#888888", "#dddddd"
 _PERCENTILES = (("p50", "-"), ("p95", "--"), ("p99", ":"))
 
 
@@ -74,7 +74,7 @@ def _draw_sizes(ax, points, facts, terms, colors):
   ax.legend(fontsize=8, frameon=False)
   title = (
     f"Teachers that answer 95% of key frames within {terms.latency:g} s\n"
-    "dotted: their work alone, if they never had to wait for any"
+    "dotted: those that the work alone keeps busy"
   )
   _name(ax, title, "streams", "teachers per 1,000 streams")
 
@@ -85,14 +85,19 @@ def _draw_latency(ax, points, terms, colors):
     for name, line in _PERCENTILES:
       xs = [point.load for point in mine]
       ys = [getattr(point, name) for point in mine]
-      label = f"{scene}, {name}" if scene == next(iter(colors)) else None
-      ax.plot(xs, ys, ls=line, color=color, lw=1.4, label=label)
+      ax.plot(xs, ys, ls=line, color=color, lw=1.4)
   ax.axhline(terms.latency, color=_INK, lw=0.8)
   ax.set_yscale("log")
   ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))
-  ax.legend(fontsize=8, frameon=False)
-  title = f"Latency of {_streams(points)}\nthe line is what was asked for"
-  x = "work for teachers if no stream waited, of what they can do"
+  told = [(scene, color, "-") for scene, color in colors.items()]
+  told += [(name, _SOFT, line) for name, line in _PERCENTILES]
+  handles = [
+    lines.Line2D([], [], color=color, ls=line, lw=1.4, label=label)
+    for label, color, line in told
+  ]
+  ax.legend(handles=handles, fontsize=8, frameon=False)
+  title = f"Latency of {_streams(points)}\nthe line across: what is asked for"
+  x = "load: teachers kept busy if no stream waited, over teachers"
   _name(ax, title, x, "seconds from asking to the answer")
 
 
