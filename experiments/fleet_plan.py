@@ -8,8 +8,9 @@ r"""Plans a fleet past this machine: what `experiments.fleet --simulate` does.
     python -m experiments.fleet --simulate --check=runs/fleet
 
 The first simulates 10 to 100,000 streams that behave as those on record, and
-writes plan.csv, plan.json and plan.png; two minutes a scene, most of it for the
-largest size. With the second what is needed of the runs is kept, in a few kB a
+writes plan.csv, plan.json and plan.png, in about a minute; `--plan_teacher_ms`
+and `--plan_device_speed` put the times of other machines in the place of those
+on record. With the second what is needed of the runs is kept, in a few kB a
 scene, which --runs takes as well. The last holds a fleet that really ran beside
 a simulation of it.
 """
@@ -60,6 +61,17 @@ _PER_DEVICE = flags.DEFINE_integer(
   "streams that share a device of the kind on record, to answer and to learn "
   "in turn; 0: as if each had its own",
 )
+_TEACHER_MS = flags.DEFINE_float(
+  "plan_teacher_ms",
+  None,
+  "time of a simulated teacher for a frame alone, as measured elsewhere; "
+  "empty: as recorded, frame by frame",
+)
+_DEVICE_SPEED = flags.DEFINE_float(
+  "plan_device_speed",
+  1.0,
+  "how many times as fast as the recording's is what answers and learns",
+)
 _FPS = flags.DEFINE_float(
   "plan_fps", None, "frames a second of streams whose runs do not say it"
 )
@@ -90,6 +102,7 @@ def simulate(output: pathlib.Path) -> int:
   if _EXPORT.value:
     return _export(scenes, workdir.expand(_EXPORT.value, "export_behaviour"))
   sizes, tell = _sizes(), lambda words: print(words, file=sys.stderr)
+  scenes = [_elsewhere(scene) for scene in scenes]
   facts = {scene.name: plan.alone(scene, terms) for scene in scenes}
   _make(output)
   points = plan.by_size(scenes, sizes, terms, tell)
@@ -126,9 +139,9 @@ def _terms():
       raise RequestError(f"--{name}={value}: at least {bound}")
   if not 0 < _MORE.value <= 1:
     raise RequestError(f"--plan_more={_MORE.value:g}: above 0, at most 1")
-  for name, value in (("latency", _LATENCY.value), ("plan_fps", _FPS.value)):
-    if value is not None and not 0 < value < float("inf"):
-      raise RequestError(f"--{name}={value:g}: above 0")
+  for holder in (_LATENCY, _FPS, _TEACHER_MS, _DEVICE_SPEED):
+    if holder.value is not None and not 0 < holder.value < float("inf"):
+      raise RequestError(f"--{holder.name}={holder.value:g}: above 0")
   return plan.Terms(
     latency=_LATENCY.value,
     batch=_BATCH.value,
@@ -176,6 +189,15 @@ def _scene(text):
   return plan.Scene(name if equals else paths[0].stem, tuple(behaviours))
 
 
+def _elsewhere(scene):
+  """The scene with the times that the flags give."""
+  move = behaviour_lib.elsewhere
+  times = (_TEACHER_MS.value, _DEVICE_SPEED.value)
+  return scene._replace(
+    behaviours=tuple(move(b, *times) for b in scene.behaviours)
+  )
+
+
 def _export(scenes, folder):
   for scene in scenes:
     if len(scene.behaviours) > 1:
@@ -199,7 +221,11 @@ def _check(output, terms):
 def _content(scenes, facts, terms, points, closer):
   """All numbers, and of what."""
   return {
-    "terms": dataclasses.asdict(terms),
+    "terms": {
+      **dataclasses.asdict(terms),
+      "teacher_ms": _TEACHER_MS.value,
+      "device_speed": _DEVICE_SPEED.value,
+    },
     "scenes": {
       scene.name: {
         **facts[scene.name]._asdict(),

@@ -77,6 +77,25 @@ def write(behaviour: Behaviour, path: pathlib.Path) -> None:
     raise RequestError(f"{path} cannot be written: {error.strerror}") from None
 
 
+def elsewhere(
+  behaviour: Behaviour, teacher_ms: float | None, device_speed: float
+) -> Behaviour:
+  """The same key frames with the times of other machines.
+
+  Args:
+    behaviour: as it was recorded.
+    teacher_ms: of a frame alone, whatever is on it; None: as recorded.
+    device_speed: of what answers and learns, over that of the recording.
+  """
+  keys = behaviour.keys
+  keys = keys._replace(ms_learn=keys.ms_learn / device_speed)
+  if teacher_ms is not None:
+    keys = keys._replace(ms_teacher=np.full_like(keys.ms_teacher, teacher_ms))
+  return behaviour._replace(
+    ms_predict=behaviour.ms_predict / device_speed, keys=keys
+  )
+
+
 def frame_rate(
   config: dict[str, Any], path: pathlib.Path, otherwise: float | None
 ) -> float:

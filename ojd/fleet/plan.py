@@ -21,6 +21,7 @@ _LEAST_STREAMS = 2000  # in all simulations of a point together
 _KEY_FRAMES = 20_000  # looked at for a point, or more
 _WARM_UP, _LEAST, _MOST = 3, 2, 10  # intervals between key frames
 _TOLERANCE = 0.005  # of the teachers needed, where they are many
+_ROUNDING = 1e-9  # of sums of times
 # Teachers of a sweep, over those that keep up.
 _FACTORS = (
   *(0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95),
@@ -174,7 +175,7 @@ def needed(scene: Scene, num_streams: int, terms: Terms) -> Point:
 
 
 def _holds(found, terms):
-  return found.p95 <= terms.latency
+  return found.p95 <= terms.latency * (1 + _ROUNDING)
 
 
 def by_size(

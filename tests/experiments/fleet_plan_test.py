@@ -16,7 +16,9 @@ import json, pathlib, sys
 from absl import flags
 from experiments import fleet_plan
 from ojd.errors import RequestError
+from ojd.fleet import plan
 
+plan._KEY_FRAMES, plan._LEAST_STREAMS = 500, 50
 output = pathlib.Path(sys.argv[1])
 for words in json.load(sys.stdin):
   flags.FLAGS.unparse_flags()
@@ -90,10 +92,12 @@ def test_bad_requests_are_a_line(tmp_path, run):
     (f"--runs=a={tmp_path}",): "is no workdir",
     (ours, "--sizes=10,many"): "--sizes=10,many",
     (ours, "--latency=0"): "--latency=0: above 0",
-    (ours, "--latency=0.01"): "the teacher alone takes",
+    (ours, "--latency=0.01"): "the teacher alone takes 0.05",
     (ours, "--plan_batch=0"): "--plan_batch=0: at least 1",
     (ours, "--plan_more=2"): "--plan_more=2",
     (ours, "--streams_per_device=9"): "to answer every frame",
+    (ours, "--plan_teacher_ms=250"): "the teacher alone takes 0.25",
+    (ours, "--plan_teacher_ms=-1"): "--plan_teacher_ms=-1: above 0",
     (f"--runs=a={run},{run}", "--export_behaviour=x"): "a file is of one",
     (f"--check={tmp_path}",): "no fleet ran here",
   }

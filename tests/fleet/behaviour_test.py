@@ -52,6 +52,18 @@ def test_a_file_in_the_place_of_the_run(tmp_path):
     np.testing.assert_allclose(column, same, atol=1e-4)
 
 
+def test_the_times_of_other_machines(tmp_path):
+  found = behaviour.read(_run(tmp_path / "run"))
+  moved = behaviour.elsewhere(found, None, 4.0)
+  assert moved.ms_predict == 5.0
+  np.testing.assert_allclose(moved.keys.ms_learn, found.keys.ms_learn / 4)
+  np.testing.assert_array_equal(moved.keys.ms_teacher, [51, 52, 53, 54])
+  np.testing.assert_array_equal(moved.keys.interval, found.keys.interval)
+  faster = behaviour.elsewhere(found, 9.0, 1.0)
+  np.testing.assert_array_equal(faster.keys.ms_teacher, [9.0] * 4)
+  np.testing.assert_array_equal(faster.keys.ms_learn, found.keys.ms_learn)
+
+
 def test_the_rate_of_every_other_frame_is_half(tmp_path):
   window = {"kind": "window", "every": 2, "start_frame": 0, "of": IDENTITY}
   assert behaviour.read(_run(tmp_path / "a", identity=window)).fps == 6.25
