@@ -131,7 +131,7 @@ def _read_stream(path, more, fps):
   return Stream(
     Behaviour(fps, 0.0, keys, {}),
     first=asked[0] / fps,
-    seconds=len(run.rows) / fps,
+    seconds=(run.rows[-1]["t"] + 1) / fps,
     waits=waits / 1e3,
     working=float((spent / batch).sum() / 1e3),
   )

@@ -45,6 +45,8 @@ from ojd.fleet import play, staleness
 from ojd.fleet.behaviour import Behaviour
 from ojd.fleet.devices import Devices
 
+_SAME_MOMENT = 1e-9  # seconds; sums of the same times in another order
+
 
 class Pool(NamedTuple):
   """The teachers."""
@@ -180,7 +182,10 @@ class _Engine:
       else:
         self._idle += 1
         self._answer(now, ~who)
-      while self._idle and queue:
+      # Who asks at the same moment may be in the same batch.
+      while (
+        self._idle and queue and (not heap or heap[0][0] > now + _SAME_MOMENT)
+      ):
         self._begin(now)
 
   def _begin(self, now):

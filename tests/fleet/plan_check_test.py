@@ -48,12 +48,12 @@ def test_a_fleet_that_ran_as_simulated(tmp_path):
 
 
 def test_answers_that_came_late_and_in_batches(tmp_path):
-  # The first begins at once; the others wait 100 ms and share 150 ms, as a
-  # frame takes 100 alone and 50 more. Learnt on the third frame.
+  # Two share 150 ms, as a frame takes 100 alone and 50 more; the third waits
+  # for them. Learnt on the third frame.
   late = {"key_t": 0, "delay": 3}
-  _stream(tmp_path, "a", [_key(3, 0.0, 100.0, **late, batch=1)], 9)
-  for name in "bc":
-    _stream(tmp_path, name, [_key(3, 100.0, 150.0, **late, batch=2)], 9)
+  for name in "ab":
+    _stream(tmp_path, name, [_key(3, 0.0, 150.0, **late, batch=2)], 9)
+  _stream(tmp_path, "c", [_key(3, 150.0, 100.0, **late, batch=1)], 9)
   streams = plan_check.read(tmp_path, more=0.5)
   measured, simulated = plan_check.compare(streams, batch=2, more=0.5)
   assert measured.busy == pytest.approx(0.25 / 0.9)

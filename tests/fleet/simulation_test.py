@@ -126,6 +126,14 @@ def test_a_batch_is_no_larger_than_asked_for():
   np.testing.assert_allclose(outcome.latencies, np.subtract(ends, starts))
 
 
+def test_those_who_ask_at_the_same_moment_share_a_batch():
+  streams = [_behaviour(300, 100.0, stride=100)] * 2
+  pool = Pool(1, batch=2, more=0.5)
+  starts = [0.1 + 0.2, 0.3]  # not the same to the last bit
+  outcome = _run(streams, starts, pool, end=0.5)
+  np.testing.assert_allclose(outcome.latencies, [0.15, 0.15])
+
+
 def test_a_key_frame_that_is_late_comes_strides_later():
   # Due after 100 ms, learnt after 260: at 300, by strides of 100.
   late = _behaviour(100, 60.0, learn=200.0, stride=100)
