@@ -1,0 +1,238 @@
+r"""Plans a fleet past this machine: what `experiments.fleet --simulate` does.
+
+    python -m experiments.fleet --simulate --output=runs/plan \
+        --runs=street=runs/street,runs/street2 --runs=sports=runs/sports \
+        --latency=0.2
+    python -m experiments.fleet --simulate --output=runs/plan \
+        --runs=street=runs/street --export_behaviour=behaviour
+    python -m experiments.fleet --simulate --check=runs/fleet
+
+The first simulates 10 to 100,000 streams that behave as those on record, and
+writes plan.csv, plan.json and plan.png, in about a minute; `--plan_teacher_ms`
+and `--plan_device_speed` put the times of other machines in the place of those
+on record. With the second what is needed of the runs is kept, in a few kB a
+scene, which --runs takes as well. The last holds a fleet that really ran beside
+a simulation of it.
+"""
+
+import dataclasses
+import pathlib
+import sys
+
+from absl import flags
+
+from ojd.errors import RequestError
+from ojd.fleet import behaviour as behaviour_lib
+from ojd.fleet import plan, plan_chart, plan_check
+from ojd.run import workdir
+
+TABLE, CHART, CONTENT = "plan.csv", "plan.png", "plan.json"
+
+_RUNS = flags.DEFINE_multi_string(
+  "runs",
+  [],
+  "NAME=DIR,DIR,...: finished runs of a kind of scene, or files of "
+  "--export_behaviour; again for each kind",
+)
+_LATENCY = flags.DEFINE_float(
+  "latency",
+  0.2,
+  "seconds from asking to the answer, held for 95% of key frames",
+)
+_SIZES = flags.DEFINE_list(
+  "sizes",
+  ["10", "30", "100", "300", "1000", "3000", "10000", "30000", "100000"],
+  "numbers of streams to plan for",
+)
+_STREAMS = flags.DEFINE_integer(
+  "plan_streams", 1000, "that number of them is looked at more closely"
+)
+_BATCH = flags.DEFINE_integer(
+  "plan_batch", 1, "most frames that a simulated teacher takes at once"
+)
+_MORE = flags.DEFINE_float(
+  "plan_more",
+  1.0,
+  "time of a further frame in such a batch, of one alone; measure it",
+)
+_PER_DEVICE = flags.DEFINE_integer(
+  "streams_per_device",
+  0,
+  "streams that share a device of the kind on record, to answer and to learn "
+  "in turn; 0: as if each had its own",
+)
+_TEACHER_MS = flags.DEFINE_float(
+  "plan_teacher_ms",
+  None,
+  "time of a simulated teacher for a frame alone, as measured elsewhere; "
+  "empty: as recorded, frame by frame",
+)
+_DEVICE_SPEED = flags.DEFINE_float(
+  "plan_device_speed",
+  1.0,
+  "how many times as fast as the recording's is what answers and learns",
+)
+_FPS = flags.DEFINE_float(
+  "plan_fps", None, "frames a second of streams whose runs do not say it"
+)
+_SEED = flags.DEFINE_integer("plan_seed", 0, "of the simulations")
+_EXPORT = flags.DEFINE_string(
+  "export_behaviour",
+  "",
+  "a folder for what is needed of --runs, NAME.json each",
+)
+_CHECK = flags.DEFINE_string(
+  "check",
+  "",
+  "the folder of a fleet that ran, with one teacher: how long its "
+  "key frames waited, beside a simulation of it",
+)
+
+
+def simulate(output: pathlib.Path) -> int:
+  """Does what the flags ask for; the exit code.
+
+  Args:
+    output: the folder of the plan.
+  """
+  terms = _terms()
+  if _CHECK.value:
+    return _check(workdir.expand(_CHECK.value, "check"), terms)
+  scenes = _scenes()
+  if _EXPORT.value:
+    return _export(scenes, workdir.expand(_EXPORT.value, "export_behaviour"))
+  sizes, tell = _sizes(), lambda words: print(words, file=sys.stderr)
+  scenes = [_elsewhere(scene) for scene in scenes]
+  facts = {scene.name: plan.alone(scene, terms) for scene in scenes}
+  _make(output)
+  points = plan.by_size(scenes, sizes, terms, tell)
+  print(plan.text(points))
+  closer = plan.sweep(scenes, _STREAMS.value, terms, tell)
+  print(f"\n{plan.text(closer)}\n\n{plan.in_words(facts)}")
+  try:
+    plan.write_csv({"needed": points, "sweep": closer}, output / TABLE)
+    content = _content(scenes, facts, terms, points, closer)
+    workdir.write_json(output / CONTENT, content)
+    plan_chart.write_png(points, closer, facts, terms, output / CHART)
+  except OSError as error:
+    raise RequestError(f"--output={output}: {error.strerror}") from None
+  print(f"{output / TABLE}, {output / CONTENT}, {output / CHART}")
+  return 0
+
+
+def _make(output):
+  try:
+    output.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise RequestError(f"--output={output}: {error.strerror}") from None
+
+
+def _terms():
+  least = {
+    "plan_batch": (_BATCH.value, 1),
+    "plan_streams": (_STREAMS.value, 1),
+    "streams_per_device": (_PER_DEVICE.value, 0),
+    "plan_seed": (_SEED.value, 0),
+  }
+  for name, (value, bound) in least.items():
+    if value < bound:
+      raise RequestError(f"--{name}={value}: at least {bound}")
+  if not 0 < _MORE.value <= 1:
+    raise RequestError(f"--plan_more={_MORE.value:g}: above 0, at most 1")
+  for holder in (_LATENCY, _FPS, _TEACHER_MS, _DEVICE_SPEED):
+    if holder.value is not None and not 0 < holder.value < float("inf"):
+      raise RequestError(f"--{holder.name}={holder.value:g}: above 0")
+  return plan.Terms(
+    latency=_LATENCY.value,
+    batch=_BATCH.value,
+    more=_MORE.value,
+    streams_per_device=_PER_DEVICE.value,
+    seed=_SEED.value,
+  )
+
+
+def _sizes():
+  try:
+    sizes = sorted({int(word) for word in _SIZES.value})
+  except ValueError:
+    sizes = []
+  if not sizes or sizes[0] < 1:
+    raise RequestError(
+      f"--sizes={','.join(_SIZES.value)}: numbers of streams, as in 10,1000"
+    )
+  return sizes
+
+
+def _scenes():
+  if not _RUNS.value:
+    raise RequestError(
+      "--runs=NAME=DIR,... is missing; `python -m experiments.online_distill "
+      "--workdir=runs/street --stream=synthetic:street` makes such a run"
+    )
+  scenes = [_scene(text) for text in _RUNS.value]
+  names = [scene.name for scene in scenes]
+  twice = next((n for n in names if names.count(n) > 1), None)
+  if twice is not None:
+    raise RequestError(
+      f"--runs: two kinds of scene are called {twice}; name them NAME=DIR,..."
+    )
+  return scenes
+
+
+def _scene(text):
+  name, equals, rest = text.partition("=")
+  words = (rest if equals else text).split(",")
+  if not all(words) or (equals and not name):
+    raise RequestError(f"--runs={text}: NAME=DIR,DIR,...")
+  paths = [workdir.expand(word, "runs") for word in words]
+  behaviours = [behaviour_lib.read(path, _FPS.value) for path in paths]
+  return plan.Scene(name if equals else paths[0].stem, tuple(behaviours))
+
+
+def _elsewhere(scene):
+  """The scene with the times that the flags give."""
+  move = behaviour_lib.elsewhere
+  times = (_TEACHER_MS.value, _DEVICE_SPEED.value)
+  return scene._replace(
+    behaviours=tuple(move(b, *times) for b in scene.behaviours)
+  )
+
+
+def _export(scenes, folder):
+  for scene in scenes:
+    if len(scene.behaviours) > 1:
+      raise RequestError(
+        f"--export_behaviour: {scene.name} has {len(scene.behaviours)} runs; a "
+        "file is of one, so name each"
+      )
+    path = folder / f"{scene.name}.json"
+    behaviour_lib.write(scene.behaviours[0], path)
+    print(path)
+  return 0
+
+
+def _check(output, terms):
+  streams = plan_check.read(output, terms.more, _FPS.value)
+  sides = plan_check.compare(streams, terms.batch, terms.more)
+  print(plan_check.text(streams, sides))
+  return 0
+
+
+def _content(scenes, facts, terms, points, closer):
+  """All numbers, and of what."""
+  return {
+    "terms": {
+      **dataclasses.asdict(terms),
+      "teacher_ms": _TEACHER_MS.value,
+      "device_speed": _DEVICE_SPEED.value,
+    },
+    "scenes": {
+      scene.name: {
+        **facts[scene.name]._asdict(),
+        "runs": [b.source for b in scene.behaviours],
+      }
+      for scene in scenes
+    },
+    "needed": [point._asdict() for point in points],
+    "sweep": [point._asdict() for point in closer],
+  }

@@ -1,0 +1,261 @@
+"""The simulation beside queueing theory, and beside cases worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ojd.errors import RequestError
+from ojd.fleet import play, simulation, staleness
+from ojd.fleet.behaviour import Behaviour, KeyFrames
+from ojd.fleet.devices import Devices
+from ojd.fleet.simulation import Pool, Span
+
+FPS = 1000.0  # a frame is a millisecond
+
+
+def _behaviour(interval, teacher, learn=0.0, stride=1, predict=0.0, **miou):
+  """Made by hand; what is one number is so for all key frames."""
+  interval = np.atleast_1d(np.asarray(interval, np.int64))
+  column = lambda x: np.broadcast_to(np.asarray(x, float), interval.shape)
+  keys = KeyFrames(
+    interval=interval,
+    stride=column(stride).astype(np.int64),
+    num_updates=column(1).astype(np.int64),
+    ms_teacher=column(teacher),
+    ms_learn=column(learn),
+    miou_before=column(miou.get("before", 0.5)),
+    miou_after=column(miou.get("after", 0.5)),
+    miou_next=column(miou.get("following", miou.get("before", 0.5))),
+  )
+  return Behaviour(FPS, predict, keys, {})
+
+
+def _random(mean_interval, service, size=20_000, seed=7):
+  """Questions of no memory, whose times of service are as given."""
+  rng = np.random.default_rng(seed)
+  intervals = np.ceil(rng.exponential(mean_interval, size))
+  return _behaviour(intervals, service(rng, size))
+
+
+def _run(behaviours, starts, pool, end, per_device=0):
+  which = range(len(behaviours))
+  devices = Devices(behaviours, which, per_device)
+  starts = [(moment, 0) for moment in starts]
+  span = Span(0.0, end)
+  return simulation.run(behaviours, which, starts, pool, span, devices)
+
+
+def _erlang_c(num_servers, offered):
+  """The chance to have to wait in M/M/k, by its sum."""
+  terms = [offered**n / math.factorial(n) for n in range(num_servers)]
+  last = offered**num_servers / math.factorial(num_servers)
+  last *= num_servers / (num_servers - offered)
+  return last / (sum(terms) + last)
+
+
+# 300 streams that ask every 30 s: together 10 a second, as good as at random.
+STREAMS, MEAN_MS, SPAN = 300, 30_000, Span(100.0, 4100.0)
+
+
+@pytest.mark.parametrize(
+  ("num_teachers", "service_ms"), [(1, 75.0), (2, 160.0), (5, 350.0)]
+)
+def test_waits_are_those_of_erlang(num_teachers, service_ms):
+  behaviour = _random(
+    MEAN_MS, lambda rng, size: rng.exponential(service_ms, size)
+  )
+  outcome = simulation.simulate(
+    [behaviour], STREAMS, Pool(num_teachers), SPAN, seed=1
+  )
+  seconds = service_ms / 1e3
+  offered = STREAMS / MEAN_MS * 1e3 * seconds
+  chance = _erlang_c(num_teachers, offered)
+  mean = chance * seconds / (num_teachers - offered)
+  assert outcome.waits.mean() == pytest.approx(mean, rel=0.1)
+  assert (outcome.waits > 1e-9).mean() == pytest.approx(chance, rel=0.05)
+  assert outcome.busy == pytest.approx(offered / num_teachers, rel=0.03)
+
+
+def test_a_teacher_of_constant_time_is_pollaczek_and_khinchines():
+  behaviour = _random(MEAN_MS, lambda rng, size: np.full(size, 70.0))
+  outcome = simulation.simulate([behaviour], STREAMS, Pool(1), SPAN, seed=2)
+  load, seconds = 0.7, 0.07
+  mean = load * seconds / (2 * (1 - load))
+  assert outcome.waits.mean() == pytest.approx(mean, rel=0.06)
+
+
+def test_little_counts_those_who_learn_and_those_who_are_served():
+  behaviour = _random(MEAN_MS, lambda rng, size: rng.exponential(160.0, size))
+  keys = behaviour.keys._replace(ms_learn=np.full(20_000, 500.0))
+  behaviour = behaviour._replace(keys=keys)
+  outcome = simulation.simulate([behaviour], STREAMS, Pool(3), SPAN, seed=3)
+  rate = len(outcome.waits) / (SPAN.end - SPAN.warm_up)
+  served = (outcome.latencies - outcome.waits).mean()
+  assert outcome.busy * 3 == pytest.approx(rate * served, rel=0.01)
+  assert outcome.learning == pytest.approx(rate * 0.5, rel=1e-6)
+
+
+def test_two_streams_and_a_teacher_by_hand():
+  # A asks at 0 and is answered at 100. B asks at 40, begins at 100, is answered
+  # at 300. A asks again at 250: from 300 to 400. B is due at 540.
+  a, b = _behaviour(250, 100.0), _behaviour(500, 200.0)
+  outcome = _run([a, b], [0.0, 0.040], Pool(1), end=0.45)
+  np.testing.assert_allclose(outcome.waits, [0, 0.06, 0.05], atol=1e-12)
+  np.testing.assert_allclose(outcome.latencies, [0.1, 0.26, 0.15])
+  assert outcome.busy == pytest.approx(0.4 / 0.45)
+  assert outcome.num_events == 6
+
+
+def test_a_batch_by_hand():
+  # The first is taken alone, the other two together: 100 + half of 60.
+  streams = [_behaviour(10_000, ms) for ms in (80.0, 60.0, 100.0)]
+  pool = Pool(1, batch=2, more=0.5)
+  outcome = _run(streams, [0.0, 0.01, 0.02], pool, end=1.0)
+  np.testing.assert_allclose(outcome.waits, [0, 0.07, 0.06], atol=1e-12)
+  np.testing.assert_allclose(outcome.latencies, [0.08, 0.2, 0.19])
+  assert outcome.busy == pytest.approx(0.08 + 0.13)
+
+
+def test_a_batch_is_no_larger_than_asked_for():
+  streams = [_behaviour(10_000, 100.0)] * 5
+  pool = Pool(1, batch=3, more=0.1)
+  outcome = _run(streams, [0.0, 0.01, 0.02, 0.03, 0.04], pool, end=1.0)
+  ends = [0.1, 0.22, 0.22, 0.22, 0.32]
+  starts = [0.0, 0.01, 0.02, 0.03, 0.04]
+  np.testing.assert_allclose(outcome.latencies, np.subtract(ends, starts))
+
+
+def test_those_who_ask_at_the_same_moment_share_a_batch():
+  streams = [_behaviour(300, 100.0, stride=100)] * 2
+  pool = Pool(1, batch=2, more=0.5)
+  starts = [0.1 + 0.2, 0.3]  # not the same to the last bit
+  outcome = _run(streams, starts, pool, end=0.5)
+  np.testing.assert_allclose(outcome.latencies, [0.15, 0.15])
+
+
+def test_a_key_frame_that_is_late_comes_strides_later():
+  # Due after 100 ms, learnt after 260: at 300, by strides of 100.
+  late = _behaviour(100, 60.0, learn=200.0, stride=100)
+  assert play.play(late).period == pytest.approx(0.3)
+  outcome = _run([late], [0.0], Pool(1), end=0.65)
+  assert len(outcome.waits) == 2 and outcome.num_events == 5
+  # In time to the frame is in time.
+  exact = _behaviour(100, 100.0, stride=100)
+  assert play.play(exact).period == pytest.approx(0.1)
+  assert play.next_key(0.3, 0.1 + 0.2, 0.1) == pytest.approx(0.3)
+
+
+def test_lessons_on_a_shared_device_wait_for_each_other():
+  # Answered at 10 and 20; half of the device answers frames, so that lessons
+  # of 50 take 100: until 110 and 210. Between the two, steps of 0.1.
+  streams = [
+    _behaviour([9000, 1000], 10.0, learn=50.0, predict=0.25, **_STEPS)
+  ] * 2
+  outcome = _run(streams, [0.0, 0.0], Pool(1), end=1.0, per_device=2)
+  lost = 0.1 * (0.11 + 0.21) / (2 * 9)
+  assert outcome.lost == pytest.approx(lost)
+  # Alone each would have learnt after 60.
+  assert outcome.lost_waiting == pytest.approx(lost - 0.1 * 0.06 / 9)
+  with pytest.raises(RequestError, match="takes 1.25 devices"):
+    Devices(streams * 3, range(5), 5)
+
+
+# The first key frame is learnt to 0.6, the second to 0.5; nothing is forgotten.
+_STEPS = {"before": [0.5, 0.6], "after": [0.6, 0.5], "following": [0.6, 0.5]}
+
+
+def test_what_is_held_by_numbers():
+  # From 0.8 to 0.6 in a second; before it, from 0.7 to 0.4 in half a second.
+  keys = _behaviour(
+    [500, 1000], 1.0, before=[0.6, 0.4], after=[0.7, 0.8], following=[0.4, 0.6]
+  )
+  for age, delay, span in ((0.5, 0.0, 1.0), (0.2, 0.1, 1.3), (0.4, 2.4, 3.0)):
+    t = np.linspace(0, span, 300_001)
+    new = np.maximum(0.8 - 0.2 * t, 0.4)
+    old = np.maximum(0.7 - 0.6 * (t + age), 0.4)
+    wanted = np.trapezoid(np.where(t < delay, old, new), t)
+    given = (np.array([x]) for x in (age, delay, span))
+    found = staleness.held(keys, np.array([1]), *given)
+    np.testing.assert_allclose(found, [wanted], atol=1e-5)
+  np.testing.assert_allclose(
+    staleness.at_once(keys, np.array([0, 1])), [0.5 * 0.55, 0.7]
+  )
+
+
+def _mixed(num=40, seed=3):
+  """A behaviour in which nothing is the same twice."""
+  rng = np.random.default_rng(seed)
+  before = rng.uniform(0.3, 0.6, num)
+  return _behaviour(
+    rng.integers(200, 900, num),
+    rng.uniform(20, 60, num),
+    rng.uniform(50, 300, num),
+    stride=100,
+    before=before,
+    after=before + rng.uniform(0, 0.3, num),
+    following=np.roll(before, -1),
+  )
+
+
+def test_nobody_waits_where_all_have_a_teacher():
+  behaviour = _mixed()
+  outcome = simulation.simulate([behaviour], 50, Pool(50), Span(2, 60), 0)
+  assert outcome.waits.max() < 1e-9
+  assert outcome.lost_waiting == pytest.approx(0, abs=1e-9)
+  assert outcome.lost == pytest.approx(play.lost_alone(behaviour), rel=0.02)
+  rate = len(outcome.waits) / 58 / 50
+  assert rate == pytest.approx(1 / play.interval([play.play(behaviour)]), 0.01)
+
+
+def test_more_teachers_are_never_worse():
+  # 600 streams keep 38 teachers busy.
+  numbers = (20, 30, 36, 40, 45, 60, 600)
+  found = [
+    simulation.simulate([_mixed()], 600, Pool(k), Span(3, 12), 0)
+    for k in numbers
+  ]
+  for few, many in zip(found, found[1:], strict=False):
+    for quantile in (0.5, 0.95):
+      before, after = (np.quantile(x.latencies, quantile) for x in (few, many))
+      assert after <= before + 1e-3
+    assert many.lost_waiting <= few.lost_waiting + 1e-4
+    assert many.busy <= few.busy + 1e-3
+  assert found[0].lost_waiting > 0.01
+
+
+def test_streams_may_change_places():
+  rng = np.random.default_rng(5)
+  behaviours = [_mixed(seed=seed) for seed in range(7)]
+  starts = rng.uniform(0, 0.5, 7).tolist()
+  order = rng.permutation(7)
+  plain = _run(behaviours, starts, Pool(1, 2, 0.6), end=20.0)
+  other = _run(
+    [behaviours[i] for i in order],
+    [starts[i] for i in order],
+    Pool(1, 2, 0.6),
+    end=20.0,
+  )
+  np.testing.assert_allclose(np.sort(plain.waits), np.sort(other.waits))
+  assert plain.busy == other.busy
+  assert plain.lost == pytest.approx(other.lost)
+
+
+def test_a_seed_is_a_fleet():
+  args = ([_mixed(), _mixed(seed=4)], 30, Pool(2), Span(1, 9))
+  one, same, other = (simulation.simulate(*args, seed) for seed in (1, 1, 2))
+  np.testing.assert_array_equal(one.waits, same.waits)
+  assert one[2:] == same[2:]
+  assert one.lost != other.lost
+
+
+def test_what_a_fleet_asks_for_without_a_queue():
+  # 60 ms every 300 ms, and 100 ms every second.
+  plays = [
+    play.play(_behaviour(100, 60.0, learn=200.0, stride=100)),
+    play.play(_behaviour(1000, 100.0)),
+  ]
+  assert play.demand(plays, 1, 1.0) == pytest.approx((0.2 + 0.1) / 2)
+  # Four in the time of 1 + 3/2.
+  assert play.demand(plays, 4, 0.5) == pytest.approx(0.15 * 2.5 / 4)
+  assert play.interval(plays) == pytest.approx(2 / (1 / 0.3 + 1))
