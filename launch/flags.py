@@ -41,7 +41,10 @@ class Work(NamedTuple):
 def read(words: list[str]) -> Work:
   """What the words and the flags ask for."""
   if len(words) != 1:
-    raise RequestError(f"name one table, not {len(words)}: launch/tables/...")
+    raise RequestError(
+      f"name one table, not {len(words)}: a file, or one of "
+      + ", ".join(table.bundled())
+    )
   if not 0 <= GRACE.value <= _MAX_GRACE:
     raise RequestError(f"--grace={GRACE.value}: from 0 to {_MAX_GRACE:g} s")
   made = plan.make(table.read(table.find(words[0])), _OUTPUT.value)

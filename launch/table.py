@@ -92,6 +92,11 @@ def find(word: str) -> pathlib.Path:
   return beside
 
 
+def bundled() -> list[str]:
+  """The names of the tables that come with the package."""
+  return sorted(path.stem for path in BUNDLED.glob("*.toml"))
+
+
 def read(path: pathlib.Path) -> Table:
   """Reads a file; a RequestError says what in it is wrong."""
   try:
@@ -101,9 +106,8 @@ def read(path: pathlib.Path) -> Table:
       raise ValueError(f"it has more than {_MAX_FILE >> 20} MB")
     content = tomllib.loads(text.decode("utf-8"))
   except FileNotFoundError:
-    known = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.toml")))
     raise RequestError(
-      f"{path}: there is no such table; bundled are {known}"
+      f"{path}: there is no such table; bundled are {', '.join(bundled())}"
     ) from None
   except OSError as error:
     raise RequestError(f"{path}: {error.strerror}") from None
