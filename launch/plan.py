@@ -65,7 +65,9 @@ def make(table: Table, output: str = "") -> Plan:
 def check_size(*sizes: int) -> None:
   """Refuses more runs than anyone means."""
   if math.prod(sizes) > MAX_RUNS:
-    raise RequestError(f"{math.prod(sizes)} runs; a launch has {MAX_RUNS}")
+    raise RequestError(
+      f"{math.prod(sizes)} runs; a launch has at most {MAX_RUNS}"
+    )
 
 
 def _grid(table, output):

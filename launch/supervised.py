@@ -67,6 +67,7 @@ class Supervised:
       [sys.executable, "-m", child.__name__, json.dumps(order._asdict())],
       cwd=folder,
       stdin=subprocess.PIPE,
+      bufsize=0,
       stdout=subprocess.DEVNULL,
       # Out of reach of the terminal's Ctrl-C, from the first moment on.
       start_new_session=True,
@@ -74,14 +75,16 @@ class Supervised:
 
   def poll(self) -> int | None:
     """The exit code, None while the run goes on."""
-    return self._process.poll()
+    code = self._process.poll()
+    if code is not None:
+      self._process.stdin.close()
+    return code
 
   def wait(self, seconds: float | None = None) -> int | None:
     """The exit code; None where the run goes on after so many seconds."""
-    try:
-      return self._process.wait(seconds)
-    except subprocess.TimeoutExpired:
-      return None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      self._process.wait(seconds)
+    return self.poll()
 
   def stop(self) -> None:
     """Tells the run to end, and does not wait for it."""
@@ -98,12 +101,9 @@ class Supervised:
     self._say(child.KILL)
     if self.wait(_LAST_SECONDS) is None:
       self._process.kill()
-      self._process.wait()
-    with contextlib.suppress(OSError):
-      self._process.stdin.close()
+      self.wait(_LAST_SECONDS)
 
   def _say(self, word):
     # One that is gone needs no telling.
     with contextlib.suppress(OSError, ValueError):
       self._process.stdin.write(word)
-      self._process.stdin.flush()
