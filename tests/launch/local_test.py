@@ -15,26 +15,25 @@ from tests import binaries
 
 _SECONDS = 240
 TABLE = """
-binary = "online_distill"
+binary = "record"
 output = "{output}"
 memory_gb = 0.5
 
 [flags]
 teacher = "ground_truth"
-system = "frozen"
-overlay = false
 height = 32
 width = 48
 
-[grid]
-num_frames = {num_frames}
+[grid.length]
 """
 
 
-def _table(tmp_path, num_frames):
+def _table(tmp_path, lengths, more=""):
+  text = TABLE.format(output=tmp_path / "out")
+  for length in lengths:
+    text += f"{length}.stream = 'synthetic:park?num_frames={length}'\n"
   path = tmp_path / "table.toml"
-  words = {"output": tmp_path / "out", "num_frames": num_frames}
-  path.write_text(TABLE.format(**words))
+  path.write_text(text + more)
   return str(path)
 
 
@@ -84,15 +83,11 @@ def test_wrong_words_are_one_line(tmp_path, launcher, words, message):
 
 
 def test_wrong_flag_of_a_binary_is_told_before_anything_starts(tmp_path):
-  table = _table(tmp_path, [2])
-  pathlib.Path(table).write_text(
-    pathlib.Path(table).read_text() + 'height = ["tall"]\n'
-  )
-  result = _launch("local", table)
+  result = _launch("local", _table(tmp_path, [2], "2.ask_every = 'never'\n"))
   assert result.returncode == 2
   assert result.stderr == (
-    "error: num_frames=2-height=tall: flag --height=tall: invalid literal for "
-    "int() with base 10: 'tall'\n"
+    "error: 2: flag --ask_every=never: invalid literal for int() with base 10: "
+    "'never'\n"
   )
   assert not (tmp_path / "out").exists()
 
@@ -117,14 +112,10 @@ def _processes(folder):
   return found
 
 
-def _num_lines(path):
-  return path.read_text().count("\n") if path.exists() else 0
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_ctrl_c_ends_all_and_the_same_command_goes_on(tmp_path):
+def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
   table = _table(tmp_path, [10**6])
-  metrics = tmp_path / "out" / "num_frames=1000000" / "metrics.jsonl"
+  records = tmp_path / "out" / "1000000" / "records.bin"
   process = subprocess.Popen(
     _command("local", table),
     cwd=binaries.ROOT,
@@ -134,7 +125,7 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(tmp_path):
   )
   try:
     deadline = time.monotonic() + _SECONDS
-    while not _num_lines(metrics):
+    while not records.exists() or not records.stat().st_size:
       assert time.monotonic() < deadline and process.poll() is None
       time.sleep(0.1)
     assert len(_processes(tmp_path)) == 3  # launcher, supervisor, run
@@ -144,37 +135,34 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(tmp_path):
     process.kill()
   assert process.returncode == 130
   assert errors.splitlines()[-1] == "stopped; the same command goes on"
-  assert "num_frames=1000000: stopped\n" in errors
+  assert "1000000: stopped\n" in errors
   assert not _processes(tmp_path)
-  # The run ended as it does by itself: all that was done is kept.
-  summary = json.loads((metrics.parent / "summary.json").read_text())
-  assert not summary["finished"]
-  assert summary["num_frames"] == _num_lines(metrics)
+  # The run ended as it does by itself, and said so.
+  log = (tmp_path / "out" / "launch" / "1000000.log").read_text()
+  assert "\nstopped: " in log
   listed = _launch("local", table, "--list")
-  assert listed.stdout.startswith("missing  num_frames=1000000  experiments.")
+  assert listed.stdout.startswith("missing  1000000  experiments.record --")
 
 
-@pytest.mark.slow
 def test_failure_is_told_and_only_what_is_missing_runs_again(tmp_path):
-  table = _table(tmp_path, [3, 5])
-  output = tmp_path / "out"
-  spoilt = output / "num_frames=5"
+  table, output = _table(tmp_path, [3, 5]), tmp_path / "out"
+  spoilt = output / "5"
   spoilt.mkdir(parents=True)
   (spoilt / "mine.txt").touch()
   first = _launch("local", table)
   assert first.returncode == 1
   line = first.stderr.splitlines()[-1]
-  assert line.startswith("failed: num_frames=5: code 2: error: --workdir=")
-  assert line.endswith(f"name a new folder ({output}/launch/num_frames=5.log)")
-  done = output / "num_frames=3" / "summary.json"
+  assert line.startswith(f"failed: 5: code 2: error: {spoilt} holds files")
+  assert line.endswith(f"({output}/launch/5.log)")
+  assert first.stdout == "1 of 2 runs are done\n"
+  done = output / "launch" / "3.json"
   before = done.stat().st_mtime_ns
   (spoilt / "mine.txt").unlink()
   second = _launch("local", table)
   assert second.returncode == 0, second.stderr
-  assert "num_frames=3" not in second.stderr
-  assert f"all: {output / 'index.html'}" in second.stdout
+  assert "3: " not in second.stderr and "2/2 done" in second.stderr
+  assert second.stdout == "2 of 2 runs are done\n"
   assert done.stat().st_mtime_ns == before
-  assert _num_lines(spoilt / "metrics.jsonl") == 5
   third = _launch("local", table, "--list")
   assert [line.split()[0] for line in third.stdout.splitlines()] == ["done"] * 2
 
