@@ -1,5 +1,6 @@
 """Runs as tasks of a Ray that is started for these tests."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -16,46 +17,12 @@ pytestmark = [
   pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
 _SECONDS = 120
-_LAUNCH = """
-import pathlib, sys
-from experiments import cli
-from launch import drive, ledger, ray_tasks
-from launch.plan import Run
-from launch.table import Need
-import ray
-
-output, *whats = sys.argv[1:]
-output = pathlib.Path(output)
-ray_tasks.connect("local", 2)
-ray_tasks.check(Need(cores=1, memory_gb=0.1))
-for need in (Need(cores=3), Need(memory_gb=1e5), Need(gpus=64)):
-  try:
-    ray_tasks.check(need)
-  except ValueError as error:
-    print("refused:", error, flush=True)
-interrupt = cli.Interrupt()
-books = ledger.in_output(output)
-runs = []
-for number, what in enumerate(whats):
-  folder = output / f"r{number}"
-  command = ("tests.busy", str(folder), *what.split())
-  runs.append(Run(f"r{number}", command, folder))
-ended = drive.drive(
-  runs, 0, books,
-  ray_tasks.starter(books, Need(cores=1, memory_gb=0.1), 5.0),
-  watch=lambda progress: print(progress.news, flush=True) * bool(progress.news)
-  if progress.news else None,
-  should_stop=interrupt.is_wanted,
-)
-print(ended, flush=True)
-sys.exit(interrupt.exit_code())
-"""
 
 
 def _start(tmp_path, *whats):
   (tmp_path / "launch").mkdir()
   return subprocess.Popen(
-    [sys.executable, "-c", _LAUNCH, str(tmp_path), *whats],
+    [sys.executable, "-m", "tests.ray_launch", str(tmp_path), *whats],
     cwd=binaries.ROOT,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -70,17 +37,20 @@ def _wait_for(is_true, process):
     time.sleep(0.05)
 
 
-def _processes(folder):
-  """Living processes with the folder among their words."""
+def _processes(folder, word=""):
+  """Living processes with the folder, and the word, on their command line."""
   found = []
   for entry in pathlib.Path("/proc").glob("[0-9]*"):
-    try:
-      words = (entry / "cmdline").read_bytes()
-    except OSError:
-      continue
-    if str(folder).encode() in words:
-      found.append(int(entry.name))
+    with contextlib.suppress(OSError):
+      line = (entry / "cmdline").read_text()
+      if str(folder) in line and word in line:
+        found.append(int(entry.name))
   return found
+
+
+def _parent(pid):
+  stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+  return int(stat.rpartition(")")[2].split()[1])
 
 
 def _all_gone(folder):
@@ -128,15 +98,8 @@ def test_run_whose_worker_dies_begins_again(tmp_path):
   process = _start(tmp_path, "once")
   begun = tmp_path / "r0" / "begun"
   _wait_for(begun.exists, process)
-  supervisor = max(
-    int(pathlib.Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[1])
-    for pid in _processes(tmp_path)
-    if b"tests.busy" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-    and b"launch.child" not in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-    and pid != process.pid
-  )
-  stat = pathlib.Path(f"/proc/{supervisor}/stat").read_text()
-  os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)  # the worker
+  (supervisor,) = _processes(tmp_path, "launch.child")
+  os.kill(_parent(supervisor), signal.SIGKILL)  # the worker of Ray
   out, errors = process.communicate(timeout=_SECONDS)
   assert process.returncode == 0, errors
   assert "Ended(num_done=1, failed=[], num_left=0)" in out
