@@ -1,12 +1,13 @@
-"""A process that looks after one run, so that nothing of it is left behind.
+"""Two processes that look after one run, so that nothing of it is left behind.
 
     python -m launch.child ORDER        # JSON of Order; stdin is a pipe
 
-It writes what the run prints to a log, and how it ended into the books. When
-its starter says so through the pipe, or dies in whatever way, the run gets
+One writes what the run prints to a log, and how it ended into the books. When
+the starter says so through the pipe, or dies in whatever way, the run gets
 SIGTERM and some time to end; then it is killed, and so is, however it ends, all
-that it started and left behind. If this process is killed, the system kills
-the run.
+that it started and left behind. The other one waits. Whichever of them is
+killed, the one that is left ends the run: who kills a starter may kill its
+children too, but not theirs.
 """
 
 import contextlib
@@ -47,26 +48,47 @@ def main() -> int:
   """Runs what the order says; its exit code, as shells tell it."""
   order = Order(**json.loads(sys.argv[1]))
   _ignore_signals()
-  if _IS_LINUX:
-    # Whatever loses its parent down there becomes this process's child.
-    ctypes.CDLL(None).prctl(_SET_SUBREAPER, 1)
-    if order.cores:
-      os.sched_setaffinity(0, order.cores)
+  guard = os.getpid()
+  _adopt()
+  pid = os.fork()
+  if pid == 0:
+    return _supervise(order, guard)
+  _, status = os.waitpid(pid, 0)
+  code = os.waitstatus_to_exitcode(status)
+  if code < 0:
+    _end_descendants()
+  return _as_shells_do(code)
+
+
+def _supervise(order, guard):
+  """The exit code of the run, which is in the books then."""
+  _adopt()
+  if _IS_LINUX and order.cores:
+    os.sched_setaffinity(0, order.cores)
   begin = time.monotonic()
   with open(order.log, "ab", buffering=0) as log:
     os.dup2(log.fileno(), sys.stderr.fileno())  # for what goes wrong here
     log.write(f"$ python -m {' '.join(order.command)}\n".encode())
     try:
       run = _start(order, log)
-      is_whole = _watch(run, order.grace)
+      is_whole = _watch(run, order.grace, guard)
     finally:
       _end_descendants()
-  code = run.wait()
-  code = 128 - code if code < 0 else code
+  code = _as_shells_do(run.wait())
   # Cut short here, it was not this run's own end, whatever its code.
   code = code if is_whole else code or 128 + signal.SIGTERM
   _write(order, code, time.monotonic() - begin)
   return code
+
+
+def _as_shells_do(code):
+  return 128 - code if code < 0 else code
+
+
+def _adopt():
+  """Makes whatever loses its parent down there this process's child."""
+  if _IS_LINUX:
+    ctypes.CDLL(None).prctl(_SET_SUBREAPER, 1)
 
 
 def _ignore_signals():
@@ -101,7 +123,7 @@ def _start(order, log):
   )
 
 
-def _watch(run, grace):
+def _watch(run, grace, guard):
   """Waits for the end of the run; whether it came by itself."""
   deadline, is_open = math.inf, True
   while run.poll() is None:
@@ -109,7 +131,8 @@ def _watch(run, grace):
     if word == KILL or time.monotonic() >= deadline:
       run.kill()
       return False
-    if word is not None and deadline == math.inf:
+    is_wanted = word is None and os.getppid() == guard
+    if not is_wanted and deadline == math.inf:
       run.terminate()
       deadline = time.monotonic() + grace
     is_open = is_open and word != b""

@@ -128,7 +128,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
     while not records.exists() or not records.stat().st_size:
       assert time.monotonic() < deadline and process.poll() is None
       time.sleep(0.1)
-    assert len(_processes(tmp_path)) == 3  # launcher, supervisor, run
+    assert len(_processes(tmp_path)) == 4  # launcher, two to look after, run
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=_SECONDS)
   finally:

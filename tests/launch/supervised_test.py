@@ -127,13 +127,24 @@ def test_what_a_run_leaves_running_ends_with_it(tmp_path):
   assert not _living(tmp_path)
 
 
-def test_run_dies_with_its_supervisor(tmp_path):
-  task = _start(tmp_path, "wait")
+def _children(pid):
+  path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+  return [int(child) for child in path.read_text().split()]
+
+
+@pytest.mark.parametrize("what", ("wait", "stubborn"))
+@pytest.mark.parametrize("is_guard", (True, False))
+def test_nothing_outlives_whoever_looks_after_it(tmp_path, what, is_guard):
+  task = _start(tmp_path, what, grace=0.5)
   _wait_for(tmp_path / "run" / "begun")
-  os.kill(task._process.pid, signal.SIGKILL)
-  assert task.wait(_SECONDS) == -signal.SIGKILL
+  guard = task._process.pid
+  (supervisor,) = _children(guard)
+  os.kill(guard if is_guard else supervisor, signal.SIGKILL)
+  assert task.wait(_SECONDS) == (-9 if is_guard else 137)
   assert _all_gone(tmp_path)
-  assert not (tmp_path / "run" / "ended").exists()
+  # The one who is left has the pipe and the time to say it kindly.
+  is_kind = is_guard and what == "wait"
+  assert (tmp_path / "run" / "ended").exists() == is_kind
 
 
 _STARTER = """
