@@ -13,6 +13,7 @@ children too, but not theirs.
 import contextlib
 import ctypes
 import datetime
+import fcntl
 import json
 import math
 import os
@@ -68,6 +69,8 @@ def _supervise(order, guard):
   begin = time.monotonic()
   with open(order.log, "ab", buffering=0) as log:
     os.dup2(log.fileno(), sys.stderr.fileno())  # for what goes wrong here
+    if not _claim(log, guard):
+      return 128 + signal.SIGTERM
     log.write(f"$ python -m {' '.join(order.command)}\n".encode())
     try:
       run = _start(order, log)
@@ -79,6 +82,23 @@ def _supervise(order, guard):
   code = code if is_whole else code or 128 + signal.SIGTERM
   _write(order, code, time.monotonic() - begin)
   return code
+
+
+def _claim(log, guard):
+  """Waits for an earlier start of the same run to end; whether it did.
+
+  The lock is let go when the last process that writes to the log is gone.
+  """
+  while True:
+    try:
+      fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      return True
+    except BlockingIOError:
+      pass
+    except OSError:  # a file system without locks
+      return True
+    if _hear(is_open=True) is not None or os.getppid() != guard:
+      return False
 
 
 def _as_shells_do(code):

@@ -5,6 +5,7 @@ import os
 import pathlib
 import pickle
 import signal
+import subprocess
 import sys
 import time
 
@@ -91,6 +92,7 @@ _PROGRAMS = {
   # Starts the script for each index of its array, beside itself.
   "sbatch": """
     cp "$1" "$FAKE/script"
+    [ -e "$FAKE/full" ] && echo "Submitted batch job 70" && exit
     last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$1")
     for index in $(seq 0 "${last:-0}"); do
       SLURM_JOB_ID=$((70 + index)) SLURM_ARRAY_JOB_ID=70 SLURM_PROCID=0 \\
@@ -104,6 +106,9 @@ _PROGRAMS = {
       shift
     done
     exec "$@" > "$FAKE/srun.$SLURM_ARRAY_TASK_ID" 2>&1
+  """,
+  "squeue": """
+    cat "$FAKE/queue"
   """,
 }
 
@@ -153,6 +158,58 @@ def test_generated_batch_runs_the_commands(tmp_path, books, slurm):
     assert record["command"] == list(run.command)
   failed = slurm / "srun.1"
   _wait_for(lambda: "code 3: the last line" in failed.read_text())
+
+
+TABLE = """
+binary = "record"
+output = "{output}"
+
+[flags]
+teacher = "ground_truth"
+height = 32
+width = 48
+
+[grid]
+stream = ["synthetic:park?num_frames=3", "synthetic:park?num_frames=5"]
+"""
+
+
+@pytest.mark.slow  # four launches
+def test_launch_submits_what_is_neither_done_nor_in_the_queue(tmp_path, slurm):
+  path, queue = tmp_path / "table.toml", slurm / "queue"
+  path.write_text(TABLE.format(output=tmp_path / "out"))
+
+  def launch():
+    done = subprocess.run(
+      [sys.executable, "-m", "launch.slurm", str(path)],
+      cwd=binaries.ROOT,
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition(";")[0].strip()
+
+  queue.touch()
+  (slurm / "full").touch()  # nothing starts as yet
+  assert launch() == (
+    "0 of 2 runs are done, 0 are in the queue, 2 were submitted as 70_0 to 70_1"
+  )
+  queue.write_text("70_0\n70_1\n99\n")
+  assert launch() == (
+    "0 of 2 runs are done, 2 are in the queue, 0 were submitted"
+  )
+  queue.write_text("70_1\n")
+  (slurm / "full").unlink()
+  assert launch() == (
+    "0 of 2 runs are done, 1 are in the queue, 1 were submitted as 70"
+  )
+  books = tmp_path / "out" / "launch"
+  records = lambda: [p for p in books.glob("*.json") if ".job." not in p.name]
+  _wait_for(records)
+  queue.write_text("70_1\n")
+  assert launch() == (
+    "1 of 2 runs are done, 1 are in the queue, 0 were submitted"
+  )
 
 
 @pytest.mark.parametrize(

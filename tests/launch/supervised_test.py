@@ -147,6 +147,21 @@ def test_nothing_outlives_whoever_looks_after_it(tmp_path, what, is_guard):
   assert (tmp_path / "run" / "ended").exists() == is_kind
 
 
+def test_second_start_of_a_run_waits_for_the_first_to_end(tmp_path):
+  first = _start(tmp_path, "once")
+  begun = tmp_path / "run" / "begun"
+  _wait_for(begun)
+  second, third = _start(tmp_path, "once"), _start(tmp_path, "once")
+  time.sleep(0.5)
+  assert begun.read_text().count("\n") == 1
+  third.stop()
+  assert third.wait(_SECONDS) == 143
+  first.stop()
+  assert (first.wait(_SECONDS), second.wait(_SECONDS)) == (143, 0)
+  assert begun.read_text().count("\n") == 2
+  assert _record(tmp_path)["code"] == 0
+
+
 _STARTER = """
 import pathlib, sys, time
 sys.path.insert(0, {root!r})
