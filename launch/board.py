@@ -65,8 +65,10 @@ class Board:
     self._live = rich_live.Live(console=console, auto_refresh=False)
     self._live.start()
     self._last = float("-inf")
+    self._shown: Progress | None = None
 
   def __call__(self, progress: Progress) -> None:
+    self._shown = progress
     # What begins is in the table.
     if progress.news and not progress.news.endswith(": started"):
       self._live.console.print(progress.news, markup=False, highlight=False)
@@ -77,6 +79,8 @@ class Board:
 
   def close(self) -> None:
     """Leaves the last state on the screen."""
+    if self._shown is not None:
+      self._live.update(_table(self._shown), refresh=True)
     self._live.stop()
 
 

@@ -43,7 +43,10 @@ def plan(table: Table, output: pathlib.Path) -> Plan:
 
   def prepare():
     folders.inspect(output, settings)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+      output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise RequestError(f"--output={output}: {error.strerror}") from None
     folders.create(output, settings)
 
   last = (

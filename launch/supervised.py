@@ -20,12 +20,8 @@ _LAST_SECONDS = 15.0
 def caps(cores: int) -> dict[str, str]:
   """Variables that keep the libraries of a run to so many threads."""
   names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-  return {
-    # NPROC is how many XLA believes that there are.
-    **dict.fromkeys((*names, "NPROC"), str(cores)),
-    # Beside the others, a teacher and a student share a GPU.
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-  }
+  # NPROC is how many XLA believes that there are.
+  return dict.fromkeys((*names, "NPROC"), str(cores))
 
 
 class Supervised:

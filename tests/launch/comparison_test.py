@@ -112,7 +112,7 @@ def test_second_table_is_printed_of_small_streams(tmp_path):
   names = ("driving1", "drone2")
   (tmp_path / "labels").mkdir()
   for name in names:
-    root = lvs_folder.make(tmp_path / name, name, (20, 15))
+    root = lvs_folder.make(tmp_path / name, name)
     for path in root.glob("*.npy"):
       (tmp_path / "labels" / path.name).symlink_to(path)
   text = tables.find("table2").read_text()

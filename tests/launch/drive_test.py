@@ -194,7 +194,9 @@ def test_board_shows_what_each_run_says():
   console = rich_console.Console(file=file, force_terminal=True, width=78)
   shown = board.Board(console)
   shown(_PROGRESS._replace(news="c[d]: done in 3 s"))
+  shown(_PROGRESS._replace(num_done=9, active=[]))  # too soon to be drawn
   shown.close()
   text = file.getvalue()
   for words in ("c[d]: done", "2/9 done", "a[b]", "0:01:01", "frame 3/9 [x]"):
     assert words in text
+  assert text.rindex("9/9 done") > text.rindex("a[b]")

@@ -12,6 +12,7 @@ import pytest
 
 from tests import binaries
 
+pytest.importorskip("ray")
 pytestmark = [
   pytest.mark.slow,  # a Ray takes ten seconds to start
   pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),

@@ -140,8 +140,8 @@ def test_nothing_outlives_whoever_looks_after_it(tmp_path, what, is_guard):
   guard = task._process.pid
   (supervisor,) = _children(guard)
   os.kill(guard if is_guard else supervisor, signal.SIGKILL)
+  assert _all_gone(tmp_path)  # whether or not the starter looks
   assert task.wait(_SECONDS) == (-9 if is_guard else 137)
-  assert _all_gone(tmp_path)
   # The one who is left has the pipe and the time to say it kindly.
   is_kind = is_guard and what == "wait"
   assert (tmp_path / "run" / "ended").exists() == is_kind
@@ -160,6 +160,19 @@ def test_second_start_of_a_run_waits_for_the_first_to_end(tmp_path):
   assert (first.wait(_SECONDS), second.wait(_SECONDS)) == (143, 0)
   assert begun.read_text().count("\n") == 2
   assert _record(tmp_path)["code"] == 0
+
+
+def test_run_dies_where_both_are_killed(tmp_path):
+  task = _start(tmp_path, "wait")
+  _wait_for(tmp_path / "run" / "begun")
+  guard = task._process.pid
+  for pid in (*_children(guard), guard):
+    os.kill(pid, signal.SIGSTOP)  # or one would see the other's end
+  for pid in (*_children(guard), guard):
+    os.kill(pid, signal.SIGKILL)
+  assert task.wait(_SECONDS) == -9
+  assert _all_gone(tmp_path)
+  assert not (tmp_path / "run" / "ended").exists()
 
 
 _STARTER = """
