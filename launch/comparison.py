@@ -8,7 +8,7 @@ import itertools
 import pathlib
 import typing
 
-from launch.plan import Plan, Run, check_names, check_size, commands_of, word
+from launch.plan import Plan, Run, check_names, check_size, words_of, word
 from launch.table import Table
 from ojd.comparison import folder as folders
 from ojd.comparison import spec
@@ -53,7 +53,7 @@ def plan(table: Table, output: pathlib.Path) -> Plan:
     *("experiments.compare", word("output", output)),
     *(word("streams", stream) for stream in streams),
     *(word("systems", ",".join(systems)), word("repeat", len(seeds))),
-    *commands_of(flags),
+    *words_of(flags),
   )
   return Plan(output, runs, table.need, prepare, last)
 
@@ -84,5 +84,5 @@ def _cell(config, stream, system, seed, flags, output):
     raise RequestError(f"{system.label}: {error}") from None
   own = {"stream": stream.uri, "system": system.flag, "seed": seed}
   every = {**flags, **dict(system.options), **own, "workdir": folder}
-  command = ("experiments.online_distill", *commands_of(every))
+  command = ("experiments.online_distill", *words_of(every))
   return Run(folder.name, command, folder)

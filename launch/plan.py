@@ -97,8 +97,8 @@ def _grid(table, output):
 def _run(binary, names, flags, output, folder_flag):
   name = _slug("-".join(_slug(part, _MAX_VALUE) for part in names), _MAX_NAME)
   folder = output / name
-  words = (word(*item) for item in flags.items())
-  command = (f"experiments.{binary}", *words, word(folder_flag, folder))
+  words = words_of({**flags, folder_flag: folder})
+  command = (f"experiments.{binary}", *words)
   return Run(name, command, folder)
 
 
@@ -149,6 +149,6 @@ def select(runs: list[Run], parts: list[str]) -> list[Run]:
   return chosen
 
 
-def commands_of(flags: Flags) -> list[str]:
+def words_of(flags: Flags) -> list[str]:
   """Flags as words."""
   return [word(*item) for item in flags.items()]

@@ -59,7 +59,6 @@ def _run(work, start):
 def _connected(work):
   """What starts a run on the cluster."""
   os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _RETRIES)
-  os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
   try:
     from launch import ray_tasks
   except ImportError:
