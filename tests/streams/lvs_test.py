@@ -1,10 +1,8 @@
 """LVS folders: chunks in order, any start, truth by the teacher's rules."""
 
 import dataclasses
-import fractions
 import json
 
-import av
 import numpy as np
 import pytest
 
@@ -15,61 +13,15 @@ from ojd.run import job
 from ojd.run.config import RunConfig
 from ojd.streams import base, lvs_table
 from ojd.types import IGNORE
-from tests.reference import labels_loop
+from tests.reference import labels_loop, lvs_folder
 
-H, W = 48, 64
-COUNTS = (5, 4)
+H, W = lvs_folder.H, lvs_folder.W
 CLASSES = "person;auto=car,bus,truck;bike=bicycle,motorcycle"
-
-
-def _grey(t):
-  return 20 + 22 * t
-
-
-def _video(path, greys, size=(H, W)):
-  """Frames of one grey each, which a coder keeps apart."""
-  with av.open(str(path), "w") as container:
-    stream = container.add_stream("libx264", rate=fractions.Fraction(25, 2))
-    stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-    stream.options = {"crf": "10", "g": "3", "bf": "2"}
-    for grey in greys:
-      image = np.full((*size, 3), grey, np.uint8)
-      frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-      container.mux(stream.encode(frame))
-    container.mux(stream.encode())
-
-
-def _record(seed, num=9):
-  rng = np.random.default_rng(seed)
-  low = rng.uniform(0, 0.7, (num, 2))
-  high = np.minimum(low + rng.uniform(0.1, 0.5, (num, 2)), 1)
-  ids = sorted(rng.choice([1, 2, 3, 4, 6, 8, 57], num).tolist())
-  masks = [rng.uniform(0, 1, (28, 28)).astype(np.float32) for _ in range(num)]
-  scores = rng.uniform(0.2, 1, num).astype(np.float32)
-  return [np.hstack([low, high]), ids, scores, masks]
-
-
-def _save_labels(root, chunk, frames):
-  content = np.array(frames, object)
-  np.save(root / f"{lvs_labels.PREFIX}{chunk}.npy", content, allow_pickle=True)
-
-
-def _make(root, stream="driving1", counts=COUNTS, has_labels=True):
-  root.mkdir(exist_ok=True)
-  first = 0
-  for i, count in enumerate(counts):
-    chunk = f"{stream}{i:03d}"
-    ts = range(first, first + count)
-    _video(root / f"{chunk}.mp4", [_grey(t) for t in ts])
-    if has_labels:
-      _save_labels(root, chunk, {t - first: _record(t) for t in ts})
-    first += count
-  return root
 
 
 @pytest.fixture(scope="module")
 def driving(tmp_path_factory):
-  return _make(tmp_path_factory.mktemp("lvs") / "driving1")
+  return lvs_folder.make(tmp_path_factory.mktemp("lvs") / "driving1")
 
 
 def _open(root, *size):
@@ -124,7 +76,7 @@ def test_truth_is_what_a_plain_loop_makes_of_the_labels(driving):
   groups = labels_lib.parse_groups(CLASSES, lvs_labels.COCO_NAMES)
   matched = labels_lib.match_groups(groups, stream.spec.class_names)
   for sample in stream.read():
-    boxes, ids, scores, masks = _record(sample.t)
+    boxes, ids, scores, masks = lvs_folder.record(sample.t)
     classes, _ = labels_loop.from_instances(
       (boxes * [H, W, H, W], scores, ids, masks),
       lvs_labels.COCO_NAMES,
@@ -166,21 +118,21 @@ def test_other_classes_may_be_asked_for(driving):
 
 
 def test_stream_outside_the_table_tells_all_classes_apart(tmp_path):
-  spec = _open(_make(tmp_path, "park1", (2,))).spec
+  spec = _open(lvs_folder.make(tmp_path, "park1", (2,))).spec
   assert spec.class_names == lvs_labels.COCO_NAMES
   assert spec.default_classes == ""
 
 
 def test_without_labels_there_is_no_truth(tmp_path):
-  stream = _open(_make(tmp_path, has_labels=False))
+  stream = _open(lvs_folder.make(tmp_path, has_labels=False))
   assert stream.spec.class_names == ()
   assert stream.spec.default_classes == CLASSES
   assert [s.truth for s in stream.read()] == [None] * 9
 
 
 def test_frames_without_labels_are_nobodys_question(tmp_path):
-  _make(tmp_path, has_labels=False)
-  _save_labels(tmp_path, "driving1001", {1: _record(0)})
+  lvs_folder.make(tmp_path, has_labels=False)
+  lvs_folder.save_labels(tmp_path, "driving1001", {1: lvs_folder.record(0)})
   truths = [sample.truth for sample in _open(tmp_path).read()]
   asked = [bool((truth != IGNORE).any()) for truth in truths]
   assert asked == [t == 6 for t in range(9)]
@@ -189,18 +141,18 @@ def test_frames_without_labels_are_nobodys_question(tmp_path):
 def test_identity_tells_frames_and_labels_apart(tmp_path, driving):
   spec = _open(driving).spec
   assert spec.identity == json.loads(json.dumps(spec.identity))
-  twin = _make(tmp_path / "driving1")
+  twin = lvs_folder.make(tmp_path / "driving1")
   assert _open(twin).spec.identity == spec.identity
-  _save_labels(twin, "driving1000", {0: _record(99)})
+  lvs_folder.save_labels(twin, "driving1000", {0: lvs_folder.record(99)})
   labelled = _open(twin).spec.identity
   assert labelled["labels"] != spec.identity["labels"]
   assert labelled["videos"] == spec.identity["videos"]
-  _video(twin / "driving1000.mp4", [0] * 5)
+  lvs_folder.video(twin / "driving1000.mp4", [0] * 5)
   assert _open(twin).spec.identity["videos"] != spec.identity["videos"]
 
 
 def test_broken_chunk_is_skipped_frame_by_frame(tmp_path, driving):
-  root = _make(tmp_path)
+  root = lvs_folder.make(tmp_path)
   path = root / "driving1000.mp4"
   whole = bytearray(path.read_bytes())
   start = whole.index(b"mdat") + 4
@@ -241,7 +193,7 @@ def test_missing_folder_and_broken_videos_are_refused(tmp_path):
 
 
 def test_broken_labels_are_told_when_they_are_reached(tmp_path):
-  root = _make(tmp_path)
+  root = lvs_folder.make(tmp_path)
   path = root / f"{lvs_labels.PREFIX}driving1001.npy"
   path.write_bytes(path.read_bytes()[:1000])
   samples = _open(root).read()

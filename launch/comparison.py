@@ -1,0 +1,88 @@
+"""The cells of a comparison as runs of a launch.
+
+They are what `experiments.compare` would make, in the folders in which it looks
+for them: it then has nothing to do but to print its tables.
+"""
+
+import itertools
+import pathlib
+import typing
+
+from launch.plan import Plan, Run, check_names, check_size, word, words_of
+from launch.table import Table
+from ojd.comparison import folder as folders
+from ojd.comparison import spec
+from ojd.errors import RequestError
+from ojd.run import config as config_lib
+from ojd.run.config import RunConfig
+
+# What the comparison says for each cell, and what it says otherwise.
+_NOT_FLAGS = {
+  **{"stream": "[comparison] streams", "system": "[comparison] systems"},
+  **{"seed": "repeats", "workdir": "output"},
+}
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
+_KINDS = typing.get_type_hints(RunConfig)
+
+
+def plan(table: Table, output: pathlib.Path) -> Plan:
+  """Every stream with every system and seed, and then the tables of them."""
+  flags = {"overlay": False, **_shared(table.flags)}
+  # A comma in a list of the table is part of what it lists.
+  escaped = lambda texts: [text.replace(",", r"\,") for text in texts]
+  streams, systems = escaped(table.streams), escaped(table.systems)
+  seeds = range(table.repeats or 1)
+  check_size(len(streams), len(systems), len(seeds))
+  cells = itertools.product(
+    spec.parse_streams(streams), spec.parse_systems(",".join(systems)), seeds
+  )
+  config = RunConfig(**flags)
+  runs = [_cell(config, *cell, flags, output) for cell in cells]
+  check_names(runs)
+  settings = folders.settings(config, davis_measures=False)
+
+  def prepare():
+    folders.inspect(output, settings)
+    try:
+      output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise RequestError(f"--output={output}: {error.strerror}") from None
+    folders.create(output, settings)
+
+  last = (
+    *("experiments.compare", word("output", output)),
+    *(word("streams", stream) for stream in streams),
+    *(word("systems", ",".join(systems)), word("repeat", len(seeds))),
+    *words_of(flags),
+  )
+  return Plan(output, runs, table.need, prepare, last)
+
+
+def _shared(flags):
+  """The flags of all cells, as the types that they are of."""
+  shared = {}
+  for name, value in flags.items():
+    if name in _NOT_FLAGS:
+      raise RequestError(f"[flags] {name}: it is {_NOT_FLAGS[name]} here")
+    if name not in _KINDS:
+      raise RequestError(f"[flags] {name} is no flag of online_distill")
+    kind = (typing.get_args(_KINDS[name]) or (_KINDS[name],))[0]
+    if kind is float and type(value) is int:
+      value = float(value)
+    if type(value) is not kind:
+      wanted = _WORDS.get(kind, "a text")
+      raise RequestError(f"[flags] {name} = {value!r}: {wanted} is meant")
+    shared[name] = value
+  return shared
+
+
+def _cell(config, stream, system, seed, flags, output):
+  folder = output / folders.cell(stream, system, seed)
+  try:
+    config_lib.check(spec.config_of(config, stream, system, seed, folder))
+  except RequestError as error:
+    raise RequestError(f"{system.label}: {error}") from None
+  own = {"stream": stream.uri, "system": system.flag, "seed": seed}
+  every = {**flags, **dict(system.options), **own, "workdir": folder}
+  command = ("experiments.online_distill", *words_of(every))
+  return Run(folder.name, command, folder)

@@ -1,0 +1,95 @@
+"""What the launchers have in common: their flags, and the way to their runs."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from absl import flags
+
+from experiments import cli
+from launch import checking, plan, supervised, table
+from launch import ledger as ledgers
+from launch.drive import Ended
+from launch.ledger import Ledger
+from launch.plan import Plan, Run
+from ojd.errors import RequestError
+
+_OUTPUT = flags.DEFINE_string(
+  "output", "", "the folder of all runs; empty: the table's"
+)
+_ONLY = flags.DEFINE_list(
+  "only", [], "parts of names: the other runs are left alone"
+)
+_LIST = flags.DEFINE_bool("list", False, "say what is done, and start nothing")
+GRACE = flags.DEFINE_float(
+  "grace", supervised.GRACE_SECONDS, "seconds that a run has to end by itself"
+)
+_MAX_GRACE = 3600.0
+
+
+class Work(NamedTuple):
+  """What there is to do."""
+
+  plan: Plan
+  chosen: list[Run]
+  missing: list[Run]  # of these
+  books: Ledger
+
+
+def read(words: list[str]) -> Work:
+  """What the words and the flags ask for."""
+  if len(words) != 1:
+    raise RequestError(
+      f"name one table, not {len(words)}: a file, or one of "
+      + ", ".join(table.bundled())
+    )
+  if not 0 <= GRACE.value <= _MAX_GRACE:
+    raise RequestError(f"--grace={GRACE.value}: from 0 to {_MAX_GRACE:g} s")
+  made = plan.make(table.read(table.find(words[0])), _OUTPUT.value)
+  chosen = plan.select(made.runs, _ONLY.value)
+  books = ledgers.in_output(made.output)
+  missing = [run for run in chosen if not books.is_done(run)]
+  return Work(made, chosen, missing, books)
+
+
+def was_list_wanted(work: Work) -> bool:
+  """Prints the runs where that is all that was asked for."""
+  if not _LIST.value:
+    return False
+  missing = set(work.missing)
+  for run in work.chosen:
+    state = "missing" if run in missing else "done"
+    print(f"{state}  {run.name}  {' '.join(run.command)}")
+  return True
+
+
+@contextlib.contextmanager
+def prepared(work: Work) -> Iterator[None]:
+  """Checks all commands, makes the output, and keeps other launchers out."""
+  checking.check(work.missing)
+  work.plan.prepare()
+  with ledgers.claim(work.books):
+    yield
+
+
+def conclude(work: Work, ended: Ended, interrupt: cli.Interrupt) -> int:
+  """Tells how it went, sums up where all is done; the exit code."""
+  for line in ended.failed:
+    print(f"failed: {line}", file=sys.stderr)
+  if interrupt.is_wanted() or ended.num_left:
+    print("stopped; the same command goes on", file=sys.stderr)
+    return interrupt.exit_code() or cli.FAILURE
+  print(f"{ended.num_done} of {len(work.chosen)} runs are done", flush=True)
+  if ended.failed:
+    return cli.FAILURE
+  return sum_up(work)
+
+
+def sum_up(work: Work) -> int:
+  """Runs the last command where every run of the table is done."""
+  if not work.plan.last or not all(map(work.books.is_done, work.plan.runs)):
+    return 0
+  # It ends with Ctrl-C as this process does: both are before the terminal.
+  return subprocess.call([sys.executable, "-m", *work.plan.last])

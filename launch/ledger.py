@@ -1,0 +1,89 @@
+"""The books of launches in an output folder: what ran, and how it ended.
+
+launch/NAME.log        what the run printed
+launch/NAME.json       how its last start ended: command, code, seconds, host
+launch/NAME.job.json   as which job it was submitted, where there are such
+
+A run is done when its last start ended with code 0 and was of the very same
+command, and its folder is there.
+"""
+
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+from launch.plan import BOOKS, Run
+from ojd.errors import RequestError
+from ojd.run import workdir
+
+_MAX_FILE = 1 << 20  # bytes
+_LAST_BYTES = 4096  # of a log, to find its last line in
+
+
+class Ledger(NamedTuple):
+  """The books in one output folder."""
+
+  folder: pathlib.Path
+
+  def log(self, run: Run) -> pathlib.Path:
+    """Where what the run prints goes."""
+    return self.folder / f"{run.name}.log"
+
+  def record(self, run: Run) -> pathlib.Path:
+    """Where it is written how the run ended."""
+    return self.folder / f"{run.name}.json"
+
+  def is_done(self, run: Run) -> bool:
+    """Whether the run need not be started."""
+    found = _read(self.record(run))
+    is_same = found.get("command") == list(run.command)
+    return is_same and found.get("code") == 0 and run.folder.is_dir()
+
+  def write_job(self, run: Run, job: str) -> None:
+    """Notes that the run was submitted."""
+    content = {"command": list(run.command), "job": job}
+    workdir.write_json(self._job(run), content)
+
+  def job(self, run: Run) -> str | None:
+    """The job as which this very command was submitted last."""
+    found = _read(self._job(run))
+    is_same = found.get("command") == list(run.command)
+    job = found.get("job")
+    return job if is_same and isinstance(job, str) else None
+
+  def _job(self, run):
+    return self.folder / f"{run.name}.job.json"
+
+
+def in_output(output: pathlib.Path) -> Ledger:
+  """The books of an output folder; nothing is made yet."""
+  return Ledger(output / BOOKS)
+
+
+def claim(books: Ledger):
+  """Makes the folder of the books and keeps other launchers out of it."""
+  if books.folder.exists() and not books.folder.is_dir():
+    raise RequestError(f"--output: {books.folder} is a file")
+  return workdir.claim(books.folder, "output")
+
+
+def last_line(path: pathlib.Path) -> str:
+  """The last line of a log that is not empty."""
+  try:
+    with path.open("rb") as file:
+      size = file.seek(0, 2)
+      file.seek(max(size - _LAST_BYTES, 0))
+      text = file.read().decode("utf-8", "replace")
+  except OSError:
+    return ""
+  lines = [line for line in text.splitlines() if line.strip()]
+  return " ".join(lines[-1].split()) if lines else ""
+
+
+def _read(path) -> dict[str, Any]:
+  try:
+    with path.open("rb") as file:
+      content = json.loads(file.read(_MAX_FILE))
+  except (OSError, ValueError, RecursionError):
+    return {}
+  return content if isinstance(content, dict) else {}

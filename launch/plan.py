@@ -1,0 +1,154 @@
+"""The runs that a table means: their names, folders and commands."""
+
+import hashlib
+import itertools
+import math
+import pathlib
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from launch.table import COMPARE, FOLDER_FLAGS, Flags, Need, Table
+from ojd.errors import RequestError
+from ojd.run import workdir
+
+# The folder in the output that holds logs and books of the launches.
+BOOKS = "launch"
+MAX_RUNS = 10_000
+_MAX_NAME, _MAX_VALUE = 120, 40  # letters
+_HASH = 6
+
+
+class Run(NamedTuple):
+  """One start of a binary."""
+
+  name: str
+  command: tuple[str, ...]  # what follows `python -m`
+  folder: pathlib.Path  # that it fills
+
+
+class Plan(NamedTuple):
+  """All runs of a table, and what is done before and after them."""
+
+  output: pathlib.Path
+  runs: list[Run]
+  need: Need  # of each
+  # Makes the output ready, or refuses one that holds something else.
+  prepare: Callable[[], None] = lambda: None
+  last: tuple[str, ...] = ()  # a command that sums up what is finished
+
+
+def word(name: str, value: Any) -> str:
+  """A flag with its value."""
+  if isinstance(value, bool):
+    return f"--{'' if value else 'no'}{name}"
+  return f"--{name}={value}"
+
+
+def make(table: Table, output: str = "") -> Plan:
+  """Multiplies a table out; `output` replaces its own."""
+  try:
+    path = workdir.expand(output or table.output, "output")
+    if table.binary == COMPARE:
+      # What it needs to know of systems and streams takes seconds to load.
+      from launch import comparison
+
+      plan = comparison.plan(table, path)
+    else:
+      plan = _grid(table, path)
+  except RequestError as error:
+    raise RequestError(f"{table.path}: {error}") from None
+  return plan
+
+
+def check_size(*sizes: int) -> None:
+  """Refuses more runs than anyone means."""
+  if math.prod(sizes) > MAX_RUNS:
+    raise RequestError(
+      f"{math.prod(sizes)} runs; a launch has at most {MAX_RUNS}"
+    )
+
+
+def _grid(table, output):
+  folder_flag = FOLDER_FLAGS[table.binary]
+  _check_flags(table, folder_flag)
+  seeds = [None] if table.repeats is None else range(table.repeats)
+  check_size(*map(len, table.axes.values()), len(seeds))
+  runs = []
+  for *choices, seed in itertools.product(*table.axes.values(), seeds):
+    flags = dict(table.flags)
+    for choice in choices:
+      flags |= choice.flags
+    names = [choice.name for choice in choices]
+    if seed is not None:
+      flags["seed"] = seed
+      names.append(f"seed={seed}")
+    runs.append(
+      _run(table.binary, names or ["run"], flags, output, folder_flag)
+    )
+  check_names(runs)
+  last = ()
+  if table.binary == "online_distill":
+    last = ("experiments.report", str(output))
+  return Plan(output, runs, table.need, last=last)
+
+
+def _run(binary, names, flags, output, folder_flag):
+  name = _slug("-".join(_slug(part, _MAX_VALUE) for part in names), _MAX_NAME)
+  folder = output / name
+  words = words_of({**flags, folder_flag: folder})
+  command = (f"experiments.{binary}", *words)
+  return Run(name, command, folder)
+
+
+def _slug(text, most):
+  """A name for files; what is lost of a text is in a few letters at the end."""
+  plain = re.sub(r"[^A-Za-z0-9.=_-]+", "_", text).strip("._-")
+  if plain == text and len(plain) <= most:
+    return plain
+  exact = hashlib.sha256(text.encode()).hexdigest()[:_HASH]
+  return f"{plain[: most - _HASH - 1]}-{exact}"
+
+
+def _check_flags(table, folder_flag):
+  """Refuses what is the launch's to say, and what is said by two axes."""
+  axes = [
+    {name for choice in choices for name in choice.flags}
+    for choices in table.axes.values()
+  ]
+  counts = Counter(itertools.chain(*axes))
+  given = {*table.flags, *counts}
+  if folder_flag in given:
+    raise RequestError(
+      f"{folder_flag}: every run has a folder of its own in the output"
+    )
+  if table.repeats is not None and "seed" in given:
+    raise RequestError("seed: that is what repeats says; leave out one of them")
+  for name, count in counts.items():
+    if count > 1:
+      raise RequestError(f"[grid] {name} is on two axes")
+
+
+def check_names(runs: list[Run]) -> None:
+  """Refuses two runs in one folder."""
+  (name, count), *_ = Counter(run.name for run in runs).most_common(1)
+  if count > 1:
+    raise RequestError(f"two runs would be called {name!r}")
+  if any(run.name == BOOKS for run in runs):
+    raise RequestError(f"{BOOKS!r} is where the logs lie; no run has that name")
+
+
+def select(runs: list[Run], parts: list[str]) -> list[Run]:
+  """The runs in whose names one of the parts is; all where there is none."""
+  chosen = [
+    run for run in runs if not parts or any(part in run.name for part in parts)
+  ]
+  if not chosen:
+    raise RequestError(f"--only={','.join(parts)}: no run has that in its name")
+  return chosen
+
+
+def words_of(flags: Flags) -> list[str]:
+  """Flags as words."""
+  return [word(*item) for item in flags.items()]

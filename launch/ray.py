@@ -1,0 +1,72 @@
+r"""Starts the runs of a table on a Ray cluster.
+
+    python -m launch.ray table2 --address=auto --output=/shared/runs
+    python -m launch.ray smoke --address=local
+
+A run is a task that asks for its cores, memory and GPUs, runs the very command
+that launch.local would, and keeps the same books in OUTPUT, a folder that all
+nodes see. One whose node dies is begun elsewhere and goes on from its files.
+Ctrl-C ends all; the same command runs what is missing. The second starts a Ray
+of its own on this machine. Needs `pip install 'ojd[ray]'`.
+"""
+
+import os
+
+from absl import flags
+
+from experiments import cli
+from launch import board, drive
+from launch import flags as launch_flags
+from ojd.errors import RequestError
+
+flags.adopt_module_key_flags(launch_flags)
+_ADDRESS = flags.DEFINE_string(
+  "address", "auto", "of the cluster: auto, HOST:PORT, or local for a new one"
+)
+
+# Seconds in which something that answers, but is no Ray, is given up.
+_RETRIES = "5"
+
+
+def main(words: list[str]) -> int:
+  """Runs what is missing and sums up."""
+  work = launch_flags.read(words)
+  if launch_flags.was_list_wanted(work):
+    return 0
+  start = _connected(work) if work.missing else None
+  with launch_flags.prepared(work):
+    ended, interrupt = _run(work, start)
+  return launch_flags.conclude(work, ended, interrupt)
+
+
+def _run(work, start):
+  # Ray has put its own in the place of what SIGTERM did before.
+  interrupt, watcher = cli.Interrupt(), board.watcher()
+  try:
+    ended = drive.drive(
+      work.missing,
+      len(work.chosen) - len(work.missing),
+      work.books,
+      start,
+      watch=watcher,
+      should_stop=interrupt.is_wanted,
+    )
+  finally:
+    watcher.close()
+  return ended, interrupt
+
+
+def _connected(work):
+  """What starts a run on the cluster."""
+  os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _RETRIES)
+  try:
+    from launch import ray_tasks
+  except ImportError:
+    raise RequestError("launch.ray needs Ray: pip install 'ojd[ray]'") from None
+  ray_tasks.connect(_ADDRESS.value)
+  ray_tasks.check(work.plan.need)
+  return ray_tasks.starter(work.books, work.plan.need, launch_flags.GRACE.value)
+
+
+if __name__ == "__main__":
+  cli.run(main, takes_words=True)

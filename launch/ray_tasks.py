@@ -1,0 +1,133 @@
+"""Runs as tasks of Ray."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable
+
+import ray
+from ray import exceptions as ray_exceptions
+
+from launch.ledger import Ledger
+from launch.plan import Run
+from launch.supervised import Supervised
+from launch.table import Need
+from ojd.errors import RequestError
+
+HERE = "local"  # the address of a Ray that is started for this launch alone
+_PORT = 6379
+_ANSWER_SECONDS = 5.0
+_LOOK_SECONDS = 0.2
+# Where a node dies, or a worker with it, the same command begins elsewhere.
+_MAX_RETRIES = 10
+_FAILED = 1
+_GB = 10**9
+
+
+def connect(address: str, cores: int | None = None) -> None:
+  """Joins a Ray; a RequestError soon where nobody answers.
+
+  Args:
+    address: auto, HOST:PORT, or HERE.
+    cores: of a Ray that is started here; all by default.
+  """
+  options = {"num_cpus": cores} if address == HERE else {}
+  if address not in (HERE, "auto"):
+    address = _reachable(address)
+  try:
+    ray.init(
+      address=address,
+      include_dashboard=False if address == HERE else None,
+      # What runs print is in their logs.
+      log_to_driver=False,
+      logging_level="error",
+      **options,
+    )
+  except (ConnectionError, RuntimeError, ValueError) as error:
+    words = " ".join(str(error).split())
+    raise RequestError(f"--address={address}: {words[:200]}") from None
+
+
+def _reachable(address):
+  host, colon, port = address.rpartition(":")
+  host, port = (host, port) if colon else (address, str(_PORT))
+  if not host or not port.isdecimal() or "/" in host:
+    raise RequestError(f"--address={address}: auto, local or HOST:PORT")
+  try:
+    with socket.create_connection((host, int(port)), _ANSWER_SECONDS):
+      return f"{host}:{port}"
+  except (OSError, OverflowError) as error:
+    raise RequestError(
+      f"--address={address}: no Ray answers there ({error}); "
+      "`ray start --head` starts one"
+    ) from None
+
+
+def check(need: Need) -> None:
+  """Refuses runs for which no node is large enough."""
+  nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+  fits = lambda node: all(
+    node.get(name, 0) >= amount for name, amount in _resources(need).items()
+  )
+  if not any(map(fits, nodes)):
+    raise RequestError(
+      f"a run of this table takes {need.cores} cores, {need.memory_gb:g} GB of "
+      f"memory and {need.gpus} GPUs, which no node of this Ray has"
+    )
+
+
+def _resources(need):
+  return {"CPU": need.cores, "memory": need.memory_gb * _GB, "GPU": need.gpus}
+
+
+class Task:
+  """A run somewhere in the cluster, or on its way there."""
+
+  def __init__(self, ref: ray.ObjectRef):
+    self._ref = ref
+
+  def poll(self) -> int | None:
+    """The exit code, None while the run goes on."""
+    ready, _ = ray.wait([self._ref], timeout=0)
+    if not ready:
+      return None
+    try:
+      return ray.get(self._ref)
+    except ray_exceptions.RayError:
+      return _FAILED
+
+  def stop(self) -> None:
+    """Tells the run to end, and does not wait for it."""
+    ray.cancel(self._ref, force=False)
+
+  def kill(self) -> None:
+    """Lets its worker die, and the run with it."""
+    with contextlib.suppress(ray_exceptions.RayError, ValueError):
+      ray.cancel(self._ref, force=True)
+
+
+def starter(books: Ledger, need: Need, grace: float) -> Callable[[Run], Task]:
+  """What submits a run; Ray finds the place for it."""
+  remote = ray.remote(run_here).options(
+    num_cpus=need.cores,
+    num_gpus=need.gpus,
+    memory=round(need.memory_gb * _GB),
+    max_retries=_MAX_RETRIES,
+  )
+  folder = os.getcwd()
+  return lambda run: Task(remote.remote(run, books, need.cores, folder, grace))
+
+
+def run_here(
+  run: Run, books: Ledger, cores: int, folder: str, grace: float
+) -> int:
+  """Runs a command in this worker's place; its exit code."""
+  task = Supervised(run, books, cores=cores, folder=folder, grace=grace)
+  try:
+    # Not wait(): a cancellation comes between two steps of Python.
+    while (code := task.poll()) is None:
+      time.sleep(_LOOK_SECONDS)
+    return code
+  finally:
+    task.end()

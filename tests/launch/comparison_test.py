@@ -1,0 +1,147 @@
+"""Comparisons as launches: the cells that `compare` looks for."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from launch import plan as plans
+from launch import table as tables
+from ojd.comparison import folder as folders
+from ojd.comparison import spec
+from ojd.errors import RequestError
+from ojd.streams import lvs_table
+from tests import binaries
+from tests.reference import lvs_folder
+
+HEAD = """
+binary = "compare"
+output = "out"
+repeats = 2
+"""
+BODY = """
+[comparison]
+streams = ["folder:a,b@Cars", "synthetic:park"]
+systems = ["fixed:delta_min=4", "jit:link=up_mbps=8,rtt_ms=5"]
+"""
+
+
+def _plan(tmp_path, text, output=""):
+  path = tmp_path / "table.toml"
+  path.write_text(text)
+  return plans.make(tables.read(path), output)
+
+
+def test_every_stream_meets_every_system_and_seed(tmp_path):
+  text = f"{HEAD}[flags]\nheight = 64\na_thresh = 1\n{BODY}"
+  plan = _plan(tmp_path, text, str(tmp_path / "out"))
+  assert len(plan.runs) == 8
+  stream = spec.StreamEntry("folder:a,b", "b", "Cars")
+  system = spec.SystemEntry("", "fixed", options=(("delta_min", 4),))
+  folder = tmp_path / "out" / folders.cell(stream, system, 1)
+  assert plan.runs[1] == plans.Run(
+    folder.name,
+    (
+      "experiments.online_distill",
+      *("--nooverlay", "--height=64", "--a_thresh=1.0", "--delta_min=4"),
+      *("--stream=folder:a,b", "--system=fixed", "--seed=1"),
+      f"--workdir={folder}",
+    ),
+    folder,
+  )
+  assert "--link=up_mbps=8,rtt_ms=5" in plan.runs[2].command
+  # What sums up says the same with its own commas.
+  assert plan.last == (
+    *("experiments.compare", f"--output={tmp_path}/out"),
+    *(r"--streams=folder:a\,b@Cars", "--streams=synthetic:park"),
+    r"--systems=fixed:delta_min=4,jit:link=up_mbps=8\,rtt_ms=5",
+    *("--repeat=2", "--nooverlay", "--height=64", "--a_thresh=1.0"),
+  )
+  plan.prepare()
+  content = json.loads((tmp_path / "out" / "compare.json").read_text())
+  assert content["settings"]["height"] == 64
+  other = _plan(tmp_path, f"{HEAD}{BODY}", str(tmp_path / "out"))
+  with pytest.raises(RequestError, match=r"other --a_thresh \(1.0, now 0.8\)"):
+    other.prepare()
+
+
+@pytest.mark.parametrize(
+  ("text", "words"),
+  (
+    ("[flags]\nnix = 3", "[flags] nix is no flag of online_distill"),
+    ("[flags]\nheight = '64'", "height = '64': a whole number is meant"),
+    ("[flags]\nboxes = 1", "boxes = 1: true or false is meant"),
+    ("[flags]\ninit = 3", "init = 3: a text is meant"),
+    ("[flags]\nsystem = 'jit'", "system: it is [comparison] systems here"),
+    ("[flags]\nseed = 1", "seed: it is repeats here"),
+    ("[flags]\na_thresh = 7", "--a_thresh=7.0: a mean IoU is 0 to 1"),
+  ),
+)
+def test_wrong_shared_flags_are_one_line(tmp_path, text, words):
+  with pytest.raises(RequestError) as error:
+    _plan(tmp_path, f"{HEAD}{text}{BODY}")
+  assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_same_system_twice_is_refused(tmp_path):
+  text = BODY.replace("systems = [", 'systems = ["fixed:delta_min=4", ')
+  with pytest.raises(RequestError, match="two runs would be called"):
+    _plan(tmp_path, HEAD + text)
+
+
+def test_second_table_is_all_streams_of_lvs_by_the_papers_columns(monkeypatch):
+  monkeypatch.setenv("LVS", "/data/lvs")
+  monkeypatch.setenv("STUDENT", "bundled")
+  table = tables.read(tables.find("table2"))
+  ids = [stream.removeprefix("lvs:/data/lvs/") for stream in table.streams]
+  assert ids == list(lvs_table.STREAMS)
+  plan = plans.make(table)
+  assert len(plan.runs) == 30 * 6
+  commands = [" ".join(run.command) for run in plan.runs]
+  assert all("--num_frames=30000 --height=720" in words for words in commands)
+  columns = ("offline_oracle", "flow:slow", "flow:fast", "jit")
+  counts = [sum(f"--system={c} " in w for w in commands) for c in columns]
+  assert counts == [30, 30, 30, 90]
+  assert sum("--a_thresh=0.9 " in words for words in commands) == 30
+
+
+@pytest.mark.slow  # twelve small runs
+def test_second_table_is_printed_of_small_streams(tmp_path):
+  names = ("driving1", "drone2")
+  (tmp_path / "labels").mkdir()
+  for name in names:
+    root = lvs_folder.make(tmp_path / name, name)
+    for path in root.glob("*.npy"):
+      (tmp_path / "labels" / path.name).symlink_to(path)
+  text = tables.find("table2").read_text()
+  lines = [
+    line
+    for line in text.splitlines()
+    if "lvs:$LVS/" not in line or any(f"/{name}" in line for name in names)
+  ]
+  text = "\n".join(lines).replace("cores = 4", "cores = 1")
+  text = text.replace("height = 720", "height = 48")
+  text = text.replace("width = 1280", "width = 64")
+  text = text.replace("memory_gb = 8", "memory_gb = 1")
+  (tmp_path / "table.toml").write_text(text)
+  result = subprocess.run(
+    [
+      *(sys.executable, "-m", "launch.local", str(tmp_path / "table.toml")),
+      f"--output={tmp_path}/out",
+    ],
+    cwd=binaries.ROOT,
+    env={**os.environ, "LVS": str(tmp_path), "STUDENT": "bundled"},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr
+  assert "12 of 12 runs are done" in result.stdout
+  titles = [line[:27].strip() for line in result.stdout.splitlines()[2:9]]
+  assert titles == [
+    *("Overall", "", "Category averages", "Sports (Moving)"),
+    *("Driving/Walking", "", "Sports (Moving)"),
+  ]
+  for words in ("Driving (P,A,Bk)", "Drone (P)", "offline_oracle", "jit a_t"):
+    assert words in result.stdout

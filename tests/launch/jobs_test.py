@@ -1,0 +1,238 @@
+"""Runs as jobs of Slurm: by submitit's local executor, and a Slurm of shell."""
+
+import json
+import os
+import pathlib
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import submitit
+
+from launch import jobs as jobs_lib
+from launch import ledger as ledgers
+from launch.plan import Run
+from launch.table import Need
+from ojd.errors import RequestError
+from tests import binaries
+
+_SECONDS = 60.0
+
+
+@pytest.fixture
+def books(tmp_path, monkeypatch):
+  monkeypatch.chdir(binaries.ROOT)  # a job begins where it was submitted
+  (tmp_path / "launch").mkdir()
+  return ledgers.in_output(tmp_path)
+
+
+def _run(tmp_path, *words, name="run"):
+  folder = tmp_path / name
+  return Run(name, ("tests.busy", str(folder), *words), folder)
+
+
+def _jobs(runs, books):
+  return {
+    run: jobs_lib.Job(run, books, 1, str(binaries.ROOT), 20.0) for run in runs
+  }
+
+
+def _wait_for(is_true):
+  deadline = time.monotonic() + _SECONDS
+  while not is_true():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+
+
+def _child_of(pid):
+  """The one process that a process has started."""
+  for entry in pathlib.Path("/proc").glob("[0-9]*"):
+    words = (entry / "stat").read_text().rpartition(")")[2].split()
+    if words[1] == str(pid):
+      return int(entry.name)
+  raise AssertionError(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_requeued_job_runs_the_same_command_again(tmp_path, books):
+  run = _run(tmp_path, "once")
+  executor = submitit.LocalExecutor(tmp_path / "jobs")
+  executor.update_parameters(timeout_min=5)
+  submitted = []
+  executor_submit = executor.submit
+  executor.submit = lambda job: (
+    submitted.append(executor_submit(job)) or (submitted[-1])
+  )
+  (name,) = jobs_lib.submit(executor, _jobs([run], books), books)
+  assert books.job(run) == name
+  assert books.job(_run(tmp_path, "wait")) is None
+  _wait_for((run.folder / "begun").exists)
+  os.kill(_child_of(name), signal.SIGUSR2)  # as Slurm does before the end
+  (job,) = submitted
+  assert job.result() is None
+  # It was told to end, ended cleanly, and began once more with the same words.
+  assert (run.folder / "ended").read_text() == "15\n"
+  first, second = (run.folder / "begun").read_text().splitlines()
+  assert first == second == str(list(run.command[1:]))
+  assert books.is_done(run)
+
+
+def test_job_that_fails_says_with_which_words(tmp_path, books):
+  run = _run(tmp_path, "end", "3")
+  (job,) = _jobs([run], books).values()
+  with pytest.raises(RuntimeError, match="^code 3: the last line$"):
+    pickle.loads(pickle.dumps(job))()
+  assert not books.is_done(run)
+
+
+_PROGRAMS = {
+  # Starts the script for each index of its array, beside itself.
+  "sbatch": """
+    cp "$1" "$FAKE/script"
+    [ -e "$FAKE/full" ] && echo "Submitted batch job 70" && exit
+    last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$1")
+    for index in $(seq 0 "${last:-0}"); do
+      SLURM_JOB_ID=$((70 + index)) SLURM_ARRAY_JOB_ID=70 SLURM_PROCID=0 \\
+        SLURM_ARRAY_TASK_ID=$index SLURM_LOCALID=0 bash "$1" > /dev/null 2>&1 &
+    done
+    echo "Submitted batch job 70"
+  """,
+  "srun": """
+    while [ "${1#-}" != "$1" ]; do
+      case "$1" in --output) output=$2; shift;; esac
+      shift
+    done
+    exec "$@" > "$FAKE/srun.$SLURM_ARRAY_TASK_ID" 2>&1
+  """,
+  "squeue": """
+    cat "$FAKE/queue"
+  """,
+}
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+  """Programs named as Slurm's, and the folder that they share."""
+  folder = tmp_path / "slurm"
+  folder.mkdir()
+  for name, text in _PROGRAMS.items():
+    (folder / name).write_text(f"#!/bin/bash\n{text}")
+    (folder / name).chmod(0o755)
+  monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+  monkeypatch.setenv("FAKE", str(folder))
+  return folder
+
+
+def test_generated_batch_runs_the_commands(tmp_path, books, slurm):
+  runs = [_run(tmp_path, "end", str(code), name=f"r{code}") for code in (0, 3)]
+  executor = submitit.AutoExecutor(books.folder / "slurm", cluster="slurm")
+  parameters = jobs_lib.parameters(
+    Need(cores=2, memory_gb=1.5, gpus=1),
+    time_text="1-02:03:04",
+    at_a_time=7,
+    grace=30.0,
+    partition="big",
+    account="me",
+    more=["constraint=a100", "nice=5"],
+  )
+  executor.update_parameters(**parameters)
+  names = jobs_lib.submit(executor, _jobs(runs, books), books)
+  assert names == ["70_0", "70_1"]
+  assert [books.job(run) for run in runs] == names
+  script = (slurm / "script").read_text().splitlines()
+  assert {
+    *("#SBATCH --array=0-1%2", "#SBATCH --cpus-per-task=2"),
+    *("#SBATCH --mem=1536MB", "#SBATCH --gpus-per-node=1"),
+    *("#SBATCH --time=1564", "#SBATCH --signal=USR2@90"),
+    *("#SBATCH --partition=big", "#SBATCH --account=me"),
+    *("#SBATCH --constraint=a100", "#SBATCH --nice=5"),
+    "#SBATCH --job-name=ojd",
+  } <= set(script)
+  _wait_for(lambda: all(books.record(run).exists() for run in runs))
+  assert [books.is_done(run) for run in runs] == [True, False]
+  for run in runs:
+    record = json.loads(books.record(run).read_text())
+    assert record["command"] == list(run.command)
+  failed = slurm / "srun.1"
+  _wait_for(lambda: "code 3: the last line" in failed.read_text())
+
+
+TABLE = """
+binary = "record"
+output = "{output}"
+
+[flags]
+teacher = "ground_truth"
+height = 32
+width = 48
+
+[grid]
+stream = ["synthetic:park?num_frames=3", "synthetic:park?num_frames=5"]
+"""
+
+
+@pytest.mark.slow  # four launches
+def test_launch_submits_what_is_neither_done_nor_in_the_queue(tmp_path, slurm):
+  path, queue = tmp_path / "table.toml", slurm / "queue"
+  path.write_text(TABLE.format(output=tmp_path / "out"))
+
+  def launch():
+    done = subprocess.run(
+      [sys.executable, "-m", "launch.slurm", str(path)],
+      cwd=binaries.ROOT,
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition(";")[0].strip()
+
+  queue.touch()
+  (slurm / "full").touch()  # nothing starts as yet
+  assert launch() == (
+    "0 of 2 runs are done, 0 are in the queue, 2 were submitted as 70_0 to 70_1"
+  )
+  queue.write_text("70_0\n70_1\n99\n")
+  assert launch() == (
+    "0 of 2 runs are done, 2 are in the queue, 0 were submitted"
+  )
+  queue.write_text("70_1\n")
+  (slurm / "full").unlink()
+  assert launch() == (
+    "0 of 2 runs are done, 1 are in the queue, 1 were submitted as 70"
+  )
+  books = tmp_path / "out" / "launch"
+  records = lambda: [p for p in books.glob("*.json") if ".job." not in p.name]
+  _wait_for(records)
+  queue.write_text("70_1\n")
+  assert launch() == (
+    "1 of 2 runs are done, 1 are in the queue, 0 were submitted"
+  )
+
+
+@pytest.mark.parametrize(
+  ("text", "expected"),
+  (("12:00:00", 720), ("0:00:01", 1), ("1-00:01:00", 1441)),
+)
+def test_times_are_minutes_rounded_up(text, expected):
+  assert jobs_lib.minutes(text) == expected
+
+
+@pytest.mark.parametrize(
+  "text", ("", "12", "0:00:00", "1:60:00", "x", "-1:0:0")
+)
+def test_other_times_are_refused(text):
+  with pytest.raises(RequestError, match="HH:MM:SS is meant, as 12:00:00"):
+    jobs_lib.minutes(text)
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  (({"more": ["x"]}, "--sbatch=x: NAME"), ({"at_a_time": 0}, "--at_a_time=0")),
+)
+def test_wrong_requests_are_refused(flags, words):
+  given = {"time_text": "1:00:00", "at_a_time": 1, "grace": 1.0} | flags
+  with pytest.raises(RequestError, match=words):
+    jobs_lib.parameters(Need(), **given)

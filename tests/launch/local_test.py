@@ -1,0 +1,193 @@
+"""The launchers as a person starts them."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import binaries
+
+_SECONDS = 240
+TABLE = """
+binary = "record"
+output = "{output}"
+memory_gb = 0.5
+
+[flags]
+teacher = "ground_truth"
+height = 32
+width = 48
+
+[grid.length]
+"""
+
+
+def _table(tmp_path, lengths, more=""):
+  text = TABLE.format(output=tmp_path / "out")
+  for length in lengths:
+    text += f"{length}.stream = 'synthetic:park?num_frames={length}'\n"
+  path = tmp_path / "table.toml"
+  path.write_text(text + more)
+  return str(path)
+
+
+def _command(launcher, *words):
+  return [sys.executable, "-m", f"launch.{launcher}", *words]
+
+
+def _launch(launcher, *words, **options):
+  return subprocess.run(
+    _command(launcher, *words),
+    cwd=binaries.ROOT,
+    capture_output=True,
+    text=True,
+    timeout=_SECONDS,
+    **options,
+  )
+
+
+@pytest.mark.parametrize(
+  ("launcher", "words", "message"),
+  (
+    ("local", (), "name one table, not 0: a file, or one of smoke, "),
+    ("local", ("nix",), "nix: there is no such table; bundled are smoke, "),
+    ("local", ("thresholds", "--nix=3"), "Unknown command line flag 'nix'"),
+    ("local", ("thresholds", "--only=nix"), "--only=nix: no run has that"),
+    ("local", ("thresholds", "--cores=100000"), "--cores=100000: from 1 to"),
+    ("local", ("thresholds", "--memory_gb=1"), "1.5 GB of memory, and there"),
+    ("local", ("table2",), "table2.toml: $LVS is not set"),
+    ("slurm", ("thresholds",), "there is no srun here"),
+    ("slurm", ("thresholds", "--time=1"), "--time=1: [DAYS-]HH:MM:SS"),
+    ("ray", ("thresholds", "--address=127.0.0.1:1"), "no Ray answers there"),
+    ("ray", ("thresholds", "--address=nix://"), "auto, local or HOST:PORT"),
+  ),
+)
+def test_wrong_words_are_one_line(tmp_path, launcher, words, message):
+  if launcher == "ray":
+    pytest.importorskip("ray")
+  environment = {k: v for k, v in os.environ.items() if k != "LVS"}
+  output = () if not words else (f"--output={tmp_path}/out",)
+  begin = time.monotonic()
+  result = _launch(launcher, *words, *output, env=environment)
+  assert result.returncode == 2, result.stderr
+  assert result.stderr.startswith("error: ") and message in result.stderr
+  assert result.stderr.count("\n") == 1 and not result.stdout
+  assert not (tmp_path / "out").exists()
+  assert time.monotonic() - begin < 60
+
+
+def test_wrong_flag_of_a_binary_is_told_before_anything_starts(tmp_path):
+  result = _launch("local", _table(tmp_path, [2], "2.ask_every = 'never'\n"))
+  assert result.returncode == 2
+  assert result.stderr == (
+    "error: 2: flag --ask_every=never: invalid literal for int() with base 10: "
+    "'never'\n"
+  )
+  assert not (tmp_path / "out").exists()
+
+
+def test_help_says_what_there_is():
+  result = _launch("local", "--help")
+  assert result.returncode == 0
+  assert "--cores" in result.stdout and "--only" in result.stdout
+  assert "python -m launch.local smoke" in result.stdout
+
+
+def _processes(folder):
+  """Living processes with the folder among their words."""
+  found = []
+  for entry in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+      words = (entry / "cmdline").read_bytes()
+    except OSError:
+      continue
+    if str(folder).encode() in words:
+      found.append(int(entry.name))
+  return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
+  table = _table(tmp_path, [10**6])
+  records = tmp_path / "out" / "1000000" / "records.bin"
+  process = subprocess.Popen(
+    _command("local", table),
+    cwd=binaries.ROOT,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+  try:
+    deadline = time.monotonic() + _SECONDS
+    while not records.exists() or not records.stat().st_size:
+      assert time.monotonic() < deadline and process.poll() is None
+      time.sleep(0.1)
+    assert len(_processes(tmp_path)) == 4  # launcher, two to look after, run
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=_SECONDS)
+  finally:
+    process.kill()
+  assert process.returncode == 130
+  assert errors.splitlines()[-1] == "stopped; the same command goes on"
+  assert "1000000: stopped\n" in errors
+  assert not _processes(tmp_path)
+  # The run ended as it does by itself, and said so.
+  log = (tmp_path / "out" / "launch" / "1000000.log").read_text()
+  assert "\nstopped: " in log
+  listed = _launch("local", table, "--list")
+  assert listed.stdout.startswith("missing  1000000  experiments.record --")
+
+
+def test_failure_is_told_and_only_what_is_missing_runs_again(tmp_path):
+  table, output = _table(tmp_path, [3, 5]), tmp_path / "out"
+  spoilt = output / "5"
+  spoilt.mkdir(parents=True)
+  (spoilt / "mine.txt").touch()
+  first = _launch("local", table)
+  assert first.returncode == 1
+  line = first.stderr.splitlines()[-1]
+  assert line.startswith(f"failed: 5: code 2: error: {spoilt} holds files")
+  assert line.endswith(f"({output}/launch/5.log)")
+  assert first.stdout == "1 of 2 runs are done\n"
+  done = output / "launch" / "3.json"
+  before = done.stat().st_mtime_ns
+  (spoilt / "mine.txt").unlink()
+  second = _launch("local", table)
+  assert second.returncode == 0, second.stderr
+  assert "3: " not in second.stderr and "2/2 done" in second.stderr
+  assert second.stdout == "2 of 2 runs are done\n"
+  assert done.stat().st_mtime_ns == before
+  third = _launch("local", table, "--list")
+  assert [line.split()[0] for line in third.stdout.splitlines()] == ["done"] * 2
+
+
+def _cells(output):
+  with (output / "cells.csv").open() as file:
+    return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_bundled_table_ends_in_the_comparison_that_compare_makes(tmp_path):
+  output = tmp_path / "out"
+  result = _launch("local", "smoke", f"--output={output}")
+  assert result.returncode == 0, result.stderr
+  assert (output / "table.txt").read_text().rstrip() in result.stdout
+  rows = _cells(output)
+  assert len(rows) == 6 and all(row["miou"] for row in rows)
+  # The comparison itself had nothing to do but to read.
+  ends = [(output / row["run"] / "summary.json").stat() for row in rows]
+  books = [
+    json.loads(p.read_text()) for p in (output / "launch").glob("*.json")
+  ]
+  assert len(books) == 6 and all(book["code"] == 0 for book in books)
+  again = _launch("local", "smoke", f"--output={output}")
+  assert again.returncode == 0 and again.stdout == result.stdout
+  assert [
+    (output / row["run"] / "summary.json").stat().st_mtime_ns for row in rows
+  ] == [end.st_mtime_ns for end in ends]

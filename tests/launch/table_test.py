@@ -1,0 +1,188 @@
+"""Sweep tables: what they mean, and what is said against wrong ones."""
+
+import pytest
+
+from launch import plan as plans
+from launch import table as tables
+from ojd.errors import RequestError
+
+GRID = """
+binary = "online_distill"
+output = "$PLACE/out"
+repeats = 2
+cores = 3
+memory_gb = 1.5
+
+[flags]
+teacher = "ground_truth"
+a_thresh = 0.5
+overlay = false
+
+[grid]
+a_thresh = [0.7, 0.9]
+
+[grid.scene.park]
+stream = "synthetic:park"
+classes = "person;dog"
+
+[grid.scene.street]
+stream = "synthetic:street?seed=${SEED}"
+"""
+
+
+def _read(tmp_path, text):
+  path = tmp_path / "table.toml"
+  path.write_text(text)
+  return tables.read(path)
+
+
+@pytest.fixture(autouse=True)
+def _variables(monkeypatch):
+  monkeypatch.setenv("PLACE", "runs")
+  monkeypatch.setenv("SEED", "3")
+  monkeypatch.delenv("UNSET", raising=False)
+
+
+def test_grid_is_multiplied_out(tmp_path):
+  table = _read(tmp_path, GRID)
+  assert table.need == tables.Need(cores=3, memory_gb=1.5, gpus=0)
+  plan = plans.make(table)
+  assert [run.name for run in plan.runs] == [
+    f"a_thresh={a}-{scene}-seed={seed}"
+    for a in (0.7, 0.9)
+    for scene in ("park", "street")
+    for seed in (0, 1)
+  ]
+  assert str(plan.output) == "runs/out"
+  assert plan.runs[1].command == (
+    "experiments.online_distill",
+    "--teacher=ground_truth",
+    "--a_thresh=0.7",  # of the grid, in the place of the shared one
+    "--nooverlay",
+    "--stream=synthetic:park",
+    "--classes=person;dog",
+    "--seed=1",
+    "--workdir=runs/out/a_thresh=0.7-park-seed=1",
+  )
+  assert "--stream=synthetic:street?seed=3" in plan.runs[2].command
+  assert plan.last == ("experiments.report", "runs/out")
+
+
+def test_names_are_plain_and_stay_when_others_join(tmp_path):
+  text = """
+    binary = "record"
+    output = "out"
+    [grid]
+    stream = ["synthetic:park?seed=1", "synthetic:park&seed=1"]
+  """
+  first = plans.make(_read(tmp_path, text), "elsewhere").runs
+  # What is no letter is lost in both, but not what tells them apart.
+  names = [run.name for run in first]
+  assert len(set(names)) == 2
+  assert all(n.startswith("stream=synthetic_park_seed=1-") for n in names)
+  assert first[0].command[-1] == f"--out=elsewhere/{names[0]}"
+  more = text.replace("]", ', "other"]', 2).replace('[grid, "other"]', "[grid]")
+  again = plans.make(_read(tmp_path, more), "elsewhere").runs
+  assert len(again) == 3 and set(first) < set(again)
+
+
+def test_long_values_make_short_names(tmp_path):
+  values = [f"video/{'x' * 300}{i}.mp4" for i in range(2)]
+  text = f"binary='online_distill'\noutput='o'\n[grid]\nstream={values}"
+  names = [run.name for run in plans.make(_read(tmp_path, text)).runs]
+  assert len(set(names)) == 2 and max(map(len, names)) <= 120
+
+
+def test_table_without_a_grid_is_one_run(tmp_path):
+  text = 'binary = "pretrain"\noutput = "o"\nflags.num_steps = 3'
+  (run,) = plans.make(_read(tmp_path, text)).runs
+  assert run.command == (
+    *("experiments.pretrain", "--num_steps=3", "--workdir=o/run"),
+  )
+
+
+def test_dollars_and_choice_of_runs(tmp_path):
+  text = 'binary="pretrain"\noutput="a$$b"\n[grid]\nseed=[1, 2, 12]'
+  plan = plans.make(_read(tmp_path, text))
+  assert str(plan.output) == "a$b"
+  chosen = plans.select(plan.runs, ["seed=1"])
+  assert [run.name for run in chosen] == ["seed=1", "seed=12"]
+  assert plans.select(plan.runs, []) == plan.runs
+  with pytest.raises(RequestError, match="--only=nix: no run"):
+    plans.select(plan.runs, ["nix"])
+
+
+HEAD = 'binary = "online_distill"\noutput = "o"\n'
+
+
+@pytest.mark.parametrize(
+  ("text", "words"),
+  (
+    ("binary = [", "is no table in TOML"),
+    ('output = "o"', "binary is missing"),
+    ('binary = "online_distill"', "output is missing"),
+    (
+      'binary = "nix"\noutput = "o"',
+      "binary = 'nix': not one that is launched",
+    ),
+    ('binary = 3\noutput = "o"', "binary = 3: a text"),
+    (HEAD + "cpus = 2", "'cpus' is no key; known are binary, comparison"),
+    (HEAD + "repeats = 0", "repeats = 0: a whole number from 1"),
+    (HEAD + "repeats = true", "repeats = True: a whole number"),
+    (HEAD + "cores = 1.5", "cores = 1.5: a whole number from 1"),
+    (HEAD + "gpus = -1", "gpus = -1: a whole number from 0"),
+    (HEAD + "memory_gb = 0", "memory_gb = 0: a number above 0"),
+    (HEAD + "memory_gb = nan", "memory_gb = nan: a number above 0"),
+    (HEAD + "flags = 3", "a section, [flags], is meant"),
+    (HEAD + "[flags]\nA = 3", "[flags] 'A' is no name of a flag"),
+    (HEAD + "[flags]\na = [3]", "[flags] a = [3]: a text, a number"),
+    (HEAD + "[flags]\nstream = '$UNSET'", "$UNSET is not set; export UNSET="),
+    (HEAD + "[grid]\nseed = []", "[grid] seed = []: a list of values"),
+    (HEAD + "[grid]\nseed = 3", "[grid] seed = 3: a list of values"),
+    (HEAD + "[grid]\nx.y = 3", "y = 3: a section, [y], is meant"),
+    (HEAD + "[grid]\nseed = [1, 1]", "two runs would be called 'seed=1'"),
+    (HEAD + "[grid]\nseed = [{a=1}]", "[grid] seed = {'a': 1}: a text"),
+    (HEAD + "[grid]\nseed=[1]\nx.y.seed=2", "[grid] seed is on two axes"),
+    (HEAD + "[grid]\nx.launch={}", "'launch' is where the logs lie"),
+    (HEAD + "[flags]\nworkdir = 'x'", "workdir: every run has a folder"),
+    (HEAD + "repeats = 2\n[flags]\nseed = 1", "seed: that is what repeats"),
+    (HEAD + "[comparison]", "[comparison] is not for 'online_distill'"),
+    (
+      HEAD + f"repeats = 10000\n[grid]\nu_max = {list(range(9))}",
+      "90000 runs; a launch has at most 10000",
+    ),
+    ('binary="compare"\noutput="o"\n[grid]', "[grid] is not for 'compare'"),
+    ('binary="compare"\noutput="o"', "[comparison] streams: a list of texts"),
+    (
+      'binary="compare"\noutput="o"\n[comparison]\nstreams=["a"]\nnix=[1]',
+      "'nix' is no key of [comparison]; known are streams, systems",
+    ),
+  ),
+)
+def test_wrong_tables_are_one_line_that_names_the_file(tmp_path, text, words):
+  with pytest.raises(RequestError) as error:
+    plans.make(_read(tmp_path, text))
+  message = str(error.value)
+  assert message.startswith(f"{tmp_path}/table.toml") and words in message
+  assert "\n" not in message
+
+
+def test_files_that_are_not_there_or_no_text(tmp_path):
+  with pytest.raises(RequestError, match="no such table; bundled are smoke"):
+    tables.read(tmp_path / "nix.toml")
+  with pytest.raises(RequestError, match="Is a directory"):
+    tables.read(tmp_path)
+  (tmp_path / "table.toml").write_bytes(b"\xff\xfe")
+  with pytest.raises(RequestError, match="is no table in TOML"):
+    tables.read(tmp_path / "table.toml")
+  (tmp_path / "table.toml").write_bytes(b"#" * (2 << 20))
+  with pytest.raises(RequestError, match="more than 1 MB"):
+    tables.read(tmp_path / "table.toml")
+
+
+def test_bundled_tables_are_found_by_name(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert tables.find("smoke") == tables.BUNDLED / "smoke.toml"
+  assert str(tables.find("nix")) == "nix"
+  (tmp_path / "smoke").touch()
+  assert str(tables.find("smoke")) == "smoke"

@@ -1,0 +1,59 @@
+"""Folders as of LVS, with frames that tell their numbers by their grey."""
+
+import fractions
+
+import av
+import numpy as np
+
+from ojd.formats import lvs_labels
+
+H, W = 48, 64
+
+
+def grey(t):
+  """What frame t is filled with."""
+  return 20 + 22 * t
+
+
+def video(path, greys, size=(H, W)):
+  """Frames of one grey each, which a coder keeps apart."""
+  with av.open(str(path), "w") as container:
+    stream = container.add_stream("libx264", rate=fractions.Fraction(25, 2))
+    stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+    stream.options = {"crf": "10", "g": "3", "bf": "2"}
+    for grey in greys:
+      image = np.full((*size, 3), grey, np.uint8)
+      frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+def record(seed, num=9):
+  """Detections: boxes, classes, scores and masks, drawn at random."""
+  rng = np.random.default_rng(seed)
+  low = rng.uniform(0, 0.7, (num, 2))
+  high = np.minimum(low + rng.uniform(0.1, 0.5, (num, 2)), 1)
+  ids = sorted(rng.choice([1, 2, 3, 4, 6, 8, 57], num).tolist())
+  masks = [rng.uniform(0, 1, (28, 28)).astype(np.float32) for _ in range(num)]
+  scores = rng.uniform(0.2, 1, num).astype(np.float32)
+  return [np.hstack([low, high]), ids, scores, masks]
+
+
+def save_labels(root, chunk, frames):
+  """A label file of a chunk."""
+  content = np.array(frames, object)
+  np.save(root / f"{lvs_labels.PREFIX}{chunk}.npy", content, allow_pickle=True)
+
+
+def make(root, stream="driving1", counts=(5, 4), has_labels=True):
+  """A stream's folder: chunks of numbered frames and their label files."""
+  root.mkdir(exist_ok=True)
+  first = 0
+  for i, count in enumerate(counts):
+    chunk = f"{stream}{i:03d}"
+    ts = range(first, first + count)
+    video(root / f"{chunk}.mp4", [grey(t) for t in ts])
+    if has_labels:
+      save_labels(root, chunk, {t - first: record(t) for t in ts})
+    first += count
+  return root
