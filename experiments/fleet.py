@@ -21,13 +21,15 @@ import tempfile
 import jax
 from absl import flags
 
-from experiments import cli, fleet_progress, run_flags
+from experiments import cli, fleet_plan, fleet_progress, run_flags
 from ojd.errors import RequestError
 from ojd.fleet import fleet, folder, listing, report
+from ojd.fleet.cluster import connecting
 from ojd.fleet.teachers import Desks
 from ojd.run import compilation, workdir
 
 flags.adopt_module_key_flags(run_flags)
+flags.adopt_module_key_flags(fleet_plan)
 _STREAMS = flags.DEFINE_string(
   "streams", "", "a file with a line for each stream: URI, or NAME, URI"
 )
@@ -71,6 +73,11 @@ _REPLICAS = flags.DEFINE_integer("replicas", 1, "of the teacher, on Ray")
 _REPLICA_GPUS = flags.DEFINE_float(
   "replica_gpus", 0.0, "of each of them; 0.5: two share one"
 )
+_SIMULATE = flags.DEFINE_bool(
+  "simulate",
+  False,
+  "run nothing, and reckon what fleets of streams as those of --runs need",
+)
 _SMOKE = flags.DEFINE_bool("smoke", False, "three tiny streams, made up")
 
 _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
@@ -87,9 +94,14 @@ _NOT_HERE = {
 
 def main() -> int:
   """Runs the streams and prints what came of them."""
+  if _SIMULATE.value:
+    return fleet_plan.simulate(_folder(run_flags.run_config()))
   request = _request()
-  interrupt, watcher = cli.Interrupt(), fleet_progress.watcher()
   run = _run_on_ray if _RAY.value else _run_here
+  if _RAY.value:
+    connecting.connect(_RAY.value)
+  # Ray has put its own in the place of what SIGTERM did before.
+  interrupt, watcher = cli.Interrupt(), fleet_progress.watcher()
   try:
     found = run(
       request,
@@ -115,9 +127,6 @@ def _run_here(request, **people):
 
 
 def _run_on_ray(request, **people):
-  from ojd.fleet.cluster import connecting
-
-  connecting.connect(_RAY.value)
   from ojd.fleet.cluster import driver
 
   plan = driver.Plan(
@@ -140,9 +149,7 @@ def _request() -> fleet.Request:
   )
   if _SMOKE.value and not config.workdir:
     config = run_flags.with_workdir(config, tempfile.mkdtemp(prefix="ojd-"))
-  if not config.workdir:
-    raise RequestError("--workdir=DIR is missing: where should the fleet go?")
-  path = workdir.expand(config.workdir)
+  path = _folder(config)
   entries = _entries()
   for name, value in (
     ("teacher_rate", _TEACHER_RATE.value),
@@ -165,6 +172,12 @@ def _request() -> fleet.Request:
     zoo_size=_ZOO_SIZE.value,
     is_paced=_REALTIME.value,
   )
+
+
+def _folder(config):
+  if not config.workdir:
+    raise RequestError("--workdir=DIR is missing: where should the fleet go?")
+  return workdir.expand(config.workdir)
 
 
 def _entries():

@@ -1,9 +1,9 @@
 r"""Plans a fleet past this machine: what `experiments.fleet --simulate` does.
 
-    python -m experiments.fleet --simulate --output=runs/plan \
+    python -m experiments.fleet --simulate --workdir=runs/plan \
         --runs=street=runs/street,runs/street2 --runs=sports=runs/sports \
         --latency=0.2
-    python -m experiments.fleet --simulate --output=runs/plan \
+    python -m experiments.fleet --simulate --workdir=runs/plan \
         --runs=street=runs/street --export_behaviour=behaviour
     python -m experiments.fleet --simulate --check=runs/fleet
 
@@ -115,7 +115,7 @@ def simulate(output: pathlib.Path) -> int:
     workdir.write_json(output / CONTENT, content)
     plan_chart.write_png(points, closer, facts, terms, output / CHART)
   except OSError as error:
-    raise RequestError(f"--output={output}: {error.strerror}") from None
+    raise RequestError(f"--workdir={output}: {error.strerror}") from None
   print(f"{output / TABLE}, {output / CONTENT}, {output / CHART}")
   return 0
 
@@ -124,7 +124,7 @@ def _make(output):
   try:
     output.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise RequestError(f"--output={output}: {error.strerror}") from None
+    raise RequestError(f"--workdir={output}: {error.strerror}") from None
 
 
 def _terms():

@@ -10,22 +10,17 @@ Ctrl-C ends all; the same command runs what is missing. The second starts a Ray
 of its own on this machine. Needs `pip install 'ojd[ray]'`.
 """
 
-import os
-
 from absl import flags
 
 from experiments import cli
 from launch import board, drive
 from launch import flags as launch_flags
-from ojd.errors import RequestError
+from ojd.fleet.cluster import connecting
 
 flags.adopt_module_key_flags(launch_flags)
 _ADDRESS = flags.DEFINE_string(
   "address", "auto", "of the cluster: auto, HOST:PORT, or local for a new one"
 )
-
-# Seconds in which something that answers, but is no Ray, is given up.
-_RETRIES = "5"
 
 
 def main(words: list[str]) -> int:
@@ -58,12 +53,10 @@ def _run(work, start):
 
 def _connected(work):
   """What starts a run on the cluster."""
-  os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _RETRIES)
-  try:
-    from launch import ray_tasks
-  except ImportError:
-    raise RequestError("launch.ray needs Ray: pip install 'ojd[ray]'") from None
-  ray_tasks.connect(_ADDRESS.value)
+  connecting.connect(_ADDRESS.value, "address")
+  # Not before: it needs what `connect` has looked for.
+  from launch import ray_tasks
+
   ray_tasks.check(work.plan.need)
   return ray_tasks.starter(work.books, work.plan.need, launch_flags.GRACE.value)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import time
 from collections.abc import Callable
 
@@ -15,53 +14,11 @@ from launch.supervised import Supervised
 from launch.table import Need
 from ojd.errors import RequestError
 
-HERE = "local"  # the address of a Ray that is started for this launch alone
-_PORT = 6379
-_ANSWER_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
 # Where a node dies, or a worker with it, the same command begins elsewhere.
 _MAX_RETRIES = 10
 _FAILED = 1
 _GB = 10**9
-
-
-def connect(address: str, cores: int | None = None) -> None:
-  """Joins a Ray; a RequestError soon where nobody answers.
-
-  Args:
-    address: auto, HOST:PORT, or HERE.
-    cores: of a Ray that is started here; all by default.
-  """
-  options = {"num_cpus": cores} if address == HERE else {}
-  if address not in (HERE, "auto"):
-    address = _reachable(address)
-  try:
-    ray.init(
-      address=address,
-      include_dashboard=False if address == HERE else None,
-      # What runs print is in their logs.
-      log_to_driver=False,
-      logging_level="error",
-      **options,
-    )
-  except (ConnectionError, RuntimeError, ValueError) as error:
-    words = " ".join(str(error).split())
-    raise RequestError(f"--address={address}: {words[:200]}") from None
-
-
-def _reachable(address):
-  host, colon, port = address.rpartition(":")
-  host, port = (host, port) if colon else (address, str(_PORT))
-  if not host or not port.isdecimal() or "/" in host:
-    raise RequestError(f"--address={address}: auto, local or HOST:PORT")
-  try:
-    with socket.create_connection((host, int(port)), _ANSWER_SECONDS):
-      return f"{host}:{port}"
-  except (OSError, OverflowError) as error:
-    raise RequestError(
-      f"--address={address}: no Ray answers there ({error}); "
-      "`ray start --head` starts one"
-    ) from None
 
 
 def check(need: Need) -> None:

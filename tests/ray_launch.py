@@ -9,6 +9,7 @@ from launch import ledger as ledgers
 from launch.plan import Run
 from launch.table import Need
 from ojd.errors import RequestError
+from ojd.fleet.cluster import connecting
 
 _NEED = Need(cores=1, memory_gb=0.1)
 
@@ -16,7 +17,7 @@ _NEED = Need(cores=1, memory_gb=0.1)
 def main() -> int:
   """Runs each WHAT on a core of two, and says what comes of them."""
   output = pathlib.Path(sys.argv[1])
-  ray_tasks.connect(ray_tasks.HERE, 2)
+  connecting.connect(connecting.LOCAL, num_cpus=2)
   for need in (_NEED, Need(cores=3), Need(memory_gb=1e5), Need(gpus=64)):
     try:
       ray_tasks.check(need)

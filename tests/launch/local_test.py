@@ -64,7 +64,7 @@ def _launch(launcher, *words, **options):
     ("local", ("table2",), "table2.toml: $LVS is not set"),
     ("slurm", ("thresholds",), "there is no srun here"),
     ("slurm", ("thresholds", "--time=1"), "--time=1: [DAYS-]HH:MM:SS"),
-    ("ray", ("thresholds", "--address=127.0.0.1:1"), "no Ray answers there"),
+    ("ray", ("thresholds", "--address=127.0.0.1:1"), "Connection refused"),
     ("ray", ("thresholds", "--address=nix://"), "auto, local or HOST:PORT"),
   ),
 )

@@ -16,13 +16,16 @@ _TCP_SECONDS, _ANSWER_SECONDS = 5.0, 40.0
 _TRY = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
 
 
-def connect(address: str, flag: str = "ray") -> None:
+def connect(
+  address: str, flag: str = "ray", num_cpus: int | None = None
+) -> None:
   """Joins the cluster at an address; once per process.
 
   Args:
     address: `auto`, the one that runs on this machine; HOST:PORT; or `local`,
       one that begins here and ends with this process.
     flag: that named it, for errors.
+    num_cpus: of a cluster that begins here; None for all there are.
   """
   if importlib.util.find_spec("ray") is None:
     raise RequestError(
@@ -37,7 +40,7 @@ def connect(address: str, flag: str = "ray") -> None:
     "logging_level": logging.ERROR,
   }
   if address == LOCAL:
-    ray.init(include_dashboard=False, **options)
+    ray.init(include_dashboard=False, num_cpus=num_cpus, **options)
     return
   if address != AUTO:
     _check(address, flag)

@@ -10,7 +10,9 @@ import ray
 from ojd.fleet import fleet, summary
 from ojd.fleet.cluster.purses import RemotePurse
 from ojd.fleet.cluster.replicas import Replicas
+from ojd.fleet.listing import Entry
 from ojd.fleet.member import Member
+from ojd.fleet.teachers import Counts
 from ojd.run import compilation
 from ojd.run.config import RunConfig
 
@@ -23,6 +25,15 @@ class Status(NamedTuple):
   news: Sequence[str]  # since it was last asked
 
 
+class Kit(NamedTuple):
+  """What the actors of a fleet have in common."""
+
+  request: fleet.Request  # its streams are those of `run`
+  replicas: Sequence[Any]  # the teachers
+  purse: Any  # of their calls; None where there is no limit
+  command_fn: Callable[[RunConfig], str]  # how a stream is run alone
+
+
 class Crew:
   """Runs the streams of a list; those that it ran before go on.
 
@@ -30,37 +41,23 @@ class Crew:
   again: each stream then goes on from its last checkpoint.
   """
 
-  def __init__(
-    self,
-    request: fleet.Request,
-    replicas: Sequence[Any],
-    purse: Any,
-    command_fn: Callable[[RunConfig], str],
-  ):
-    """Compiles nothing yet.
-
-    Args:
-      request: of the fleet; its streams are those of `run`.
-      replicas: the teachers.
-      purse: of their calls; None where there is no limit.
-      command_fn: how a stream is run alone.
-    """
-    self._request, self._command_fn = request, command_fn
-    self._teachers = Replicas(replicas)
-    self._purse = RemotePurse(purse) if purse is not None else None
+  def __init__(self):
+    """Compiles nothing yet."""
     self._stop = threading.Event()
-    self._progress = fleet.Progress([], self._teachers.counts(), 0.0)
+    self._progress = fleet.Progress([], Counts(), 0.0)
     self._news: list[str] = []
     compilation.enable_cache(compilation.default_cache())
 
-  def run(self, entries: Sequence[Any]) -> tuple[list[Member], summary.Account]:
+  def run(
+    self, kit: Kit, entries: Sequence[Entry]
+  ) -> tuple[list[Member], summary.Account]:
     """Until all are over, or `stop` was called."""
     self._stop.clear()
     members, account = fleet.live(
-      self._request._replace(entries=entries),
-      self._teachers,
-      self._command_fn,
-      own_purse=self._purse,
+      kit.request._replace(entries=entries),
+      Replicas(kit.replicas),
+      kit.command_fn,
+      own_purse=RemotePurse(kit.purse) if kit.purse is not None else None,
       progress_fn=self._note,
       should_stop=self._stop.is_set,
     )
@@ -94,13 +91,10 @@ def _told(one: Member) -> Member:
   return told
 
 
-def start(
-  *given: Any, num_cpus: float, num_gpus: float, node: str | None = None
-) -> Any:
+def start(num_cpus: float, num_gpus: float, node: str | None = None) -> Any:
   """An actor.
 
   Args:
-    *given: what `Crew` takes.
     num_cpus: that are kept for it.
     num_gpus: likewise.
     node: the id of one that it begins on, if there is room.
@@ -118,4 +112,4 @@ def start(
     max_concurrency=8,  # it is asked and stopped while it runs
     scheduling_strategy=strategy,
   )
-  return make.remote(*given)
+  return make.remote()

@@ -96,8 +96,7 @@ class _Site:
   """All actors of a fleet."""
 
   def __init__(self, request, plan, command_fn, entries, progress_fn):
-    self._request = request._replace(entries=(), devices=())
-    self._plan, self._command_fn = plan, command_fn
+    self._plan, self._config = plan, request.config
     self._progress_fn, self._began = progress_fn, time.perf_counter()
     self._nodes = _nodes()
     self._replicas = replicas.start(
@@ -112,6 +111,10 @@ class _Site:
       names = [entry.name for entry in entries]
       threshold = request.config.a_thresh
       self._purse = purses.start(request.teacher_rate, names, threshold)
+    self._kit = crew.Kit(
+      request._replace(entries=(), devices=()),
+      *(self._replicas, self._purse, command_fn),
+    )
     self._ended: dict[str, Member] = {}
     self._is_stopping, self._counts = False, Counts()
     self._num_frames = 0
@@ -120,13 +123,10 @@ class _Site:
     self._crews = [self._start(part) for part in deal(entries, number)]
 
   def _start(self, entries, node=None) -> _Crew:
-    actor = crew.start(
-      *(self._request, self._replicas, self._purse, self._command_fn),
-      num_cpus=self._plan.crew_cpus,
-      num_gpus=self._plan.crew_gpus,
-      node=node,
-    )
-    return _Crew(actor, list(entries), actor.run.remote(list(entries)), [])
+    plan = self._plan
+    actor = crew.start(plan.crew_cpus, plan.crew_gpus, node)
+    running = actor.run.remote(self._kit, list(entries))
+    return _Crew(actor, list(entries), running, [])
 
   def run(self, should_stop):
     """Until every actor is through with its streams."""
@@ -148,7 +148,7 @@ class _Site:
     if left and not self._is_stopping:
       # It had been asked for some of them, and was slow.
       one.entries = left
-      one.running = one.actor.run.remote(left)
+      one.running = one.actor.run.remote(self._kit, left)
       return
     self._crews.remove(one)
     self._hear(one)
@@ -190,7 +190,7 @@ class _Site:
     for one in self._crews:
       there = {member.name: member for member in one.members}
       for entry in one.entries:
-        blank = Member(entry.name, self._request.config)
+        blank = Member(entry.name, self._config)
         members[entry.name] = there.get(entry.name, blank)
     seconds = time.perf_counter() - self._began
     self._progress_fn(
@@ -222,7 +222,7 @@ class _Site:
     left = self._take_result(one)
     kept = left[: max(len(left) - number, 0)]
     one.entries, one.members = kept, []
-    one.running = one.actor.run.remote(kept)
+    one.running = one.actor.run.remote(self._kit, kept)
     return left[len(kept) :]
 
   def account(self) -> tuple[list[Member], summary.Account]:
