@@ -3,15 +3,16 @@
     python -m tests.ray_fleet DIR WHAT...
 
 WHAT: `crew` and `replica` kill an actor with SIGKILL while the streams run,
-`join` lets a node come, `leave` lets one go. Prints JSON.
+`join` lets a node come, `leave` lets one go. Prints JSON. `alone` runs one of
+the streams without any Ray.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
 import signal
 import sys
-import threading
 import time
 
 import ray
@@ -19,9 +20,10 @@ from ray import cluster_utils
 
 from ojd.fleet import fleet, listing
 from ojd.fleet.cluster import driver
+from ojd.run import compilation, runner
 from ojd.run.config import RunConfig
 
-NUM_FRAMES = 300
+NUM_FRAMES, MANY_FRAMES = 200, 1500  # while a node comes
 CONFIG = RunConfig(
   teacher="mask_rcnn_tiny",
   init="random",
@@ -39,7 +41,7 @@ CONFIG = RunConfig(
 
 def entries(number: int) -> list[listing.Entry]:
   """So many streams of people."""
-  uri = "synthetic:sports?num_frames=300&seed={}"
+  uri = "synthetic:sports?num_frames=1500&seed={}"
   return [listing.Entry(f"s{i}", uri.format(i)) for i in range(number)]
 
 
@@ -51,30 +53,32 @@ def command(config: RunConfig) -> str:
 def main() -> None:
   """Runs, and tells what came of it."""
   path, *wanted = sys.argv[1:]
+  if wanted == ["alone"]:
+    return _run_alone(pathlib.Path(path))
   cluster = cluster_utils.Cluster(
     initialize_head=True,
     head_node_args={"num_cpus": 2, "include_dashboard": False},
   )
   second = cluster.add_node(num_cpus=1) if "leave" in wanted else None
   ray.init(cluster.address, log_to_driver=False, logging_level="error")
-  seen: dict = {"nodes": [], "news": []}
-  mishaps = threading.Thread(
-    target=_let_happen, args=(cluster, second, wanted, seen), daemon=True
-  )
-  is_begun = threading.Event()
+  seen: dict = {"news": []}
+  due = [time.monotonic()]
 
   def note(progress):
+    """Lets the next thing happen once all streams are on their way."""
     if progress.news:
       seen["news"].append(progress.news)
     frames = [x.progress.num_frames for x in progress.members if x.progress]
-    is_on_the_way = min(frames, default=0) > 30
+    is_on_the_way = min(frames, default=0) > 20
     are_all = len(frames) == len(progress.members)
-    if is_on_the_way and are_all and not is_begun.is_set():
-      is_begun.set()
-      mishaps.start()
+    is_due = time.monotonic() >= due[0]
+    if wanted and is_on_the_way and are_all and is_due:
+      _let_happen(wanted.pop(0), cluster, second, seen)
+      due[0] = time.monotonic() + 1.0
 
-  config = dict(CONFIG.__dict__, workdir=path)
-  request = fleet.Request(pathlib.Path(path), RunConfig(**config), entries(3))
+  num_frames = MANY_FRAMES if "join" in wanted else NUM_FRAMES
+  config = dataclasses.replace(CONFIG, workdir=path, num_frames=num_frames)
+  request = fleet.Request(pathlib.Path(path), config, entries(3))
   plan = driver.Plan(num_crews=2, num_replicas=2)
   begun = time.monotonic()
   found = driver.run(request, plan, command, progress_fn=note)
@@ -82,15 +86,20 @@ def main() -> None:
   print(json.dumps({"summary": found, **seen}))
 
 
-def _let_happen(cluster, second, wanted, seen):
-  for what in wanted:
-    if what == "join":
-      seen["joined"] = cluster.add_node(num_cpus=1).node_id
-    elif what == "leave":
-      cluster.remove_node(second)
-    else:
-      seen[what] = _kill({"crew": "Crew", "replica": "Replica"}[what])
-    time.sleep(2)
+def _run_alone(path):
+  compilation.enable_cache(compilation.default_cache())
+  for entry in entries(1):
+    flags = {"stream": entry.uri, "workdir": str(path / entry.name)}
+    runner.run(dataclasses.replace(CONFIG, **flags), "a test")
+
+
+def _let_happen(what, cluster, second, seen):
+  if what == "join":
+    seen["joined"] = cluster.add_node(num_cpus=1).node_id
+  elif what == "leave":
+    cluster.remove_node(second)
+  else:
+    seen[what] = _kill({"crew": "Crew", "replica": "Replica"}[what])
 
 
 def _kill(name):

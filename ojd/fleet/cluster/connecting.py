@@ -10,7 +10,7 @@ from typing import Any
 from ojd.errors import RequestError
 
 AUTO, LOCAL = "auto", "local"
-_TCP_SECONDS, _ANSWER_SECONDS = 5.0, 40.0
+_TCP_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
 # What does not speak Ray's language is waited for, for minutes, in vain; so it
 # is tried where it can be ended.
 _TRY = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
@@ -43,16 +43,13 @@ def connect(
     ray.init(include_dashboard=False, num_cpus=num_cpus, **options)
     return
   if address != AUTO:
-    _check(address, flag)
-  try:
-    ray.init(address=address, **options)
-  except ConnectionError as error:
-    words = " ".join(str(error).split()).partition(". ")[0]
-    raise RequestError(f"--{flag}={address}: {words}") from None
+    _check_open(address, flag)
+  _try(address, flag)
+  ray.init(address=address, **options)
 
 
-def _check(address, flag):
-  """Raises unless a cluster answers at HOST:PORT."""
+def _check_open(address, flag):
+  """Raises unless something listens at HOST:PORT."""
   host, _, port = address.rpartition(":")
   if not host or not port.isdecimal() or not 0 < int(port) < 65536:
     raise RequestError(f"--{flag}={address}: auto, local or HOST:PORT")
@@ -63,6 +60,10 @@ def _check(address, flag):
   except OSError as error:
     words = error.strerror or "it does not answer"
     raise RequestError(f"--{flag}={address}: {words}") from None
+
+
+def _try(address, flag):
+  """Raises unless a cluster of this version answers."""
   try:
     tried = subprocess.run(
       [sys.executable, "-c", _TRY, address],
@@ -72,14 +73,12 @@ def _check(address, flag):
     )
   except subprocess.TimeoutExpired:
     raise RequestError(
-      f"--{flag}={address}: no Ray cluster answers there within "
-      f"{_ANSWER_SECONDS:g} s"
+      f"--{flag}={address}: no Ray cluster answers within {_ANSWER_SECONDS:g} s"
     ) from None
   if tried.returncode:
-    last = tried.stderr.decode(errors="replace").strip().splitlines()[-1:]
-    raise RequestError(
-      f"--{flag}={address}: no Ray cluster of this version: {' '.join(last)}"
-    )
+    lines = tried.stderr.decode(errors="replace").strip().splitlines()
+    words = (lines or ["no Ray cluster"])[-1].rpartition("Error: ")[2]
+    raise RequestError(f"--{flag}={address}: {words.partition('. ')[0]}")
 
 
 def check_gpus(wanted: float, flag: str) -> None:

@@ -1,6 +1,5 @@
 """An actor that runs some of a fleet's streams, on whatever node it is."""
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -77,10 +76,6 @@ class Crew:
     news, self._news = self._news, []
     members = [_told(one) for one in self._progress.members]
     return Status(members, self._progress.seconds, news)
-
-  def where(self) -> tuple[str, int]:
-    """The id of its node, and of its process."""
-    return ray.get_runtime_context().get_node_id(), os.getpid()
 
 
 def _told(one: Member) -> Member:

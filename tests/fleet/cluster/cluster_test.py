@@ -1,0 +1,136 @@
+"""On a real Ray: whatever is lost, streams end as if nothing had been."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ojd.errors import RequestError
+from ojd.fleet import folder
+from ojd.fleet.cluster import connecting, driver
+from ojd.run import workdir
+from tests import ray_fleet
+
+_SECONDS = 240
+
+
+def _run(path, *wanted):
+  """What `tests.ray_fleet` prints, in a process of its own."""
+  ended = subprocess.run(
+    [sys.executable, "-m", "tests.ray_fleet", str(path), *wanted],
+    capture_output=True,
+    text=True,
+    timeout=_SECONDS,
+    check=False,
+  )
+  assert ended.returncode == 0, ended.stderr[-2000:]
+  (line,) = [x for x in ended.stdout.splitlines() if x.startswith("{")]
+  return json.loads(line)
+
+
+def _lines(path):
+  rows = (path / workdir.METRICS).read_text().splitlines()
+  rows = [json.loads(row) for row in rows]
+  return [
+    {k: v for k, v in row.items() if not k.startswith("ms_")} for row in rows
+  ]
+
+
+def _check_whole(path, found, num_frames=ray_fleet.NUM_FRAMES):
+  """Every stream has a line for each frame, once."""
+  assert found["summary"]["states"] == {"done": 3, "stopped": 0, "dead": 0}
+  for entry in ray_fleet.entries(3):
+    lines = _lines(path / folder.STREAMS / entry.name)
+    assert [line["t"] for line in lines] == list(range(num_frames))
+
+
+def _check_undisturbed(path, alone):
+  """A stream is as it is alone."""
+  there = path / folder.STREAMS / "s0"
+  assert _lines(there) == _lines(alone / "s0")
+  for key in ("miou", "num_updates", "num_key_frames", "teacher_failures"):
+    read = workdir.read_summary
+    assert read(there)[key] == read(alone / "s0")[key]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+  """One of the streams, run by itself and undisturbed.
+
+  In another process: with more devices than cores, sums are rounded otherwise.
+  """
+  path = tmp_path_factory.mktemp("alone")
+  command = [sys.executable, "-m", "tests.ray_fleet", str(path), "alone"]
+  subprocess.run(command, check=True, timeout=_SECONDS, capture_output=True)
+  return path
+
+
+def test_killed_actors_are_replaced_and_nothing_is_lost(tmp_path, alone):
+  found = _run(tmp_path / "site", "crew", "replica")
+  assert found["crew"] and found["replica"], "nobody was killed"
+  assert any("going on with frame" in words for words in found["news"])
+  _check_whole(tmp_path / "site", found)
+  _check_undisturbed(tmp_path / "site", alone)
+
+
+@pytest.mark.slow
+def test_a_node_that_comes_takes_streams(tmp_path):
+  found = _run(tmp_path / "site", "join")
+  assert "a node has come: 1 streams go there" in found["news"]
+  assert any("going on with frame" in words for words in found["news"])
+  _check_whole(tmp_path / "site", found, ray_fleet.MANY_FRAMES)
+
+
+@pytest.mark.slow
+def test_streams_of_a_node_that_leaves_go_on_elsewhere(tmp_path, alone):
+  found = _run(tmp_path / "site", "leave")
+  _check_whole(tmp_path / "site", found)
+  _check_undisturbed(tmp_path / "site", alone)
+
+
+def test_streams_are_dealt_evenly_and_moved_sparingly():
+  names = ["a", "b", "c", "d", "e"]
+  assert driver.deal(names, 2) == [["a", "c", "e"], ["b", "d"]]
+  assert driver.deal(names[:1], 4) == [["a"]]
+  assert driver.give_up([4], 1) == [2]
+  assert driver.give_up([2, 1], 1) == [1, 0]
+  assert driver.give_up([5, 5], 1) == [2, 1]
+  # One stream is not taken from where it is.
+  assert driver.give_up([1, 1], 2) == [0, 0]
+
+
+@pytest.mark.parametrize(
+  ("address", "words"),
+  [
+    ("127.0.0.1:1", "Connection refused"),
+    ("nowhere", "auto, local or HOST:PORT"),
+    ("auto", "Could not find any running Ray instance"),
+  ],
+)
+def test_an_address_without_a_cluster_is_one_line(
+  address, words, tmp_path, monkeypatch
+):
+  # Not where clusters of others have left their addresses.
+  monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+  with pytest.raises(RequestError, match=words) as told:
+    connecting.connect(address)
+  assert str(told.value).startswith(f"--ray={address}: ")
+  assert "\n" not in str(told.value)
+
+
+def test_a_gpu_is_asked_for_where_there_is_none(monkeypatch):
+  import ray
+
+  nodes = [
+    {"Alive": True, "Resources": {"CPU": 4.0}},
+    {"Alive": False, "Resources": {"GPU": 8.0}},
+  ]
+  monkeypatch.setattr(ray, "nodes", lambda: nodes)
+  connecting.check_gpus(0.0, "replica_gpus")
+  with pytest.raises(RequestError, match="--replica_gpus=0.5: .* have none"):
+    connecting.check_gpus(0.5, "replica_gpus")
+  nodes.append({"Alive": True, "Resources": {"GPU": 1.0}})
+  connecting.check_gpus(0.5, "replica_gpus")
+  with pytest.raises(RequestError, match="at most 1"):
+    connecting.check_gpus(2.0, "replica_gpus")
