@@ -72,15 +72,16 @@ student and torch, unless --precision says otherwise; its table is that of
     deltaG_vs_whole, deltaG_vs_whole_MODEL, skip_vs_whole
                          a frame between key frames over a whole one, of which a
                          tenth has changed; the note has the ratio of the work
+    fleet_S_vs_processes a frame of one of S streams in one process, over one of
+                         as many processes that begin together (at most 1)
+    fleet_ray_vs_none    the same of 8 streams on a Ray, over no Ray
     follow_vs_update     making the pairs of changes anew, over an update
     labels_vs_student    30 instances of 28x28 masks made labels, over the
-                         student's forward pass (labels below 15 ms at
-                         720x1280)
+                         student's forward pass (below 15 ms at 720x1280)
     student_vs_mask_rcnn, student_vs_mask_rcnn_tiny
                          the student's forward pass over the teacher's answer,
                          at 720x1280 and at 192x320; mask_rcnn has random
-                         weights, so that nothing is found and no mask drawn:
-                         the least it takes
+                         weights and finds nothing: the least it takes
 """
 
 import functools
@@ -101,6 +102,7 @@ from experiments import (
   delta_figures,
   device_figures,
   edge_figures,
+  fleet_figures,
   io_figures,
   lane_figures,
   process_figures,
@@ -283,6 +285,7 @@ FIGURES = {
   "edge": [(fn, _BIG) for fn in edge_figures.ALL],
   "device": [(fn, _TINY) for fn in device_figures.ALL],
   "delta": [(fn, _SMALL) for fn in delta_figures.ALL],
+  "fleet": [(fn, _MIDDLE) for fn in fleet_figures.ALL],
   "labels": [(make_labels, _BIG)],
   "teacher": [
     (fn, size)
@@ -297,6 +300,7 @@ _LONG = (
   speed_figures.update_compiled,
   *lane_figures.ALL[1:],
   *delta_figures.ALL[1:-2],
+  *fleet_figures.ALL[1:],
 )
 
 _WHAT = flags.DEFINE_list("what", ["all"], "of all, " + ", ".join(FIGURES))

@@ -1,0 +1,172 @@
+"""Figures of many cameras on one machine: `benchmark --what=fleet`."""
+
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+import imageio.v3 as iio
+import numpy as np
+
+from ojd.fleet import capacity, folder
+from ojd.run import measure
+from ojd.streams import base as streams
+
+NUM_STREAMS = (1, 2, 4, 8, 16, 32)
+_ON_RAY = 8
+_NUM_FRAMES, _FEW_FRAMES = 150, 40
+_SCENES = ("street", "sports", "park", "night_fall")
+# What a process of its own takes, as measured.
+_RIVAL_BYTES = 900 << 20
+_SECONDS = 1800
+
+
+class _Ran(NamedTuple):
+  """Some streams, from the first one's beginning to the last one's end."""
+
+  seconds: float
+  num_frames: int
+  num_keys: int
+
+  @property
+  def ms(self) -> float:
+    """Of a frame, all streams together."""
+    return 1e3 * self.seconds / self.num_frames
+
+
+@functools.cache
+def _videos(size, num_frames):
+  """An H.264 file of each scene; their folder lives as long."""
+  place = tempfile.TemporaryDirectory()
+  paths = []
+  for scene in _SCENES:
+    path = pathlib.Path(place.name) / f"{scene}.mp4"
+    world = streams.open_stream(f"synthetic:{scene}?seed=7", *size)
+    with iio.imopen(path, "w", plugin="pyav") as file:
+      file.init_video_stream("libx264", fps=25)
+      for sample in world.read():
+        if sample.t == num_frames:
+          break
+        file.write_frame(sample.frame)
+    paths.append(path)
+  return place, paths
+
+
+def _streams(place, number, size, num_frames):
+  """So many files, each scene in turn, under names of their own."""
+  _, paths = _videos(size, num_frames)
+  found = []
+  for i in range(number):
+    path = place / f"s{i:02d}.mp4"
+    os.link(paths[i % len(paths)], path)
+    found.append(path)
+  return found
+
+
+def _fleet(number, size, num_frames, *flags) -> _Ran:
+  """All of them in one process, or on a Ray of its own."""
+  with tempfile.TemporaryDirectory() as name:
+    place = pathlib.Path(name)
+    paths = _streams(place, number, size, num_frames)
+    (place / "list.txt").write_text("\n".join(map(str, paths)))
+    words = (f"--height={size[0]}", f"--width={size[1]}", "--eval_every=0")
+    _check(
+      subprocess.run(
+        [
+          *(sys.executable, "-m", "experiments.fleet"),
+          *(f"--streams={place}/list.txt", f"--workdir={place}/fleet"),
+          *("--zoo=none", *words, *flags),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+      )
+    )
+    found = json.loads((place / "fleet" / folder.SUMMARY).read_text())
+  last = found["last_session"]
+  return _Ran(last["seconds"], last["num_frames"], found["num_key_frames"])
+
+
+def _processes(number, size, num_frames) -> _Ran:
+  """Each in a process of its own, which begin together."""
+  with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+    place = pathlib.Path(name)
+    paths = _streams(place, number, size, num_frames)
+    rivals = []
+    for i, path in enumerate(paths):
+      command = [sys.executable, "-m", "experiments.fleet_rival"]
+      command += [str(place / f"w{i}"), str(path), *map(str, size)]
+      rival = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+      )
+      stack.callback(rival.kill)
+      rivals.append(rival)
+    for rival in rivals:
+      if rival.stdout.readline().strip() != "ready":
+        raise RuntimeError("a process alone did not get ready")
+    for rival in rivals:
+      rival.stdin.write("\n")
+      rival.stdin.flush()
+    ends = [rival.communicate()[0].split() for rival in rivals]
+  begun, ended, frames, keys = np.array(ends, float).T
+  seconds = ended.max() - begun.min()
+  return _Ran(seconds, int(frames.sum()), int(keys.sum()))
+
+
+def _check(ended):
+  if ended.returncode:
+    raise RuntimeError(f"a fleet failed: {ended.stderr[-300:]}")
+
+
+def against_processes(number, size, repeats):
+  """A frame of one of many streams, beside as many processes."""
+  if number * _RIVAL_BYTES > capacity.free_on_host():
+    raise measure.Unavailable(
+      f"{number} processes of {_RIVAL_BYTES >> 20} MB do not fit"
+    )
+  num_frames = _NUM_FRAMES if repeats > 3 else _FEW_FRAMES
+  pairs, told = [], []
+  for _ in range(max(1, repeats // 3)):
+    ours = _fleet(number, size, num_frames)
+    theirs = _processes(number, size, num_frames)
+    pairs.append((ours.ms, theirs.ms))
+    told.append((ours, theirs))
+  rates = 1e3 / np.median(pairs, axis=0)
+  ours, theirs = told[-1]
+  note = (
+    f"{rates[0]:.1f} frames/s of {number} streams, {rates[1]:.1f} in "
+    f"{number} processes; {ours.num_keys} and {theirs.num_keys} teacher "
+    f"calls; {size[0]}x{size[1]}"
+  )
+  name = f"fleet_{number}_vs_processes"
+  return measure.figure(name, np.array(pairs), note)
+
+
+def on_ray(size, repeats):
+  """A frame of one of some streams on a Ray of its own, beside no Ray."""
+  num_frames = _NUM_FRAMES if repeats > 3 else _FEW_FRAMES
+  pairs = []
+  for _ in range(max(1, repeats // 3)):
+    # The Ray's clock begins before its actors do: what is the same for a
+    # short and a long run is no part of a frame.
+    short, long = (
+      _fleet(_ON_RAY, size, n, "--ray=local") for n in (_FEW_FRAMES, num_frames)
+    )
+    spent = long.seconds - short.seconds
+    ms = 1e3 * spent / max(long.num_frames - short.num_frames, 1)
+    pairs.append((ms, _fleet(_ON_RAY, size, num_frames).ms))
+  note = f"{_ON_RAY} streams, {size[0]}x{size[1]}"
+  return measure.figure("fleet_ray_vs_none", np.array(pairs), note)
+
+
+ALL = [functools.partial(against_processes, n) for n in NUM_STREAMS] + [on_ray]

@@ -1,0 +1,37 @@
+"""A stream alone in its process, for figures: compiles, waits, and runs.
+
+    python -m experiments.fleet_rival WORKDIR STREAM HEIGHT WIDTH
+
+Prints `ready` once it has compiled and begins when a line comes; then prints
+the clock at its beginning and its end, its frames and its key frames.
+"""
+
+import dataclasses
+import sys
+import time
+
+from ojd.run import compilation, job, runner
+from ojd.run.config import RunConfig
+
+CONFIG = RunConfig(teacher="mask_rcnn_tiny", overlay=False, eval_every=0)
+
+
+def main() -> None:
+  """One run, as of `online_distill`."""
+  workdir, stream, height, width = sys.argv[1:]
+  compilation.enable_cache(compilation.default_cache())
+  size = {"height": int(height), "width": int(width)}
+  config = dataclasses.replace(CONFIG, stream=stream, workdir=workdir, **size)
+  made = job.make_job(config)
+  compiled = job.compile_system(made.system, *size.values(), seed=0)
+  print("ready", flush=True)
+  sys.stdin.readline()
+  begun = time.monotonic()
+  own = runner.Equipment(make_job=lambda config: made, compiled=compiled)
+  summary = runner.run(config, "a figure", equipment=own).summary
+  counts = summary["num_frames"], summary["num_key_frames"]
+  print(begun, time.monotonic(), *counts, flush=True)
+
+
+if __name__ == "__main__":
+  main()
