@@ -78,17 +78,15 @@ def deal(entries: Sequence[Entry], num_crews: int) -> list[list[Entry]]:
   return [list(entries[i::num]) for i in range(num)]
 
 
-def give_up(sizes: Sequence[int], num_more: int) -> list[int]:
-  """How many streams each actor gives up when more actors come.
+def give_up(sizes: Sequence[int], number: int) -> list[int]:
+  """How many streams each actor gives up, that so many are moved.
 
-  The fullest give first, until no newcomer has fewer than any of them would
-  have left.
+  The fullest give first; nobody gives its last.
   """
-  left, given = list(sizes), 0
-  fair = sum(sizes) // (len(sizes) + num_more)
-  while given < fair * num_more and max(left) > 1:
-    left[left.index(max(left))] -= 1
-    given += 1
+  left = list(sizes)
+  for _ in range(number):
+    fullest = left.index(max(left))
+    left[fullest] -= left[fullest] > 1
   return [before - after for before, after in zip(sizes, left, strict=True)]
 
 
@@ -203,7 +201,7 @@ class _Site:
     news, self._nodes = now - self._nodes, now
     for node in sorted(news):
       sizes = [len(one.entries) for one in self._crews]
-      gifts = give_up(sizes, self._per_node)
+      gifts = give_up(sizes, sum(sizes) // len(now))
       moved = []
       for one, number in zip(list(self._crews), gifts, strict=True):
         if number:

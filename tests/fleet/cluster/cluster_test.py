@@ -93,11 +93,11 @@ def test_streams_are_dealt_evenly_and_moved_sparingly():
   names = ["a", "b", "c", "d", "e"]
   assert driver.deal(names, 2) == [["a", "c", "e"], ["b", "d"]]
   assert driver.deal(names[:1], 4) == [["a"]]
-  assert driver.give_up([4], 1) == [2]
+  assert driver.give_up([4], 2) == [2]
   assert driver.give_up([2, 1], 1) == [1, 0]
-  assert driver.give_up([5, 5], 1) == [2, 1]
-  # One stream is not taken from where it is.
-  assert driver.give_up([1, 1], 2) == [0, 0]
+  assert driver.give_up([5, 5], 3) == [2, 1]
+  # The last stream is not taken from where it is.
+  assert driver.give_up([1, 2], 4) == [0, 1]
 
 
 @pytest.mark.parametrize(
