@@ -37,16 +37,13 @@ student and torch, unless --precision says otherwise; its table is that of
     memory_vs_1500_mb    the most memory that a run without its teacher and
                          without an overlay holds, over 1500 MB (below 1 at
                          720x1280)
-    memory_growth        the same after 3,000 frames, over after 300 (1 if
-                         nothing grows; 600 and 60 with --smoke)
+    memory_growth        the same after 3,000 frames, over after 300
     checkpoint_share     time that the loop spends on checkpoints, over that of
                          the whole run, with the default interval (below 0.01
                          at 192x320)
-    restore_vs_save      reading a checkpoint over writing one, to the end
-    trajectory_share     bytes of the trajectory per key frame over those of a
-                         class map (below 0.02)
-    replay_vs_live       telling a run again without its teacher,
-                         mask_rcnn_tiny, over the run itself (below 1)
+    restore_vs_save      reading a checkpoint over writing one
+    trajectory_share     bytes of it per key frame over a class map (below 0.02)
+    replay_vs_live       telling a run again over the run itself (below 1)
     decode_vs_student, resize_vs_student
                          decoding a frame of an H.264 file, and resizing it to
                          half the sides too, over the student's answer to that
@@ -66,15 +63,18 @@ student and torch, unless --precision says otherwise; its table is that of
                          sent to the teacher and answered (0.33 as published)
     device_up_vs_alone, device_throttled_vs_alone, device_killed_vs_alone
                          a frame of a device over loopback, with a server, one
-                         behind a line of a megabit, one that is killed on the
-                         way, over a frame without any; for the first
-                         beside a core that is as busy (at most 1.05)
+                         behind a line of a megabit, one that is killed, over a
+                         frame without any; for the first beside a core that is
+                         as busy (at most 1.05)
     deltaG_vs_whole, deltaG_vs_whole_MODEL, skip_vs_whole
                          a frame between key frames over a whole one, of which a
                          tenth has changed; the note has the ratio of the work
     fleet_S_vs_processes a frame of one of S streams in one process, over one of
                          as many processes that begin together (at most 1)
     fleet_ray_vs_none    the same of 8 streams on a Ray, over no Ray
+    fleet_recovery_vs_start
+                         from the kill of an actor until all its streams are
+                         farther than then, over the start of the fleet
     follow_vs_update     making the pairs of changes anew, over an update
     labels_vs_student    30 instances of 28x28 masks made labels, over the
                          student's forward pass (below 15 ms at 720x1280)

@@ -122,6 +122,7 @@ def main() -> int:
 def _run_here(request, **people):
   _use_devices(len(request.entries))
   compilation.enable_cache(compilation.default_cache())
+  request = request._replace(devices=jax.local_devices()[: _DEVICES.value])
   with contextlib.closing(Desks(_TEACHER_BATCH.value)) as teachers:
     return fleet.run(request, teachers, **people)
 

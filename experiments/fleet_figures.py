@@ -5,9 +5,11 @@ import functools
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from typing import NamedTuple
 
 import imageio.v3 as iio
@@ -169,4 +171,62 @@ def on_ray(size, repeats):
   return measure.figure("fleet_ray_vs_none", np.array(pairs), note)
 
 
-ALL = [functools.partial(against_processes, n) for n in NUM_STREAMS] + [on_ray]
+def recovery(size, repeats):
+  """From the kill of an actor until all its streams are farther than then."""
+  pairs = [_kill_one(size) for _ in range(max(1, repeats // 3))]
+  note = "of one of two actors of Ray that run two streams each"
+  note += f", beside the start of all; {size[0]}x{size[1]}"
+  return measure.figure("fleet_recovery_vs_start", np.array(pairs), note)
+
+
+def _kill_one(size):
+  """Milliseconds until all go on, and until all had begun."""
+  with tempfile.TemporaryDirectory() as name:
+    place = pathlib.Path(name)
+    paths = _streams(place, 4, size, _NUM_FRAMES)
+    (place / "list.txt").write_text("\n".join(map(str, paths)))
+    command = [sys.executable, "-m", "experiments.fleet", "--ray=local"]
+    command += [f"--streams={place}/list.txt", f"--workdir={place}/fleet"]
+    command += [f"--height={size[0]}", f"--width={size[1]}", "--actors=2"]
+    count = lambda: [
+      file.read_bytes().count(b"\n")
+      for file in sorted(place.glob("fleet/streams/*/metrics.jsonl"))
+    ]
+    begun = time.monotonic()
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as fleet:
+      try:
+        _wait(lambda: len(count()) == 4 and min(count()) > 0, fleet)
+        start = time.monotonic() - begun
+        _wait(lambda: min(count()) > _FEW_FRAMES, fleet)
+        before, killed = count(), time.monotonic()
+        os.kill(_actor(), signal.SIGKILL)
+        is_ahead = lambda: all(
+          now > then for now, then in zip(count(), before, strict=True)
+        )
+        _wait(is_ahead, fleet)
+        back = time.monotonic() - killed
+      finally:
+        fleet.terminate()
+  return 1e3 * back, 1e3 * start
+
+
+def _wait(is_there, process):
+  while not is_there():
+    if process.poll() is not None:
+      raise RuntimeError("the fleet ended before its time")
+    time.sleep(0.05)
+
+
+def _actor():
+  """The process of an actor that runs streams."""
+  for place in pathlib.Path("/proc").glob("[0-9]*"):
+    with contextlib.suppress(OSError):
+      if (place / "cmdline").read_bytes().startswith(b"ray::Crew"):
+        return int(place.name)
+  raise RuntimeError("no actor is there")
+
+
+ALL = [
+  *(functools.partial(against_processes, n) for n in NUM_STREAMS),
+  *(on_ray, recovery),
+]

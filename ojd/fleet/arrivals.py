@@ -20,7 +20,7 @@ def welcome(
   zoo_folder: pathlib.Path,
   open_fn: Callable[[Member], None],
   note_fn: Callable[[str], None],
-) -> int:
+) -> None:
   """Gives every stream that has not begun the best student there is.
 
   A choice is written down: a stream that goes on keeps it, whatever comes into
@@ -33,11 +33,7 @@ def welcome(
     zoo_folder: of the students.
     open_fn: makes the job of a member anew.
     note_fn: told who begins with what.
-
-  Returns:
-    How often a teacher was asked.
   """
-  num_asked = 0
   for one in members:
     if one.job is not None and _may_choose(one, zoo_folder):
       try:
@@ -47,7 +43,6 @@ def welcome(
         continue
       # What a live source has shown is gone: it is opened anew.
       streams.close(one.job.stream)
-      num_asked += 1
       for problem in problems:
         note_fn(problem)
       if choice is None or choice.name == zoo.OWN:
@@ -66,7 +61,6 @@ def welcome(
       one.config = dataclasses.replace(one.config, init=str(init))
       one.job, one.started_from = None, choice.name
       open_fn(one)
-  return num_asked
 
 
 def _may_choose(one: Member, zoo_folder):

@@ -68,8 +68,6 @@ def _started(found):
     for name, one in found["streams"].items()
     if "started_from" in one
   ]
-  return (
-    f"<h2>Began with another's student</h2><ul>{''.join(rows)}</ul>"
-    if (rows)
-    else ""
-  )
+  if not rows:
+    return ""
+  return f"<h2>Began with another's student</h2><ul>{''.join(rows)}</ul>"

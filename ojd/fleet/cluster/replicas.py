@@ -104,7 +104,6 @@ class Replicas:
     self._open: Counter[int] = Counter()  # questions of this process
     self._resting: dict[int, float] = {}  # until when
     self._turn = itertools.count()
-    self.num_lost = 0  # answers that did not come
 
   def open(self, config: RunConfig, spec: StreamSpec) -> base.Teacher:
     if base.is_of_one_stream(config.teacher):
@@ -133,7 +132,6 @@ class Replicas:
       try:
         return ray.get(ask(self._actors[number]))
       except _LOST as error:
-        self.num_lost += 1
         self._resting[number] = self._clock() + _REST_SECONDS
         if self._clock() > end:
           raise RuntimeError(f"no teacher answers: {_words(error)}") from None
