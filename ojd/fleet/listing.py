@@ -75,17 +75,17 @@ def named(
 
   Args:
     entries: of `read`.
-    known: the names, by address, that streams have had before.
+    known: the names that streams have had before, by their addresses without
+      passwords.
   """
   taken = {name: uri for uri, name in known.items()}
   given, notes = [], []
   # Names that were chosen go before those that are made up.
   for entry in sorted(entries, key=lambda entry: not entry.name):
-    name = entry.name or known.get(entry.uri) or _made_up(entry.uri, taken)
-    if taken.setdefault(name, entry.uri) != entry.uri:
-      shown = base.without_password(entry.uri)
-      there = base.without_password(taken[name])
-      notes.append(f"{shown} is left out: {name} is the name of {there}")
+    shown = base.without_password(entry.uri)
+    name = entry.name or known.get(shown) or _made_up(shown, taken)
+    if taken.setdefault(name, shown) != shown:
+      notes.append(f"{shown} is left out: {name} is the name of {taken[name]}")
       continue
     given.append(Entry(name, entry.uri))
   order = {entry.uri: i for i, entry in enumerate(entries)}
@@ -94,7 +94,7 @@ def named(
 
 def _made_up(uri, taken):
   """Of what an address says last, and a number where that is taken."""
-  words = re.sub(r"[^A-Za-z0-9.]+", "-", base.without_password(uri))
+  words = re.sub(r"[^A-Za-z0-9.]+", "-", uri)
   stem = words.strip("-.")[-48:].strip("-.") or "stream"
   name, number = stem, 2
   while name in taken:

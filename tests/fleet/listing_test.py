@@ -5,6 +5,7 @@ import pytest
 from ojd.errors import RequestError
 from ojd.fleet import listing
 from ojd.fleet.listing import Entry
+from ojd.streams import base
 
 
 def _read(tmp_path, text):
@@ -62,6 +63,15 @@ def test_names_are_kept_and_told_apart():
   known = {entry.uri: entry.name for entry in named}
   again, _ = listing.named(entries[1::-1], known)
   assert again == [named[1], named[0]]
+
+
+def test_a_stream_with_a_password_is_known_again():
+  entries = [Entry("", "rtsp://me:secret@host/1")]
+  (first,), _ = listing.named(entries, {})
+  assert "secret" not in first.name
+  shown = base.without_password(first.uri)
+  again, notes = listing.named(entries, {shown: first.name})
+  assert (again, notes) == ([first], [])
 
 
 def test_a_name_is_of_one_stream():
