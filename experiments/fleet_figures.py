@@ -201,7 +201,8 @@ def _kill_one(size):
         before, killed = count(), time.monotonic()
         os.kill(_actor(), signal.SIGKILL)
         is_ahead = lambda: all(
-          now > then for now, then in zip(count(), before, strict=True)
+          now > min(then, _NUM_FRAMES - 1)
+          for now, then in zip(count(), before, strict=True)
         )
         _wait(is_ahead, fleet)
         back = time.monotonic() - killed

@@ -13,7 +13,7 @@ from ojd.run import compilation
 from tests.reference import small_run
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_num_cpu_devices", 4)  # for what spreads over several
+jax.config.update("jax_num_cpu_devices", 2)  # for what spreads over several
 # Compiling is most of the time of many tests, and the same at each run.
 compilation.enable_cache(compilation.default_cache())
 
