@@ -40,7 +40,9 @@ def connect(
     "logging_level": logging.ERROR,
   }
   if address == LOCAL:
-    ray.init(include_dashboard=False, num_cpus=num_cpus, **options)
+    # Named, or it would look for another one, which may be long gone.
+    options |= {"address": LOCAL, "include_dashboard": False}
+    ray.init(num_cpus=num_cpus, **options)
     return
   if address != AUTO:
     _check_open(address, flag)
