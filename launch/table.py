@@ -34,6 +34,7 @@ from ojd.errors import RequestError
 
 # The flag that names the folder which a run fills.
 FOLDER_FLAGS = {
+  "fleet": "workdir",
   "online_distill": "workdir",
   "pretrain": "workdir",
   "train_delta": "workdir",
