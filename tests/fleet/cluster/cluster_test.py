@@ -105,18 +105,36 @@ def test_streams_are_dealt_evenly_and_moved_sparingly():
   [
     ("127.0.0.1:1", "Connection refused"),
     ("nowhere", "auto, local or HOST:PORT"),
-    ("auto", "Could not find any running Ray instance"),
   ],
 )
-def test_an_address_without_a_cluster_is_one_line(
-  address, words, tmp_path, monkeypatch
-):
-  # Not where clusters of others have left their addresses.
-  monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+def test_an_address_without_a_cluster_is_one_line(address, words):
   with pytest.raises(RequestError, match=words) as told:
     connecting.connect(address)
   assert str(told.value).startswith(f"--ray={address}: ")
   assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+  ("program", "words"),
+  [
+    ("raise ConnectionError('None is here. Start one.')", "None is here"),
+    ("import time; time.sleep(60)", "no Ray cluster answers within 0.5 s"),
+  ],
+)
+def test_what_does_not_answer_is_given_up(monkeypatch, program, words):
+  # Not Ray itself: clusters of others may run on this machine.
+  monkeypatch.setattr(connecting, "_TRY", program)
+  patience = 0.5 if "sleep" in program else 30.0
+  monkeypatch.setattr(connecting, "_ANSWER_SECONDS", patience)
+  with pytest.raises(RequestError) as told:
+    connecting.connect("auto")
+  assert str(told.value) == f"--ray=auto: {words}"
+
+
+def test_without_the_package_it_is_named(monkeypatch):
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+  with pytest.raises(RequestError, match="--ray needs the package ray"):
+    connecting.connect("auto")
 
 
 def test_a_gpu_is_asked_for_where_there_is_none(monkeypatch):
