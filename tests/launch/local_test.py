@@ -3,12 +3,12 @@
 import csv
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from tests import binaries
@@ -100,19 +100,12 @@ def test_help_says_what_there_is():
 
 
 def _processes(folder):
-  """Living processes with the folder among their words."""
-  found = []
-  for entry in pathlib.Path("/proc").glob("[0-9]*"):
-    try:
-      words = (entry / "cmdline").read_bytes()
-    except OSError:
-      continue
-    if str(folder).encode() in words:
-      found.append(int(entry.name))
-  return found
+  """Ids of processes that were told of a folder."""
+  told = lambda process: str(folder) in " ".join(process.info["cmdline"] or [])
+  found = psutil.process_iter(["cmdline"])
+  return [process.pid for process in found if told(process)]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
   table = _table(tmp_path, [10**6])
   records = tmp_path / "out" / "1000000" / "records.bin"

@@ -3,7 +3,6 @@
 import platform
 
 import psutil
-import pytest
 
 from ojd.run import compilation
 
@@ -16,9 +15,6 @@ def _has_glibc():
   return platform.libc_ver()[0] == "glibc"
 
 
-@pytest.mark.skipif(
-  not _has_glibc(), reason="nothing is returned without glibc"
-)
 def test_freed_memory_is_returned():
   # In pieces that the C library keeps, for the last of them stays in use.
   pieces = [bytes(10_000) for _ in range(20_000)]
@@ -26,5 +22,6 @@ def test_freed_memory_is_returned():
   del pieces
   before = _resident_mb()
   compilation.return_memory()
-  assert before - _resident_mb() > 100
+  # Elsewhere than on glibc nothing is returned, and nothing goes wrong.
+  assert not _has_glibc() or before - _resident_mb() > 100
   assert len(last) == 10_000

@@ -5,7 +5,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import ray
@@ -85,14 +85,11 @@ def start(
   return [make.remote(config, batch) for _ in range(number)]
 
 
-class RemoteTeacher:
-  """A teacher of the replicas, of whom a stream knows this much."""
+class RemoteTeacher(NamedTuple):
+  """What a stream knows of a teacher that is asked by `Replicas.labeller`."""
 
-  def __init__(self, class_names: tuple[str, ...], is_free: bool):
-    self.class_names, self.is_free = class_names, is_free
-
-  def __call__(self, sample: Sample):
-    raise NotImplementedError("it is asked through Replicas.labeller")
+  class_names: tuple[str, ...]
+  is_free: bool
 
 
 class Replicas:
