@@ -12,12 +12,11 @@ import tempfile
 import time
 from typing import NamedTuple
 
-import imageio.v3 as iio
 import numpy as np
 
+from experiments import io_figures
 from ojd.fleet import capacity, folder
 from ojd.run import measure
-from ojd.streams import base as streams
 
 NUM_STREAMS = (1, 2, 4, 8, 16, 32)
 _ON_RAY = 8
@@ -48,13 +47,8 @@ def _videos(size, num_frames):
   paths = []
   for scene in _SCENES:
     path = pathlib.Path(place.name) / f"{scene}.mp4"
-    world = streams.open_stream(f"synthetic:{scene}?seed=7", *size)
-    with iio.imopen(path, "w", plugin="pyav") as file:
-      file.init_video_stream("libx264", fps=25)
-      for sample in world.read():
-        if sample.t == num_frames:
-          break
-        file.write_frame(sample.frame)
+    uri = f"synthetic:{scene}?seed=7"
+    io_figures.write_video(path, uri, size, num_frames)
     paths.append(path)
   return place, paths
 

@@ -85,8 +85,6 @@ class Table:
     self._console = rich_console.Console(stderr=True)
     self._live = rich_live.Live(console=self._console, auto_refresh=False)
     self._live.start()
-    self._first: tuple[float, int] | None = None
-    self._log = Log(write=lambda line: None)
 
   def __call__(self, progress: Progress) -> None:
     if progress.news:

@@ -36,14 +36,19 @@ def _video(size):
   """An H.264 file of the synthetic street; its folder lives as long."""
   folder = tempfile.TemporaryDirectory()
   path = pathlib.Path(folder.name) / "street.mp4"
-  world = streams.open_stream("synthetic:street", *size)
+  write_video(path, "synthetic:street", size, _NUM_FRAMES)
+  return folder, path
+
+
+def write_video(path, uri, size, num_frames):
+  """An H.264 file of a stream's first frames."""
+  world = streams.open_stream(uri, *size)
   with iio.imopen(path, "w", plugin="pyav") as file:
     file.init_video_stream("libx264", fps=25)
     for sample in world.read():
-      if sample.t == _NUM_FRAMES:
+      if sample.t == num_frames:
         break
       file.write_frame(sample.frame)
-  return folder, path
 
 
 def _student_size(size):

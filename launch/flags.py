@@ -3,13 +3,13 @@
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from absl import flags
 
 from experiments import cli
-from launch import checking, plan, supervised, table
+from launch import board, checking, drive, plan, supervised, table
 from launch import ledger as ledgers
 from launch.drive import Ended
 from launch.ledger import Ledger
@@ -72,6 +72,26 @@ def prepared(work: Work) -> Iterator[None]:
   work.plan.prepare()
   with ledgers.claim(work.books):
     yield
+
+
+def run(
+  work: Work, start: Callable[[Run], drive.Task]
+) -> tuple[Ended, cli.Interrupt]:
+  """Starts what is missing, and shows it; how it ended, and who ended it."""
+  # Not sooner: Ray has put its own in the place of what SIGTERM did before.
+  interrupt, watcher = cli.Interrupt(), board.watcher()
+  try:
+    ended = drive.drive(
+      work.missing,
+      len(work.chosen) - len(work.missing),
+      work.books,
+      start,
+      watch=watcher,
+      should_stop=interrupt.is_wanted,
+    )
+  finally:
+    watcher.close()
+  return ended, interrupt
 
 
 def conclude(work: Work, ended: Ended, interrupt: cli.Interrupt) -> int:

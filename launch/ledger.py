@@ -8,9 +8,8 @@ A run is done when its last start ended with code 0 and was of the very same
 command, and its folder is there.
 """
 
-import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from launch.plan import BOOKS, Run
 from ojd.errors import RequestError
@@ -35,7 +34,7 @@ class Ledger(NamedTuple):
 
   def is_done(self, run: Run) -> bool:
     """Whether the run need not be started."""
-    found = _read(self.record(run))
+    found = workdir.read_json(self.record(run), _MAX_FILE) or {}
     is_same = found.get("command") == list(run.command)
     return is_same and found.get("code") == 0 and run.folder.is_dir()
 
@@ -46,7 +45,7 @@ class Ledger(NamedTuple):
 
   def job(self, run: Run) -> str | None:
     """The job as which this very command was submitted last."""
-    found = _read(self._job(run))
+    found = workdir.read_json(self._job(run), _MAX_FILE) or {}
     is_same = found.get("command") == list(run.command)
     job = found.get("job")
     return job if is_same and isinstance(job, str) else None
@@ -78,12 +77,3 @@ def last_line(path: pathlib.Path) -> str:
     return ""
   lines = [line for line in text.splitlines() if line.strip()]
   return " ".join(lines[-1].split()) if lines else ""
-
-
-def _read(path) -> dict[str, Any]:
-  try:
-    with path.open("rb") as file:
-      content = json.loads(file.read(_MAX_FILE))
-  except (OSError, ValueError, RecursionError):
-    return {}
-  return content if isinstance(content, dict) else {}

@@ -15,7 +15,7 @@ in which `jit a_thresh=0.9` is some six points above `jit a_thresh=0.6`.
 from absl import flags
 
 from experiments import cli
-from launch import board, drive, machine
+from launch import drive, machine
 from launch import flags as launch_flags
 from launch.supervised import Supervised
 
@@ -36,24 +36,10 @@ def main(words: list[str]) -> int:
   budget = machine.budget(_CORES.value, _MEMORY.value)
   budget.check(work.plan.need)
   with launch_flags.prepared(work):
-    ended, interrupt = _run(work, budget)
-  return launch_flags.conclude(work, ended, interrupt)
-
-
-def _run(work, budget):
-  interrupt, watcher = cli.Interrupt(), board.watcher()
-  try:
-    ended = drive.drive(
-      work.missing,
-      len(work.chosen) - len(work.missing),
-      work.books,
-      lambda run: start(run, work, budget),
-      watch=watcher,
-      should_stop=interrupt.is_wanted,
+    ended, interrupt = launch_flags.run(
+      work, lambda run: start(run, work, budget)
     )
-  finally:
-    watcher.close()
-  return ended, interrupt
+  return launch_flags.conclude(work, ended, interrupt)
 
 
 class _Placed:

@@ -13,7 +13,6 @@ of its own on this machine. Needs `pip install 'ojd[ray]'`.
 from absl import flags
 
 from experiments import cli
-from launch import board, drive
 from launch import flags as launch_flags
 from ojd.fleet.cluster import connecting
 
@@ -30,25 +29,8 @@ def main(words: list[str]) -> int:
     return 0
   start = _connected(work) if work.missing else None
   with launch_flags.prepared(work):
-    ended, interrupt = _run(work, start)
+    ended, interrupt = launch_flags.run(work, start)
   return launch_flags.conclude(work, ended, interrupt)
-
-
-def _run(work, start):
-  # Ray has put its own in the place of what SIGTERM did before.
-  interrupt, watcher = cli.Interrupt(), board.watcher()
-  try:
-    ended = drive.drive(
-      work.missing,
-      len(work.chosen) - len(work.missing),
-      work.books,
-      start,
-      watch=watcher,
-      should_stop=interrupt.is_wanted,
-    )
-  finally:
-    watcher.close()
-  return ended, interrupt
 
 
 def _connected(work):

@@ -1,8 +1,7 @@
 """What came of one cell of a comparison, in numbers read from its workdir."""
 
-import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,7 +64,7 @@ def measure(path: pathlib.Path, wanted: frozenset[str]) -> None:
     path: the workdir of a finished run.
     wanted: of DAVIS, CHANGES and TEMPORAL.
   """
-  known = _read_json(path / FILE)
+  known = workdir.read_json(path / FILE, _MAX_FILE) or {}
   missing = sorted(wanted - known.keys())
   for name in missing:
     known[name] = _MEASURES[name](path)
@@ -75,7 +74,7 @@ def measure(path: pathlib.Path, wanted: frozenset[str]) -> None:
 
 def are_measured(path: pathlib.Path, wanted: frozenset[str]) -> bool:
   """Whether `measure` would do nothing."""
-  return wanted <= _read_json(path / FILE).keys()
+  return wanted <= (workdir.read_json(path / FILE, _MAX_FILE) or {}).keys()
 
 
 def read(path: pathlib.Path, wanted: frozenset[str] = frozenset()) -> Numbers:
@@ -85,7 +84,7 @@ def read(path: pathlib.Path, wanted: frozenset[str] = frozenset()) -> Numbers:
   link = report_text.mapping(summary, "link")
   told |= {name: link.get(there) for name, there in _OF_LINK.items()}
   told["miou"] = report_text.mapping(summary, "miou").get("mean")
-  measured = _read_json(path / FILE)
+  measured = workdir.read_json(path / FILE, _MAX_FILE) or {}
   for name in wanted:
     told |= report_text.mapping(measured, name)
   told["ms_update"] = _ms_update(path)
@@ -97,15 +96,6 @@ def read(path: pathlib.Path, wanted: frozenset[str] = frozenset()) -> Numbers:
       if name in Numbers._fields and report_text.is_number(x)
     }
   )
-
-
-def _read_json(path) -> dict[str, Any]:
-  try:
-    with path.open("rb") as file:
-      content = json.loads(file.read(_MAX_FILE))
-  except (OSError, ValueError, RecursionError):
-    return {}
-  return content if isinstance(content, dict) else {}
 
 
 def _ms_paper_model(summary):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ojd import systems
 from ojd.errors import RequestError
+from ojd.formats import line_list
 from ojd.run.config import RunConfig
 from ojd.streams import base, lvs_table
 
@@ -105,18 +106,8 @@ def parse_streams(texts: Iterable[str]) -> list[StreamEntry]:
 
 def read_streams_file(path: pathlib.Path) -> list[StreamEntry]:
   """Reads lines `category, name, URI`; empty ones and # lines mean nothing."""
-  try:
-    with path.open("rb") as file:
-      text = file.read(_MAX_FILE + 1).decode("utf-8")
-    if len(text) > _MAX_FILE:
-      raise ValueError(f"more than {_MAX_FILE >> 20} MB")
-  except (OSError, ValueError) as error:
-    words = getattr(error, "strerror", None) or "it is no list of streams"
-    raise RequestError(f"--streams_file={path}: {words}") from None
   entries = []
-  for number, line in enumerate(text.splitlines(), 1):
-    if not line.strip() or line.lstrip().startswith("#"):
-      continue
+  for number, line in line_list.read(path, "streams_file", _MAX_FILE):
     category, *rest = (part.strip() for part in line.split(",", 2))
     if len(rest) < 2 or not rest[1]:
       raise RequestError(

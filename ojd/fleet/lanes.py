@@ -77,7 +77,12 @@ def open_lanes(
   firsts = functools.cache(_first_state)
   with concurrent.futures.ThreadPoolExecutor(len(devices)) as pool:
     made = [
-      pool.submit(_engine, jobs[indices[0]], shape)
+      pool.submit(
+        _engine,
+        jobs[indices[0]],
+        shape,
+        firsts(_Beginning(jobs[indices[0]])),
+      )
       for indices, shape, _ in plans
     ]
     engines = [each.result() for each in made]
@@ -122,7 +127,6 @@ def _first_state(beginning) -> State:
   return jax.device_get(init(jax.random.key(job.config.seed), frame))
 
 
-def _engine(job, shape):
+def _engine(job, shape, state):
   spec = job.stream.spec
-  state = _first_state(_Beginning(job))
   return Engine(job.system, shape, state, spec.height, spec.width)

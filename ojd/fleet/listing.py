@@ -5,6 +5,7 @@ import re
 from typing import NamedTuple
 
 from ojd.errors import RequestError
+from ojd.formats import line_list
 from ojd.streams import base
 
 _MAX_FILE = 16 << 20  # bytes
@@ -27,10 +28,7 @@ def read(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
   """
   entries, notes = [], []
   seen: dict[str, int] = {}
-  for number, line in enumerate(_lines(path), 1):
-    line = line.strip()
-    if not line or line.startswith("#"):
-      continue
+  for number, line in line_list.read(path, "streams", _MAX_FILE):
     entry = _entry(line)
     if entry.uri in seen:
       shown = base.without_password(entry.uri)
@@ -46,18 +44,6 @@ def read(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
       f"--streams={path}: {len(entries)} streams; at most {_MAX_STREAMS}"
     )
   return entries, notes
-
-
-def _lines(path):
-  try:
-    with path.open("rb") as file:
-      text = file.read(_MAX_FILE + 1).decode("utf-8")
-    if len(text) > _MAX_FILE:
-      raise ValueError(f"more than {_MAX_FILE >> 20} MB")
-  except (OSError, ValueError) as error:
-    words = getattr(error, "strerror", None) or "it is no list of streams"
-    raise RequestError(f"--streams={path}: {words}") from None
-  return text.splitlines()
 
 
 def _entry(line):

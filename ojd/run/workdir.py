@@ -277,10 +277,16 @@ def num_interrupted(path: pathlib.Path) -> int:
   return len(list(attic.iterdir())) if attic.is_dir() else 0
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any] | None:
-  """A JSON object of a file; None where there is no whole one."""
+def read_json(path: pathlib.Path, most: int = -1) -> dict[str, Any] | None:
+  """A JSON object of a file; None where there is no whole one.
+
+  Args:
+    path: of the file.
+    most: bytes that are read of it; -1: all.
+  """
   try:
-    content = json.loads(path.read_text())
+    with path.open("rb") as file:
+      content = json.loads(file.read(most))
   except (OSError, ValueError, RecursionError):
     return None
   return content if isinstance(content, dict) else None
