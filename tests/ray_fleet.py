@@ -2,28 +2,30 @@
 
     python -m tests.ray_fleet DIR WHAT...
 
-WHAT: `crew` and `replica` kill an actor with SIGKILL while the streams run,
-`join` lets a node come, `leave` lets one go. Prints JSON. `alone` runs one of
-the streams without any Ray.
+WHAT, in turn while a stream runs: `replica` kills one with SIGKILL, `crew` the
+one that runs the stream, `join` lets a node come, `leave` lets one go. Prints
+JSON. `alone` runs the stream without any Ray.
 """
 
+import contextlib
 import dataclasses
 import json
-import os
 import pathlib
-import signal
 import sys
 import time
+from concurrent import futures
 
+import psutil
 import ray
 from ray import cluster_utils
 
-from ojd.fleet import fleet, listing
+from ojd.fleet import fleet, folder, listing
 from ojd.fleet.cluster import driver
 from ojd.run import compilation, runner
 from ojd.run.config import RunConfig
 
 NUM_FRAMES, MANY_FRAMES = 200, 1500  # while a node comes
+_FRAMES_BETWEEN = 16  # two things that happen
 CONFIG = RunConfig(
   teacher="mask_rcnn_tiny",
   init="random",
@@ -62,26 +64,22 @@ def main() -> None:
   second = cluster.add_node(num_cpus=1) if "leave" in wanted else None
   ray.init(cluster.address, log_to_driver=False, logging_level="error")
   seen: dict = {"news": []}
-  due = [time.monotonic()]
 
   def note(progress):
-    """Lets the next thing happen once all streams are on their way."""
     if progress.news:
       seen["news"].append(progress.news)
-    frames = [x.progress.num_frames for x in progress.members if x.progress]
-    is_on_the_way = min(frames, default=0) > 20
-    are_all = len(frames) == len(progress.members)
-    is_due = time.monotonic() >= due[0]
-    if wanted and is_on_the_way and are_all and is_due:
-      _let_happen(wanted.pop(0), cluster, second, seen)
-      due[0] = time.monotonic() + 1.0
 
+  site = pathlib.Path(path)
   num_frames = MANY_FRAMES if "join" in wanted else NUM_FRAMES
   config = dataclasses.replace(CONFIG, workdir=path, num_frames=num_frames)
-  request = fleet.Request(pathlib.Path(path), config, entries(3))
+  request = fleet.Request(site, config, entries(3))
   plan = driver.Plan(num_crews=2, num_replicas=2)
   begun = time.monotonic()
-  found = driver.run(request, plan, command, progress_fn=note)
+  # Nodes are added by the main thread alone.
+  with futures.ThreadPoolExecutor(1) as pool:
+    running = pool.submit(driver.run, request, plan, command, progress_fn=note)
+    _let_happen(wanted, site, cluster, second, seen, running.done)
+    found = running.result()
   seen["seconds"] = time.monotonic() - begun
   print(json.dumps({"summary": found, **seen}))
 
@@ -93,36 +91,51 @@ def _run_alone(path):
     runner.run(dataclasses.replace(CONFIG, **flags), "a test")
 
 
-def _let_happen(what, cluster, second, seen):
-  if what == "join":
-    seen["joined"] = cluster.add_node(num_cpus=1).node_id
-  elif what == "leave":
-    cluster.remove_node(second)
-  else:
-    seen[what] = _kill({"crew": "Crew", "replica": "Replica"}[what])
+def _let_happen(wanted, site, cluster, second, seen, is_over):
+  """Lets one thing after another happen while the first stream runs.
+
+  What is on disk tells where it is: what the fleet tells is seconds old, in
+  which the stream may end.
+  """
+  stream = site / folder.STREAMS / "s0"
+  for i, what in enumerate(wanted):
+    while _last_checkpoint(stream) < (i + 1) * _FRAMES_BETWEEN:
+      if is_over():
+        return
+      time.sleep(0.01)
+    if what == "join":
+      seen["joined"] = cluster.add_node(num_cpus=1).node_id
+    elif what == "leave":
+      cluster.remove_node(second)
+    elif what == "crew":
+      seen[what] = _kill("Crew", stream)
+    else:
+      seen[what] = _kill("Replica")
 
 
-def _kill(name):
-  """Kills the process of one such actor."""
-  for folder in pathlib.Path("/proc").iterdir():
-    try:
-      words = (folder / "cmdline").read_bytes().decode()
-    except (OSError, UnicodeDecodeError):
-      continue
-    if words.startswith(f"ray::{name}") and _is_of_here(int(folder.name)):
-      os.kill(int(folder.name), signal.SIGKILL)
-      return int(folder.name)
+def _last_checkpoint(stream):
+  """The frame of a stream's last whole checkpoint; 0 before there is one."""
+  try:
+    names = [path.name for path in (stream / "checkpoints").iterdir()]
+  except OSError:
+    return 0
+  return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _kill(name, holding=None):
+  """Kills the process of one such actor, that holds a file of a folder.
+
+  A descendant of this one: other clusters may run beside it.
+  """
+  for process in psutil.Process().children(recursive=True):
+    with contextlib.suppress(psutil.Error):
+      if not "".join(process.cmdline()).startswith(f"ray::{name}"):
+        continue
+      files = [file.path for file in process.open_files()]
+      if holding is None or any(x.startswith(str(holding)) for x in files):
+        process.kill()
+        return process.pid
   return None
-
-
-def _is_of_here(pid):
-  """Whether it is a descendant: other clusters may run beside this one."""
-  while pid > 1:
-    if pid == os.getpid():
-      return True
-    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    pid = int(stat.rpartition(")")[2].split()[1])
-  return False
 
 
 if __name__ == "__main__":

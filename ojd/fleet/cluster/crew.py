@@ -20,8 +20,15 @@ class Status(NamedTuple):
   """Where an actor's streams are."""
 
   members: Sequence[Member]
-  seconds: float
   news: Sequence[str]  # since it was last asked
+
+
+class Outcome(NamedTuple):
+  """What came of an actor's streams."""
+
+  members: Sequence[Member]
+  account: summary.Account
+  news: Sequence[str]  # that nobody has asked for
 
 
 class Kit(NamedTuple):
@@ -47,9 +54,7 @@ class Crew:
     self._news: list[str] = []
     compilation.enable_cache(compilation.default_cache())
 
-  def run(
-    self, kit: Kit, entries: Sequence[Entry]
-  ) -> tuple[list[Member], summary.Account]:
+  def run(self, kit: Kit, entries: Sequence[Entry]) -> Outcome:
     """Until all are over, or `stop` was called."""
     self._stop.clear()
     members, account = fleet.live(
@@ -60,7 +65,8 @@ class Crew:
       progress_fn=self._note,
       should_stop=self._stop.is_set,
     )
-    return [_told(one) for one in members], account
+    told = [_told(one) for one in members]
+    return Outcome(told, account, self._take_news())
 
   def _note(self, progress):
     if progress.news:
@@ -73,9 +79,12 @@ class Crew:
 
   def status(self) -> Status:
     """To be asked now and then."""
-    news, self._news = self._news, []
     members = [_told(one) for one in self._progress.members]
-    return Status(members, self._progress.seconds, news)
+    return Status(members, self._take_news())
+
+  def _take_news(self):
+    news, self._news = self._news, []
+    return news
 
 
 def _told(one: Member) -> Member:

@@ -142,6 +142,7 @@ class _Site:
         self._welcome_nodes()
 
   def _take_leave(self, one):
+    self._hear(one)
     left = self._take_result(one)
     if left and not self._is_stopping:
       # It had been asked for some of them, and was slow.
@@ -149,20 +150,22 @@ class _Site:
       one.running = one.actor.run.remote(self._kit, left)
       return
     self._crews.remove(one)
-    self._hear(one)
     ray.kill(one.actor)
 
   def _take_result(self, one) -> list[Entry]:
     """Notes what came of an actor's streams; those that are not over."""
     try:
-      members, account = ray.get(one.running)
+      outcome: crew.Outcome = ray.get(one.running)
     except ray.exceptions.RayTaskError as error:
       if isinstance(error.cause, RequestError):
         raise RequestError(str(error.cause)) from None
       raise
-    self._ended |= {member.name: member for member in members}
-    self._num_frames += account.num_frames
-    stopped = {one.name for one in members if one.state == STOPPED}
+    for words in outcome.news:
+      self._show(words, Counts())
+    members = {member.name: member for member in outcome.members}
+    self._ended |= members
+    self._num_frames += outcome.account.num_frames
+    stopped = {x for x, member in members.items() if member.state == STOPPED}
     return [entry for entry in one.entries if entry.name in stopped]
 
   def _look(self):

@@ -67,9 +67,11 @@ def alone(tmp_path_factory):
 
 
 def test_killed_actors_are_replaced_and_nothing_is_lost(tmp_path, alone):
-  found = _run(tmp_path / "site", "crew", "replica")
-  assert found["crew"] and found["replica"], "nobody was killed"
-  assert any("going on with frame" in words for words in found["news"])
+  found = _run(tmp_path / "site", "replica", "crew")
+  assert found.get("crew") and found.get("replica"), "nobody was killed"
+  # Also what an actor says after it was last asked.
+  for words in ("s0: going on with frame", "s0: done", "s1: done"):
+    assert any(words in news for news in found["news"]), words
   _check_whole(tmp_path / "site", found)
   _check_undisturbed(tmp_path / "site", alone)
 
