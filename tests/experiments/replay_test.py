@@ -1,4 +1,4 @@
-"""The replay binary as a person starts it, on a run of the real student."""
+"""The replay binary as a person starts it, on a run of a thin student."""
 
 import json
 import subprocess
@@ -14,7 +14,12 @@ from tests import binaries
 SIZE = ("--height=48", "--width=64")
 FLAGS = (
   *("--stream=synthetic:sports?num_frames=24", "--teacher=ground_truth", *SIZE),
-  *("--init=random", "--classes=person", "--checkpoint_every=1"),
+  *(
+    "--init=random",
+    "--width_multiplier=0.1",
+    "--classes=person",
+    "--checkpoint_every=1",
+  ),
 )
 
 

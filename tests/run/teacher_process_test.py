@@ -186,7 +186,12 @@ def test_only_a_late_loop_compiles_what_it_peeks_with():
 
 SMALL = (
   *("--stream=synthetic:street?num_frames=2000", "--height=48", "--width=64"),
-  *("--init=random", "--nooverlay", "--teacher_process"),
+  *(
+    "--init=random",
+    "--width_multiplier=0.1",
+    "--nooverlay",
+    "--teacher_process",
+  ),
 )
 
 
