@@ -12,7 +12,7 @@ from ojd.fleet.cluster import connecting, driver
 from ojd.run import workdir
 from tests import ray_fleet
 
-_SECONDS = 240
+_SECONDS = 600
 
 
 def _run(path, *wanted):
