@@ -25,6 +25,7 @@ _PICTURE_SECONDS = 1.0  # to wait for a picture at a time
 _SEND_BUFFER = 1 << 17  # bytes that a slow viewer is behind at most
 _NO_TOKEN = """<!DOCTYPE html>
 <html lang="en"><title>Live view</title>
+<link rel="icon" href="data:,">
 <p>This live view needs its token: open it as <code>/?token=...</code>, or send
 <code>Authorization: Bearer ...</code>.
 <p>If you have just done so from a link: <a href="/">go on</a>.
@@ -200,7 +201,7 @@ class Handler(live_http.OneRequest):
         is_last = painter.is_over
         found = painter.wait(number, _PICTURE_SECONDS)
         picture = found or picture
-        if picture is not None and (found or not is_last):
+        if picture is not None and (found or not painter.is_over):
           number = picture.number + 1
           yield _part(picture)
         if found is None and is_last:
