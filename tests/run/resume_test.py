@@ -15,7 +15,7 @@ from PIL import Image
 from ojd.run import trajectory, workdir
 from tests import binaries
 
-NUM_FRAMES = 240
+NUM_FRAMES = 120
 FLAGS = (
   f"--stream=synthetic:street?num_frames={NUM_FRAMES}",
   "--teacher=ground_truth",
