@@ -24,14 +24,9 @@ gc.set_threshold(50_000, 20, 20)
 
 # Files that take a minute or more: begun first, so that nobody waits for one.
 _LONG = (
-  *(
-    "cluster_test",
-    "online_distill_test",
-    "record_test",
-    "serve_test",
-    "replay_test",
-  ),
-  *("compare_test", "resume_test", "distill_test", "jitnet_test", "fork_test"),
+  *("cluster_test", "online_distill_test", "record_test", "serve_test"),
+  *("replay_test", "compare_test", "resume_test", "distill_test"),
+  *("jitnet_test", "fork_test"),
 )
 
 
