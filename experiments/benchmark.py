@@ -109,7 +109,7 @@ from experiments import (
   speed_figures,
 )
 from ojd import labels as labels_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import compilation, job, measure, runner
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
@@ -311,13 +311,13 @@ def _chosen():
   names = list(FIGURES) if _WHAT.value == ["all"] else _WHAT.value
   repeats = 3 if _SMOKE.value else _REPEATS.value
   if repeats < 1:
-    raise RequestError(f"--repeats={repeats}: at least 1")
+    raise UserError(f"--repeats={repeats}: at least 1")
   asked = _SMOKE_SIZE if _SMOKE.value else None
   asked = _parse_size(_SIZE.value) if _SIZE.value else asked
   pairs = []
   for name in names:
     if name not in FIGURES:
-      raise RequestError(
+      raise UserError(
         f"--what={name}: unknown; known are all, {', '.join(FIGURES)}"
       )
     pairs += [
@@ -332,10 +332,10 @@ def _chosen():
 def _parse_size(text):
   height, x, width = text.partition("x")
   if not (x and height.isdigit() and width.isdigit()):
-    raise RequestError(f"--size={text}: HEIGHTxWIDTH, as 720x1280")
+    raise UserError(f"--size={text}: HEIGHTxWIDTH, as 720x1280")
   size = int(height), int(width)
   if not all(streams.MIN_SIDE <= side <= streams.MAX_SIDE for side in size):
-    raise RequestError(
+    raise UserError(
       f"--size={text}: sides of {streams.MIN_SIDE} to {streams.MAX_SIDE}"
     )
   return size
@@ -350,7 +350,7 @@ def _prepare_backend():
   try:
     jax.devices()
   except (RuntimeError, AssertionError):  # jax raises either
-    raise RequestError(f"--backend={_BACKEND.value}: none is here") from None
+    raise UserError(f"--backend={_BACKEND.value}: none is here") from None
 
 
 def _measured(fn):
@@ -393,7 +393,7 @@ def main() -> None:
     try:
       pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=2) + "\n")
     except OSError as error:
-      raise RequestError(f"--json={_JSON.value}: {error.strerror}") from None
+      raise UserError(f"--json={_JSON.value}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

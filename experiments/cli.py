@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 BAD_REQUEST, FAILURE = 2, 1  # exit codes
 
@@ -57,7 +57,7 @@ def tell(error: Exception) -> int:
   """Says in one line what went wrong; the exit code of that."""
   if _DEBUG.value:
     traceback.print_exception(error)
-  if isinstance(error, RequestError):
+  if isinstance(error, UserError):
     print(f"error: {error}", file=sys.stderr)
     return BAD_REQUEST
   words = " ".join(str(error).split())

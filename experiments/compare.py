@@ -27,7 +27,7 @@ from absl import flags
 
 from experiments import cli, progress, run_flags
 from ojd.comparison import compare, folder, results, spec
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 flags.adopt_module_key_flags(run_flags)
 _STREAMS = flags.DEFINE_multi_string(
@@ -100,9 +100,9 @@ def _request():
   given = run_flags.given()
   for name, instead in _OF_ONE_RUN.items():
     if name in given:
-      raise RequestError(f"--{name} is of one run; here it is --{instead}")
+      raise UserError(f"--{name} is of one run; here it is --{instead}")
   if _REPEAT.value < 1:
-    raise RequestError(f"--repeat={_REPEAT.value}: at least 1")
+    raise UserError(f"--repeat={_REPEAT.value}: at least 1")
   smoke = _SMOKE.value
   defaults = {"overlay": False} | (_SMOKE_DEFAULTS if smoke else {})
   config = run_flags.run_config(defaults)
@@ -126,11 +126,11 @@ def _request():
 
 def _streams(smoke):
   if _STREAMS.value and _STREAMS_FILE.value:
-    raise RequestError("--streams and --streams_file: give one of them")
+    raise UserError("--streams and --streams_file: give one of them")
   if _STREAMS_FILE.value:
     return spec.read_streams_file(pathlib.Path(_STREAMS_FILE.value))
   if not _STREAMS.value and not smoke:
-    raise RequestError("--streams=URI,... is missing: compare over what?")
+    raise UserError("--streams=URI,... is missing: compare over what?")
   return spec.parse_streams(_STREAMS.value or [_SMOKE_STREAMS])
 
 

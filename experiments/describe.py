@@ -18,7 +18,7 @@ taps are 6 pixels apart.
 from absl import flags
 
 from experiments import cli
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import describe, student
 from ojd.models.delta import changes, macs, sites
 from ojd.streams.base import MAX_SIDE, MIN_SIDE
@@ -47,7 +47,7 @@ _SMOKE = flags.DEFINE_bool("smoke", False, "a frame of 96x160")
 def _check():
   student.check_model(_MODEL.value, _MULTIPLIER.value)
   if _MODEL.value != "jitnet" and _NUM_UNITS.value != 1:
-    raise RequestError(
+    raise UserError(
       f"--num_units={_NUM_UNITS.value}: means nothing to --model={_MODEL.value}"
     )
   for flag, low, high in (
@@ -57,7 +57,7 @@ def _check():
     (_WIDTH, MIN_SIDE, MAX_SIDE),
   ):
     if not low <= flag.value <= high:
-      raise RequestError(f"--{flag.name}={flag.value}: from {low} to {high}")
+      raise UserError(f"--{flag.name}={flag.value}: from {low} to {high}")
 
 
 def _print_table(rows, between):

@@ -27,7 +27,7 @@ from absl import flags
 from experiments import cli, edge_flags, progress, run_flags
 from ojd.edge import access, equipment, messages
 from ojd.edge.player import Pace, Player
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import compilation, tally
 from ojd.run import config as config_lib
 
@@ -87,7 +87,7 @@ def main() -> int:
     patience=_PATIENCE.value,
   )
   if not _SERVER.value and not _SMOKE.value:
-    raise RequestError("--server=ws://HOST:PORT is missing: who trains?")
+    raise UserError("--server=ws://HOST:PORT is missing: who trains?")
   compilation.enable_cache(compilation.default_cache())
   with _server() as url:
     dial = access.client_dial(url, edge_flags.token(), _CA.value)

@@ -8,7 +8,7 @@ from absl import flags
 from experiments import run_flags
 from ojd.edge import access
 from ojd.edge.transport import Timing
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 _TOKEN_FILE = flags.DEFINE_string(
   "token_file",
@@ -36,14 +36,14 @@ def timing() -> Timing:
 
 
 def check_positive(**values: float) -> None:
-  """Raises a RequestError for a flag that is not above 0 and finite."""
+  """Raises a UserError for a flag that is not above 0 and finite."""
   for name, value in values.items():
     if not 0 < value < math.inf:
-      raise RequestError(f"--{name}={value}: above 0 and finite")
+      raise UserError(f"--{name}={value}: above 0 and finite")
 
 
 def refuse_others(used: Collection[str], whose: str) -> None:
-  """Raises a RequestError for a flag of a run that would be ignored."""
+  """Raises a UserError for a flag of a run that would be ignored."""
   for name in run_flags.given():
     if name not in used:
-      raise RequestError(f"--{name} means nothing here: {whose}")
+      raise UserError(f"--{name} means nothing here: {whose}")

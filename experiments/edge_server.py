@@ -100,9 +100,9 @@ def main() -> int:
     hub = _hub(config, service)
     server = Server(address, access, hub, _doors())
   except BaseException:
-    service.labeller.close()
+    service.labeler.close()
     raise
-  trainer = Trainer(hub, service.courses, service.labeller)
+  trainer = Trainer(hub, service.courses, service.labeler)
   print(f"listening on {server.url}", flush=True)
   device = _smoke_device(server.url) if _SMOKE.value else None
   try:

@@ -22,7 +22,7 @@ import jax
 from absl import flags
 
 from experiments import cli, fleet_plan, fleet_progress, run_flags
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import fleet, folder, listing, report
 from ojd.fleet.cluster import connecting
 from ojd.fleet.teachers import Desks
@@ -144,7 +144,7 @@ def _request() -> fleet.Request:
   """What the flags ask for."""
   for name, words in _NOT_HERE.items():
     if name in run_flags.given():
-      raise RequestError(f"--{name}: {words}")
+      raise UserError(f"--{name}: {words}")
   config = run_flags.run_config(
     _DEFAULTS | (_SMOKE_DEFAULTS if _SMOKE.value else {})
   )
@@ -161,7 +161,7 @@ def _request() -> fleet.Request:
     ("replicas", _REPLICAS.value),
   ):
     if value is not None and not 0 < value < 1e9:
-      raise RequestError(f"--{name}={value}: above 0")
+      raise UserError(f"--{name}={value}: above 0")
   zoo = workdir.expand(_ZOO.value, "zoo") if _ZOO.value else path / folder.ZOO
   return fleet.Request(
     path,
@@ -177,7 +177,7 @@ def _request() -> fleet.Request:
 
 def _folder(config):
   if not config.workdir:
-    raise RequestError("--workdir=DIR is missing: where should the fleet go?")
+    raise UserError("--workdir=DIR is missing: where should the fleet go?")
   return workdir.expand(config.workdir)
 
 
@@ -186,7 +186,7 @@ def _entries():
     scenes = ("street", "sports", "park")
     return [listing.Entry(s, f"synthetic:{s}?seed=1") for s in scenes]
   if not _STREAMS.value:
-    raise RequestError("--streams=FILE is missing: which streams are there?")
+    raise UserError("--streams=FILE is missing: which streams are there?")
   entries, notes = listing.read(workdir.expand(_STREAMS.value, "streams"))
   for note in notes:
     print(note, file=sys.stderr)
@@ -202,7 +202,7 @@ def _use_devices(num_streams):
   jax.config.update("jax_num_cpu_devices", wanted)
   there = len(jax.local_devices())
   if _DEVICES.value and _DEVICES.value > there:
-    raise RequestError(
+    raise UserError(
       f"--devices={_DEVICES.value}: this machine has {there} of "
       f"{jax.default_backend()}"
     )

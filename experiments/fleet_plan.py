@@ -21,7 +21,7 @@ import sys
 
 from absl import flags
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import behaviour as behaviour_lib
 from ojd.fleet import plan, plan_chart, plan_check
 from ojd.run import workdir
@@ -115,7 +115,7 @@ def simulate(output: pathlib.Path) -> int:
     workdir.write_json(output / CONTENT, content)
     plan_chart.write_png(points, closer, facts, terms, output / CHART)
   except OSError as error:
-    raise RequestError(f"--workdir={output}: {error.strerror}") from None
+    raise UserError(f"--workdir={output}: {error.strerror}") from None
   print(f"{output / TABLE}, {output / CONTENT}, {output / CHART}")
   return 0
 
@@ -124,7 +124,7 @@ def _make(output):
   try:
     output.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise RequestError(f"--workdir={output}: {error.strerror}") from None
+    raise UserError(f"--workdir={output}: {error.strerror}") from None
 
 
 def _terms():
@@ -136,12 +136,12 @@ def _terms():
   }
   for name, (value, bound) in least.items():
     if value < bound:
-      raise RequestError(f"--{name}={value}: at least {bound}")
+      raise UserError(f"--{name}={value}: at least {bound}")
   if not 0 < _MORE.value <= 1:
-    raise RequestError(f"--plan_more={_MORE.value:g}: above 0, at most 1")
+    raise UserError(f"--plan_more={_MORE.value:g}: above 0, at most 1")
   for holder in (_LATENCY, _FPS, _TEACHER_MS, _DEVICE_SPEED):
     if holder.value is not None and not 0 < holder.value < float("inf"):
-      raise RequestError(f"--{holder.name}={holder.value:g}: above 0")
+      raise UserError(f"--{holder.name}={holder.value:g}: above 0")
   return plan.Terms(
     latency=_LATENCY.value,
     batch=_BATCH.value,
@@ -157,7 +157,7 @@ def _sizes():
   except ValueError:
     sizes = []
   if not sizes or sizes[0] < 1:
-    raise RequestError(
+    raise UserError(
       f"--sizes={','.join(_SIZES.value)}: numbers of streams, as in 10,1000"
     )
   return sizes
@@ -165,7 +165,7 @@ def _sizes():
 
 def _scenes():
   if not _RUNS.value:
-    raise RequestError(
+    raise UserError(
       "--runs=NAME=DIR,... is missing; `python -m experiments.online_distill "
       "--workdir=runs/street --stream=synthetic:street` makes such a run"
     )
@@ -173,7 +173,7 @@ def _scenes():
   names = [scene.name for scene in scenes]
   twice = next((n for n in names if names.count(n) > 1), None)
   if twice is not None:
-    raise RequestError(
+    raise UserError(
       f"--runs: two kinds of scene are called {twice}; name them NAME=DIR,..."
     )
   return scenes
@@ -183,7 +183,7 @@ def _scene(text):
   name, equals, rest = text.partition("=")
   words = (rest if equals else text).split(",")
   if not all(words) or (equals and not name):
-    raise RequestError(f"--runs={text}: NAME=DIR,DIR,...")
+    raise UserError(f"--runs={text}: NAME=DIR,DIR,...")
   paths = [workdir.expand(word, "runs") for word in words]
   behaviours = [behaviour_lib.read(path, _FPS.value) for path in paths]
   return plan.Scene(name if equals else paths[0].stem, tuple(behaviours))
@@ -201,7 +201,7 @@ def _elsewhere(scene):
 def _export(scenes, folder):
   for scene in scenes:
     if len(scene.behaviours) > 1:
-      raise RequestError(
+      raise UserError(
         f"--export_behaviour: {scene.name} has {len(scene.behaviours)} runs; a "
         "file is of one, so name each"
       )

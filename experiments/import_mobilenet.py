@@ -19,7 +19,7 @@ import safetensors
 from absl import flags
 
 from experiments import cli, torchvision_weights
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import pretrained, student
 
 _WEIGHTS = flags.DEFINE_string(
@@ -49,7 +49,7 @@ def main() -> None:
   if _SMOKE.value:
     output = tempfile.mkdtemp(prefix="ojd-") + "/student.safetensors"
   elif not (_WEIGHTS.value and output):
-    raise RequestError("--weights=FILE and --output=FILE: both are needed")
+    raise UserError("--weights=FILE and --output=FILE: both are needed")
   params = {
     f"backbone/{name}": value
     for name, value in torchvision_weights.convert(_state(), width).items()
@@ -59,7 +59,7 @@ def main() -> None:
   try:
     pretrained.save(path, pretrained.Pretrained(params, (), about), np.float32)
   except (OSError, safetensors.SafetensorError) as error:
-    raise RequestError(f"--output={path} cannot be written: {error}") from None
+    raise UserError(f"--output={path} cannot be written: {error}") from None
   count = sum(x.size for x in params.values())
   print(f"{path}: the backbone, {count:,} parameters")
 

@@ -46,7 +46,7 @@ from jax.sharding import Mesh
 
 from experiments import album, cli, judging, lessons, progress, spread_flags
 from ojd import distill, pretraining, spreading
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import coco
 from ojd.models import pretrained
 from ojd.models import student as student_lib
@@ -153,9 +153,9 @@ def stream_course(
     mesh: of the devices to train on.
   """
   if spread_flags.are_hosts():
-    raise RequestError("--stream is learnt on one host; without --coordinator")
+    raise UserError("--stream is learnt on one host; without --coordinator")
   if _EVERY.value < 1:
-    raise RequestError(f"--every={_EVERY.value}: at least 1")
+    raise UserError(f"--every={_EVERY.value}: at least 1")
   config = RunConfig(
     stream=_STREAM.value,
     system="offline_oracle",
@@ -195,7 +195,7 @@ def _changed(recipe):
   asked = {name: x for name, x in asked.items() if x is not None}
   for name, x in asked.items():
     if not x > 0:
-      raise RequestError(f"--{name}={x}: above 0")
+      raise UserError(f"--{name}={x}: above 0")
   return recipe._replace(seed=_SEED.value, **asked)
 
 
@@ -207,7 +207,7 @@ def _course(folder, should_stop, mesh):
     return coco_course(folder, _SPLIT.value, mesh)
   if _DATA.value == "synthetic":
     return synthetic_course(mesh)
-  raise RequestError(f"--data={_DATA.value}: synthetic or coco:DIR")
+  raise UserError(f"--data={_DATA.value}: synthetic or coco:DIR")
 
 
 def _judge(student, params, recipe):
@@ -241,7 +241,7 @@ def _folder():
     if spreading.is_first():
       folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise RequestError(f"--workdir={folder}: {error.strerror}") from None
+    raise UserError(f"--workdir={folder}: {error.strerror}") from None
   return folder
 
 
@@ -291,7 +291,7 @@ def _write(folder, trained):
 def main() -> int:
   """Trains, writes the weights and judges them."""
   if not (_WORKDIR.value or _SMOKE.value):
-    raise RequestError("--workdir=DIR is missing: where is it to be kept?")
+    raise UserError("--workdir=DIR is missing: where is it to be kept?")
   student_lib.check_model(_MODEL.value, _MULTIPLIER.value)
   compilation.enable_cache(compilation.default_cache())
   interrupt = cli.Interrupt()

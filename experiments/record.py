@@ -21,7 +21,7 @@ import time
 from absl import flags
 
 from experiments import cli, run_flags
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import job, recorder
 from ojd.run.config import RunConfig
 
@@ -47,15 +47,15 @@ def _check(config: RunConfig):
     is_used = field.name in _FLAGS_USED or field.name.startswith("teacher")
     is_used &= field.name not in _FLAGS_OF_WAITING
     if not is_used and getattr(config, field.name) != field.default:
-      raise RequestError(f"--{field.name} means nothing to a recording")
+      raise UserError(f"--{field.name} means nothing to a recording")
   for name, value in (
     ("num_frames", config.num_frames),
     ("ask_every", _ASK_EVERY.value),
   ):
     if value is not None and value < 1:
-      raise RequestError(f"--{name}={value}: at least 1")
+      raise UserError(f"--{name}={value}: at least 1")
   if not _OUT.value and not _SMOKE.value:
-    raise RequestError("--out=DIR is missing: where should the recording go?")
+    raise UserError("--out=DIR is missing: where should the recording go?")
 
 
 class _Log:

@@ -32,7 +32,7 @@ from absl import flags
 
 from experiments import cli, progress, run_flags
 from ojd import updates
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import (
   compilation,
   fork,
@@ -75,7 +75,7 @@ def main() -> int:
   if _SMOKE.value and not given:
     return _replay(_tiny_run())
   if not given.get("workdir"):
-    raise RequestError("--workdir=DIR is missing: which run?")
+    raise UserError("--workdir=DIR is missing: which run?")
   path = workdir.expand(given.pop("workdir"))
   if _FORK.value:
     others = {"to_frame": _TO, "at_frame": _AT, "export": _EXPORT}
@@ -84,9 +84,9 @@ def main() -> int:
   if _SWEEP.value:
     _refuse("sweep", at_frame=_AT, export=_EXPORT)
   elif _OUT.value:
-    raise RequestError("--out means nothing without --sweep")
+    raise UserError("--out means nothing without --sweep")
   if given:
-    raise RequestError(f"--{min(given)} means nothing without --fork")
+    raise UserError(f"--{min(given)} means nothing without --fork")
   if _EXPORT.value or _AT.value is not None:
     _refuse("export", from_frame=_FROM, to_frame=_TO)
     return _export(path)
@@ -112,7 +112,7 @@ def _tiny_run():
 def _refuse(mode, **holders):
   for name, holder in holders.items():
     if holder.value not in (None, ""):
-      raise RequestError(f"--{name} means nothing with --{mode}")
+      raise UserError(f"--{name} means nothing with --{mode}")
 
 
 def _note(note):
@@ -191,7 +191,7 @@ def _divergence(d: replay.Divergence):
 
 def _export(path):
   if not _EXPORT.value or _AT.value is None:
-    raise RequestError("--export=FILE and --at_frame=N belong together")
+    raise UserError("--export=FILE and --at_frame=N belong together")
   run = recorded_run.read(path)
   begun = time.perf_counter()
   taken = take.take(run, _AT.value, pathlib.Path(_EXPORT.value), note_fn=_note)
@@ -231,7 +231,7 @@ def _sweep(path):
 
 def _fork(path, given):
   if _FROM.value is None:
-    raise RequestError("--fork needs --from_frame=N: where to branch off")
+    raise UserError("--fork needs --from_frame=N: where to branch off")
   branch = fork.open_fork(path, _FROM.value)
   given = given | {"workdir": _FORK.value}
   config = fork.child_config(branch.parent.config, given)

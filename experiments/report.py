@@ -17,7 +17,7 @@ import tempfile
 from absl import flags
 
 from experiments import cli, run_flags
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import compilation, report_index, runner
 from ojd.run.config import RunConfig
 
@@ -33,7 +33,7 @@ def main(words: list[str]) -> None:
   if _SMOKE.value:
     folders += _tiny_runs()
   if not folders:
-    raise RequestError("name a workdir, several, or the folder that holds them")
+    raise UserError("name a workdir, several, or the folder that holds them")
   found = [path for folder in folders for path in report_index.find(folder)]
   workdirs = list({path.resolve(): path for path in found}.values())
   if found == folders and len(workdirs) == 1 and not _OUT.value:

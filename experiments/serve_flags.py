@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from absl import flags
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import live_board as live_board_lib
 from ojd.run import live_view
 
@@ -38,7 +38,7 @@ def live_board(
   """
   if not _SERVE.value:
     if _SERVE_TOKEN.value:
-      raise RequestError("--serve_token is of no use without --serve=HOST:PORT")
+      raise UserError("--serve_token is of no use without --serve=HOST:PORT")
     yield None
     return
   view = live_view.LiveView(_SERVE.value, _SERVE_TOKEN.value)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from experiments import cli
 from ojd import spreading
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 AUTO = "auto"
 
@@ -60,25 +60,25 @@ def are_hosts() -> bool:
 
 def _check():
   if _DEVICES.value is not None and _DEVICES.value < 1:
-    raise RequestError(f"--devices={_DEVICES.value}: at least 1")
+    raise UserError(f"--devices={_DEVICES.value}: at least 1")
   if _SECONDS.value < 1:
-    raise RequestError(f"--join_seconds={_SECONDS.value}: at least 1")
+    raise UserError(f"--join_seconds={_SECONDS.value}: at least 1")
   address, num, which = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   if address in ("", AUTO):
     if (num, which) != (None, None):
-      raise RequestError(
+      raise UserError(
         "--num_processes and --process_id go with --coordinator=HOST:PORT"
       )
     return
   host, _, port = address.rpartition(":")
   if not host or not (port.isdecimal() and 0 < int(port) < 65536):
-    raise RequestError(f"--coordinator={address}: HOST:PORT or {AUTO}")
+    raise UserError(f"--coordinator={address}: HOST:PORT or {AUTO}")
   if num is None or which is None:
-    raise RequestError(
+    raise UserError(
       f"--coordinator={address}: --num_processes and --process_id are missing"
     )
   if not 0 <= which < num:
-    raise RequestError(
+    raise UserError(
       f"--process_id={which} of --num_processes={num}: count from 0"
     )
 
@@ -104,7 +104,7 @@ def _join():
       **where, initialization_timeout=_SECONDS.value + 60
     )
   except ValueError as error:
-    raise RequestError(
+    raise UserError(
       f"--coordinator={_COORDINATOR.value}: {error} Without Slurm or MPI say "
       "HOST:PORT, --num_processes and --process_id"
     ) from None
@@ -129,11 +129,11 @@ def _mesh():
   ]
   counts = [len(devices) for devices in hosts]
   if len(set(counts)) > 1:
-    raise RequestError(
+    raise UserError(
       f"the hosts have {', '.join(map(str, counts))} devices: as many on each "
       "are needed"
     )
   if asked is not None and asked > counts[0]:
-    raise RequestError(f"--devices={asked}: there are {counts[0]} here")
+    raise UserError(f"--devices={asked}: there are {counts[0]} here")
   chosen = [device for devices in hosts for device in devices[:asked]]
   return spreading.over(chosen) if len(chosen) > 1 else None

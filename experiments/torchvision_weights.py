@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import torch
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import mobilenet_seg
 
 _MAX_BYTES = 1 << 30
@@ -19,18 +19,18 @@ def read(path: pathlib.Path) -> dict[str, torch.Tensor]:
   """A state dict; nothing in the file is executed."""
   try:
     if path.stat().st_size > _MAX_BYTES:
-      raise RequestError(f"--weights={path}: larger than a MobileNetV2 can be")
+      raise UserError(f"--weights={path}: larger than a MobileNetV2 can be")
     state = torch.load(path, map_location="cpu", weights_only=True)
-  except RequestError:
+  except UserError:
     raise
   except OSError as error:
-    raise RequestError(f"--weights={path}: {error.strerror or error}") from None
+    raise UserError(f"--weights={path}: {error.strerror or error}") from None
   except Exception as error:  # of as many kinds as there is damage
-    raise RequestError(
+    raise UserError(
       f"--weights={path}: no state dict of torch ({type(error).__name__})"
     ) from None
   if not isinstance(state, dict) or not all(isinstance(n, str) for n in state):
-    raise RequestError(f"--weights={path}: no state dict of torch")
+    raise UserError(f"--weights={path}: no state dict of torch")
   return state
 
 
@@ -39,7 +39,7 @@ def convert(
 ) -> dict[str, np.ndarray]:
   """Parameters of `mobilenet_seg.Backbone` by "layer/.../leaf".
 
-  Raises a RequestError unless the state dict is of such a network. Of what is
+  Raises a UserError unless the state dict is of such a network. Of what is
   not in a backbone the classifier and the running averages are left out, which
   a student has no use for.
   """
@@ -52,12 +52,12 @@ def convert(
     layer, _, leaf = name.rpartition("/")
     theirs = f"{names[layer]}.{_LEAVES[leaf]}"
     if theirs not in state:
-      raise RequestError(f"--weights: {theirs} is missing: no MobileNetV2")
+      raise UserError(f"--weights: {theirs} is missing: no MobileNetV2")
     converted[name] = _array(state[theirs], theirs, wanted.shape)
     used.add(theirs)
   for name in sorted(state.keys() - used):
     if not (name.startswith("classifier.") or name.endswith(_LEFT_OUT)):
-      raise RequestError(f"--weights: {name} is no part of a MobileNetV2")
+      raise UserError(f"--weights: {name} is no part of a MobileNetV2")
   return converted
 
 
@@ -82,14 +82,14 @@ def _names(params):
 def _array(tensor, name, shape):
   """A tensor as numpy, kernels as HWIO, if it has that shape."""
   if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-    raise RequestError(f"--weights: {name} holds no numbers")
+    raise UserError(f"--weights: {name} holds no numbers")
   array = tensor.detach().float().cpu().numpy()
   array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
   if array.shape != shape:
-    raise RequestError(
+    raise UserError(
       f"--weights: {name} is {array.shape}, not {shape}, in a student's order "
       "of axes; is --width_multiplier right?"
     )
   if not np.isfinite(array).all():
-    raise RequestError(f"--weights: {name} is not finite")
+    raise UserError(f"--weights: {name} is not finite")
   return array

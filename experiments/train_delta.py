@@ -30,7 +30,7 @@ from flax import traverse_util
 
 from experiments import album, cli, lessons, progress
 from ojd import labels, pretraining
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.models.delta import block, changes, files, gates, skip, training
@@ -123,7 +123,7 @@ def _student():
   path = pathlib.Path(_INIT.value)
   if _INIT.value == "bundled":
     if _MODEL.value not in pretrained.BUNDLED:
-      raise RequestError(f"--init=bundled: none is of --model={_MODEL.value}")
+      raise UserError(f"--init=bundled: none is of --model={_MODEL.value}")
     path = pretrained.BUNDLED[_MODEL.value].path
   given = pretrained.load(path)
   groups = labels.parse_groups("", album.CLASS_NAMES)
@@ -135,7 +135,7 @@ def _folder():
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise RequestError(f"--workdir={folder}: {error.strerror}") from None
+    raise UserError(f"--workdir={folder}: {error.strerror}") from None
   return folder
 
 
@@ -174,19 +174,19 @@ def _about(recipe, batch, size):
 
 def _check():
   if not (_WORKDIR.value or _SMOKE.value):
-    raise RequestError("--workdir=DIR is missing: where is it to be kept?")
+    raise UserError("--workdir=DIR is missing: where is it to be kept?")
   for flag in (_STEPS, _BATCH, _INTERVAL):
     if flag.value < 1:
-      raise RequestError(f"--{flag.name}={flag.value}: at least 1")
+      raise UserError(f"--{flag.name}={flag.value}: at least 1")
   for flag in (_HEIGHT, _WIDTH):
     if not MIN_SIDE <= flag.value <= MAX_SIDE:
-      raise RequestError(
+      raise UserError(
         f"--{flag.name}={flag.value}: from {MIN_SIDE} to {MAX_SIDE}"
       )
   if not 0 <= _BETA.value < math.inf:
-    raise RequestError(f"--beta={_BETA.value}: 0 or more, and finite")
+    raise UserError(f"--beta={_BETA.value}: 0 or more, and finite")
   if _FORM.value not in files.FORMS:
-    raise RequestError(f"--form={_FORM.value}: one of {', '.join(files.FORMS)}")
+    raise UserError(f"--form={_FORM.value}: one of {', '.join(files.FORMS)}")
   student_lib.check_model(_MODEL.value, _MULTIPLIER.value)
 
 

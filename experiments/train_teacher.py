@@ -17,7 +17,7 @@ from absl import flags
 
 from experiments import album, cli, judging, progress
 from ojd import labels
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.teachers import detector, mask_rcnn_tiny, tiny_network, train_tiny
 
 _DEFAULTS = train_tiny.Recipe()
@@ -77,9 +77,9 @@ def _draw(recipe):
 def main() -> int:
   """Trains, writes the weights and judges them."""
   if not (_WORKDIR.value or _SMOKE.value):
-    raise RequestError("--workdir=DIR is missing: where is it to be kept?")
+    raise UserError("--workdir=DIR is missing: where is it to be kept?")
   if _STEPS.value < 1 or _BATCH.value < 1 or not _RATE.value > 0:
-    raise RequestError("--num_steps, --batch, --learning_rate: above 0")
+    raise UserError("--num_steps, --batch, --learning_rate: above 0")
   recipe = _DEFAULTS._replace(
     seed=_SEED.value,
     num_steps=_STEPS.value,
@@ -95,7 +95,7 @@ def main() -> int:
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise RequestError(f"--workdir={folder}: {error.strerror}") from None
+    raise UserError(f"--workdir={folder}: {error.strerror}") from None
   pages = _draw(recipe)
   interrupt, log = cli.Interrupt(), progress.Counter("step", recipe.num_steps)
   model = train_tiny.train(

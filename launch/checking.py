@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from launch.plan import Run
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 
 def check(runs: Sequence[Run]) -> None:
@@ -30,7 +30,7 @@ def check(runs: Sequence[Run]) -> None:
   problems = json.loads(done.stdout)
   for run, problem in zip(runs, problems, strict=True):
     if problem:
-      raise RequestError(f"{run.name}: {problem}")
+      raise UserError(f"{run.name}: {problem}")
 
 
 def problem(command: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from launch.plan import Plan, Run, check_names, check_size, word, words_of
 from launch.table import Table
 from ojd.comparison import folder as folders
 from ojd.comparison import spec
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run.config import RunConfig
 
@@ -46,7 +46,7 @@ def plan(table: Table, output: pathlib.Path) -> Plan:
     try:
       output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-      raise RequestError(f"--output={output}: {error.strerror}") from None
+      raise UserError(f"--output={output}: {error.strerror}") from None
     folders.create(output, settings)
 
   last = (
@@ -63,15 +63,15 @@ def _shared(flags):
   shared = {}
   for name, value in flags.items():
     if name in _NOT_FLAGS:
-      raise RequestError(f"[flags] {name}: it is {_NOT_FLAGS[name]} here")
+      raise UserError(f"[flags] {name}: it is {_NOT_FLAGS[name]} here")
     if name not in _KINDS:
-      raise RequestError(f"[flags] {name} is no flag of online_distill")
+      raise UserError(f"[flags] {name} is no flag of online_distill")
     kind = (typing.get_args(_KINDS[name]) or (_KINDS[name],))[0]
     if kind is float and type(value) is int:
       value = float(value)
     if type(value) is not kind:
       wanted = _WORDS.get(kind, "a text")
-      raise RequestError(f"[flags] {name} = {value!r}: {wanted} is meant")
+      raise UserError(f"[flags] {name} = {value!r}: {wanted} is meant")
     shared[name] = value
   return shared
 
@@ -80,8 +80,8 @@ def _cell(config, stream, system, seed, flags, output):
   folder = output / folders.cell(stream, system, seed)
   try:
     config_lib.check(spec.config_of(config, stream, system, seed, folder))
-  except RequestError as error:
-    raise RequestError(f"{system.label}: {error}") from None
+  except UserError as error:
+    raise UserError(f"{system.label}: {error}") from None
   own = {"stream": stream.uri, "system": system.flag, "seed": seed}
   every = {**flags, **dict(system.options), **own, "workdir": folder}
   command = ("experiments.online_distill", *words_of(every))

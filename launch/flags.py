@@ -14,7 +14,7 @@ from launch import ledger as ledgers
 from launch.drive import Ended
 from launch.ledger import Ledger
 from launch.plan import Plan, Run
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 _OUTPUT = flags.DEFINE_string(
   "output", "", "the folder of all runs; empty: the table's"
@@ -41,12 +41,12 @@ class Work(NamedTuple):
 def read(words: list[str]) -> Work:
   """What the words and the flags ask for."""
   if len(words) != 1:
-    raise RequestError(
+    raise UserError(
       f"name one table, not {len(words)}: a file, or one of "
       + ", ".join(table.bundled())
     )
   if not 0 <= GRACE.value <= _MAX_GRACE:
-    raise RequestError(f"--grace={GRACE.value}: from 0 to {_MAX_GRACE:g} s")
+    raise UserError(f"--grace={GRACE.value}: from 0 to {_MAX_GRACE:g} s")
   made = plan.make(table.read(table.find(words[0])), _OUTPUT.value)
   chosen = plan.select(made.runs, _ONLY.value)
   books = ledgers.in_output(made.output)

@@ -10,7 +10,7 @@ from launch.ledger import Ledger
 from launch.plan import Run
 from launch.supervised import Supervised
 from launch.table import Need
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 MAX_REQUEUES = 1000  # for want of time; others are not counted
 _MAX_ARRAY = 1000  # jobs in an array, as Slurm has it unless told otherwise
@@ -90,7 +90,7 @@ def parameters(
 ) -> dict[str, Any]:
   """What a job asks Slurm for, as submitit takes it."""
   if at_a_time < 1:
-    raise RequestError(f"--at_a_time={at_a_time}: at least 1")
+    raise UserError(f"--at_a_time={at_a_time}: at least 1")
   given = {
     "slurm_partition": partition,
     "slurm_account": account,
@@ -115,7 +115,7 @@ def minutes(text: str) -> int:
   days, hours, rest, seconds = map(int, match.groups("0") if match else [0] * 4)
   total = (days * 24 + hours) * 60 + rest + (seconds > 0)
   if not total:
-    raise RequestError(f"--time={text}: [DAYS-]HH:MM:SS is meant, as 12:00:00")
+    raise UserError(f"--time={text}: [DAYS-]HH:MM:SS is meant, as 12:00:00")
   return total
 
 
@@ -124,6 +124,6 @@ def _named(entries):
   for entry in entries:
     name, equals, value = entry.partition("=")
     if not equals or not re.fullmatch(r"[a-z][a-z-]*", name):
-      raise RequestError(f"--sbatch={entry}: NAME=VALUE,... is meant")
+      raise UserError(f"--sbatch={entry}: NAME=VALUE,... is meant")
     more[name] = value
   return more

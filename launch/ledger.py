@@ -12,7 +12,7 @@ import pathlib
 from typing import NamedTuple
 
 from launch.plan import BOOKS, Run
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import workdir
 
 _MAX_FILE = 1 << 20  # bytes
@@ -62,7 +62,7 @@ def in_output(output: pathlib.Path) -> Ledger:
 def claim(books: Ledger):
   """Makes the folder of the books and keeps other launchers out of it."""
   if books.folder.exists() and not books.folder.is_dir():
-    raise RequestError(f"--output: {books.folder} is a file")
+    raise UserError(f"--output: {books.folder} is a file")
   return workdir.claim(books.folder, "output")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from launch.table import Need
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 _GB = 1e9
 _MEMORY = pathlib.Path("/proc/meminfo")
@@ -42,7 +42,7 @@ class Budget:
     )
     for what, asked, there, name in wanted:
       if asked > there:
-        raise RequestError(
+        raise UserError(
           f"a run of this table takes {asked:g} {what}, and there are "
           f"{there:g} ({name}); change the table, or take a larger machine"
         )
@@ -72,9 +72,9 @@ def budget(cores: int | None, memory_gb: float | None) -> Budget:
   """Of this machine: all that is there, or less where so much is given."""
   there = _cores()
   if cores is not None and not 1 <= cores <= len(there):
-    raise RequestError(f"--cores={cores}: from 1 to {len(there)} here")
+    raise UserError(f"--cores={cores}: from 1 to {len(there)} here")
   if memory_gb is not None and not memory_gb > 0:
-    raise RequestError(f"--memory_gb={memory_gb}: a number above 0")
+    raise UserError(f"--memory_gb={memory_gb}: a number above 0")
   memory_gb = _memory_gb() if memory_gb is None else memory_gb
   return Budget(there[:cores], memory_gb, _gpus())
 

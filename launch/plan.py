@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from launch.table import COMPARE, FOLDER_FLAGS, Flags, Need, Table
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import workdir
 
 # The folder in the output that holds logs and books of the launches.
@@ -57,17 +57,15 @@ def make(table: Table, output: str = "") -> Plan:
       plan = comparison.plan(table, path)
     else:
       plan = _grid(table, path)
-  except RequestError as error:
-    raise RequestError(f"{table.path}: {error}") from None
+  except UserError as error:
+    raise UserError(f"{table.path}: {error}") from None
   return plan
 
 
 def check_size(*sizes: int) -> None:
   """Refuses more runs than anyone means."""
   if math.prod(sizes) > MAX_RUNS:
-    raise RequestError(
-      f"{math.prod(sizes)} runs; a launch has at most {MAX_RUNS}"
-    )
+    raise UserError(f"{math.prod(sizes)} runs; a launch has at most {MAX_RUNS}")
 
 
 def _grid(table, output):
@@ -120,23 +118,23 @@ def _check_flags(table, folder_flag):
   counts = Counter(itertools.chain(*axes))
   given = {*table.flags, *counts}
   if folder_flag in given:
-    raise RequestError(
+    raise UserError(
       f"{folder_flag}: every run has a folder of its own in the output"
     )
   if table.repeats is not None and "seed" in given:
-    raise RequestError("seed: that is what repeats says; leave out one of them")
+    raise UserError("seed: that is what repeats says; leave out one of them")
   for name, count in counts.items():
     if count > 1:
-      raise RequestError(f"[grid] {name} is on two axes")
+      raise UserError(f"[grid] {name} is on two axes")
 
 
 def check_names(runs: list[Run]) -> None:
   """Refuses two runs in one folder."""
   (name, count), *_ = Counter(run.name for run in runs).most_common(1)
   if count > 1:
-    raise RequestError(f"two runs would be called {name!r}")
+    raise UserError(f"two runs would be called {name!r}")
   if any(run.name == BOOKS for run in runs):
-    raise RequestError(f"{BOOKS!r} is where the logs lie; no run has that name")
+    raise UserError(f"{BOOKS!r} is where the logs lie; no run has that name")
 
 
 def select(runs: list[Run], parts: list[str]) -> list[Run]:
@@ -145,7 +143,7 @@ def select(runs: list[Run], parts: list[str]) -> list[Run]:
     run for run in runs if not parts or any(part in run.name for part in parts)
   ]
   if not chosen:
-    raise RequestError(f"--only={','.join(parts)}: no run has that in its name")
+    raise UserError(f"--only={','.join(parts)}: no run has that in its name")
   return chosen
 
 

@@ -12,7 +12,7 @@ from launch.ledger import Ledger
 from launch.plan import Run
 from launch.supervised import Supervised
 from launch.table import Need
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 _LOOK_SECONDS = 0.2
 # Where a node dies, or a worker with it, the same command begins elsewhere.
@@ -28,7 +28,7 @@ def check(need: Need) -> None:
     node.get(name, 0) >= amount for name, amount in _resources(need).items()
   )
   if not any(map(fits, nodes)):
-    raise RequestError(
+    raise UserError(
       f"a run of this table takes {need.cores} cores, {need.memory_gb:g} GB of "
       f"memory and {need.gpus} GPUs, which no node of this Ray has"
     )

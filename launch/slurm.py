@@ -20,7 +20,7 @@ from absl import flags
 from experiments import cli
 from launch import flags as launch_flags
 from launch import jobs as jobs_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 flags.adopt_module_key_flags(launch_flags)
 _PARTITION = flags.DEFINE_string("partition", "", "empty: the cluster's own")
@@ -68,7 +68,7 @@ def _executor(work):
   try:
     import submitit
   except ImportError:
-    raise RequestError(
+    raise UserError(
       "launch.slurm needs submitit: pip install 'ojd[slurm]'"
     ) from None
   parameters = jobs_lib.parameters(
@@ -82,7 +82,7 @@ def _executor(work):
   )
   for name in _PROGRAMS:
     if shutil.which(name) is None:
-      raise RequestError(
+      raise UserError(
         f"there is no {name} here: start this where Slurm is, or use "
         "launch.local"
       )

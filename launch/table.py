@@ -30,7 +30,7 @@ import re
 import tomllib
 from typing import Any, NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 # The flag that names the folder which a run fills.
 FOLDER_FLAGS = {
@@ -99,7 +99,7 @@ def bundled() -> list[str]:
 
 
 def read(path: pathlib.Path) -> Table:
-  """Reads a file; a RequestError says what in it is wrong."""
+  """Reads a file; a UserError says what in it is wrong."""
   try:
     with path.open("rb") as file:
       text = file.read(_MAX_FILE + 1)
@@ -107,32 +107,32 @@ def read(path: pathlib.Path) -> Table:
       raise ValueError(f"it has more than {_MAX_FILE >> 20} MB")
     content = tomllib.loads(text.decode("utf-8"))
   except FileNotFoundError:
-    raise RequestError(
+    raise UserError(
       f"{path}: there is no such table; bundled are {', '.join(bundled())}"
     ) from None
   except OSError as error:
-    raise RequestError(f"{path}: {error.strerror}") from None
+    raise UserError(f"{path}: {error.strerror}") from None
   except (ValueError, RecursionError) as error:
     words = " ".join(str(error).split())
-    raise RequestError(f"{path} is no table in TOML: {words}") from None
+    raise UserError(f"{path} is no table in TOML: {words}") from None
   try:
     return _table(path, content)
-  except RequestError as error:
-    raise RequestError(f"{path}: {error}") from None
+  except UserError as error:
+    raise UserError(f"{path}: {error}") from None
 
 
 def _table(path, content):
   _refuse_others(content, _KEYS, "key")
   binary = _typed(content, "binary", str)
   if binary not in {COMPARE, *FOLDER_FLAGS}:
-    raise RequestError(
+    raise UserError(
       f"binary = {binary!r}: not one that is launched; known are "
       f"{', '.join([*FOLDER_FLAGS, COMPARE])}"
     )
   is_comparison = binary == COMPARE
   wanted, other = ("comparison", "grid")[:: 1 if is_comparison else -1]
   if other in content:
-    raise RequestError(f"[{other}] is not for {binary!r}: [{wanted}] is")
+    raise UserError(f"[{other}] is not for {binary!r}: [{wanted}] is")
   comparison = _section(content, "comparison")
   _refuse_others(comparison, _LISTS, "key of [comparison]")
   streams, systems = (
@@ -159,7 +159,7 @@ def _need(content):
   memory = content.get("memory_gb", default.memory_gb)
   is_number = isinstance(memory, int | float) and not isinstance(memory, bool)
   if not is_number or not 0 < memory <= _MAX_NEED:
-    raise RequestError(f"memory_gb = {memory!r}: a number above 0")
+    raise UserError(f"memory_gb = {memory!r}: a number above 0")
   return Need(
     _whole(content, "cores", 1, _MAX_NEED, default.cores),
     float(memory),
@@ -170,17 +170,17 @@ def _need(content):
 def _refuse_others(content, known, what):
   for name in content:
     if name not in known:
-      raise RequestError(
+      raise UserError(
         f"{name!r} is no {what}; known are {', '.join(sorted(known))}"
       )
 
 
 def _typed(content, name, kind):
   if name not in content:
-    raise RequestError(f"{name} is missing")
+    raise UserError(f"{name} is missing")
   value = content[name]
   if not isinstance(value, kind) or not value:
-    raise RequestError(f"{name} = {value!r}: a text that is not empty")
+    raise UserError(f"{name} = {value!r}: a text that is not empty")
   return value
 
 
@@ -188,7 +188,7 @@ def _whole(content, name, least, most, default):
   value = content.get(name, default)
   is_whole = isinstance(value, int) and not isinstance(value, bool)
   if value is not default and not (is_whole and least <= value <= most):
-    raise RequestError(
+    raise UserError(
       f"{name} = {value!r}: a whole number from {least} to {most}"
     )
   return value
@@ -197,7 +197,7 @@ def _whole(content, name, least, most, default):
 def _section(content, name):
   section = content.get(name, {})
   if not isinstance(section, dict):
-    raise RequestError(f"{name} = {section!r}: a section, [{name}], is meant")
+    raise UserError(f"{name} = {section!r}: a section, [{name}], is meant")
   return section
 
 
@@ -205,14 +205,14 @@ def _texts(section, name):
   texts = section.get(name)
   is_list = isinstance(texts, list) and texts
   if not is_list or not all(isinstance(text, str) and text for text in texts):
-    raise RequestError(f"[comparison] {name}: a list of texts, not {texts!r}")
+    raise UserError(f"[comparison] {name}: a list of texts, not {texts!r}")
   return [_expanded(text) for text in texts]
 
 
 def _axis(name, values):
   """The choices on an axis, told as values of one flag or as named groups."""
   if not isinstance(values, list | dict) or not values:
-    raise RequestError(
+    raise UserError(
       f"[grid] {name} = {values!r}: a list of values, or sections "
       f"[grid.{name}.NAME] of flags"
     )
@@ -230,9 +230,9 @@ def _flags(section, where):
   flags = {}
   for name, value in section.items():
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-      raise RequestError(f"[{where}] {name!r} is no name of a flag")
+      raise UserError(f"[{where}] {name!r} is no name of a flag")
     if not isinstance(value, str | int | float):
-      raise RequestError(
+      raise UserError(
         f"[{where}] {name} = {value!r}: a text, a number, true or false"
       )
     flags[name] = _expanded(value) if isinstance(value, str) else value
@@ -247,7 +247,7 @@ def _expanded(text):
     if name is None:
       return "$"
     if not os.environ.get(name):
-      raise RequestError(f"${name} is not set; export {name}=... first")
+      raise UserError(f"${name} is not set; export {name}=... first")
     return os.environ[name]
 
   return _VARIABLE.sub(of, text)

@@ -1,5 +1,5 @@
 """The one error a person can cause and mend, told in one line."""
 
 
-class RequestError(ValueError):
+class UserError(ValueError):
   """What was asked for cannot be done: what is wrong, and what to do."""

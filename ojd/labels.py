@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.types import BACKGROUND, IGNORE, MAX_CLASSES, Instances, Labels
 
 MIN_SCORE = 0.5  # detections below do not count
@@ -44,13 +44,13 @@ def parse_groups(text: str, teacher_names: tuple[str, ...]) -> ClassGroups:
   known = [name for name in teacher_names if name not in (BACKGROUND_NAME, "")]
   groups = _split_groups(text) if text.strip() else {n: [n] for n in known}
   if len(groups) + 1 > MAX_CLASSES:
-    raise RequestError(
+    raise UserError(
       f"--classes: {len(groups)} classes and the background are more than "
       f"{MAX_CLASSES}; group some of them"
     )
   for member in itertools.chain.from_iterable(groups.values()):
     if member not in known:
-      raise RequestError(
+      raise UserError(
         f"--classes: the teacher knows no {member!r}; it knows "
         f"{', '.join(known)}"
       )
@@ -103,12 +103,12 @@ def _split_groups(text):
     members = members.split(",") if equals else [name]
     members = [member.strip() for member in members]
     if not name or not all(members):
-      raise RequestError(f"--classes: cannot read {part!r} in {text!r}")
+      raise UserError(f"--classes: cannot read {part!r} in {text!r}")
     if name in groups or name == BACKGROUND_NAME:
-      raise RequestError(f"--classes: {name!r} is there already")
+      raise UserError(f"--classes: {name!r} is there already")
     for member in members:
       if member in owner:
-        raise RequestError(
+        raise UserError(
           f"--classes: {member!r} is in {owner[member]!r} and in {name!r}"
         )
       owner[member] = name

@@ -20,7 +20,7 @@ import optax
 from jax.sharding import Mesh
 
 from ojd import losses, spreading, updates
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.student import Params, Student
 from ojd.types import Labels
 
@@ -257,10 +257,10 @@ def _claim(path, recipe):
   try:
     there = json.loads(path.read_text())
   except (OSError, ValueError) as error:
-    raise RequestError(f"{path} cannot be read: {error}") from None
+    raise UserError(f"{path} cannot be read: {error}") from None
   for name in sorted(there.keys() | recipe.keys()):
     if there.get(name) != recipe.get(name):
-      raise RequestError(
+      raise UserError(
         f"{path.parent} holds a training with {name}={there.get(name)}, not "
         f"{recipe.get(name)}; take another --workdir"
       )
@@ -282,5 +282,5 @@ def _restore(path, state):
     restored = flax.serialization.from_bytes(state, path.read_bytes())
   except Exception as error:  # msgpack has many
     words = str(error).split("\n")[0]
-    raise RequestError(f"{path} cannot be read: {words}") from None
+    raise UserError(f"{path} cannot be read: {words}") from None
   return jax.tree.map(jnp.asarray, restored)

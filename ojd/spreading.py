@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 AXIS = "batch"
 _PATIENCE_MS = 3_600_000
@@ -38,7 +38,7 @@ def rows(mesh: Mesh | None, batch: int) -> slice:
   if mesh is None:
     return slice(0, batch)
   if batch % mesh.size:
-    raise RequestError(
+    raise UserError(
       f"a batch of {batch} frames does not divide by {mesh.size} devices; "
       "take another --batch or fewer --devices"
     )
@@ -166,7 +166,7 @@ def check_same(about: dict[str, Any]) -> None:
   digest = zlib.crc32(json.dumps(about, sort_keys=True).encode())
   if (_gather(np.uint32(digest)) != digest).any():
     jax.distributed.shutdown()
-    raise RequestError("the hosts have other flags or other data than another")
+    raise UserError("the hosts have other flags or other data than another")
 
 
 def _gather(value):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ojd import labels as labels_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.types import IGNORE, Instances
 from tests.reference import labels_loop
 
@@ -54,7 +54,7 @@ def test_group_may_bear_the_name_of_another_class():
 
 
 def test_unknown_class_is_told_the_known_ones():
-  with pytest.raises(RequestError, match="'cat'") as error:
+  with pytest.raises(UserError, match="'cat'") as error:
     _groups("person;pet=dog,cat")
   assert "person, bicycle, car, bus, truck, dog" in str(error.value)
 
@@ -80,7 +80,7 @@ def test_unknown_class_is_told_the_known_ones():
   ],
 )
 def test_bad_groups_are_refused(text, culprit):
-  with pytest.raises(RequestError, match="--classes") as error:
+  with pytest.raises(UserError, match="--classes") as error:
     _groups(text)
   assert culprit in str(error.value)
   assert "\n" not in str(error.value)
@@ -88,7 +88,7 @@ def test_bad_groups_are_refused(text, culprit):
 
 def test_more_classes_than_a_byte_holds():
   names = ("background", *(f"c{i}" for i in range(255)))
-  with pytest.raises(RequestError, match="255 classes"):
+  with pytest.raises(UserError, match="255 classes"):
     labels_lib.parse_groups("", names)
   most = labels_lib.parse_groups("", names[:-1])
   assert len(most.names) == 255

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ojd import losses, pretraining
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.types import Labels
 from tests.reference import tiny_student
 
@@ -118,13 +118,13 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path):
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
   pretraining.train(STUDENT, RECIPE, {}, _batch, tmp_path)
-  with pytest.raises(RequestError, match="batch=2, not 3"):
+  with pytest.raises(UserError, match="batch=2, not 3"):
     pretraining.train(STUDENT, RECIPE._replace(batch=3), {}, _batch, tmp_path)
 
 
 def test_a_broken_state_is_one_line(tmp_path):
   pretraining.train(STUDENT, RECIPE, {}, _batch, tmp_path)
   (tmp_path / "training.msgpack").write_bytes(b"\x01\x02")
-  with pytest.raises(RequestError, match="cannot be read") as error:
+  with pytest.raises(UserError, match="cannot be read") as error:
     pretraining.train(STUDENT, RECIPE, {}, _batch, tmp_path)
   assert "\n" not in str(error.value)

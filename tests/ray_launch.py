@@ -8,7 +8,7 @@ from launch import drive, ray_tasks
 from launch import ledger as ledgers
 from launch.plan import Run
 from launch.table import Need
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet.cluster import connecting
 
 _NEED = Need(cores=1, memory_gb=0.1)
@@ -21,7 +21,7 @@ def main() -> int:
   for need in (_NEED, Need(cores=3), Need(memory_gb=1e5), Need(gpus=64)):
     try:
       ray_tasks.check(need)
-    except RequestError as error:
+    except UserError as error:
       print("refused:", error, flush=True)
   books, interrupt = ledgers.in_output(output), cli.Interrupt()
   ended = drive.drive(

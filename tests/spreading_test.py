@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from ojd import pretraining, spreading
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import student as student_lib
 from ojd.types import Labels
 from tests.reference import small_run, tiny_student
@@ -118,5 +118,5 @@ def test_stopped_training_goes_on_over_any_devices(mesh, tmp_path):
 def test_rows_of_a_batch_that_does_not_divide_are_refused(mesh):
   assert spreading.rows(mesh, 6) == slice(0, 6)  # all are of this host
   assert spreading.rows(None, 5) == slice(0, 5)
-  with pytest.raises(RequestError, match="5 frames .* 2 devices"):
+  with pytest.raises(UserError, match="5 frames .* 2 devices"):
     spreading.rows(mesh, 5)

@@ -13,7 +13,7 @@ from ojd.comparison import tasks as asking
 from ojd.comparison.pool import Pool
 from ojd.comparison.spec import StreamEntry, SystemEntry
 from ojd.comparison.table import Cell
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run import workdir
 from ojd.run.config import RunConfig
@@ -95,13 +95,13 @@ def run(
 
 
 def _check(request):
-  """Raises a RequestError for all that can be said without a stream."""
+  """Raises a UserError for all that can be said without a stream."""
   if not 1 <= request.num_jobs <= _MAX_JOBS:
-    raise RequestError(f"--jobs={request.num_jobs}: from 1 to {_MAX_JOBS}")
+    raise UserError(f"--jobs={request.num_jobs}: from 1 to {_MAX_JOBS}")
   sizes = (request.streams, request.systems, request.seeds)
   num_cells = math.prod(map(len, sizes))
   if not 1 <= num_cells <= _MAX_CELLS:
-    raise RequestError(
+    raise UserError(
       f"{num_cells} runs are asked for; a comparison has 1 to {_MAX_CELLS}"
     )
   seen: dict[RunConfig, str] = {}
@@ -110,11 +110,11 @@ def _check(request):
       config = _config(request, request.streams[0], system, seed)
       try:
         config_lib.check(config)
-      except RequestError as error:
-        raise RequestError(f"{system.label}: {error}") from None
+      except UserError as error:
+        raise UserError(f"{system.label}: {error}") from None
     same = seen.setdefault(dataclasses.replace(config, workdir=""), system)
     if same is not system:
-      raise RequestError(
+      raise UserError(
         f"--systems: {system.label!r} is the same as {same.label!r}"
       )
 
@@ -140,7 +140,7 @@ def _check_streams(request, pool, should_stop):
     return None
   for stream, reply in zip(request.streams, replies, strict=True):
     if isinstance(reply, asking.Refused):
-      raise RequestError(f"{stream.name}: {reply.message}")
+      raise UserError(f"{stream.name}: {reply.message}")
     if isinstance(reply, asking.Failed):
       raise RuntimeError(f"{stream.name}: {reply.message}")
   return replies

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from ojd.comparison import answers
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.types import IGNORE
 
 TOLERANCE = 0.008  # of the diagonal
@@ -80,7 +80,7 @@ def _masks(path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Truth and answer of each annotated frame, at the size of the source."""
   found = answers.of_run(path, at_source=True)
   if len(found.class_names) != 2 or not found.has_truth:
-    raise RequestError(f"{path}: J and F are of one class with labels")
+    raise UserError(f"{path}: J and F are of one class with labels")
   for answer in found.read:
     if answer.truth is None:
       continue

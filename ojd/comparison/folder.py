@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from ojd.comparison.spec import StreamEntry, SystemEntry
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import workdir
 from ojd.run.config import RunConfig
 
@@ -32,7 +32,7 @@ _APART = ("stream", "system", "seed", "workdir")  # in which cells differ
 def expand(text: str) -> pathlib.Path:
   """The folder that --output names, with its ~."""
   if not text:
-    raise RequestError("--output=DIR is missing: where do the results go?")
+    raise UserError("--output=DIR is missing: where do the results go?")
   return workdir.expand(text, "output")
 
 
@@ -55,7 +55,7 @@ def settings(config: RunConfig, **more: Any) -> dict[str, Any]:
 def inspect(path: pathlib.Path, now: dict[str, Any]) -> None:
   """Refuses a folder that is not one of a comparison with these settings."""
   if path.exists() and not path.is_dir():
-    raise RequestError(f"--output={path} is a file")
+    raise UserError(f"--output={path} is a file")
   try:
     if not path.exists() or not any(map(workdir.is_content, path.iterdir())):
       return
@@ -65,17 +65,17 @@ def inspect(path: pathlib.Path, now: dict[str, Any]) -> None:
       raise ValueError("another format")
     old = dict(content["settings"])
   except FileNotFoundError:
-    raise RequestError(
+    raise UserError(
       f"--output={path} holds files that are not of a comparison; name a new "
       "folder"
     ) from None
   except (OSError, ValueError, KeyError, TypeError, RecursionError):
-    raise RequestError(
+    raise UserError(
       f"--output={path}: its {SETTINGS} cannot be read; name a new folder"
     ) from None
   differing = _differences(old, now)
   if differing:
-    raise RequestError(
+    raise UserError(
       f"--output={path} holds a comparison with other {'; '.join(differing)}; "
       "name a new folder"
     )
@@ -98,6 +98,6 @@ def create(path: pathlib.Path, now: dict[str, Any]) -> None:
   try:
     workdir.write_json(path / SETTINGS, content)
   except OSError as error:
-    raise RequestError(
+    raise UserError(
       f"--output={path} cannot be written: {error.strerror}"
     ) from None

@@ -8,7 +8,7 @@ from ojd.comparison import table as tables
 from ojd.comparison import text as texts
 from ojd.comparison.compare import Request
 from ojd.comparison.table import Cell
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 
 def write(request: Request, cells: Sequence[Cell], command: str) -> str:
@@ -50,7 +50,7 @@ def write(request: Request, cells: Sequence[Cell], command: str) -> str:
       *(table, update_table, cells, notes, command, folder / folders.PAGE)
     )
   except OSError as error:
-    raise RequestError(
+    raise UserError(
       f"--output={folder} cannot be written: {error.strerror}"
     ) from None
   return words

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ojd import systems
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import line_list
 from ojd.run.config import RunConfig
 from ojd.streams import base, lvs_table
@@ -97,7 +97,7 @@ def parse_streams(texts: Iterable[str]) -> list[StreamEntry]:
   entries = []
   for entry in (piece for text in texts for piece in split(text, ",")):
     if not entry.strip():
-      raise RequestError(r"--streams: an empty entry; \, is a comma in one")
+      raise UserError(r"--streams: an empty entry; \, is a comma in one")
     *rest, last = split(entry, "@")
     uri, category = ("@".join(rest), last) if rest else (last, "")
     entries.append(_stream(_plain(uri), _plain(category)))
@@ -110,12 +110,12 @@ def read_streams_file(path: pathlib.Path) -> list[StreamEntry]:
   for number, line in line_list.read(path, "streams_file", _MAX_FILE):
     category, *rest = (part.strip() for part in line.split(",", 2))
     if len(rest) < 2 or not rest[1]:
-      raise RequestError(
+      raise UserError(
         f"--streams_file={path}: line {number} is not category, name, URI"
       )
     entries.append(_stream(rest[1], category, rest[0]))
   if not entries:
-    raise RequestError(f"--streams_file={path}: it names no stream")
+    raise UserError(f"--streams_file={path}: it names no stream")
   return _checked(entries)
 
 
@@ -123,7 +123,7 @@ def _stream(uri, category, name=""):
   """An entry; what is not said is found in the address."""
   address = base.parse_address(uri)
   if base.SCHEMES[address.scheme] == "ojd.streams.live":
-    raise RequestError(
+    raise UserError(
       f"--streams: {base.without_password(uri)} is live: no two systems would "
       "see the same frames; record it as a video first"
     )
@@ -152,7 +152,7 @@ def _checked(entries):
   """Refuses a stream that is there twice, and tells equal names apart."""
   (uri, count), *_ = Counter(entry.uri for entry in entries).most_common(1)
   if count > 1:
-    raise RequestError(f"--streams: {uri} is there twice")
+    raise UserError(f"--streams: {uri} is there twice")
   seen: Counter[str] = Counter()
   named = []
   for entry in entries:
@@ -171,7 +171,7 @@ def parse_systems(text: str) -> list[SystemEntry]:
 def _system(entry):
   name, *parts = (_plain(part) for part in split(entry, ":"))
   if name not in systems.SYSTEMS:
-    raise RequestError(
+    raise UserError(
       f"--systems: {entry!r}: there is no system {name!r}; known are "
       f"{', '.join(systems.SYSTEMS)}"
     )
@@ -180,10 +180,10 @@ def _system(entry):
     option, equals, value = (x.strip() for x in part.partition("="))
     if equals:
       if option in options:
-        raise RequestError(f"--systems: {entry!r}: {option} is there twice")
+        raise UserError(f"--systems: {entry!r}: {option} is there twice")
       options[option] = _value(entry, option, value)
     elif word or not part:
-      raise RequestError(
+      raise UserError(
         f"--systems: {entry!r}: after the name come one word at most and "
         "OPTION=VALUE, joined by colons"
       )
@@ -196,7 +196,7 @@ def _system(entry):
 def _value(entry, option, value):
   """The value as the type of its field."""
   if option not in OPTIONS:
-    raise RequestError(
+    raise UserError(
       f"--systems: {entry!r}: there is no option {option!r} of a student; "
       f"known are {', '.join(OPTIONS)}"
     )
@@ -207,7 +207,7 @@ def _value(entry, option, value):
       return {"true": True, "false": False}[value.lower()]
     return kind(value)
   except (ValueError, KeyError):
-    raise RequestError(
+    raise UserError(
       f"--systems: {entry!r}: {option} takes {_WORDS[kind]}, not {value!r}"
     ) from None
 

@@ -45,7 +45,7 @@ class Moved(NamedTuple):
 
 
 class Refused(NamedTuple):
-  """A RequestError."""
+  """A UserError."""
 
   message: str
 

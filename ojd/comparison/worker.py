@@ -26,7 +26,7 @@ from ojd.comparison.tasks import (
   Stopped,
   Task,
 )
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import compilation, runner, workdir
 from ojd.run import job as job_lib
 from ojd.run.tally import Progress
@@ -66,7 +66,7 @@ def answer(
     if isinstance(task, Check):
       return _check(task)
     return _run(task, tell, should_stop)
-  except RequestError as error:
+  except UserError as error:
     return Refused(str(error))
   except Exception as error:
     words = " ".join(str(error).split())
@@ -84,11 +84,11 @@ def _check(task):
   job.close()
   spec, groups = job.stream.spec, job.groups
   if spec.is_live:
-    raise RequestError("a part of it is live: record it as a video first")
+    raise UserError("a part of it is live: record it as a video first")
   if task.needs_one_class and (
     job.truth_groups is None or len(groups.names) != 2
   ):
-    raise RequestError(
+    raise UserError(
       "--davis_measures are of a stream with labels of one class; here are "
       f"{', '.join(groups.names[1:])}; --classes=NAME chooses one"
     )
@@ -97,8 +97,8 @@ def _check(task):
     try:
       made = job_lib.make_job_without_teacher(config, groups)
       are_finished.append(_is_finished(made.config, spec.identity, groups))
-    except RequestError as error:
-      raise RequestError(f"{label}: {error}") from None
+    except UserError as error:
+      raise UserError(f"{label}: {error}") from None
   known = [n for n in (spec.num_frames, first.num_frames) if n is not None]
   return Checked(min(known) if known else None, tuple(are_finished))
 

@@ -8,7 +8,7 @@ import ssl
 import urllib.parse
 from typing import NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import live_access
 from ojd.run.live_access import Place
 
@@ -46,9 +46,9 @@ def read_token(path: str) -> str:
         token = file.read(_MAX_TOKEN_FILE).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
       words = getattr(error, "strerror", None) or "no text"
-      raise RequestError(f"{where}: {words}") from None
+      raise UserError(f"{where}: {words}") from None
     if not token:
-      raise RequestError(f"{where}: there is no token in it")
+      raise UserError(f"{where}: there is no token in it")
   live_access.check_token(where, token)
   return token
 
@@ -59,7 +59,7 @@ def server_access(
   """Who may speak to a server at HOST:PORT.
 
   Raises:
-    RequestError: others than this machine could reach it, and could listen or
+    UserError: others than this machine could reach it, and could listen or
       speak unknown; or something is no address or no certificate.
   """
   place = live_access.resolve("--listen", address)
@@ -67,7 +67,7 @@ def server_access(
   missing = [] if tls else ["--tls_cert and --tls_key"]
   missing += [] if token else [f"--token_file (or ${TOKEN_VARIABLE})"]
   if missing and not place.is_loopback:
-    raise RequestError(
+    raise UserError(
       f"--listen={address} can be reached from other machines: give "
       f"{' and '.join(missing)}, or listen on 127.0.0.1"
     )
@@ -78,17 +78,17 @@ def _server_tls(cert, key):
   if not cert and not key:
     return None
   if not (cert and key):
-    raise RequestError("--tls_cert and --tls_key go together")
+    raise UserError("--tls_cert and --tls_key go together")
   context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
   context.minimum_version = ssl.TLSVersion.TLSv1_2
   for flag, path in (("--tls_cert", cert), ("--tls_key", key)):
     if not pathlib.Path(path).is_file():
-      raise RequestError(f"{flag}={path}: no such file")
+      raise UserError(f"{flag}={path}: no such file")
   try:
     # Nobody would be there to type a password.
     context.load_cert_chain(cert, key, password=lambda: "")
   except (ssl.SSLError, OSError, ValueError):
-    raise RequestError(
+    raise UserError(
       f"--tls_cert={cert} --tls_key={key}: no certificate with its key, in PEM"
     ) from None
   return context
@@ -107,7 +107,7 @@ def client_dial(url: str, token: str, tls_ca: str) -> Dial:
   """Whom a device speaks to, at ws://HOST:PORT or wss://HOST:PORT.
 
   Raises:
-    RequestError: it is no such address, or the token would be read by others.
+    UserError: it is no such address, or the token would be read by others.
   """
   try:
     parts = urllib.parse.urlsplit(url)
@@ -116,23 +116,23 @@ def client_dial(url: str, token: str, tls_ca: str) -> Dial:
   except ValueError:
     is_whole = False
   if not is_whole:
-    raise RequestError(
+    raise UserError(
       f"--server={url}: as ws://HOST:PORT or wss://HOST:PORT, "
       "ws://127.0.0.1:7777 for instance"
     )
   is_loopback = _is_loopback(parts.hostname)
   if parts.scheme == "ws":
     if token and not is_loopback:
-      raise RequestError(
+      raise UserError(
         f"--server={url}: the token would travel unencrypted; take wss://"
       )
     if tls_ca:
-      raise RequestError("--tls_ca is of no use without wss://")
+      raise UserError("--tls_ca is of no use without wss://")
     return Dial(url, token, None, is_loopback)
   try:
     context = ssl.create_default_context(cafile=tls_ca or None)
   except (OSError, ssl.SSLError):
-    raise RequestError(f"--tls_ca={tls_ca}: no certificates, in PEM") from None
+    raise UserError(f"--tls_ca={tls_ca}: no certificates, in PEM") from None
   return Dial(url, token, context, is_loopback)
 
 

@@ -47,6 +47,6 @@ def classes_text(groups: ClassGroups) -> str:
 
 
 def groups_of(text: str) -> ClassGroups:
-  """The groups of a text, whoever the teacher is; a RequestError if none."""
+  """The groups of a text, whoever the teacher is; a UserError if none."""
   names = dict.fromkeys(part.strip() for part in re.split("[;=,]", text))
   return labels.parse_groups(text, (BACKGROUND_NAME, *names))

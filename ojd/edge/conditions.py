@@ -45,7 +45,7 @@ NAMES = (*link_lib.NAMES, *Pace._fields, *Upload._fields)
 
 
 def parse(text: str) -> Conditions:
-  """Reads the text; a RequestError says in a line what is wrong with it."""
+  """Reads the text; a UserError says in a line what is wrong with it."""
   found = {} if text.strip() == IDEAL else entries.split(text, NAMES)
   pace = {
     name: entries.number(f"{name}={found[name]}", found[name], *_PACES)

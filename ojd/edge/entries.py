@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 
 def split(text: str, known: Sequence[str]) -> dict[str, str]:
@@ -43,9 +43,9 @@ def choice(entry: str, text: str, known: Sequence[str]) -> str:
   return text
 
 
-def problem(entry: str, words: str) -> RequestError:
+def problem(entry: str, words: str) -> UserError:
   """What is wrong with an entry."""
-  return RequestError(f"--link: {_short(entry)}: {words}")
+  return UserError(f"--link: {_short(entry)}: {words}")
 
 
 def _short(text):

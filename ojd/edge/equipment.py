@@ -14,7 +14,7 @@ from ojd.edge.messages import JPEG, Terms
 from ojd.edge.player import Pace, Player
 from ojd.edge.transport import Timing
 from ojd.edge.weights import Weights
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.models import exported, pretrained
 from ojd.run import job as job_lib
@@ -93,15 +93,15 @@ def _classes(config: RunConfig, spec: streams.StreamSpec) -> str:
     given = pretrained.load(job_lib.init_path(config))
     names = given.class_names or names
   if len(names) < 2:
-    raise RequestError("--classes is missing: what does the server tell apart?")
+    raise UserError("--classes is missing: what does the server tell apart?")
   return ";".join(names[1:])
 
 
 def check_workdir(config: RunConfig) -> pathlib.Path:
-  """The folder of a run, or a RequestError where one is there already."""
+  """The folder of a run, or a UserError where one is there already."""
   path = workdir.expand(config.workdir)
   if any((path / n).exists() for n in (workdir.CONFIG, workdir.METRICS)):
-    raise RequestError(
+    raise UserError(
       f"--workdir={config.workdir} holds a run already; name another folder"
     )
   return path
@@ -113,7 +113,7 @@ def _open_workdir(config, settings, groups: ClassGroups, spec) -> pathlib.Path:
   try:
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise RequestError(
+    raise UserError(
       f"--workdir={config.workdir} cannot be written: {error.strerror}"
     ) from None
   given = dataclasses.asdict(config)

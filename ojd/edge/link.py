@@ -162,7 +162,7 @@ def parse(found: Mapping[str, str]) -> Link:
   """Reads values by NAMES, an outage as 10-15+40-42; none of them is ideal.
 
   Raises:
-    RequestError: one line, of what is wrong.
+    UserError: one line, of what is wrong.
   """
   numbers = {
     name: entries.number(f"{name}={found[name]}", found[name], *limits)

@@ -22,7 +22,7 @@ from ojd.edge.hub import Hub
 from ojd.edge.limits import LIMITS, Limits
 from ojd.edge.messages import Message
 from ojd.edge.transport import Timing
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 _MAX_WAITING = 64  # messages for a device that does not take them
 _TICK_SECONDS = 0.5
@@ -48,7 +48,7 @@ class Server:
   """Listens from its making to `close`."""
 
   def __init__(self, address: str, access: Access, hub: Hub, doors: Doors):
-    """Listens, or raises a RequestError in words for the flag `--listen`.
+    """Listens, or raises a UserError in words for the flag `--listen`.
 
     Args:
       address: as a person gave it.
@@ -88,7 +88,7 @@ class Server:
         errno.EACCES: "not allowed here; ports from 1024 on are for everybody",
       }
       problem = problems.get(error.errno, error.strerror)
-      raise RequestError(f"--listen={address}: {problem}") from None
+      raise UserError(f"--listen={address}: {problem}") from None
     return websockets_server.serve(
       self._talk,
       sock=listening,

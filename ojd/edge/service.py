@@ -14,7 +14,7 @@ from ojd.edge.course import Course, make_course
 from ojd.edge.messages import H264, Terms
 from ojd.edge.reception import Offer
 from ojd.edge.weights import Schedule, Weights
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import compilation
 from ojd.run import job as job_lib
 from ojd.run.config import RunConfig, settled
@@ -33,7 +33,7 @@ class Service(NamedTuple):
 
   offer: Offer
   courses: Callable[[Terms], Course]
-  labeller: asking.Labeller
+  labeler: asking.Labeler
   dtype: str  # in which values travel
 
 
@@ -41,7 +41,7 @@ def make_service(config: RunConfig) -> Service:
   """Opens the teacher and makes the system of a checked config.
 
   Raises:
-    RequestError: its system or its teacher cannot serve devices.
+    UserError: its system or its teacher cannot serve devices.
   """
   _check(config)
   config = settled(config)
@@ -57,12 +57,12 @@ def make_service(config: RunConfig) -> Service:
 def _check(config):
   name = config.teacher.partition(":")[0]
   if name in _TIED_TEACHERS:
-    raise RequestError(
+    raise UserError(
       f"--teacher={config.teacher} answers about a stream of its own, and a "
       "device's is another; name a teacher that looks at frames"
     )
   if systems.find(config.system).prepare is not None:
-    raise RequestError(
+    raise UserError(
       f"--system={config.system} learns from the whole stream beforehand, and "
       "a device's is not known"
     )
@@ -85,7 +85,7 @@ def _make_service(config, teacher):
   student = job_lib.make_student(config, groups)
   remote = systems.find(config.system).remote
   if remote is None or config.norm == "key_frame":
-    raise RequestError(
+    raise UserError(
       f"--system={config.system} --norm={config.norm}: a device that holds the "
       "student alone would answer otherwise; take shadowtutor, ams or jit"
     )
@@ -113,7 +113,7 @@ def _make_service(config, teacher):
   return Service(
     offer,
     courses,
-    _labeller(teacher, groups),
+    _labeler(teacher, groups),
     remote.dtype,
   )
 
@@ -135,7 +135,7 @@ def _rehearse(courses, offer, config):
   compilation.return_memory()
 
 
-def _labeller(teacher, groups):
+def _labeler(teacher, groups):
   if isinstance(teacher, process.Worker):
     teacher.set_groups(groups)
     return teacher
@@ -160,7 +160,7 @@ def _problem(config, terms, is_batched):
     )
   try:
     job_lib.make_system(config, None, _spec_of(terms))
-  except RequestError as error:
+  except UserError as error:
     return str(error)
   return ""
 

@@ -16,7 +16,7 @@ from ojd.edge import layout as layout_lib
 from ojd.edge.layout import Layout
 from ojd.edge.limits import WireError
 from ojd.edge.weights import Weights
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 _ENDING = ".safetensors"
 
@@ -25,12 +25,12 @@ class Store:
   """The weights of sessions in a folder."""
 
   def __init__(self, folder: pathlib.Path, max_files: int):
-    """Makes the folder, or raises a RequestError."""
+    """Makes the folder, or raises a UserError."""
     self._folder, self._max_files = folder, max_files
     try:
       folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-      raise RequestError(
+      raise UserError(
         f"--workdir: {folder} cannot be made: {error.strerror}"
       ) from None
 

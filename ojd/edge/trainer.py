@@ -30,16 +30,16 @@ class Trainer:
     self,
     hub: Hub,
     courses: Callable[[Terms], Course],
-    labeller: asking.Labeller,
+    labeler: asking.Labeler,
   ):
     """Begins to work in a thread of its own.
 
     Args:
       hub: of the devices; its end is the trainer's.
       courses: gives the system for a device's frames.
-      labeller: the teacher; it is closed in the end.
+      labeler: the teacher; it is closed in the end.
     """
-    self._hub, self._courses, self._labeller = hub, courses, labeller
+    self._hub, self._courses, self._labeler = hub, courses, labeler
     self._thread = threading.Thread(
       target=self._work, name="trainer", daemon=True
     )
@@ -52,7 +52,7 @@ class Trainer:
         if lesson is not None:
           self._give(*lesson)
     finally:
-      self._labeller.close()
+      self._labeler.close()
 
   def _give(self, session, frames):
     """A lesson; whatever goes wrong with it, others follow."""
@@ -83,8 +83,8 @@ class Trainer:
     for time, image in zip(frames.times, images, strict=True):
       tick = clock_lib.tick(pupil.clock, time, session.terms.fps)
       state = course.skip(pupil.state, tick.num_skipped)
-      self._labeller.ask(Sample(tick.t, image, None))
-      answer = self._labeller.answer(wait=True)
+      self._labeler.ask(Sample(tick.t, image, None))
+      answer = self._labeler.answer(wait=True)
       if answer.labels is None:
         problem, state = answer.problem, course.skip(state, 1)
       else:

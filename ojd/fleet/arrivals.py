@@ -72,16 +72,16 @@ def _may_choose(one: Member, zoo_folder):
 
 def _choose(job: Job, teachers, zoo_folder):
   """The choice, None where no frame could be labelled; and what went wrong."""
-  labeller = teachers.labeller(job)
+  labeler = teachers.labeler(job)
   try:
     samples = job.stream.read(0)
     sample = next((s for s in samples if s.frame is not None), None)
     if sample is None:
       return None, []
-    labeller.ask(sample)
-    answer = labeller.answer(wait=True)
+    labeler.ask(sample)
+    answer = labeler.answer(wait=True)
   finally:
-    labeller.close()
+    labeler.close()
   if answer.labels is None:
     return None, [f"--stream={job.config.stream}: {answer.problem}"]
   return zoo.choose(zoo_folder, job, sample, answer.labels)

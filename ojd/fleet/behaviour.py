@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import report, report_text
 
 _FORMAT = 1  # of the file
@@ -74,7 +74,7 @@ def write(behaviour: Behaviour, path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{" + ",\n".join([*rows, f'"keys": {{\n{keys}}}']) + "}\n")
   except OSError as error:
-    raise RequestError(f"{path} cannot be written: {error.strerror}") from None
+    raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def elsewhere(
@@ -99,7 +99,7 @@ def elsewhere(
 def frame_rate(
   config: dict[str, Any], path: pathlib.Path, otherwise: float | None
 ) -> float:
-  """Frames a second of a run's stream; a RequestError where nobody says it.
+  """Frames a second of a run's stream; a UserError where nobody says it.
 
   Args:
     config: the content of config.json.
@@ -114,7 +114,7 @@ def frame_rate(
   told = dict(urllib.parse.parse_qsl(options)).get("fps")
   fps = float(told) / every if told else otherwise
   if fps is None:
-    raise RequestError(
+    raise UserError(
       f"{path}: its files do not say how many frames a second its stream has; "
       "give --plan_fps"
     )
@@ -124,12 +124,12 @@ def frame_rate(
 def answered(
   rows: list[dict[str, Any]], needed: Iterable[str], path: pathlib.Path
 ) -> list[dict[str, Any]]:
-  """The lines of key frames; a RequestError where one lacks a number."""
+  """The lines of key frames; a UserError where one lacks a number."""
   keys = [row for row in rows if row.get("is_key")]
   for row in keys:
     lacking = [n for n in needed if not report_text.is_number(row.get(n))]
     if lacking:
-      raise RequestError(
+      raise UserError(
         f"{path}: its key frame {row['t']} has no {lacking[0]}; record a run "
         "that asks a teacher which takes time, without interruption"
       )
@@ -151,18 +151,16 @@ def _read_run(path, fps):
   run = report.read(path)
   flags = run.config["flags"]
   if not run.summary.get("finished"):
-    raise RequestError(
-      f"{path}: the run is not finished; the same command does"
-    )
+    raise UserError(f"{path}: the run is not finished; the same command does")
   if flags.get("async_teacher") or flags.get("link"):
-    raise RequestError(
+    raise UserError(
       f"{path}: its students waited for no answer; record a run without "
       "--async_teacher and --link"
     )
   if run.summary.get("num_key_frames") and (
     run.summary.get("speedup_measured") is None
   ):
-    raise RequestError(
+    raise UserError(
       f"{path}: its teacher was free, there is no time to plan with; record a "
       "run with another --teacher"
     )
@@ -173,7 +171,7 @@ def _read_run(path, fps):
   source["miou"] = report_text.mapping(run.summary, "miou").get("mean")
   keys = answered(run.rows, (*_OF_LINE, "stride"), path)[1:]
   if len(keys) < 2:
-    raise RequestError(
+    raise UserError(
       f"{path}: three key frames at least are needed, the first of which only "
       "warms up; play more frames"
     )
@@ -209,7 +207,7 @@ def _read_file(path):
   except (OSError, ValueError, KeyError, TypeError):
     is_sound = False
   if not is_sound:
-    raise RequestError(
+    raise UserError(
       f"{path} is no recorded behaviour; --runs takes workdirs, and files of "
       "--export_behaviour"
     )

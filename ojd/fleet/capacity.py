@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import job as job_lib
 from ojd.run.job import Job
 
@@ -39,7 +39,7 @@ def _size(x):
 
 
 def check(jobs: Sequence[Job], free: tuple[int, int] | None = None) -> None:
-  """Raises a RequestError unless all streams can run at once.
+  """Raises a UserError unless all streams can run at once.
 
   Args:
     jobs: of the streams.
@@ -53,7 +53,7 @@ def check(jobs: Sequence[Job], free: tuple[int, int] | None = None) -> None:
     sums = np.cumsum([need[part] for need in needs])
     fitting = int(np.searchsorted(sums, _SHARE * room, side="right"))
     if fitting < len(jobs):
-      raise RequestError(
+      raise UserError(
         f"--streams: {len(jobs)} streams take {sums[-1] / 1e9:.1f} GB of "
         f"{place} memory, and {room / 1e9:.1f} GB are free: {fitting} fit; "
         "share them between machines (--ray), or make --height and --width "
@@ -67,7 +67,7 @@ def allow_files(num_streams: int) -> None:
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
   if hard != resource.RLIM_INFINITY and wanted > hard:
     fitting = max((hard - 256) // _FILES_PER_STREAM, 0)
-    raise RequestError(
+    raise UserError(
       f"--streams: {num_streams} streams have {wanted} files open, and {hard} "
       f"are allowed here: {fitting} streams fit; `ulimit -Hn` is the limit"
     )

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.teachers import asking, base
 from ojd.types import Labels, Sample
@@ -43,7 +43,7 @@ class Desk:
     self._thread.start()
 
   def submit(self, sample: Sample, groups: ClassGroups) -> Future:
-    """A question; the future has an `asking.Answer`, or a RequestError."""
+    """A question; the future has an `asking.Answer`, or a UserError."""
     answer: Future = Future()
     with self._changed:
       if self._is_closed:
@@ -85,7 +85,7 @@ class Desk:
         for question in questions:
           self._answer([question])
         return
-      if isinstance(error, RequestError):
+      if isinstance(error, UserError):
         return questions[0].answer.set_exception(error)
       found = [f"{type(error).__name__}: {error}"]
     seconds = time.perf_counter() - begun
@@ -113,7 +113,7 @@ class Desk:
 
 
 class AtDesk:
-  """The Labeller of one stream, whose teacher is at a desk."""
+  """The Labeler of one stream, whose teacher is at a desk."""
 
   def __init__(self, desk: Desk, groups: ClassGroups):
     self._desk, self._groups = desk, groups

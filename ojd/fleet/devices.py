@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet.behaviour import Behaviour
 
 
@@ -21,7 +21,7 @@ class Devices:
     which: Sequence[int],
     streams_per_device: int,
   ):
-    """A RequestError where a device cannot even answer all frames.
+    """A UserError where a device cannot even answer all frames.
 
     Args:
       behaviours: some.
@@ -34,7 +34,7 @@ class Devices:
     load = np.array([predicting(behaviours[i]) for i in which])
     taken = np.add.reduceat(load, range(0, len(load), streams_per_device))
     if taken.max() >= 1:
-      raise RequestError(
+      raise UserError(
         f"--streams_per_device={streams_per_device}: to answer every frame of "
         f"so many streams takes {taken.max():.2f} devices already, without "
         "learning"

@@ -240,8 +240,8 @@ class _Fleet:
   def _equipment(self, one, index):
     fps = one.job.stream.spec.fps
 
-    def labeller(job):
-      asks = self._teachers.labeller(job)
+    def labeler(job):
+      asks = self._teachers.labeler(job)
       if self._purse is None or one.job.teacher.is_free:
         return asks
       return gate.Gated(asks, self._purse, one.name, fps)
@@ -252,7 +252,7 @@ class _Fleet:
 
     return runner.Equipment(
       make_job=lambda config: one.job,
-      make_labeller=labeller,
+      make_labeler=labeler,
       compiled=self._lanes.compiled[index],
       line_fn=line_fn,
     )

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import pathlib
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet.listing import Entry
 from ojd.run import workdir
 from ojd.run.config import RunConfig
@@ -34,10 +34,10 @@ def known_names(path: pathlib.Path, config: RunConfig) -> dict[str, str]:
     config: what all streams share.
   """
   if path.exists() and not path.is_dir():
-    raise RequestError(f"--workdir={path} is a file")
+    raise UserError(f"--workdir={path} is a file")
   if not (path / FLEET).exists():
     if path.exists() and any(map(workdir.is_content, path.iterdir())):
-      raise RequestError(
+      raise UserError(
         f"--workdir={path} holds files that are not of a fleet; name a new "
         "folder"
       )
@@ -50,7 +50,7 @@ def known_names(path: pathlib.Path, config: RunConfig) -> dict[str, str]:
     if found["flags"].get(name, value) != value
   ]
   if differing:
-    raise RequestError(
+    raise UserError(
       f"--workdir={path} holds a fleet with other {'; '.join(differing)}; "
       "name a new folder"
     )
@@ -66,7 +66,7 @@ def _read(path):
   except (OSError, ValueError, KeyError, TypeError, RecursionError):
     is_whole = False
   if not is_whole:
-    raise RequestError(
+    raise UserError(
       f"--workdir={path}: its {FLEET} cannot be read; name a new folder"
     )
   return found
@@ -95,7 +95,7 @@ def create(
     (path / STREAMS).mkdir(exist_ok=True)
     workdir.write_json(path / FLEET, content)
   except OSError as error:
-    raise RequestError(
+    raise UserError(
       f"--workdir={path} cannot be written: {error.strerror}"
     ) from None
 

@@ -24,22 +24,22 @@ class Purse(Protocol):
 
 
 class Gated:
-  """A Labeller who asks another one where the purse lets it."""
+  """A Labeler who asks another one where the purse lets it."""
 
   def __init__(
-    self, labeller: asking.Labeller, purse: Purse, name: str, fps: float
+    self, labeler: asking.Labeler, purse: Purse, name: str, fps: float
   ):
-    """Takes a labeller.
+    """Takes a labeler.
 
     Args:
-      labeller: who asks; closed with this one.
+      labeler: who asks; closed with this one.
       purse: decides.
       name: of the stream.
       fps: its frames a second.
     """
-    self._labeller, self._purse = labeller, purse
+    self._labeler, self._purse = labeler, purse
     self._name, self._fps = name, fps
-    self.is_free = labeller.is_free
+    self.is_free = labeler.is_free
     self._waited, self._refused = 0.0, None
 
   def ask(self, sample: Sample) -> None:
@@ -48,20 +48,20 @@ class Gated:
     self._waited = time.perf_counter() - begun
     self._refused = None if is_granted else sample
     if is_granted:
-      self._labeller.ask(sample)
+      self._labeler.ask(sample)
 
   def answer(self, wait: bool) -> asking.Answer | None:
     if self._refused is not None:
       sample, self._refused = self._refused, None
       problem = asking.DEFERRED
       return asking.Answer(sample, None, problem, 0.0, self._waited)
-    answer = self._labeller.answer(wait)
+    answer = self._labeler.answer(wait)
     if answer is None:
       return None
     return answer._replace(waited=answer.waited + self._waited)
 
   def tend(self) -> str:
-    return self._labeller.tend()
+    return self._labeler.tend()
 
   def close(self) -> None:
-    self._labeller.close()
+    self._labeler.close()

@@ -4,7 +4,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import line_list
 from ojd.streams import base
 
@@ -38,9 +38,9 @@ def read(path: pathlib.Path) -> tuple[list[Entry], list[str]]:
     seen[entry.uri] = number
     entries.append(entry)
   if not entries:
-    raise RequestError(f"--streams={path}: it names no stream")
+    raise UserError(f"--streams={path}: it names no stream")
   if len(entries) > _MAX_STREAMS:
-    raise RequestError(
+    raise UserError(
       f"--streams={path}: {len(entries)} streams; at most {_MAX_STREAMS}"
     )
   return entries, notes

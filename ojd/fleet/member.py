@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from ojd import systems
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import folder
 from ojd.fleet.listing import Entry
 from ojd.fleet.pacing import Paced
@@ -35,16 +35,16 @@ class Member:
 
 
 def check(config: RunConfig) -> None:
-  """Raises a RequestError for what streams that share a machine cannot do."""
+  """Raises a UserError for what streams that share a machine cannot do."""
   if config.link:
-    raise RequestError("--link: a fleet has no network to reckon with")
+    raise UserError("--link: a fleet has no network to reckon with")
   if config.teacher_process:
-    raise RequestError(
+    raise UserError(
       "--teacher_process: the teacher of a fleet is shared; with --ray it has "
       "processes of its own"
     )
   if systems.find(config.system).prepare is not None:
-    raise RequestError(
+    raise UserError(
       f"--system={config.system} learns from a whole stream beforehand; run "
       "its streams one by one"
     )
@@ -101,7 +101,7 @@ def open_job(
 def bury(member: Member, error: Exception) -> None:
   """Notes why a stream cannot go on."""
   words = " ".join(str(error).split())
-  if not isinstance(error, RequestError):
+  if not isinstance(error, UserError):
     words = f"{type(error).__name__}: {words}"
   member.state, member.problem, member.job = DEAD, words, None
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import devices, simulation
 from ojd.fleet import play as play_lib
 from ojd.fleet.behaviour import Behaviour
@@ -149,7 +149,7 @@ def needed(scene: Scene, num_streams: int, terms: Terms) -> Point:
   """
   facts = alone(scene, terms)
   if facts.latency > terms.latency:
-    raise RequestError(
+    raise UserError(
       f"--latency={terms.latency:g}: of {scene.name} the teacher alone takes "
       f"{facts.latency:.3f} s for {QUANTILE:.0%} of them; ask for more"
     )
@@ -159,7 +159,7 @@ def needed(scene: Scene, num_streams: int, terms: Terms) -> Point:
   while not _holds(found, terms):
     low, high = found.teachers, found.teachers + step
     if low > num_streams:
-      raise RequestError(
+      raise UserError(
         f"--latency={terms.latency:g} is not held for {scene.name} by a "
         "teacher for every stream; ask for more"
       )

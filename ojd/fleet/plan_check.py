@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import behaviour as behaviour_lib
 from ojd.fleet import simulation
 from ojd.fleet.behaviour import Behaviour, KeyFrames
@@ -61,7 +61,7 @@ def read(
   found = sorted(folder.iterdir()) if folder.is_dir() else []
   found = [path for path in found if path.is_dir()]
   if not found:
-    raise RequestError(
+    raise UserError(
       f"--check={output}: no fleet ran here, {folder} holds no stream"
     )
   return [_read_stream(path, more, fps) for path in found]
@@ -122,7 +122,7 @@ def _read_stream(path, more, fps):
   fps = behaviour_lib.frame_rate(run.config, path, fps)
   rows = behaviour_lib.answered(run.rows, _NEEDED, path)
   if not rows:
-    raise RequestError(f"{path}: it has no key frame that was answered")
+    raise UserError(f"{path}: it has no key frame that was answered")
   # Learnt of late, a line is that of the frame at which the answer was there.
   asked = np.array([row.get("key_t", row["t"]) for row in rows])
   spent, waits = (_column(rows, name) for name in ("ms_teacher", "ms_wait"))

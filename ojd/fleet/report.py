@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import folder
 from ojd.run import report_index, workdir
 from ojd.run import report_text as text
@@ -13,7 +13,7 @@ def write(path: pathlib.Path) -> pathlib.Path:
   """Writes the page of the fleet in a folder; returns where it is."""
   found = workdir.read_json(path / folder.SUMMARY)
   if found is None:
-    raise RequestError(f"{path} holds no fleet that has run")
+    raise UserError(f"{path} holds no fleet that has run")
   entries = []
   for name in found["streams"]:
     place = path / folder.STREAMS / name

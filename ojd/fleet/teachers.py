@@ -32,7 +32,7 @@ class Teachers(Protocol):
     """The teacher of a stream, which may be others' too."""
     ...
 
-  def labeller(self, job: Job) -> asking.Labeller:
+  def labeler(self, job: Job) -> asking.Labeler:
     """Who asks it for that stream."""
     ...
 
@@ -74,11 +74,11 @@ class Desks:
         self._desks[key] = Desk(teacher, batch)
     return self._desks[key]
 
-  def labeller(self, job: Job) -> asking.Labeller:
+  def labeler(self, job: Job) -> asking.Labeler:
     for desk in self._desks.values():
       if desk.teacher is job.teacher:
         return AtDesk(desk, job.groups)
-    return job_lib.make_labeller(job)
+    return job_lib.make_labeler(job)
 
   def counts(self) -> Counts:
     return total(

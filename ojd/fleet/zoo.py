@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from ojd import distill, metrics
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.models import pretrained
 from ojd.models.student import Params
@@ -73,7 +73,7 @@ def choose(
       given = pretrained.load(path)
       pretrained.start_from(student, given, groups)  # refuses other networks
       mious[path.stem] = float(judge(pretrained.fit(own, given, groups)))
-    except RequestError as error:
+    except UserError as error:
       words = str(error).removeprefix(f"--init={path}: ")
       problems.append(f"{path} is passed over: {words}")
   # Its own where another one is no better.

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 MAX_PAYLOAD_BYTES = 1 << 29
 _MAX_IDENTITY_BYTES = 1 << 20
@@ -74,10 +74,10 @@ def read_head(
   """
   head = file.read(_HEAD.size)
   if len(head) < _HEAD.size or head[:4] != about.magic:
-    raise RequestError(f"{path} is no {about.name}")
+    raise UserError(f"{path} is no {about.name}")
   _, version, length, checksum = _HEAD.unpack(head)
   if version != about.version:
-    raise RequestError(
+    raise UserError(
       f"{path} is a {about.name} of version {version}, and only "
       f"{about.version} is known; use the program that wrote it"
     )
@@ -85,14 +85,14 @@ def read_head(
   is_whole = len(text) == length and zlib.crc32(text) == checksum
   found = _parse_identity(text) if is_whole else None
   if found is None:
-    raise RequestError(f"{path}: the head of this {about.name} is damaged")
+    raise UserError(f"{path}: the head of this {about.name} is damaged")
   if identity is not None:
     differing = _differences(found, json.loads(json.dumps(identity)))
     if differing:
       more = f"; {len(differing) - _MAX_DIFFERENCES} more"
       words = "; ".join(differing[:_MAX_DIFFERENCES])
       words += more if len(differing) > _MAX_DIFFERENCES else ""
-      raise RequestError(f"{path} is the {about.name} of another run: {words}")
+      raise UserError(f"{path} is the {about.name} of another run: {words}")
   return found
 
 

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 FOLDER, VIDEO, CLASSES = "masks", "masks.mkv", "classes.json"
 # Matroska's clock ticks a thousand times a second: a frame's index can be read
@@ -73,11 +73,11 @@ def read_legend(path: pathlib.Path) -> Legend:
     if not (legend.names and 0 <= legend.fps <= _MAX_FPS):
       raise ValueError("no class, or no such rate")
   except FileNotFoundError:
-    raise RequestError(
+    raise UserError(
       f"{path} holds no class maps; a run with --save_masks leaves them"
     ) from None
   except (OSError, ValueError, KeyError, TypeError, RecursionError):
-    raise RequestError(f"{file} cannot be read; run again") from None
+    raise UserError(f"{file} cannot be read; run again") from None
   return legend
 
 
@@ -92,7 +92,7 @@ def read_masks(path: pathlib.Path | str) -> Iterator[tuple[int, np.ndarray]]:
   if not fps:
     return _read_files(path)
   if not video.exists():
-    raise RequestError(f"{path} holds no whole {VIDEO} yet; run it to its end")
+    raise UserError(f"{path} holds no whole {VIDEO} yet; run it to its end")
   return _read_video(video, fps)
 
 
@@ -102,14 +102,14 @@ def _read_video(path, fps):
     with av.open(path) as video:
       for frame in video.decode(video=0):
         if frame.format.name != "gray":
-          raise RequestError(f"{path} is no video of class maps")
+          raise UserError(f"{path} is no video of class maps")
         t = round(frame.pts * frame.time_base * fps)
         if t <= last:
-          raise RequestError(f"{path}: frame {t} comes after frame {last}")
+          raise UserError(f"{path}: frame {t} comes after frame {last}")
         yield t, frame.to_ndarray()
         last = t
   except (av.error.FFmpegError, IndexError) as error:
-    raise RequestError(
+    raise UserError(
       f"{path} cannot be read after frame {last}: {error}"
     ) from None
 
@@ -120,8 +120,8 @@ def _read_files(path):
     try:
       with Image.open(file) as image:
         if image.mode not in ("P", "L"):
-          raise RequestError(f"{file} is no class map")
+          raise UserError(f"{file} is no class map")
         classes = np.asarray(image)
     except OSError as error:
-      raise RequestError(f"{file} cannot be read: {error}") from None
+      raise UserError(f"{file} cannot be read: {error}") from None
     yield int(file.stem), classes

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ojd import types
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME
 from ojd.types import BACKGROUND, IGNORE, MAX_CLASSES
 
@@ -84,11 +84,11 @@ def open_coco(
   try:
     from pycocotools import mask as mask_lib
   except ImportError:
-    raise RequestError(
+    raise UserError(
       "--data: COCO needs pycocotools: pip install pycocotools"
     ) from None
   if not images_dir.is_dir():
-    raise RequestError(f"--data: there is no folder {images_dir}")
+    raise UserError(f"--data: there is no folder {images_dir}")
   about = _load_json(annotations_file)
   names: dict[int, str] = {}
   pictures: dict[int, _Picture] = {}
@@ -98,7 +98,7 @@ def open_coco(
   ):
     _for_each(annotations_file, about, key, add)
     if not about[key]:
-      raise RequestError(f"--data: {annotations_file} has no {key}")
+      raise UserError(f"--data: {annotations_file} has no {key}")
   ids = sorted(names)
   labels = {category: label for label, category in enumerate(ids, 1)}
   add = lambda item: _add_thing(pictures, labels, item)
@@ -146,10 +146,10 @@ def _load_json(path):
       raise ValueError(f"more than {MAX_CLASSES - 1} categories")
   except OSError as error:
     words = f"{path} cannot be read: {error.strerror}"
-    raise RequestError(f"--data: {words}") from None
+    raise UserError(f"--data: {words}") from None
   except (ValueError, RecursionError, MemoryError) as error:
     words = f"{path} is not in COCO's format ({str(error) or 'too large'})"
-    raise RequestError(f"--data: {words}") from None
+    raise UserError(f"--data: {words}") from None
   return about
 
 
@@ -161,7 +161,7 @@ def _for_each(path, about, key, take: Callable[[dict[str, Any]], None]):
         raise ValueError(f"{_REPR.repr(item)} is no object")
       take(item)
     except ValueError as error:
-      raise RequestError(f"--data: {path}: {key}[{i}]: {error}") from None
+      raise UserError(f"--data: {path}: {key}[{i}]: {error}") from None
 
 
 def _field(item, key, kind):
@@ -324,10 +324,8 @@ def _load_image(picture):
         return np.asarray(image.convert("RGB"))
   except Exception as error:  # Pillow has many, for files that are broken
     words = str(error).split("\n")[0]
-    raise RequestError(
-      f"--data: {picture.path} cannot be read: {words}"
-    ) from None
-  raise RequestError(
+    raise UserError(f"--data: {picture.path} cannot be read: {words}") from None
+  raise UserError(
     f"--data: {picture.path} has height and width {size}, its annotations "
     f"{(picture.height, picture.width)}"
   )

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 
 def read(path: pathlib.Path, flag: str, most: int) -> list[tuple[int, str]]:
@@ -20,6 +20,6 @@ def read(path: pathlib.Path, flag: str, most: int) -> list[tuple[int, str]]:
       raise ValueError(f"more than {most >> 20} MB")
   except (OSError, ValueError) as error:
     words = getattr(error, "strerror", None) or "it is no list of streams"
-    raise RequestError(f"--{flag}={path}: {words}") from None
+    raise UserError(f"--{flag}={path}: {words}") from None
   lines = enumerate((line.strip() for line in text.splitlines()), 1)
   return [(n, line) for n, line in lines if line and not line.startswith("#")]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import safe_pickle
 from ojd.labels import BACKGROUND_NAME
 from ojd.types import Instances
@@ -63,7 +63,7 @@ class LabelFile:
     try:
       return _instances(self._frames[t], height, width)
     except (ValueError, TypeError, OverflowError) as error:
-      raise RequestError(
+      raise UserError(
         f"{self.path}: the labels of frame {t} are not LVS's ({error})"
       ) from None
 
@@ -77,7 +77,7 @@ def load(path: pathlib.Path) -> LabelFile:
   try:
     stat = path.stat()
   except OSError as error:
-    raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+    raise UserError(f"{path} cannot be read: {error.strerror}") from None
   return _load(path, stat.st_size, stat.st_mtime_ns)
 
 
@@ -85,7 +85,7 @@ def load(path: pathlib.Path) -> LabelFile:
 def _load(path, size, changed):
   del changed  # only tells a file from what was there before
   if size > _MAX_FILE_BYTES:
-    raise RequestError(
+    raise UserError(
       f"{path} has {size >> 20} MiB; labels have at most "
       f"{_MAX_FILE_BYTES >> 20}"
     )
@@ -97,9 +97,9 @@ def _load(path, size, changed):
     if not all(type(t) is int and t >= 0 for t in frames):
       raise ValueError("it has frames that are not counted from 0")
   except OSError as error:
-    raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+    raise UserError(f"{path} cannot be read: {error.strerror}") from None
   except ValueError as error:
-    raise RequestError(f"{path} is not a label file of LVS ({error})") from None
+    raise UserError(f"{path} is not a label file of LVS ({error})") from None
   return LabelFile(path, frames)
 
 

@@ -16,7 +16,7 @@ from flax import traverse_util
 from jax import export
 
 from ojd import distill
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.pretrained import flatten
 from ojd.models.student import Params, Student
 
@@ -62,14 +62,14 @@ def load(path: pathlib.Path | str) -> Program:
   path = pathlib.Path(path)
   try:
     if path.stat().st_size > _MAX_BYTES:
-      raise RequestError(f"{path}: larger than a student can be")
+      raise UserError(f"{path}: larger than a student can be")
     content = bytearray(path.read_bytes())
   except OSError as error:
-    raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+    raise UserError(f"{path} cannot be read: {error.strerror}") from None
   try:
     program = export.deserialize(content)
   except Exception as error:  # of as many kinds as there is damage
-    raise RequestError(
+    raise UserError(
       f"{path} is no exported student, or one of another time's jax "
       f"({type(error).__name__})"
     ) from None

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.models.student import Params, Student
 
@@ -72,25 +72,25 @@ def save(
 
 
 def load(path: pathlib.Path) -> Pretrained:
-  """Reads a file that `save` wrote; anything else is a RequestError."""
+  """Reads a file that `save` wrote; anything else is a UserError."""
   try:
     if path.stat().st_size > _MAX_BYTES:
-      raise RequestError(f"--init={path}: larger than a student can be")
+      raise UserError(f"--init={path}: larger than a student can be")
     with safetensors.safe_open(path, "numpy") as file:
       metadata = file.metadata() or {}
       params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     class_names = tuple(json.loads(metadata["class_names"]))
     about = dict(json.loads(metadata["about"]))
   except OSError as error:
-    raise RequestError(f"--init={path}: {error.strerror or error}") from None
+    raise UserError(f"--init={path}: {error.strerror or error}") from None
   except (safetensors.SafetensorError, KeyError, ValueError, TypeError):
-    raise RequestError(
+    raise UserError(
       f"--init={path}: not a student that was trained beforehand"
     ) from None
   floats = {name: value.astype(np.float32) for name, value in params.items()}
   for name, value in floats.items():
     if not np.isfinite(value).all():
-      raise RequestError(f"--init={path}: {name} is not finite")
+      raise UserError(f"--init={path}: {name} is not finite")
   return Pretrained(floats, class_names, about)
 
 
@@ -99,7 +99,7 @@ def start_from(
 ) -> Student:
   """The student whose first parameters are the trained ones, fitted.
 
-  Raises a RequestError where the file is of another network.
+  Raises a UserError where the file is of another network.
   """
   example = jax.ShapeDtypeStruct((64, 64, 3), np.uint8)
   shapes = jax.eval_shape(student.init, jax.random.key(0), example)
@@ -170,7 +170,7 @@ def _check(shapes, pretrained):
   given = pretrained.params
   wanted = shapes
   if not given:
-    raise RequestError("--init: the file holds no layer")
+    raise UserError("--init: the file holds no layer")
   if not pretrained.class_names:
     layers = {_layer(name) for name in given}
     wanted = {n: shape for n, shape in shapes.items() if _layer(n) in layers}
@@ -181,7 +181,7 @@ def _check(shapes, pretrained):
       continue
     is_elastic = _layer(name) in (_HEAD, _LAST) and there is not None and here
     if not is_elastic or _fixed_part(name, there) != _fixed_part(name, here):
-      raise RequestError(
+      raise UserError(
         f"--init: the file is of another network: {name} is {there}, not {here}"
         "; see --model and --width_multiplier"
       )
@@ -189,7 +189,7 @@ def _check(shapes, pretrained):
     return
   num_outputs = given[f"{_HEAD}/bias"].shape
   if num_outputs != (len(pretrained.class_names),):
-    raise RequestError(
+    raise UserError(
       f"--init: {len(pretrained.class_names)} class names for logits of "
       f"{num_outputs}"
     )

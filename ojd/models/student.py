@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import (
   ddrnet,
   hrnet,
@@ -109,11 +109,11 @@ def make_model(
 
 
 def check_model(name: str, width: float | None) -> None:
-  """Raises a RequestError unless `make_model` knows such a network."""
+  """Raises a UserError unless `make_model` knows such a network."""
   if name not in MODELS:
     known = ", ".join(MODELS)
-    raise RequestError(f"--model={name}: unknown; known are {known}")
+    raise UserError(f"--model={name}: unknown; known are {known}")
   if width is not None and not _LEAST_WIDTH <= width <= _GREATEST_WIDTH:
-    raise RequestError(
+    raise UserError(
       f"--width_multiplier={width}: from {_LEAST_WIDTH} to {_GREATEST_WIDTH}"
     )

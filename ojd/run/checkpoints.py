@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ojd.distill import State
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import state_arrays
 
 FORMAT = 2  # of T/meta
@@ -127,13 +127,13 @@ class Checkpoints:
       The state as arrays on the default device, and what was saved with it.
 
     Raises:
-      RequestError: there is none, or it is of another state or format.
+      UserError: there is none, or it is of another state or format.
       CheckpointError: it is damaged.
     """
     self.wait()
     if t not in self.steps():
       known = ", ".join(map(str, self.steps())) or "none"
-      raise RequestError(f"{self.folder}: no checkpoint {t}; there is {known}")
+      raise UserError(f"{self.folder}: no checkpoint {t}; there is {known}")
     restored, self._known = _read(self.folder / str(t), abstract_state)
     return restored
 
@@ -264,7 +264,7 @@ def _read(path, abstract_state):
       arrays = state_arrays.by_name(load(_STATE, ocp.args.StandardRestore()))
       if state_arrays.marks(arrays).digest != content["digest"]:
         raise ValueError("its numbers are not those saved")
-    except RequestError:
+    except UserError:
       raise
     except Exception as error:  # of as many kinds as there is damage
       raise CheckpointError(f"{path} is damaged: {_words(error)}") from error
@@ -275,7 +275,7 @@ def _read(path, abstract_state):
 def _check_format(path, content):
   number = content.get("format") if isinstance(content, dict) else None
   if number not in (None, FORMAT):  # without one, it is damaged
-    raise RequestError(
+    raise UserError(
       f"{path} is of format {number!r}, and only {FORMAT} is known; use the "
       "program that wrote it"
     )

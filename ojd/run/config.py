@@ -6,7 +6,7 @@ import pathlib
 
 from ojd import systems, updates
 from ojd.edge import conditions, messages
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import pretrained, student
 from ojd.models.delta import changes, skip
 from ojd.run import flows, trackers
@@ -99,9 +99,9 @@ def settled(config: RunConfig) -> RunConfig:
 
 
 def check(config: RunConfig) -> None:
-  """Raises a RequestError that names the first flag out of its range."""
+  """Raises a UserError that names the first flag out of its range."""
   if not config.workdir:
-    raise RequestError("--workdir=DIR is missing: where should the run go?")
+    raise UserError("--workdir=DIR is missing: where should the run go?")
   method = systems.find(config.system)
   flows.check(config.flow)
   if config.update is not None:
@@ -112,19 +112,19 @@ def check(config: RunConfig) -> None:
   student.check_model(config.model, config.width_multiplier)
   _check_bundled(config)
   if config.init not in INITS and not pathlib.Path(config.init).is_file():
-    raise RequestError(
+    raise UserError(
       f"--init={config.init}: no such file; also known are {', '.join(INITS)}"
     )
   _check_link(config, method)
   if config.norm == "key_frame" and "norm" not in method.uses:
-    raise RequestError(
+    raise UserError(
       f"--norm=key_frame: --system={config.system} has no key frames to norm by"
     )
   if not 0.0 <= config.a_thresh <= 1.0:
-    raise RequestError(f"--a_thresh={config.a_thresh}: a mean IoU is 0 to 1")
+    raise UserError(f"--a_thresh={config.a_thresh}: a mean IoU is 0 to 1")
   _check_least("delta_min", config.delta_min, 1)
   if "delta_max" in method.uses and config.delta_max < config.delta_min:
-    raise RequestError(
+    raise UserError(
       f"--delta_max={config.delta_max} is below --delta_min={config.delta_min}"
     )
   # Twice a stride is still an int32.
@@ -133,32 +133,30 @@ def check(config: RunConfig) -> None:
   _check_least("u_max", config.u_max, 0)
   _check_most("u_max", config.u_max, 10**6)
   if not 0 <= config.u_min <= config.u_max:
-    raise RequestError(
-      f"--u_min={config.u_min}: from 0 to --u_max={config.u_max}"
-    )
+    raise UserError(f"--u_min={config.u_min}: from 0 to --u_max={config.u_max}")
   window.check(config.start_frame, config.every)
   _check_least("num_frames", config.num_frames, 1)
   _check_least("eval_every", config.eval_every, 0)
   _check_least("checkpoint_every", config.checkpoint_every, 0)
   rate = config.learning_rate
   if rate is not None and not 0 < rate < math.inf:
-    raise RequestError(f"--learning_rate={rate}: above 0 and finite")
+    raise UserError(f"--learning_rate={rate}: above 0 and finite")
   if not 0 < config.fraction <= 1:
-    raise RequestError(f"--fraction={config.fraction}: above 0, at most 1")
+    raise UserError(f"--fraction={config.fraction}: above 0, at most 1")
   for flag, most in _SECONDS.items():
     value = getattr(config, flag)
     if not _LEAST <= value <= most:
-      raise RequestError(f"--{flag}={value}: from {_LEAST} to {most:g}")
+      raise UserError(f"--{flag}={value}: from {_LEAST} to {most:g}")
   for flag in ("iterations", "batch_size"):
     _check_least(flag, getattr(config, flag), 1)
     _check_most(flag, getattr(config, flag), 10**6)
   _check_between(config, method)
   if not 0 < config.teacher_timeout < math.inf:
-    raise RequestError(
+    raise UserError(
       f"--teacher_timeout={config.teacher_timeout}: seconds, above 0 and finite"
     )
   if not 0 <= config.seed < 2**31:
-    raise RequestError(f"--seed={config.seed}: from 0 to {2**31 - 1}")
+    raise UserError(f"--seed={config.seed}: from 0 to {2**31 - 1}")
   for name in trackers.PACKAGES:
     if getattr(config, name):
       trackers.require(name)
@@ -171,21 +169,21 @@ def _check_between(config, method):
     _check_most("refresh_every", config.refresh_every, 2**30 - 1)
   change = config.refresh_change
   if change is not None and not 0 <= change <= 255:
-    raise RequestError(f"--refresh_change={change}: grey levels, 0 to 255")
+    raise UserError(f"--refresh_change={change}: grey levels, 0 to 255")
   _check_least("gamma", config.gamma, 1)
   _check_name("policy", config.policy, changes.POLICIES)
   if not 0 <= config.skip_eps < math.inf:
-    raise RequestError(f"--skip_eps={config.skip_eps}: 0 or more, and finite")
+    raise UserError(f"--skip_eps={config.skip_eps}: 0 or more, and finite")
   _check_name("skip_gate", config.skip_gate, factories.SKIP_GATES)
   _check_name("skip_memory", config.skip_memory, skip.MEMORIES)
   if config.skip_block not in skip.BLOCKS:
-    raise RequestError(
+    raise UserError(
       f"--skip_block={config.skip_block}: one of "
       + ", ".join(map(str, skip.BLOCKS))
     )
   is_forgetful = config.skip_memory == "forget"
   if config.quirks and "skip_memory" in method.uses and not is_forgetful:
-    raise RequestError("--quirks: the authors' gates are --skip_memory=forget")
+    raise UserError("--quirks: the authors' gates are --skip_memory=forget")
 
 
 def _check_link(config, method):
@@ -195,16 +193,16 @@ def _check_link(config, method):
   upload = conditions.parse(config.link).upload
   name = f"--link: --system={config.system}"
   if method.remote is None:
-    raise RequestError(f"{name} has no student that could be sent to a device")
+    raise UserError(f"{name} has no student that could be sent to a device")
   if config.norm == "key_frame":
-    raise RequestError(f"{name} over a link needs --norm=frame")
+    raise UserError(f"{name} over a link needs --norm=frame")
   if config.async_teacher:
-    raise RequestError(
+    raise UserError(
       "--link: its server is waited for by no one as it is; "
       "drop --async_teacher"
     )
   if upload.codec == messages.H264 and not method.remote.is_batched:
-    raise RequestError(
+    raise UserError(
       f"{name} sends frames one by one, not as a clip; give "
       "codec=jpeg or codec=raw"
     )
@@ -225,7 +223,7 @@ def _check_bundled(config):
     f"--model={name} --width_multiplier={x.width}"
     for name, x in pretrained.BUNDLED.items()
   )
-  raise RequestError(
+  raise UserError(
     f"--init=bundled is of {known}, not of {words}; take --init=random, or a "
     "file"
   )
@@ -233,16 +231,14 @@ def _check_bundled(config):
 
 def _check_name(flag, name, known):
   if name not in known:
-    raise RequestError(
-      f"--{flag}={name}: unknown; known are {', '.join(known)}"
-    )
+    raise UserError(f"--{flag}={name}: unknown; known are {', '.join(known)}")
 
 
 def _check_least(flag, value, least):
   if value is not None and value < least:
-    raise RequestError(f"--{flag}={value}: at least {least}")
+    raise UserError(f"--{flag}={value}: at least {least}")
 
 
 def _check_most(flag, value, most):
   if value > most:
-    raise RequestError(f"--{flag}={value}: at most {most}")
+    raise UserError(f"--{flag}={value}: at most {most}")

@@ -3,7 +3,7 @@
 import importlib
 import pathlib
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import optical_flow
 
 DEFAULT = "dis:medium"
@@ -17,15 +17,13 @@ def known() -> list[str]:
 
 
 def check(text: str) -> None:
-  """Raises a RequestError unless `make` knows the text."""
+  """Raises a UserError unless `make` knows the text."""
   name, _, argument = text.partition(":")
   if name == "raft" and argument:
     if not pathlib.Path(argument).expanduser().is_file():
-      raise RequestError(f"--flow={text}: no such file of weights")
+      raise UserError(f"--flow={text}: no such file of weights")
   elif text not in known():
-    raise RequestError(
-      f"--flow={text}: unknown; known are {', '.join(known())}"
-    )
+    raise UserError(f"--flow={text}: unknown; known are {', '.join(known())}")
 
 
 def make(text: str) -> optical_flow.HostFlow:

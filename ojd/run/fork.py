@@ -17,7 +17,7 @@ import numpy as np
 
 from ojd import systems
 from ojd.distill import State
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
 from ojd.run import (
@@ -59,10 +59,10 @@ def child_config(parent: RunConfig, given: dict[str, Any]) -> RunConfig:
     given: flags of the fork by name, its workdir among them.
   """
   if parent.link or given.get("link"):
-    raise RequestError("--link: a run over one has no forks and is none")
+    raise UserError("--link: a run over one has no forks and is none")
   for name in _INHERITED:
     if name in given and given[name] != getattr(parent, name):
-      raise RequestError(
+      raise UserError(
         f"--{name}: a fork has its parent's, {getattr(parent, name)!r}"
       )
   # Of another gradient step the parent's rate would be wrong by far.
@@ -72,7 +72,7 @@ def child_config(parent: RunConfig, given: dict[str, Any]) -> RunConfig:
 
 
 def open_fork(path: pathlib.Path, t: int) -> Fork:
-  """The moment before frame t of a run; a RequestError where it has none."""
+  """The moment before frame t of a run; a UserError where it has none."""
   parent = recorded_run.read(path)
   if not parent.first <= t <= parent.end:
     raise recorded_run.range_error("from_frame", t, parent)
@@ -99,19 +99,19 @@ def write_parent(fork: Fork, path: pathlib.Path) -> None:
 def make_job(fork: Fork, config: RunConfig) -> job_lib.Job:
   """The fork's stream and system; its teacher is not opened."""
   if systems.find(config.system).prepare is not None:
-    raise RequestError(
+    raise UserError(
       f"--system={config.system} trains its own student beforehand, and a fork "
       "goes on with its parent's; give another --system"
     )
   return recorded_run.open_job(fork.parent, config)
 
 
-def make_labeller(
+def make_labeler(
   fork: Fork, job: job_lib.Job
 ) -> tuple[recalling.Recalling, Callable[[int], bool]]:
   """Who labels the fork's frames, and whether a frame is known already."""
   known = recorded_run.LabelsByFrame(fork.parent.log)
-  opened = lambda: job_lib.open_labeller(job)
+  opened = lambda: job_lib.open_labeler(job)
   return recalling.Recalling(known.get, opened), known.__contains__
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ojd import distill, labels, systems, updates
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.models.delta import files
@@ -32,7 +32,7 @@ class Job(NamedTuple):
 
   config: RunConfig
   stream: streams.Stream
-  # The worker, which is also its Labeller, where the teacher has a process;
+  # The worker, which is also its Labeler, where the teacher has a process;
   # None where what it said before is at hand.
   teacher: teachers.Teacher | process.Worker | None
   groups: labels.ClassGroups  # of the teacher's classes
@@ -84,17 +84,17 @@ def open_stream(config: RunConfig) -> streams.Stream:
 
 
 def num_frames_of(config: RunConfig, spec: streams.StreamSpec) -> int:
-  """How many frames a run has; a RequestError where nobody can know."""
+  """How many frames a run has; a UserError where nobody can know."""
   address = streams.without_password(config.stream)
   name = f"--system={config.system}"
   if spec.is_live:
-    raise RequestError(
+    raise UserError(
       f"{name} learns from the whole stream beforehand, and "
       f"--stream={address} is live: record it first"
     )
   limits = [n for n in (spec.num_frames, config.num_frames) if n is not None]
   if not limits:
-    raise RequestError(
+    raise UserError(
       f"{name} learns from the whole stream beforehand, and the end of "
       f"--stream={address} is not known: give --num_frames"
     )
@@ -132,15 +132,15 @@ def make_job_without_teacher(
   return _assemble(config, stream, None, groups)
 
 
-def open_labeller(job: Job) -> asking.Labeller:
-  """The labeller of a job that was made without its teacher."""
+def open_labeler(job: Job) -> asking.Labeler:
+  """The labeler of a job that was made without its teacher."""
   teacher = open_teacher(job.config, job.stream.spec)
   groups = _parse_groups(job.config, job.stream.spec, teacher)
   if (groups.names, groups.members) != (job.groups.names, job.groups.members):
-    raise RequestError(
+    raise UserError(
       f"--teacher={job.config.teacher} knows other classes than it did"
     )
-  return make_labeller(job._replace(teacher=teacher, groups=groups))
+  return make_labeler(job._replace(teacher=teacher, groups=groups))
 
 
 def _truth_groups(groups, truth_names):
@@ -186,7 +186,7 @@ def teacher_request(
   )
 
 
-def make_labeller(job: Job) -> asking.Labeller:
+def make_labeler(job: Job) -> asking.Labeler:
   """Who asks the teacher of a job: the stream waits for it, or does not."""
   if isinstance(job.teacher, process.Worker):
     job.teacher.set_groups(job.groups)
@@ -227,7 +227,7 @@ def make_student(
   given, _ = files.split(pretrained.load(init_path(config)))
   there = str(given.about.get("model", config.model))
   if there != config.model and there in student_lib.MODELS:
-    raise RequestError(
+    raise UserError(
       f"--init={init} is of --model={there}, not of --model={config.model}"
     )
   return pretrained.start_from(student, given, groups)
@@ -302,7 +302,7 @@ def _horizon(config, spec):
   horizon = min([config.horizon, *(n / spec.fps for n in limits)])
   num_samples = horizon * min(config.sampling_rate, spec.fps)
   if num_samples * spec.height * spec.width * memory.BYTES > _MAX_MEMORY:
-    raise RequestError(
+    raise UserError(
       f"--horizon={config.horizon:g}: {num_samples:.0f} samples of "
       f"{spec.height}x{spec.width} pixels are more than {_MAX_MEMORY >> 30} GB"
     )

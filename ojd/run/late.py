@@ -43,7 +43,7 @@ class LateLoop(loop.Loop):
     is_asked = self.tally.clock == self.tally.next_key
     if is_asked and not self._is_open:
       with self.stages("ask"):
-        self.labeller.ask(sample)
+        self.labeler.ask(sample)
       self._is_open = line["asked"] = True
     classes = self._predict(sample, line)
     if "asked" in line:
@@ -57,7 +57,7 @@ class LateLoop(loop.Loop):
     answer, self._early = self._early, None
     if answer is None:
       with self.stages("ask"):
-        answer = self.labeller.answer(wait=False)
+        answer = self.labeler.answer(wait=False)
     self._is_open = answer is None
     return answer
 
@@ -92,7 +92,7 @@ class LateLoop(loop.Loop):
       return None
     if self._is_open and self._early is None:
       start = self.stages.elapsed()
-      self._early = self.labeller.answer(wait=True)
+      self._early = self.labeler.answer(wait=True)
       self.stages.add("eval_teacher", self.stages.elapsed() - start)
     if self._early is not None and self._early.sample.t == sample.t:
       labels = self._early.labels

@@ -7,7 +7,7 @@ import re
 import socket
 from typing import NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 _MAX_TOKEN = 256
 _TOKEN = re.compile(r"[!-~]+")  # what a header takes as it is
@@ -26,12 +26,12 @@ class Place(NamedTuple):
 def find_place(address: str, token: str) -> Place:
   """Resolves HOST:PORT; whatever others can reach needs a token.
 
-  Raises a RequestError where it is no address or has no token it needs.
+  Raises a UserError where it is no address or has no token it needs.
   """
   place = resolve("--serve", address)
   check_token("--serve_token", token)
   if not place.is_loopback and not token:
-    raise RequestError(
+    raise UserError(
       f"--serve={address} can be reached from other machines: give a secret by "
       "--serve_token=SECRET, or serve on 127.0.0.1"
     )
@@ -39,17 +39,17 @@ def find_place(address: str, token: str) -> Place:
 
 
 def resolve(flag: str, address: str) -> Place:
-  """Where HOST:PORT is, or a RequestError in words for the flag."""
+  """Where HOST:PORT is, or a UserError in words for the flag."""
   match = _ADDRESS.fullmatch(address)
   if not match or int(match[3]) > 65535:
-    raise RequestError(
+    raise UserError(
       f"{flag}={address}: as HOST:PORT, 127.0.0.1:8080 for instance"
     )
   host, port = match[1] or match[2], int(match[3])
   try:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
   except (OSError, UnicodeError):
-    raise RequestError(f"{flag}={address}: there is no host {host}") from None
+    raise UserError(f"{flag}={address}: there is no host {host}") from None
   # localhost has two addresses; the older is the one that people type.
   found.sort(key=lambda entry: entry[0] != socket.AF_INET)
   family, _, _, _, sockaddr = found[0]
@@ -58,14 +58,14 @@ def resolve(flag: str, address: str) -> Place:
 
 
 def check_token(flag: str, token: str) -> None:
-  """Raises a RequestError where a header could not hold it as it is."""
+  """Raises a UserError where a header could not hold it as it is."""
   # The secret itself is in no message.
   if token and not _TOKEN.fullmatch(token):
-    raise RequestError(
+    raise UserError(
       f"{flag}: letters, digits and signs of ASCII, without spaces"
     )
   if len(token) > _MAX_TOKEN:
-    raise RequestError(f"{flag}: at most {_MAX_TOKEN} characters")
+    raise UserError(f"{flag}: at most {_MAX_TOKEN} characters")
 
 
 def is_local_host(header: str | None) -> bool:

@@ -18,7 +18,7 @@ import socketserver
 import sys
 import threading
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import live_access, live_board, live_handler, report_style
 
 _LOG = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class LiveView:
     token: str = "",
     limits: live_handler.Limits = live_handler.Limits(),  # noqa: B008
   ):
-    """Listens, or raises a RequestError in words for the flag `--serve`.
+    """Listens, or raises a UserError in words for the flag `--serve`.
 
     Args:
       address: HOST:PORT; port 0 picks a free one.
@@ -90,7 +90,7 @@ def _listen(address, place, limits):
       errno.EACCES: "not allowed here; ports from 1024 on are for everybody",
     }
     problem = problems.get(error.errno, error.strerror)
-    raise RequestError(f"--serve={address}: {problem}") from None
+    raise UserError(f"--serve={address}: {problem}") from None
 
 
 def _url(place, port):

@@ -47,7 +47,7 @@ class Loop:
     progress_fn: ProgressFn = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
     compiled: job_lib.Compiled | None = None,
-    labeller: asking.Labeller | None = None,
+    labeler: asking.Labeler | None = None,
     keeper: keeper_lib.Keeper | None = None,
     start: keeper_lib.Point | None = None,
     trail: trail_lib.Trail | None = None,
@@ -63,20 +63,20 @@ class Loop:
       progress_fn: called after every frame.
       should_stop: asked before every frame.
       compiled: the job's system, where it was compiled before.
-      labeller: asks the teacher; None for the one that the job names. It is
+      labeler: asks the teacher; None for the one that the job names. It is
         closed at the end of the run.
       keeper: of the checkpoints, where there are to be some; it is closed
         likewise.
       start: where to go on; None for the beginning.
       trail: of the teacher's answers, where they are to be kept; closed too.
-      knows: whether the labeller needs no teacher to label frame t.
+      knows: whether the labeler needs no teacher to label frame t.
       company: who else is told of its frames.
     """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
     self.stages = stages or timing.Stages()
     self.system = compiled
-    self.labeller = labeller or job_lib.make_labeller(job)
+    self.labeler = labeler or job_lib.make_labeler(job)
     self.keeper, self._start, self.trail = keeper, start, trail
     self.knows = knows
     self.reference = outputs.reference_of(start)
@@ -91,7 +91,7 @@ class Loop:
     """Goes through the stream; whatever happens, writes the summary."""
     try:
       with contextlib.ExitStack() as files:
-        files.callback(self.labeller.close)
+        files.callback(self.labeler.close)
         files.callback(self._close_curves)
         for holder in (self.trail, self.keeper):
           if holder is not None:
@@ -200,7 +200,7 @@ class Loop:
       self._report_progress(f"frame {sample.t} skipped: {sample.problem}")
       return
     check_frame("the stream's frame", sample.frame)
-    news = self.labeller.tend()
+    news = self.labeler.tend()
     if news:
       self._report_progress(news)
     line = {"t": sample.t, "is_key": False}
@@ -243,8 +243,8 @@ class Loop:
     if known is not None:
       return known
     start = self.stages.elapsed()
-    self.labeller.ask(sample)
-    answer = self.labeller.answer(wait=True)
+    self.labeler.ask(sample)
+    answer = self.labeler.answer(wait=True)
     spent = self.stages.elapsed() - start - answer.waited
     if answer.waited:
       self.stages.add("wait", answer.waited)
@@ -391,7 +391,7 @@ class Loop:
       self.stages,
       class_names=self.job.groups.names,
       has_truth=self.job.truth_groups is not None,
-      is_teacher_free=self.labeller.is_free,
+      is_teacher_free=self.labeler.is_free,
       num_interrupted=workdir.num_interrupted(self.path),
       costs=systems.find(self.job.config.system).costs,
     )

@@ -86,19 +86,19 @@ def _labelled(
   job, num_frames, every, note_fn
 ) -> Iterator[tuple[np.ndarray, Labels]]:
   """Every n-th frame that there is and its labels, by the job's teacher."""
-  labeller = job_lib.make_labeller(job)
+  labeler = job_lib.make_labeler(job)
   samples = prefetch.readable(job.stream.read(), num_frames)
   try:
     with contextlib.closing(samples):
       for sample in samples:
         if sample.t % every:
           continue
-        labeller.ask(sample)
-        answer = labeller.answer(wait=True)
+        labeler.ask(sample)
+        answer = labeler.answer(wait=True)
         if answer.labels is None:
           note_fn(f"no labels of frame {sample.t}: {answer.problem}")
         else:
           yield sample.frame, answer.labels
   finally:
-    if labeller is not job.teacher:  # a worker is wanted again
-      labeller.close()
+    if labeler is not job.teacher:  # a worker is wanted again
+      labeler.close()

@@ -7,7 +7,7 @@ import typing
 from typing import Any, NamedTuple
 
 from ojd import labels
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
 from ojd.run import keeper, report, trajectory, trajectory_record, workdir
@@ -44,9 +44,9 @@ class RecordedRun(NamedTuple):
 
 
 def read(path: pathlib.Path) -> RecordedRun:
-  """Reads a workdir; a RequestError where it holds no run that can be told."""
+  """Reads a workdir; a UserError where it holds no run that can be told."""
   if not (path / workdir.CONFIG).is_file():
-    raise RequestError(f"--workdir={path} holds no run")
+    raise UserError(f"--workdir={path} holds no run")
   description = workdir.read_config(path)
   try:
     config = _config(description["flags"], path)
@@ -58,16 +58,16 @@ def read(path: pathlib.Path) -> RecordedRun:
     if fork is not None:
       int(fork["from_frame"]), int(fork["num_before"])
   except (KeyError, TypeError, ValueError):
-    raise RequestError(
+    raise UserError(
       f"--workdir={path}: its {workdir.CONFIG} is damaged"
     ) from None
   config_lib.check(dataclasses.replace(config, init="random"))
   rows = report.read_metrics(path / workdir.METRICS)
   frames = [row["t"] for row in rows]
   if not rows or any(type(t) is not int for t in frames):
-    raise RequestError(f"--workdir={path}: no frame of this run is on record")
+    raise UserError(f"--workdir={path}: no frame of this run is on record")
   if any(b <= a for a, b in itertools.pairwise([-1, *frames])):
-    raise RequestError(f"--workdir={path}: its {workdir.METRICS} is damaged")
+    raise UserError(f"--workdir={path}: its {workdir.METRICS} is damaged")
   identity = workdir.log_identity(description)
   log = trajectory.read(path / workdir.TRAJECTORY, identity)
   groups = labels.known_groups(names, members)
@@ -98,25 +98,23 @@ def open_job(run: RecordedRun, config: RunConfig | None = None) -> job_lib.Job:
   if not _is_known(config.init):
     # A state that is at hand takes its place, or the prepared student.
     config = dataclasses.replace(config, init="random")
-  gone = RequestError(
-    f"--workdir={run.path}: a live stream cannot be told again"
-  )
+  gone = UserError(f"--workdir={run.path}: a live stream cannot be told again")
   if run.description["stream"].get("kind") == "live":
     raise gone
   job = job_lib.make_job_without_teacher(config, run.groups)
   if job.stream.spec.is_live:  # a part of it
     raise gone
   if job.stream.spec.identity != run.description.get("stream"):
-    raise RequestError(
+    raise UserError(
       f"--workdir={run.path}: the frames behind --stream={run.config.stream} "
       "are others now"
     )
   return job
 
 
-def range_error(flag: str, t: int, run: RecordedRun) -> RequestError:
+def range_error(flag: str, t: int, run: RecordedRun) -> UserError:
   """That a frame is not one of the run's."""
-  return RequestError(f"--{flag}={t}: the run has {run.first} to {run.end - 1}")
+  return UserError(f"--{flag}={t}: the run has {run.first} to {run.end - 1}")
 
 
 def is_init_there(run: RecordedRun) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import prefetch
 from ojd.streams import base as streams
 from ojd.teachers import asking, recording
@@ -48,7 +48,7 @@ def record(
   """
   spec = stream.spec
   if spec.is_live:
-    raise RequestError("--stream: a live stream could not be replayed")
+    raise UserError("--stream: a live stream could not be replayed")
   about = recording.Description(
     kind="",
     teacher=teacher_name,

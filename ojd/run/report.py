@@ -8,7 +8,7 @@ import json
 import pathlib
 from typing import Any
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import (
   report_costs,
   report_fork,
@@ -46,24 +46,24 @@ def write(run: sections.Run) -> pathlib.Path:
 
 
 def check(workdir: pathlib.Path) -> None:
-  """Raises a RequestError where a folder is not a run's, or is damaged."""
+  """Raises a UserError where a folder is not a run's, or is damaged."""
   if not workdir.is_dir():
-    raise RequestError(f"{workdir}: there is no such folder")
+    raise UserError(f"{workdir}: there is no such folder")
   if not (workdir / "config.json").is_file():
-    raise RequestError(f"{workdir} is no workdir: it has no config.json")
+    raise UserError(f"{workdir} is no workdir: it has no config.json")
   if not text.mapping(_read_json(workdir / "config.json"), "flags"):
-    raise RequestError(f"{workdir}: its config.json is damaged")
+    raise UserError(f"{workdir}: its config.json is damaged")
   metrics, summary = workdir / "metrics.jsonl", workdir / "summary.json"
   if not metrics.is_file():
-    raise RequestError(f"{workdir}: its metrics.jsonl is missing")
+    raise UserError(f"{workdir}: its metrics.jsonl is missing")
   if summary.exists() and not _read_json(summary):
-    raise RequestError(f"{workdir}: its summary.json is damaged")
+    raise UserError(f"{workdir}: its summary.json is damaged")
   try:
     is_damaged = metrics.stat().st_size and not read_metrics(metrics)
   except OSError as error:
-    raise RequestError(f"{metrics}: {error.strerror}") from None
+    raise UserError(f"{metrics}: {error.strerror}") from None
   if is_damaged:
-    raise RequestError(f"{workdir}: its metrics.jsonl is damaged")
+    raise UserError(f"{workdir}: its metrics.jsonl is damaged")
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:

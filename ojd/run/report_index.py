@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import report, report_chart, report_page, report_runs
 from ojd.run import report_text as text
 
@@ -28,19 +28,19 @@ class Entry(NamedTuple):
 def find(folder: pathlib.Path) -> list[pathlib.Path]:
   """The folder itself where it is a run's, else the runs in it.
 
-  What else lies in it is passed over; a RequestError where there is no run.
+  What else lies in it is passed over; a UserError where there is no run.
   """
   is_run = lambda path: (path / "config.json").is_file()
   if not folder.is_dir():
-    raise RequestError(f"{folder}: there is no such folder")
+    raise UserError(f"{folder}: there is no such folder")
   if is_run(folder):
     return [folder]
   try:
     found = sorted(path for path in folder.iterdir() if is_run(path))
   except OSError as error:
-    raise RequestError(f"{folder}: {error.strerror}") from None
+    raise UserError(f"{folder}: {error.strerror}") from None
   if not found:
-    raise RequestError(
+    raise UserError(
       f"{folder} is no workdir: neither it nor a folder in it has a config.json"
     )
   return found
@@ -60,7 +60,7 @@ def rewrite(
   for path in workdirs:
     try:
       entries.append(rewrite_one(path))
-    except RequestError as error:
+    except UserError as error:
       entries.append(Entry(path, {}, {}, None, str(error)))
       note_fn(f"left out: {error}")
     else:
@@ -73,18 +73,18 @@ def read_one(workdir: pathlib.Path) -> Entry:
   try:
     report.check(workdir)
     return _entry(workdir, report.read(workdir))
-  except RequestError as error:
+  except UserError as error:
     return Entry(workdir, {}, {}, None, str(error))
 
 
 def rewrite_one(workdir: pathlib.Path) -> Entry:
-  """Writes the report of a run; a RequestError where it cannot be."""
+  """Writes the report of a run; a UserError where it cannot be."""
   report.check(workdir)
   run = report.read(workdir)
   try:
     report.write(run)
   except OSError as error:
-    raise RequestError(
+    raise UserError(
       f"{workdir}: its report cannot be written: {error.strerror}"
     ) from None
   return _entry(workdir, run)
@@ -118,11 +118,9 @@ def write(
         target, _page(entries, target.parent, head, title)
       )
   except OSError as error:
-    raise RequestError(
-      f"{target} cannot be written: {error.strerror}"
-    ) from None
+    raise UserError(f"{target} cannot be written: {error.strerror}") from None
   if is_taken:
-    raise RequestError(f"{target} is there and is no index of runs")
+    raise UserError(f"{target} is there and is no index of runs")
 
 
 def _is_ours(path):

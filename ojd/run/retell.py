@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ojd.distill import State
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import job as job_lib
 from ojd.run import keeper as keeper_lib
 from ojd.run import (
@@ -64,14 +64,14 @@ def begin(
   if point is not None and point.t >= run.first:
     return Start(point.t, point.state, is_checkpoint=True), problems
   if run.first:
-    raise RequestError(
+    raise UserError(
       f"--workdir={run.path}: a fork, and the checkpoint that it began with, "
       f"that of frame {run.first}, is not there"
     )
   if not recorded_run.is_init_there(run):
     origin = job_lib.prepared_student(run.config)
     origin = origin or f"--init={run.config.init}"
-    raise RequestError(
+    raise UserError(
       f"--workdir={run.path} began with {origin}, which is not there, and no "
       f"checkpoint is at or before frame {t}"
     )
@@ -155,7 +155,7 @@ class _Keys:
     key_t = record.decision.key_t
     sample = now if key_t is None else self._late.pop(key_t, None)
     if sample is None:
-      raise RequestError(f"frame {key_t}, learnt from once, cannot be read now")
+      raise UserError(f"frame {key_t}, learnt from once, cannot be read now")
     return sample.frame
 
 

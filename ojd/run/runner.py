@@ -37,9 +37,7 @@ class Equipment(NamedTuple):
   """Where a run has from what it may share with others."""
 
   make_job: Callable[[RunConfig], job_lib.Job] = job_lib.make_job
-  make_labeller: Callable[[job_lib.Job], asking.Labeller] = (
-    job_lib.make_labeller
-  )
+  make_labeler: Callable[[job_lib.Job], asking.Labeler] = job_lib.make_labeler
   compiled: job_lib.Compiled | None = None  # None: it compiles its own
   line_fn: outputs.LineFn = lambda line: None  # told every line of the metrics
 
@@ -141,10 +139,10 @@ def _open_loop(job, fork, path, status, description, stages, people, equipment):
   if people.board is not None:
     progress_fn, views = _begin_board(people, job, path, start)
   if fork is not None:
-    labeller, knows = fork_lib.make_labeller(fork, job)
-    more = {"labeller": labeller, "knows": knows}
+    labeler, knows = fork_lib.make_labeler(fork, job)
+    more = {"labeler": labeler, "knows": knows}
   else:
-    more = {"labeller": equipment.make_labeller(job)}
+    more = {"labeler": equipment.make_labeler(job)}
   trail = _trail(job, path, description, start)
   if trail.problem:
     note_fn(trail.problem)

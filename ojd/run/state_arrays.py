@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ojd.distill import State
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 
 def by_name(tree: Any) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def check_specs(
   if names:
     there, here = (x.get(names[0], "missing") for x in (stored, wanted))
     more = f", and {len(names) - 1} more differ" if len(names) > 1 else ""
-    raise RequestError(
+    raise UserError(
       f"{place} is of another state: {names[0]} is {there} there and {here} "
       f"here{more}"
     )

@@ -20,7 +20,7 @@ import numpy as np
 from ojd import distill, metrics, systems
 from ojd import labels as labels_lib
 from ojd.costs import Costs
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
 from ojd.run import prefetch, recorded_run, retell, timing
@@ -65,29 +65,27 @@ def parse(text: str) -> dict[str, list[Any]]:
   for part in text.split(";"):
     name, equals, values = (piece.strip() for piece in part.partition("="))
     if not equals or name not in NAMES:
-      raise RequestError(
+      raise UserError(
         f"--sweep: {part!r} is not NAME=VALUE,VALUE,... with a name of "
         f"{', '.join(NAMES)}"
       )
     if name in grid:
-      raise RequestError(f"--sweep: {name} is there twice")
+      raise UserError(f"--sweep: {name} is there twice")
     try:
       grid[name] = [NAMES[name](value) for value in values.split(",")]
     except ValueError:
-      raise RequestError(
-        f"--sweep: {values!r} are no values of {name}"
-      ) from None
+      raise UserError(f"--sweep: {values!r} are no values of {name}") from None
     if len(set(grid[name])) < len(grid[name]):
-      raise RequestError(f"--sweep: {name} has a value twice")
+      raise UserError(f"--sweep: {name} has a value twice")
   if math.prod(map(len, grid.values())) > MAX_COMBINATIONS:
-    raise RequestError(f"--sweep: more than {MAX_COMBINATIONS} combinations")
+    raise UserError(f"--sweep: more than {MAX_COMBINATIONS} combinations")
   return grid
 
 
 def combinations(
   grid: dict[str, list[Any]], config: RunConfig
 ) -> list[dict[str, Any]]:
-  """Every combination; a RequestError where a run could not have it."""
+  """Every combination; a UserError where a run could not have it."""
   found = [
     dict(zip(grid, values, strict=True))
     for values in itertools.product(*grid.values())
@@ -120,24 +118,24 @@ def sweep(
   first = run.first if from_frame is None else from_frame
   end = run.end if to_frame is None else to_frame + 1
   if not run.first <= first < end <= run.end:
-    raise RequestError(
+    raise UserError(
       f"--from_frame={first} --to_frame={end - 1}: the run has {run.first} to "
       f"{run.end - 1}"
     )
   method = systems.find(run.config.system)
   if "refresh_every" in method.uses:
     # Side by side every lane would compute both speeds on each frame.
-    raise RequestError(
+    raise UserError(
       f"--sweep: --system={run.config.system} has a student of two speeds; "
       "sweep a run of who learns in it, as jit"
     )
   for name in grid:
     if name not in method.uses:
-      raise RequestError(
+      raise UserError(
         f"--sweep: {name} makes no difference to --system={run.config.system}"
       )
   if first > 0 and "seed" in grid:
-    raise RequestError("--sweep: seed matters at the beginning of a run only")
+    raise UserError("--sweep: seed matters at the beginning of a run only")
   wanted = combinations(grid, run.config)
   job = recorded_run.open_job(run)
   student = job_lib.make_student(job.config, job.groups)
@@ -192,8 +190,8 @@ class _Frame(NamedTuple):
 def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
   """The frames with their labels; who is not on record is asked."""
   known = recorded_run.LabelsByFrame(run.log)
-  labeller = recalling.Recalling(
-    known.get, functools.partial(job_lib.open_labeller, job)
+  labeler = recalling.Recalling(
+    known.get, functools.partial(job_lib.open_labeler, job)
   )
   wanted = [row["t"] for row in run.rows if first <= row["t"] < end]
   num_known = sum(t in known for t in wanted)
@@ -203,10 +201,10 @@ def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
       f"--teacher={run.config.teacher} is asked about the others"
     )
   samples = prefetch.readable(job.stream.read(first), end)
-  with contextlib.closing(labeller), contextlib.closing(samples):
+  with contextlib.closing(labeler), contextlib.closing(samples):
     for sample in samples:
-      labeller.ask(sample)
-      answer = labeller.answer(wait=True)
+      labeler.ask(sample)
+      answer = labeler.answer(wait=True)
       if answer.labels is None:
         raise RuntimeError(
           f"no labels of frame {sample.t}: {answer.problem or 'no answer'}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import figure, patches
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run.sweep import Lane
 
 TABLE, HEAT_MAP = "sweep.csv", "sweep.png"
@@ -67,7 +67,7 @@ def write(
       writer.writerows(table)
     draw(lanes, own, title).savefig(folder / HEAT_MAP, dpi=110)
   except OSError as error:
-    raise RequestError(f"--out={folder}: {error.strerror}") from None
+    raise UserError(f"--out={folder}: {error.strerror}") from None
 
 
 def draw(lanes: list[Lane], own: dict[str, Any], title: str) -> figure.Figure:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ojd import systems
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import exported, pretrained
 from ojd.run import job as job_lib
 from ojd.run import recorded_run, retell
@@ -49,9 +49,9 @@ def take(
     raise recorded_run.range_error("at_frame", t, run)
   program = path.with_suffix(PROGRAM_SUFFIX)
   if program == path:
-    raise RequestError(f"--export={path}: {PROGRAM_SUFFIX} is the program's")
+    raise UserError(f"--export={path}: {PROGRAM_SUFFIX} is the program's")
   if "init" not in systems.find(run.config.system).uses:
-    raise RequestError(f"--export: --system={run.config.system} has no student")
+    raise UserError(f"--export: --system={run.config.system} has no student")
   _check_writable(path)
   params = _params_at(run, t, note_fn)
   spec = recorded_run.open_job(run).stream.spec
@@ -73,7 +73,7 @@ def take(
     )
     exported.save(program, student, params, spec.height, spec.width)
   except OSError as error:
-    raise RequestError(f"--export={path}: {error.strerror}") from None
+    raise UserError(f"--export={path}: {error.strerror}") from None
   return Taken(
     params=path,
     program=program,
@@ -88,9 +88,9 @@ def _check_writable(path):
   """Raises now rather than after the frames were gone through."""
   folder = path.parent
   if not folder.is_dir():
-    raise RequestError(f"--export={path}: there is no folder {folder}")
+    raise UserError(f"--export={path}: there is no folder {folder}")
   if path.is_dir() or not os.access(folder, os.W_OK):
-    raise RequestError(f"--export={path} cannot be written")
+    raise UserError(f"--export={path} cannot be written")
 
 
 def _params_at(run, t, note_fn):

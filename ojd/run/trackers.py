@@ -15,7 +15,7 @@ import time
 import uuid
 from typing import Any, Protocol
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import workdir
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}  # by flag
@@ -40,10 +40,10 @@ class Tracker(Protocol):
 
 
 def require(name: str) -> None:
-  """Raises a RequestError where a tracker cannot work on this machine."""
+  """Raises a UserError where a tracker cannot work on this machine."""
   package = PACKAGES[name]
   if importlib.util.find_spec(package) is None:
-    raise RequestError(
+    raise UserError(
       f"--{name} needs the package {package}: pip install 'ojd[{name}]'"
     )
   if name == "wandb":
@@ -55,7 +55,7 @@ def _require_login():
 
   mode = os.environ.get("WANDB_MODE", "online")
   if mode == "online" and not wandb.login(prompt=False, verify=False):
-    raise RequestError(
+    raise UserError(
       "--wandb: nobody is logged in; type `wandb login` first, or set "
       "WANDB_MODE=offline"
     )

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import append_log
 from ojd.run import trajectory_record
 from ojd.run.trajectory_record import Record
@@ -48,7 +48,7 @@ class Writer:
         file.close()
         raise
     except OSError as error:
-      raise RequestError(
+      raise UserError(
         f"{self.path} cannot be written: {error.strerror}"
       ) from None
 
@@ -161,7 +161,7 @@ class Trajectory:
     except OSError as error:
       raise _unreadable(self.path, error) from None
     except (ValueError, struct.error) as error:
-      raise RequestError(
+      raise UserError(
         f"{self.path}: the record of frame {t} is damaged ({error})"
       ) from None
 
@@ -206,4 +206,4 @@ def _scan(file, path):
 
 
 def _unreadable(path, error):
-  return RequestError(f"{path} cannot be read: {error.strerror}")
+  return UserError(f"{path} cannot be read: {error.strerror}")

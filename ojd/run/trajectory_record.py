@@ -3,7 +3,7 @@
 import struct
 from typing import NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import label_codec
 from ojd.types import Labels
 
@@ -53,7 +53,7 @@ class Record(NamedTuple):
     try:
       return label_codec.decode(self.packed)
     except ValueError as error:
-      raise RequestError(
+      raise UserError(
         f"the labels of frame {self.t} are damaged ({error})"
       ) from None
 

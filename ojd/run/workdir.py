@@ -29,7 +29,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import class_maps
 from ojd.streams import base
 
@@ -121,18 +121,18 @@ def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
   """Says what the folder holds; refuses one that is not this run's."""
   try:
     if path.exists() and not path.is_dir():
-      raise RequestError(f"--workdir={path} is a file")
+      raise UserError(f"--workdir={path} is a file")
     if not path.exists() or not any(map(is_content, path.iterdir())):
       return Status.NEW
   except OSError as error:
-    raise RequestError(f"--workdir={path}: {error.strerror}") from None
+    raise UserError(f"--workdir={path}: {error.strerror}") from None
   if not (path / CONFIG).exists():
-    raise RequestError(
+    raise UserError(
       f"--workdir={path} holds files that are not of a run; name a new folder"
     )
   differing = _differences(read_config(path), description)
   if differing:
-    raise RequestError(
+    raise UserError(
       f"--workdir={path} holds a run with other {'; '.join(differing)}; "
       "name a new folder"
     )
@@ -160,14 +160,14 @@ def claim(path: pathlib.Path, flag: str = "workdir") -> Iterator[None]:
     path.mkdir(parents=True, exist_ok=True)
     file = (path / _LOCK).open("a")
   except OSError as error:
-    raise RequestError(
+    raise UserError(
       f"--{flag}={path} cannot be written: {error.strerror}"
     ) from None
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-      raise RequestError(
+      raise UserError(
         f"--{flag}={path}: another process is running in it"
       ) from None
     yield
@@ -178,21 +178,21 @@ def expand(text: str, flag: str = "workdir") -> pathlib.Path:
   try:
     return pathlib.Path(text).expanduser()
   except RuntimeError:
-    raise RequestError(f"--{flag}={text}: there is no such home") from None
+    raise UserError(f"--{flag}={text}: there is no such home") from None
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-  """config.json; a RequestError where it is not of this program's making."""
+  """config.json; a UserError where it is not of this program's making."""
   try:
     config = json.loads((path / CONFIG).read_text())
     config = config if isinstance(config["flags"], dict) else {}["flags"]
   except (OSError, ValueError, KeyError, TypeError):
-    raise RequestError(
+    raise UserError(
       f"--workdir={path}: its {CONFIG} cannot be read; name a new folder"
     ) from None
   there = config.get("format", 1)
   if there != _FORMAT:
-    raise RequestError(
+    raise UserError(
       f"--workdir={path} is of format {there}, and this program writes "
       f"{_FORMAT}; name a new folder"
     )
@@ -248,7 +248,7 @@ def create(path: pathlib.Path, description: dict[str, Any]) -> None:
   try:
     write_json(path / CONFIG, description)
   except OSError as error:
-    raise RequestError(
+    raise UserError(
       f"--workdir={path} cannot be written: {error.strerror}"
     ) from None
 

@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.types import Sample
 
 MIN_SIDE = 32  # five halvings of the student leave one pixel
@@ -64,7 +64,7 @@ class Address(NamedTuple):
     try:
       return kind(self.options[name])
     except ValueError:
-      raise RequestError(
+      raise UserError(
         f"--stream: {name}={self.options[name]!r} is not {kind.__name__}"
       ) from None
 
@@ -72,7 +72,7 @@ class Address(NamedTuple):
     """Raises on an option that the scheme lacks: a typo must not pass."""
     for name in self.options:
       if name not in known:
-        raise RequestError(
+        raise UserError(
           f"--stream: {self.scheme}: has no option {name!r}; it has "
           f"{', '.join(known) or 'none'}"
         )
@@ -118,7 +118,7 @@ def parse_address(uri: str) -> Address:
     if os.path.isfile(os.path.expanduser(uri)):
       return Address("video", uri, {})
     known = ", ".join(f"{name}:" for name in SCHEMES)
-    raise RequestError(
+    raise UserError(
       f"--stream={uri}: no video file and no known kind of stream; known are "
       f"{known}"
     )
@@ -130,7 +130,7 @@ def parse_address(uri: str) -> Address:
       query, keep_blank_values=True, strict_parsing=bool(query)
     )
   except ValueError:
-    raise RequestError(
+    raise UserError(
       f"--stream={uri}: after '?' come key=value pairs joined by '&'"
     ) from None
   return Address(scheme, path, dict(pairs))
@@ -145,14 +145,14 @@ def open_stream(
   """
   for name, side in (("--height", height), ("--width", width)):
     if side is not None and not MIN_SIDE <= side <= MAX_SIDE:
-      raise RequestError(
+      raise UserError(
         f"{name}={side}: a side has {MIN_SIDE} to {MAX_SIDE} pixels"
       )
   address = parse_address(uri)
   module = importlib.import_module(SCHEMES[address.scheme])
   stream = module.open_stream(address, height, width)
   if min(stream.spec.height, stream.spec.width) < MIN_SIDE:
-    raise RequestError(
+    raise UserError(
       f"--stream={without_password(uri)}: frames of "
       f"{stream.spec.height}x{stream.spec.width} pixels are too small; give "
       f"--height and --width of at least {MIN_SIDE}"

@@ -4,7 +4,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base, image_files
 
 SNIPPET = 30  # frames, of which the 20th has labels
@@ -43,7 +43,7 @@ def choose(address: base.Address) -> list[Snippet]:
   for city in cities:
     snippets += _cut(_list_frames(city, labels / city.name))
   if not snippets:
-    raise RequestError(f"--stream: {folder} holds no *_leftImg8bit.png files")
+    raise UserError(f"--stream: {folder} holds no *_leftImg8bit.png files")
   snippets = _with_seq(snippets, address)
   return _with_frame(snippets, address)
 
@@ -52,14 +52,14 @@ def _root(address):
   try:
     root = pathlib.Path(address.path).expanduser()
   except RuntimeError:
-    raise RequestError(
+    raise UserError(
       f"--stream=cityscapes:{address.path}: no such home"
     ) from None
   if not (root / _FRAMES).is_dir():
     hint = ""
     if (root / _SINGLE).is_dir():
       hint = f"; {_SINGLE} has one frame of each snippet, which is no video"
-    raise RequestError(f"--stream: there is no folder {root / _FRAMES}{hint}")
+    raise UserError(f"--stream: there is no folder {root / _FRAMES}{hint}")
   return root
 
 
@@ -68,7 +68,7 @@ def _inside(folder, option, address, default):
   name = address.option(option, str, default)
   known = _folders(folder)
   if name not in known:
-    raise RequestError(
+    raise UserError(
       f"--stream: {folder} has no {option} {name!r}; it has "
       f"{base.listed(known) or 'none'}"
     )
@@ -113,7 +113,7 @@ def _with_seq(snippets, address):
     return snippets
   known = sorted({snippet.frames[0].seq for snippet in snippets})
   if wanted not in known:
-    raise RequestError(
+    raise UserError(
       f"--stream: there is no seq {wanted!r}; there are {base.listed(known)}"
     )
   return [x for x in snippets if x.frames[0].seq == wanted]
@@ -127,7 +127,7 @@ def _with_frame(snippets, address):
   found = [x for x in snippets if wanted in {f.number for f in x.frames}]
   if not found:
     spans = [f"{x.frames[0].number} to {x.frames[-1].number}" for x in snippets]
-    raise RequestError(
+    raise UserError(
       f"--stream: there is no frame {wanted}; there are {base.listed(spans)}"
     )
   return found

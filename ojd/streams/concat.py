@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base
 from ojd.types import IGNORE, MAX_CLASSES, Sample
 
@@ -73,11 +73,11 @@ def open_stream(
   uris = [uri.replace(r"\|", "|") for uri in _BAR.split(address.path)]
   for uri in uris:
     if not uri:
-      raise RequestError(
+      raise UserError(
         "--stream: concat: has an empty address; give concat:ADDRESS|ADDRESS"
       )
     if uri.startswith(_SCHEME):
-      raise RequestError(
+      raise UserError(
         "--stream: concat: cannot hold another concat:; join all with '|'"
       )
   head = base.open_stream(uris[0], height, width)
@@ -86,7 +86,7 @@ def open_stream(
   specs = [part.spec for part in parts]
   for uri, spec in zip(uris[:-1], specs[:-1], strict=True):
     if spec.is_live or spec.num_frames is None:
-      raise RequestError(
+      raise UserError(
         f"--stream: {uri} has no known end, so it can only be the last "
         "of concat:"
       )
@@ -111,7 +111,7 @@ def _unite(class_names):
   """All names in the order in which they come up; none if there are none."""
   names = dict.fromkeys(itertools.chain.from_iterable(class_names))
   if len(names) > MAX_CLASSES:
-    raise RequestError(
+    raise UserError(
       f"--stream: the streams of concat: have {len(names)} classes together, "
       f"more than {MAX_CLASSES}"
     )

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME
 from ojd.streams import base, davis_files, image_files
 from ojd.types import IGNORE, Sample
@@ -114,7 +114,7 @@ def _classes(address, annotations):
   """Names of the classes, and number in an annotation -> class."""
   is_each = address.option("objects", int, 0)
   if is_each not in (0, 1):
-    raise RequestError(f"--stream: davis: objects={is_each} is not 0 or 1")
+    raise UserError(f"--stream: davis: objects={is_each} is not 0 or 1")
   lookup = np.full(256, 1, np.uint8)
   lookup[[0, _VOID]] = 0, IGNORE
   if not annotations:
@@ -136,7 +136,7 @@ def _check_kind(path):
   except image_files.UnreadableImage:
     return
   if mode not in (_PALETTED, *_GREY):
-    raise RequestError(
+    raise UserError(
       f"--stream: {path} is neither paletted nor grey but {mode}; "
       "annotations of DAVIS hold the numbers of objects"
     )
@@ -152,7 +152,7 @@ def _most_objects(annotations):
       continue
     most = max(most, int(numbers.max(initial=0, where=numbers != _VOID)))
   if not most:
-    raise RequestError(
+    raise UserError(
       "--stream: davis: objects=1, but no annotation shows an object"
     )
   return most

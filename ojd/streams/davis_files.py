@@ -3,7 +3,7 @@
 import pathlib
 from typing import NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base, image_files
 
 _RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # the first is the default
@@ -28,27 +28,27 @@ def find_folders(
   try:
     root = pathlib.Path(address.path).expanduser()
   except RuntimeError:
-    raise RequestError(f"--stream=davis:{address.path}: no such home") from None
+    raise UserError(f"--stream=davis:{address.path}: no such home") from None
   if not (root / _IMAGES).is_dir():
     inside = sorted(root.glob(f"*/{_IMAGES}"))
     hint = f"; give davis:{inside[0].parent}" if inside else ""
-    raise RequestError(f"--stream: there is no folder {root / _IMAGES}{hint}")
+    raise UserError(f"--stream: there is no folder {root / _IMAGES}{hint}")
   res = address.option("res", str, _RESOLUTIONS[0])
   kinds = {}
   for kind in (_IMAGES, _ANNOTATIONS):
     kinds[kind] = [r for r in _RESOLUTIONS if (root / kind / r).is_dir()]
   if res not in kinds[_IMAGES]:
-    raise RequestError(
+    raise UserError(
       f"--stream: res={res}: {root / _IMAGES} has "
       f"{base.listed(kinds[_IMAGES]) or 'no ' + base.listed(_RESOLUTIONS)}"
     )
   if kinds[_ANNOTATIONS] and res not in kinds[_ANNOTATIONS]:
-    raise RequestError(
+    raise UserError(
       f"--stream: res={res}: {root / _ANNOTATIONS} has only "
       f"{base.listed(kinds[_ANNOTATIONS])}"
     )
   if not kinds[_ANNOTATIONS] and (root / _UNSUPERVISED).is_dir():
-    raise RequestError(
+    raise UserError(
       f"--stream: {root} has {_UNSUPERVISED} and no {_ANNOTATIONS}; rename the "
       "folder to take them as the labels"
     )
@@ -63,11 +63,9 @@ def choose(address: base.Address, images: pathlib.Path) -> list[str]:
     return _read_split(address, images, known)
   for other in ("split", "year"):
     if other in address.options:
-      raise RequestError(
-        f"--stream: davis: seq= and {other}= exclude each other"
-      )
+      raise UserError(f"--stream: davis: seq= and {other}= exclude each other")
   if name not in known:
-    raise RequestError(
+    raise UserError(
       f"--stream: {images} has no sequence {name!r}; it has "
       f"{base.listed(known) or 'none'}"
     )
@@ -91,7 +89,7 @@ def _read_split(address, images, known):
   path = next((lists[y, split] for y in years if (y, split) in lists), None)
   if path is None:
     there = base.listed([f"split={s}&year={y}" for y, s in sorted(lists)])
-    raise RequestError(
+    raise UserError(
       f"--stream: {sets} has no list of split={split}"
       + (f"&year={year}" if year else "")
       + f"; it has {there or 'none'}; seq=NAME plays one of "
@@ -99,7 +97,7 @@ def _read_split(address, images, known):
     )
   names = _read_names(path)
   if lacking := [name for name in names if name not in known]:
-    raise RequestError(
+    raise UserError(
       f"--stream: {path} names {base.listed(lacking)}, which {images} lacks"
     )
   return names
@@ -111,16 +109,16 @@ def _read_names(path):
     with path.open("rb") as file:
       text = file.read(_MAX_LIST_BYTES + 1).decode()
   except (OSError, ValueError):
-    raise RequestError(f"--stream: cannot read the list {path}") from None
+    raise UserError(f"--stream: cannot read the list {path}") from None
   if len(text) > _MAX_LIST_BYTES:
-    raise RequestError(f"--stream: {path} is too large for a list of sequences")
+    raise UserError(f"--stream: {path} is too large for a list of sequences")
   entries = [line.split()[0] for line in text.splitlines() if line.strip()]
   names = [
     pathlib.PurePosixPath(entry).parent.name if "/" in entry else entry
     for entry in entries
   ]
   if not names:
-    raise RequestError(f"--stream: {path} names no sequence")
+    raise UserError(f"--stream: {path} names no sequence")
   return list(dict.fromkeys(names))
 
 
@@ -128,14 +126,14 @@ def list_files(images: pathlib.Path, annotations: pathlib.Path) -> Clip:
   """The frames of a sequence, each with the annotation of its name."""
   frames = image_files.list_images(images, _FRAME_SUFFIXES)
   if not frames:
-    raise RequestError(f"--stream: {images} holds no .jpg files")
+    raise UserError(f"--stream: {images} holds no .jpg files")
   found = []
   if annotations.is_dir():
     found = image_files.list_images(annotations, _ANNOTATION_SUFFIXES)
   by_stem = {path.stem: path for path in found}
   paired = [by_stem.get(path.stem) for path in frames]
   if found and not any(paired):
-    raise RequestError(
+    raise UserError(
       f"--stream: no annotation in {annotations} is of a frame in {images}: "
       f"they are named as {found[0].name} and {frames[0].name}"
     )

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME
 from ojd.streams import image_files
 from ojd.streams.base import Address, StreamSpec
@@ -71,13 +71,13 @@ def open_stream(
   try:
     root = pathlib.Path(address.path).expanduser()
   except RuntimeError:
-    raise RequestError(f"--stream={address.path}: no such home") from None
+    raise UserError(f"--stream={address.path}: no such home") from None
   frames = _list_images(root, "frames")
   if not frames:
-    raise RequestError(f"--stream: {root / 'frames'} holds no images")
+    raise UserError(f"--stream: {root / 'frames'} holds no images")
   masks = _list_images(root, "masks") if (root / "masks").is_dir() else []
   if masks and len(masks) != len(frames):
-    raise RequestError(
+    raise UserError(
       f"--stream: {len(frames)} frames and {len(masks)} masks in {root}; "
       "each frame needs its mask"
     )
@@ -85,7 +85,7 @@ def open_stream(
   names, lookup = _class_table(root, classes) if masks else ((), None)
   size = _common_size(frames)
   if masks and _common_size(masks) != size:
-    raise RequestError(
+    raise UserError(
       f"--stream: masks of {_common_size(masks)} pixels do not match frames "
       f"of {size} in {root}"
     )
@@ -110,7 +110,7 @@ def open_stream(
 def _list_images(root, name):
   folder = root / name
   if not folder.is_dir():
-    raise RequestError(f"--stream: there is no folder {folder}")
+    raise UserError(f"--stream: there is no folder {folder}")
   return image_files.list_images(folder)
 
 
@@ -119,7 +119,7 @@ def _read_description(root, needs_classes):
   path = root / "stream.json"
   if not path.exists():
     if needs_classes:
-      raise RequestError(
+      raise UserError(
         f"--stream: {path} is missing; it says what the masks mean, as "
         '{"fps": 25, "classes": {"0": "background", "255": "object"}}'
       )
@@ -133,12 +133,12 @@ def _read_description(root, needs_classes):
     *(OSError, ValueError, OverflowError),
     *(TypeError, AttributeError, KeyError, RecursionError),
   ) as error:
-    raise RequestError(
+    raise UserError(
       f"--stream: {path} is not a description of a stream "
       f"({type(error).__name__}: {error})"
     ) from None
   if not 0.01 <= fps <= 1000:
-    raise RequestError(f"--stream: {path} says {fps} frames a second")
+    raise UserError(f"--stream: {path} says {fps} frames a second")
   return fps, classes
 
 
@@ -148,15 +148,15 @@ def _class_table(root, classes):
   lookup = np.full(256, IGNORE, np.uint8)
   num_classes = len({BACKGROUND_NAME, *classes.values()} - {IGNORE_NAME})
   if num_classes > MAX_CLASSES:
-    raise RequestError(
+    raise UserError(
       f"--stream: {root}: {num_classes} classes are more than {MAX_CLASSES}"
     )
   names = [BACKGROUND_NAME]
   for value, name in sorted(classes.items()):
     if not 0 <= value <= 255:
-      raise RequestError(f"--stream: {root}: {value} is not a grey value")
+      raise UserError(f"--stream: {root}: {value} is not a grey value")
     if not (name.strip() and name.isprintable()):
-      raise RequestError(f"--stream: {root}: {name!r} is no name of a class")
+      raise UserError(f"--stream: {root}: {name!r} is no name of a class")
     if name == BACKGROUND_NAME:
       lookup[value] = 0
     elif name != IGNORE_NAME:
@@ -164,7 +164,7 @@ def _class_table(root, classes):
         names.append(name)
       lookup[value] = names.index(name)
   if len(names) < 2:
-    raise RequestError(f"--stream: {root}: stream.json names no class")
+    raise UserError(f"--stream: {root}: stream.json names no class")
   return tuple(names), lookup
 
 
@@ -176,9 +176,9 @@ def _common_size(paths):
       with image_files.opened(path) as image:
         found = image.size
     except image_files.UnreadableImage:
-      raise RequestError(f"--stream: cannot read the image {path}") from None
+      raise UserError(f"--stream: cannot read the image {path}") from None
     if size not in (None, found):
-      raise RequestError(
+      raise UserError(
         f"--stream: {path} has {found} pixels, those before it {size}"
       )
     size = found

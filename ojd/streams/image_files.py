@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _MAX_BYTES_HASHED = 1 << 30
@@ -63,7 +63,7 @@ def first_size(paths: Sequence[pathlib.Path]) -> tuple[int, int]:
         return image.size
     except UnreadableImage:
       continue
-  raise RequestError(
+  raise UserError(
     f"--stream: none of the {len(paths)} frames from {paths[0]} on can be read"
   )
 
@@ -85,7 +85,7 @@ def fingerprint(paths: Sequence[pathlib.Path]) -> str:
   try:
     return _fingerprint(paths)
   except OSError as error:
-    raise RequestError(
+    raise UserError(
       f"--stream: cannot read {error.filename}: {error.strerror}"
     ) from None
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base, image_files
 from ojd.types import Sample
 
@@ -72,7 +72,7 @@ def _list_files(pattern):
   try:
     root = pathlib.Path(pattern).expanduser()
   except RuntimeError:
-    raise RequestError(f"--stream=images:{pattern}: no such home") from None
+    raise UserError(f"--stream=images:{pattern}: no such home") from None
   if pattern and root.is_dir():
     found = image_files.list_images(root, _SUFFIXES)
   else:
@@ -84,7 +84,7 @@ def _list_files(pattern):
     if image_files.is_image(path, _SUFFIXES) and path.is_file()
   ]
   if not paths:
-    raise RequestError(
+    raise UserError(
       f"--stream=images:{pattern}: there are no images; give a folder or a "
       f"pattern as DIR/*.png ({', '.join(_SUFFIXES)} are read)"
     )
@@ -107,7 +107,7 @@ def _first_size(paths):
       return _load(path).size
     except image_files.UnreadableImage as error:
       problem = problem or str(error)
-  raise RequestError(
+  raise UserError(
     f"--stream: none of the {len(paths)} images from {paths[0]} on can be read "
     f"({problem})"
   )

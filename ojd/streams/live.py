@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import av
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base, live_source
 from ojd.streams.live_source import Connection, Source, SourceError
 from ojd.streams.video_frames import Painter, upright_size, words
@@ -211,7 +211,7 @@ def open_stream(
   try:
     connection = live_source.connect(source, limits.open, limits.stall)
   except SourceError as error:
-    raise RequestError(f"--stream={source.shown}: {error}") from None
+    raise UserError(f"--stream={source.shown}: {error}") from None
   size = upright_size(connection.first)
   identity: dict[str, Any] = {
     "kind": "live",

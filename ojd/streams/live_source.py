@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import av
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base
 from ojd.streams.video_frames import words
 
@@ -77,11 +77,11 @@ def _camera(address):
   if sys.platform == "darwin":
     return Source(name, f"camera:{name}", "avfoundation", options, False)
   if not sys.platform.startswith("linux"):
-    raise RequestError("--stream=camera: works on Linux and macOS only")
+    raise UserError("--stream=camera: works on Linux and macOS only")
   path = pathlib.Path(f"/dev/video{name}" if name.isdecimal() else name)
   if not path.is_char_device():
     known = sorted(str(p) for p in pathlib.Path("/dev").glob("video*"))
-    raise RequestError(
+    raise UserError(
       f"--stream=camera:{name}: there is no camera {path}; there is "
       f"{', '.join(known) or 'none'}"
     )

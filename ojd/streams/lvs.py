@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from ojd import labels as labels_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import lvs_labels
 from ojd.streams import base, lvs_table
 from ojd.types import IGNORE, Sample
@@ -134,13 +134,13 @@ def open_stream(
 
 def _list_videos(root):
   if not root.is_dir():
-    raise RequestError(f"--stream: there is no folder {root}")
+    raise UserError(f"--stream: there is no folder {root}")
   videos = sorted(root.glob(f"*{_VIDEO_SUFFIX}"))
   if not videos:
-    raise RequestError(f"--stream: {root} holds no {_VIDEO_SUFFIX} files")
+    raise UserError(f"--stream: {root} holds no {_VIDEO_SUFFIX} files")
   streams = {lvs_labels.stream_of(path.stem) for path in videos}
   if len(streams) > 1 or "" in streams:
-    raise RequestError(
+    raise UserError(
       f"--stream: the chunks in {root} are to be named after one stream and "
       f"three digits, as driving1000.mp4; there is {videos[0].name}"
       + (f" and {videos[-1].name}" if len(videos) > 1 else "")
@@ -166,7 +166,7 @@ def _truth_groups(classes):
 
 
 def _probe(path):
-  """The head of a video file, or a RequestError."""
+  """The head of a video file, or a UserError."""
   try:
     with av.open(str(path)) as container:
       stream = container.streams.video[0]
@@ -182,15 +182,15 @@ def _probe(path):
       )
   except (av.FFmpegError, OSError, IndexError, ValueError) as error:
     words = " ".join(str(error).split())
-    raise RequestError(
+    raise UserError(
       f"--stream: {path} is not a video that can be read ({words})"
     ) from None
   if not head.num_frames or not 0 < head.fps <= 1000:
-    raise RequestError(
+    raise UserError(
       f"--stream: {path} says {head.num_frames} frames, {head.fps} a second"
     )
   if not 0 < min(head.height, head.width) <= max(head[2:]) <= base.MAX_SIDE:
-    raise RequestError(
+    raise UserError(
       f"--stream: {path} has frames of {head.height}x{head.width} pixels"
     )
   return head

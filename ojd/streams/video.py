@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base, video_file, video_frames, video_index
 from ojd.types import Sample
 
@@ -79,12 +79,12 @@ def open_stream(
     index = video_index.make_index(head, packets)
     probe = video_frames.probe(path)
   except (av.FFmpegError, OSError) as error:
-    raise RequestError(
+    raise UserError(
       f"--stream: {path} is not a video that can be read "
       f"({video_frames.words(error)}); is the file whole?"
     ) from None
   if probe.first is None:
-    raise RequestError(
+    raise UserError(
       f"--stream: no frame of {path} can be decoded ({probe.problem})"
     )
   index, num_frames = video_index.compare(
@@ -110,11 +110,11 @@ def open_stream(
 
 def _check_is_file(path):
   if os.path.isdir(path):
-    raise RequestError(
+    raise UserError(
       f"--stream: {path} is a folder; folder:{path} plays the images in it"
     )
   if not os.path.isfile(path):
-    raise RequestError(f"--stream: there is no video file {path}")
+    raise UserError(f"--stream: there is no video file {path}")
 
 
 def _average_rate(head, index):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams.base import MAX_SIDE
 
 # Files that hold their frames themselves: no playlist, whose entries would be
@@ -58,9 +58,9 @@ def open_file(path: pathlib.Path):
     if stream is None or av.stream.Disposition.attached_pic in (
       stream.disposition
     ):
-      raise RequestError(f"--stream: {path} holds no video")
+      raise UserError(f"--stream: {path} holds no video")
     if stream.codec_context is None:
-      raise RequestError(f"--stream: {path} is of a codec that is not known")
+      raise UserError(f"--stream: {path} is of a codec that is not known")
     stream.codec_context.options = {"max_pixels": str(MAX_SIDE**2)}
     yield container, stream
 
@@ -96,7 +96,7 @@ def scan(path: pathlib.Path) -> tuple[Head, Packets]:
         shown.append(is_shown)
         holes.append(max(begin - end, 0))
         if len(stamps) > _MAX_PACKETS:
-          raise RequestError(
+          raise UserError(
             f"--stream: {path} has more than {_MAX_PACKETS} frames; cut it"
           )
       end = max(end, begin + packet.size)
@@ -107,12 +107,12 @@ def scan(path: pathlib.Path) -> tuple[Head, Packets]:
     )
     side = max(stream.codec_context.height, stream.codec_context.width)
     if side > MAX_SIDE:
-      raise RequestError(
+      raise UserError(
         f"--stream: {path} has frames of {side} pixels a side; at most "
         f"{MAX_SIDE} are read"
       )
   if not stamps:
-    raise RequestError(f"--stream: {path} holds no frames")
+    raise UserError(f"--stream: {path} holds no frames")
   return head, Packets(
     *(np.array(stamps), np.frombuffer(keys, bool)),
     *(np.frombuffer(shown, bool), np.array(holes)),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base
 from ojd.types import Sample
 
@@ -60,7 +60,7 @@ def window(
   check(start_frame, every)
   num_frames = stream.spec.num_frames
   if num_frames is not None and 0 < num_frames <= start_frame:
-    raise RequestError(
+    raise UserError(
       f"--start_frame={start_frame}: the stream has {num_frames} frames, "
       "counted from 0"
     )
@@ -70,8 +70,8 @@ def window(
 
 
 def check(start_frame: int, every: int) -> None:
-  """Raises a RequestError that names the flag out of its range."""
+  """Raises a UserError that names the flag out of its range."""
   if not 0 <= start_frame <= _MOST_FRAMES:
-    raise RequestError(f"--start_frame={start_frame}: from 0 to {_MOST_FRAMES}")
+    raise UserError(f"--start_frame={start_frame}: from 0 to {_MOST_FRAMES}")
   if not 1 <= every <= _MOST_FRAMES:
-    raise RequestError(f"--every={every}: from 1 to {_MOST_FRAMES}")
+    raise UserError(f"--every={every}: from 1 to {_MOST_FRAMES}")

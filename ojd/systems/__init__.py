@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ojd.costs import Costs
 from ojd.distill import System
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import optical_flow
 from ojd.models.student import Student
 from ojd.systems import factories, jit_plus, offline_oracle, osvos
@@ -210,18 +210,16 @@ SYSTEMS: dict[str, Method] = {
 
 
 def parse(text: str) -> tuple[str, str]:
-  """Takes `flow:slow` apart: ("flow", "slow"); a RequestError if unknown."""
+  """Takes `flow:slow` apart: ("flow", "slow"); a UserError if unknown."""
   name, colon, word = text.partition(":")
   method = SYSTEMS.get(name)
   if method is None:
-    raise RequestError(
-      f"--system={text}: unknown; known are {', '.join(SYSTEMS)}"
-    )
+    raise UserError(f"--system={text}: unknown; known are {', '.join(SYSTEMS)}")
   if not colon:
     return name, method.default
   if word not in method.words:
     known = ", ".join((name, *(f"{name}:{x}" for x in method.words)))
-    raise RequestError(f"--system={text}: unknown; known of it are {known}")
+    raise UserError(f"--system={text}: unknown; known of it are {known}")
   return name, word
 
 

@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ojd import distill, losses, metrics, updates
-from ojd import schedule as schedule_lib
+from ojd import distill, losses, metrics, schedules, updates
 from ojd.models.student import Params, Student
 from ojd.systems import ams_lesson, jit
 from ojd.types import StepInfo
@@ -54,7 +53,7 @@ class AmsState(NamedTuple):
   num_seen: jax.Array  # int32, samples so far
   key: jax.Array  # a typed random key, of the batches
   rate: jax.Array  # float32, samples a second
-  training: schedule_lib.TrainingState
+  training: schedules.TrainingState
   similarity: jax.Array  # float32, sum over the samples since the last lesson
   num_pairs: jax.Array  # int32, of that sum
   num_lessons: jax.Array  # int32
@@ -105,7 +104,7 @@ def ams(
       num_seen=none,
       key=jax.random.fold_in(rng_key, 1),
       rate=jnp.asarray(timing.sampling_rate, jnp.float32),
-      training=schedule_lib.training_period(timing.train_period),
+      training=schedules.training_period(timing.train_period),
       similarity=zero,
       num_pairs=none,
       num_lessons=none,
@@ -234,10 +233,10 @@ def _rated(state, timing, is_due):
   if timing.is_sampling_adaptive:
     similarity = state.similarity / jnp.maximum(state.num_pairs, 1)
     greatest = timing.sampling_rate
-    moved = schedule_lib.sampling_rate(rate, similarity, greatest)
+    moved = schedules.sampling_rate(rate, similarity, greatest)
     rate = jnp.where(state.num_pairs > 0, moved, rate)
   if timing.is_training_adaptive:
-    training = schedule_lib.advance_training(
+    training = schedules.advance_training(
       training, rate, timing.train_period, timing.sampling_rate
     )
   after = dict(

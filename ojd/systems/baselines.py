@@ -5,15 +5,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ojd import distill, metrics
-from ojd import schedule as schedule_lib
+from ojd import distill, metrics, schedules
 from ojd.types import BACKGROUND, IGNORE, Labels, StepInfo
 
 
 class CopyState(NamedTuple):
   """State of `copy_last`."""
 
-  schedule: schedule_lib.BackoffState
+  schedule: schedules.BackoffState
   t: jax.Array  # int32, the frame that comes next
   classes: jax.Array  # [H, W] uint8, of the latest key frame
 
@@ -33,7 +32,7 @@ def copy_last(num_classes: int, *, stride: int = 8) -> distill.System:
     num_classes: C.
     stride: frames from one call of the teacher to the next.
   """
-  schedule = schedule_lib.fixed(stride)
+  schedule = schedules.fixed(stride)
 
   def init(rng_key, frame):
     del rng_key  # nothing is drawn

@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from ojd import distill
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.delta.convert import DELTA, MODEL, Cache, DeltaStudent
 from ojd.models.student import Params
 
@@ -74,11 +74,9 @@ def delta(
     first: the rules' parameters to begin with; None: made of the model.
   """
   if isinstance(interval, int) and interval < 1:
-    raise RequestError(f"interval={interval}: at least 1")
+    raise UserError(f"interval={interval}: at least 1")
   if learner.answer is None:
-    raise RequestError(
-      "delta: the system does not answer with its student alone"
-    )
+    raise UserError("delta: the system does not answer with its student alone")
 
   make_look = (lambda frame: None) if threshold is None else make_small
 

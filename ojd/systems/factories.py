@@ -6,7 +6,7 @@ method chooses comes as keywords.
 
 from typing import NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import optical_flow
 from ojd.models.delta import changes, files, sites
 from ojd.models.delta import skip as skip_lib
@@ -160,7 +160,7 @@ def delta(student, tx, settings, base=jit, is_exact=False):
   """Another as the base; between refreshes what was trained, or best pairs."""
   trained = settings.trained
   if trained is not None and trained.form == files.SKIP:
-    raise RequestError("--init: its gates are of --system=skip, not of delta")
+    raise UserError("--init: its gates are of --system=skip, not of delta")
   if is_exact:
     net = convert(student, changes.from_key(changes.same()))
     return _refreshed(net, base(student, tx, settings), settings)
@@ -199,7 +199,7 @@ def skip(student, tx, settings, base=jit):
   elif trained.form == files.SKIP:
     net = files.convert_trained(student, trained)
   else:
-    raise RequestError(
+    raise UserError(
       f"--init: its {trained.form} are of --system=delta, not of skip"
     )
   learner = base(student, tx, settings)

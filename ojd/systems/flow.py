@@ -5,8 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ojd import distill
-from ojd import schedule as schedule_lib
+from ojd import distill, schedules
 from ojd.models import optical_flow
 from ojd.systems import baselines
 
@@ -14,7 +13,7 @@ from ojd.systems import baselines
 class FlowState(NamedTuple):
   """State of `flow`."""
 
-  schedule: schedule_lib.BackoffState
+  schedule: schedules.BackoffState
   t: jax.Array  # int32, the frame that comes next
   frame: jax.Array  # [H, W, 3] uint8, the one before
   classes: jax.Array  # [H, W] uint8, its answer
@@ -36,7 +35,7 @@ def flow(
     stride: frames from one call of the teacher to the next.
     flow_fn: of `optical_flow`; None for its default.
   """
-  schedule = schedule_lib.fixed(stride)
+  schedule = schedules.fixed(stride)
 
   def init(rng_key, frame):
     del rng_key  # nothing is drawn

@@ -13,8 +13,7 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
-from ojd import distill, updates
-from ojd import schedule as schedule_lib
+from ojd import distill, schedules, updates
 from ojd.models.student import Norms, Params, Student, blank_norms
 from ojd.types import Frame, StepInfo
 from ojd.updates.step import State as StepState
@@ -35,7 +34,7 @@ class JitState(NamedTuple):
 
   params: Params
   opt_state: StepState
-  schedule: schedule_lib.BackoffState | tuple[()]
+  schedule: schedules.BackoffState | tuple[()]
   t: jax.Array  # int32, the frame that comes next
   norms: HeldNorms | tuple[()] = ()  # empty where none are held
 
@@ -63,7 +62,7 @@ def jit(
     u_min: least; 1 is how the authors' own experiments behave.
     norm: as for `scheduled`.
   """
-  backoff = schedule_lib.exponential_backoff(delta_min, delta_max, a_thresh)
+  backoff = schedules.exponential_backoff(delta_min, delta_max, a_thresh)
   constants = dict(a_thresh=a_thresh, u_max=u_max, u_min=u_min, norm=norm)
   return scheduled(student, tx, backoff, **constants)
 
@@ -79,21 +78,21 @@ def fixed(
   norm: str = "frame",
 ) -> distill.System:
   """`jit` that asks the teacher on every stride-th frame, however it went."""
-  schedule = schedule_lib.fixed(stride)
+  schedule = schedules.fixed(stride)
   constants = dict(a_thresh=a_thresh, u_max=u_max, u_min=u_min, norm=norm)
   return scheduled(student, tx, schedule, **constants)
 
 
 def frozen(student: Student) -> distill.System:
   """The student as it came: no teacher, no update."""
-  tx, schedule = optax.identity(), schedule_lib.never()
+  tx, schedule = optax.identity(), schedules.never()
   return scheduled(student, tx, schedule, a_thresh=1.0, u_max=0, u_min=0)
 
 
 def scheduled(
   student: Student,
   tx: Tx,
-  schedule: schedule_lib.Schedule,
+  schedule: schedules.Schedule,
   *,
   a_thresh: ArrayLike,
   u_max: int,

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ojd import distill
-from ojd import schedule as schedule_lib
+from ojd import distill, schedules
 from ojd.models.student import Student
 from ojd.systems import jit
 from ojd.updates.step import Tx
@@ -66,7 +65,7 @@ def jit_plus(
   return jit.scheduled(
     student,
     tx,
-    schedule_lib.exponential_backoff(
+    schedules.exponential_backoff(
       least, jnp.maximum(delta_max, least), a_thresh
     ),
     a_thresh=a_thresh + extras.zeal * (1 - a_thresh),

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from ojd import pretraining
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models.student import Student
 from ojd.pretraining import Recipe
@@ -190,7 +190,7 @@ def _read_count(path, about):
   except (OSError, ValueError, KeyError, TypeError):
     return None
   if there != about:
-    raise RequestError(
+    raise UserError(
       f"{path.parent} holds frames of another stream or teacher; take another "
       "--workdir"
     )

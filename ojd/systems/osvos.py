@@ -14,9 +14,8 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
-from ojd import distill, losses, metrics
-from ojd import schedule as schedule_lib
-from ojd.errors import RequestError
+from ojd import distill, losses, metrics, schedules
+from ojd.errors import UserError
 from ojd.models.student import Params, Student
 from ojd.types import Frame, Labels, StepInfo
 
@@ -31,7 +30,7 @@ class OsvosState(NamedTuple):
 
   params: Params
   parent: Params | tuple[()]  # the first parameters; empty in mode A
-  schedule: schedule_lib.BackoffState
+  schedule: schedules.BackoffState
   t: jax.Array  # int32, the frame that comes next
 
 
@@ -72,11 +71,11 @@ def osvos(
     num_passes: times that each form is learnt from.
   """
   if student.num_classes != 2:
-    raise RequestError(
+    raise UserError(
       f"--system=osvos segments one class, not {student.num_classes - 1}; "
       "--classes=NAME or --classes=NAME=ONE,OTHER makes one"
     )
-  schedule = schedule_lib.fixed(interval)
+  schedule = schedules.fixed(interval)
 
   def init(rng_key, frame):
     """The key is consumed."""

@@ -8,8 +8,7 @@ that were tried; and in its step, Adam on the layers behind a frozen front.
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ojd import distill
-from ojd import schedule as schedule_lib
+from ojd import distill, schedules
 from ojd.models.student import Student
 from ojd.systems import jit
 from ojd.updates.step import Tx
@@ -41,7 +40,7 @@ def shadowtutor(
   system = jit.scheduled(
     student,
     tx,
-    schedule_lib.ratio(delta_min, delta_max, a_thresh),
+    schedules.ratio(delta_min, delta_max, a_thresh),
     # To be exceeded, not met.
     a_thresh=jnp.nextafter(jnp.float32(a_thresh), jnp.float32(2)),
     u_max=u_max,

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ojd import distill
-from ojd import schedule as schedule_lib
+from ojd import distill, schedules
 from ojd.models.student import Params
 
 
@@ -52,7 +51,7 @@ def streamed(
     server = system.init(rng_key, frame)
     copy = lambda: jax.tree.map(jnp.copy, system.answering(server))
     none = jnp.zeros((), jnp.int32)
-    never = jnp.asarray(schedule_lib.NEVER, jnp.int32)
+    never = jnp.asarray(schedules.NEVER, jnp.int32)
     first = jnp.asarray(first_interval, jnp.int32)
     last = system.next_key(server) - first
     return StreamedState(
@@ -67,7 +66,7 @@ def streamed(
     state = _arrived(state)
     server, classes, info = system.learn(state.server, frame, labels)
     interval = system.next_key(server) - state.t
-    is_free = state.due == schedule_lib.NEVER
+    is_free = state.due == schedules.NEVER
     sent = (system.answering(server), interval, state.t + 1)
     kept = (state.staged, state.staged_interval, state.due)
     staged, staged_interval, due = _pick(is_free, sent, kept)
@@ -106,7 +105,7 @@ def _arrived(state):
     (
       state.staged,
       state.staged_interval,
-      jnp.asarray(schedule_lib.NEVER, jnp.int32),
+      jnp.asarray(schedules.NEVER, jnp.int32),
     ),
     (state.held, state.interval, state.due),
   )
@@ -115,7 +114,7 @@ def _arrived(state):
 
 def _after(key, interval):
   """The key frame so many frames later; an int32, however long that is."""
-  room = schedule_lib.NEVER - jnp.maximum(key, 0)
+  room = schedules.NEVER - jnp.maximum(key, 0)
   return key + jnp.minimum(interval, room)
 
 

@@ -1,6 +1,6 @@
 """Asking a teacher: how often, who waits, and what came of it.
 
-A Labeller takes one question at a time. `SameThread` lets the asker wait,
+A Labeler takes one question at a time. `SameThread` lets the asker wait,
 `OtherThread` and the worker of `ojd.teachers.process` work while it goes on.
 """
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.teachers import base
 from ojd.types import Labels, Sample
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
   waited: float = 0.0  # seconds until the teacher, who had others, began
 
 
-class Labeller(Protocol):
+class Labeler(Protocol):
   """Labels a frame at a time for a host that may have other things to do."""
 
   is_free: bool  # its answers cost nothing
@@ -45,7 +45,7 @@ class Labeller(Protocol):
   def answer(self, wait: bool) -> Answer | None:
     """The answer to the open question; None where there is none (yet).
 
-    A RequestError of the teacher is raised here.
+    A UserError of the teacher is raised here.
     """
     ...
 
@@ -61,13 +61,13 @@ class Labeller(Protocol):
 def insist(ask: Callable[[], _T]) -> tuple[_T | None, str]:
   """What `ask` gives; after the last try that raised, None and why.
 
-  A RequestError passes: what was asked for will not become possible.
+  A UserError passes: what was asked for will not become possible.
   """
   problem = ""
   for _ in range(TRIES):
     try:
       return ask(), ""
-    except RequestError:
+    except UserError:
       raise
     except Exception as error:
       problem = f"{type(error).__name__}: {error}"
@@ -137,7 +137,7 @@ class OtherThread:
       answer: Any
       try:
         answer = label(self._teacher, sample, self._groups)
-      except RequestError as error:
+      except UserError as error:
         answer = error
       self._answers.put(answer)
 
@@ -149,7 +149,7 @@ class OtherThread:
     except queue.Empty:
       return None
     self._is_open = False
-    if isinstance(answer, RequestError):
+    if isinstance(answer, UserError):
       raise answer
     return answer
 

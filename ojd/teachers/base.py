@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ojd import labels as labels_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.types import (
   MAX_CLASSES,
   Instances,
@@ -27,7 +27,7 @@ from ojd.types import (
 class Teacher(Protocol):
   """Looks at a frame and says what is where, in classes of its own.
 
-  A call that raises a RequestError ends the run; after any other exception the
+  A call that raises a UserError ends the run; after any other exception the
   teacher is asked again, and then the stream goes on without its answer.
 
   One that has its answer on a device may also offer
@@ -95,7 +95,7 @@ def make_teacher(text: str, request: TeacherRequest) -> Teacher:
   """
   name, _, argument = text.partition(":")
   if name not in TEACHERS and not argument:
-    raise RequestError(
+    raise UserError(
       f"--teacher={text}: unknown; known are {', '.join(TEACHERS)} and "
       "package.module:factory"
     )
@@ -106,7 +106,7 @@ def make_teacher(text: str, request: TeacherRequest) -> Teacher:
 def refuse_argument(request: TeacherRequest) -> None:
   """Raises where a teacher that takes no argument was given one."""
   if request.argument:
-    raise RequestError(
+    raise UserError(
       f"--teacher={request.name}:{request.argument}: {request.name} takes "
       "nothing after its name"
     )
@@ -141,19 +141,19 @@ def label_many(
 def check_answer(
   teacher: Teacher, answer: Instances | np.ndarray, frame: np.ndarray
 ) -> None:
-  """Raises a RequestError where an answer does not fit the frame."""
+  """Raises a UserError where an answer does not fit the frame."""
   if isinstance(answer, Instances):
     _check_instances(answer, *frame.shape[:2], len(teacher.class_names))
     return
   if len(teacher.class_names) > MAX_CLASSES:
-    raise RequestError(
+    raise UserError(
       f"--teacher: a class map cannot tell {len(teacher.class_names)} classes "
       f"apart, at most {MAX_CLASSES}"
     )
   try:
     check_class_map("its answer", answer, frame)
   except ValueError as error:
-    raise RequestError(f"--teacher: {error}") from None
+    raise UserError(f"--teacher: {error}") from None
 
 
 def _check_instances(instances, height, width, num_classes):
@@ -166,13 +166,11 @@ def _check_instances(instances, height, width, num_classes):
   fits &= np.shape(instances.boxes) == (count, 4)
   fits &= np.shape(instances.class_ids) == (count,)
   if not fits:
-    raise RequestError(
+    raise UserError(
       f"--teacher: {count} scores with boxes {np.shape(instances.boxes)}, "
       f"classes {np.shape(instances.class_ids)} and masks {masks} do not fit "
       f"a frame of {height}x{width}"
     )
   ids = np.asarray(instances.class_ids)
   if count and (ids.min() < 0 or ids.max() >= num_classes):
-    raise RequestError(
-      f"--teacher: a class id is not from 0 to {num_classes - 1}"
-    )
+    raise UserError(f"--teacher: a class id is not from 0 to {num_classes - 1}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME
 from ojd.teachers.base import TeacherRequest
 from ojd.types import Instances, Sample
@@ -39,12 +39,12 @@ def _as_class_map(answer: Any) -> np.ndarray:
     return classes
   is_whole = np.issubdtype(classes.dtype, np.integer) or classes.dtype == bool
   if not is_whole or classes.size == 0 or classes.min() < 0:
-    raise RequestError(
+    raise UserError(
       f"--teacher: the answer is {classes.shape} {classes.dtype}, neither "
       "Instances nor a class map [H, W] of whole numbers"
     )
   if classes.max() > 255:
-    raise RequestError(f"--teacher: a class map holds {classes.max()}")
+    raise UserError(f"--teacher: a class map holds {classes.max()}")
   return classes.astype(np.uint8)
 
 
@@ -54,17 +54,17 @@ def make_teacher(request: TeacherRequest) -> Custom:
   try:
     module = importlib.import_module(request.name)
   except ImportError as error:
-    raise RequestError(f"{where} cannot be imported: {error}") from None
+    raise UserError(f"{where} cannot be imported: {error}") from None
   factory = getattr(module, request.argument, None)
   if not callable(factory):
-    raise RequestError(f"{where}: {request.name} has no such function")
+    raise UserError(f"{where}: {request.name} has no such function")
   made = factory()
   names = getattr(made, "class_names", None)
   is_named = isinstance(names, tuple | list) and len(names) > 1
   if not (is_named and all(isinstance(name, str) for name in names)):
-    raise RequestError(f"{where} gives nothing with a list of class_names")
+    raise UserError(f"{where} gives nothing with a list of class_names")
   if names[0] != BACKGROUND_NAME or not callable(made):
-    raise RequestError(
+    raise UserError(
       f'{where}: class_names begins with "background", and it is called with '
       "a frame"
     )

@@ -9,7 +9,7 @@ import torch
 from torchvision.models.detection import faster_rcnn, mask_rcnn, rpn
 
 from ojd import labels as labels_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import MIN_MASK
 from ojd.teachers import device_labels
 from ojd.types import Instances, Labels
@@ -130,11 +130,11 @@ def pick_device(name: str) -> torch.device:
   try:
     device = torch.device(name or ("cuda" if _has_gpu() else "cpu"))
   except RuntimeError:
-    raise RequestError(
+    raise UserError(
       f"--teacher_device={name}: unknown; cpu, cuda or cuda:N"
     ) from None
   if device.type == "cuda" and not _has_gpu():
-    raise RequestError(f"--teacher_device={name}: there is no GPU here")
+    raise UserError(f"--teacher_device={name}: there is no GPU here")
   return device
 
 
@@ -143,7 +143,7 @@ def pick_dtype(half: bool, device: torch.device) -> torch.dtype | None:
   if not half:
     return None
   if device.type != "cuda":
-    raise RequestError(
+    raise UserError(
       f"--teacher_half: needs a GPU; the teacher's device is {device}"
     )
   return torch.float16

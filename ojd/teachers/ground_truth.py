@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.teachers import base
 from ojd.types import IGNORE, Sample
 
@@ -25,7 +25,7 @@ def make_teacher(request: base.TeacherRequest) -> GroundTruth:
   """Refuses a stream without labels."""
   base.refuse_argument(request)
   if not request.truth_names:
-    raise RequestError(
+    raise UserError(
       "--teacher=ground_truth: this stream has no labels; name another teacher"
     )
   return GroundTruth(request.truth_names)

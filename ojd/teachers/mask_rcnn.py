@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torchvision.models import detection
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME, MIN_SCORE, ClassGroups
 from ojd.teachers import detector
 from ojd.teachers.base import TeacherRequest
@@ -61,7 +61,7 @@ def make_teacher(request: TeacherRequest) -> MaskRcnn:
   """Builds the network and loads its weights."""
   version = request.argument or "v2"
   if version not in _VERSIONS:
-    raise RequestError(
+    raise UserError(
       f"--teacher=mask_rcnn:{version}: known are {', '.join(_VERSIONS)}"
     )
   build, weights = _VERSIONS[version]
@@ -93,7 +93,7 @@ def _load(model, state, path):
   try:
     model.load_state_dict(state)
   except (RuntimeError, TypeError, AttributeError) as error:
-    raise RequestError(
+    raise UserError(
       f"--teacher_weights={path} is of another network: {_in_brief(error)}"
     ) from None
 
@@ -103,7 +103,7 @@ def _read(path):
     # weights_only: a stranger's pickle must not run.
     return torch.load(path, map_location="cpu", weights_only=True)
   except Exception as error:  # a broken file breaks its reader in any way
-    raise RequestError(
+    raise UserError(
       f"--teacher_weights={path} cannot be read: {_in_brief(error)}"
     ) from None
 
@@ -113,7 +113,7 @@ def _download(weights):
     return weights.get_state_dict(progress=False, check_hash=True)
   except OSError as error:  # of the network, or of the folder it goes to
     name = pathlib.PurePosixPath(weights.url).name
-    raise RequestError(
+    raise UserError(
       f"--teacher=mask_rcnn: {name} could not be downloaded from {weights.url} "
       f"({error}); fetch it by hand and give --teacher_weights={name}"
     ) from None

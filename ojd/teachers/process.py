@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.teachers import worker
 from ojd.teachers.asking import Answer
@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.05  # between looks at the clock; messages wake at once
 
 
 class Worker:
-  """A Labeller whose teacher, of which it knows the classes, is elsewhere."""
+  """A Labeler whose teacher, of which it knows the classes, is elsewhere."""
 
   def __init__(
     self,
@@ -79,7 +79,7 @@ class Worker:
         f"the teacher's process {self._child.last_words()} as it started"
       ) from None
     if isinstance(message, worker.Refused):
-      raise RequestError(message.message)
+      raise UserError(message.message)
     if isinstance(message, worker.Failed):
       raise RuntimeError(message.message)
     return message
@@ -186,7 +186,7 @@ class Worker:
     self._child.has_answered = True
     if isinstance(message, worker.Refused):
       self._question = None
-      raise RequestError(message.message)
+      raise UserError(message.message)
     if isinstance(message, worker.Failed):
       return self._fail(message.message)
     self._pause = 0.0

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from torchvision.models import optical_flow as networks
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.optical_flow import HostFlow
 from ojd.teachers import detector
 
@@ -52,7 +52,7 @@ def _load(path):
     # weights_only: a stranger's pickle must not run.
     state = torch.load(path, map_location="cpu", weights_only=True)
   except Exception as error:  # a broken file breaks its reader in any way
-    raise RequestError(
+    raise UserError(
       f"--flow=raft:{path} cannot be read: {' '.join(str(error).split())[:120]}"
     ) from None
   for build in _BUILDERS:
@@ -62,6 +62,6 @@ def _load(path):
     except (RuntimeError, TypeError, AttributeError):
       continue
     return model
-  raise RequestError(
+  raise UserError(
     f"--flow=raft:{path} is of another network than raft_large and raft_small"
   )

@@ -1,4 +1,4 @@
-"""A Labeller that remembers: the teacher is asked only what nobody knows.
+"""A Labeler that remembers: the teacher is asked only what nobody knows.
 
 It is opened at the first such question, so that where everything is known it
 is not needed at all.
@@ -6,7 +6,7 @@ is not needed at all.
 
 from collections.abc import Callable
 
-from ojd.teachers.asking import Answer, Labeller
+from ojd.teachers.asking import Answer, Labeler
 from ojd.types import Labels, Sample
 
 
@@ -16,16 +16,16 @@ class Recalling:
   def __init__(
     self,
     recall: Callable[[int], Labels | None],
-    open_labeller: Callable[[], Labeller],
+    open_labeler: Callable[[], Labeler],
   ):
     """Opens nothing yet.
 
     Args:
       recall: the labels of a frame, None where they are not known.
-      open_labeller: makes the one that is asked then.
+      open_labeler: makes the one that is asked then.
     """
-    self._recall, self._open = recall, open_labeller
-    self._inner: Labeller | None = None
+    self._recall, self._open = recall, open_labeler
+    self._inner: Labeler | None = None
     self._known: Answer | None = None
 
   @property

@@ -13,7 +13,7 @@ import pathlib
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import lvs_labels
 from ojd.teachers import base, recording
 from ojd.types import Instances, Sample
@@ -68,12 +68,12 @@ class RecordedLvs:
 def make_teacher(request: base.TeacherRequest) -> Recorded | RecordedLvs:
   """Opens what PATH holds; refuses what is of another stream."""
   if not request.argument:
-    raise RequestError("--teacher=recorded:PATH: where is the recording?")
+    raise UserError("--teacher=recorded:PATH: where is the recording?")
   path = pathlib.Path(request.argument).expanduser()
   if path.suffix == lvs_labels.SUFFIX and path.is_file():
     return _open_lvs([path], request)
   if not path.is_dir():
-    raise RequestError(
+    raise UserError(
       f"--teacher=recorded:{path}: there is no such recording; "
       "python -m experiments.record makes one"
     )
@@ -95,11 +95,11 @@ def _open_ours(path, request):
     },
   )
   if differing:
-    raise RequestError(
+    raise UserError(
       f"--teacher=recorded:{path} is of another stream: {'; '.join(differing)}"
     )
   if not len(record):
-    raise RequestError(f"--teacher=recorded:{path} holds no frames")
+    raise UserError(f"--teacher=recorded:{path} holds no frames")
   return Recorded(record)
 
 
@@ -107,13 +107,13 @@ def _open_lvs(files, request):
   size = request.height, request.width
   kind = request.stream_identity.get("kind")
   if kind in _RENUMBERED:
-    raise RequestError(
+    raise UserError(
       f"--teacher=recorded:{request.argument} numbers the frames of a whole "
       "stream; leave out --start_frame, --every and concat:"
     )
   if kind != _LVS:
     if len(files) > 1:
-      raise RequestError(
+      raise UserError(
         f"--teacher=recorded:{files[0].parent} holds {len(files)} label files; "
         "name one of them, or give --stream=lvs:DIR"
       )
@@ -122,7 +122,7 @@ def _open_lvs(files, request):
   chunks = request.stream_identity["chunks"]
   paths = [by_chunk.get(name) for name, _ in chunks]
   if not any(paths):
-    raise RequestError(
+    raise UserError(
       f"--teacher=recorded:{request.argument} is of another stream: it has no "
       f"labels of {chunks[0][0]}"
     )

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.teachers import record_codec
 from ojd.types import Instances
 
@@ -96,9 +96,9 @@ class Recording:
         about.kind, payload, about.height, about.width, len(about.class_names)
       )
     except OSError as error:
-      raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+      raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, struct.error, zlib.error) as error:
-      raise RequestError(
+      raise UserError(
         f"{path}: the record of frame {t} is damaged ({error}); record again"
       ) from None
 
@@ -116,14 +116,14 @@ class Writer:
     try:
       is_begun = is_recording(self.path)
       if not is_begun and self.path.exists() and any(self.path.iterdir()):
-        raise RequestError(
+        raise UserError(
           f"{self.path} holds files that are not of a recording; "
           "name a new folder"
         )
       self.path.mkdir(parents=True, exist_ok=True)
       self._file = (self.path / RECORDS).open("ab")
     except OSError as error:
-      raise RequestError(
+      raise UserError(
         f"{self.path} cannot be written: {error.strerror}"
       ) from None
     try:
@@ -142,7 +142,7 @@ class Writer:
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      raise RequestError(
+      raise UserError(
         f"{self.path} is being written by another process"
       ) from None
 
@@ -152,7 +152,7 @@ class Writer:
     if is_recording(self.path):
       differing = differences(_read_description(path), self.description)
       if differing:
-        raise RequestError(
+        raise UserError(
           f"{self.path} holds a recording with other {'; '.join(differing)}; "
           "name a new folder"
         )
@@ -169,7 +169,7 @@ class Writer:
     if not self.last < t < _MAX_FRAMES:
       raise ValueError(f"frame {t} comes after frame {self.last}")
     if kind_of(answer) != about.kind:
-      raise RequestError(
+      raise UserError(
         f"{self.path}: the teacher's answer to frame {t} is {kind_of(answer)}, "
         f"those before were {about.kind}"
       )
@@ -178,7 +178,7 @@ class Writer:
         about.kind, answer, about.height, about.width, len(about.class_names)
       )
     except ValueError as error:
-      raise RequestError(
+      raise UserError(
         f"the teacher's answer to frame {t} cannot be recorded: {error}"
       ) from None
     signed = _SIGNED.pack(_MAGIC, t, len(payload), zlib.crc32(payload))
@@ -242,15 +242,13 @@ def _read_description(path):
       raise ValueError("it is too long")
     return _parse_description(json.loads(text))
   except OSError as error:
-    raise RequestError(
+    raise UserError(
       f"{path} cannot be read ({error.strerror}); a recording is a folder "
       "made by experiments.record"
     ) from None
   except (ValueError, RecursionError) as error:
     words = " ".join(str(error).split())
-    raise RequestError(
-      f"{path} does not describe a recording ({words})"
-    ) from None
+    raise UserError(f"{path} does not describe a recording ({words})") from None
 
 
 def _parse_description(content):
@@ -296,7 +294,7 @@ def _scan(path):
       while header := _read_header(path, file, end, size):
         t, entry = header
         if t <= last:
-          raise RequestError(
+          raise UserError(
             f"{path} is damaged: frame {t} comes after frame {last}; "
             "record again"
           )
@@ -308,7 +306,7 @@ def _scan(path):
   except FileNotFoundError:
     return {}, 0
   except OSError as error:
-    raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+    raise UserError(f"{path} cannot be read: {error.strerror}") from None
   return entries, end
 
 
@@ -323,7 +321,7 @@ def _read_header(path, file, start, size):
     return None
   is_own = own == zlib.crc32(header[: _SIGNED.size])
   if magic != _MAGIC or not is_own or length > _MAX_PAYLOAD_BYTES:
-    raise RequestError(f"{path} is damaged at byte {start}; record again")
+    raise UserError(f"{path} is damaged at byte {start}; record again")
   if start + _HEADER.size + length > size:
     return None
   return t, _Entry(start + _HEADER.size, length, checksum)

@@ -18,7 +18,7 @@ from torchvision.models import resnet
 from torchvision.models.detection import faster_rcnn, mask_rcnn, rpn
 from torchvision.ops import feature_pyramid_network
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME, MIN_SCORE
 
 CLASS_NAMES = (
@@ -149,13 +149,13 @@ def load(path: pathlib.Path) -> mask_rcnn.MaskRCNN:
   try:
     state = safetensors.torch.load_file(path)
   except (OSError, safetensors.SafetensorError) as error:
-    raise RequestError(f"{path} cannot be read: {error}") from None
+    raise UserError(f"{path} cannot be read: {error}") from None
   for name in sorted(expected.keys() | state.keys()):
     there = state.get(name)
     if name not in expected or there is None:
-      raise RequestError(f"{path} is of another network: {name} differs")
+      raise UserError(f"{path} is of another network: {name} differs")
     if there.shape != expected[name].shape:
-      raise RequestError(
+      raise UserError(
         f"{path} is of another network: {name} is {tuple(there.shape)}, "
         f"not {tuple(expected[name].shape)}"
       )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.teachers import detector
 from ojd.teachers import tiny_network as tiny
 
@@ -217,10 +217,10 @@ def _restore(path, recipe, model, tx):
     state = torch.load(path, weights_only=True)
   except Exception as error:  # of a dozen kinds
     words = str(error).split("\n")[0]
-    raise RequestError(f"{path} cannot be read: {words}") from None
+    raise UserError(f"{path} cannot be read: {words}") from None
   for name, value in recipe._asdict().items():
     if state["recipe"].get(name) != value:
-      raise RequestError(
+      raise UserError(
         f"{path.parent} holds a training with {name}="
         f"{state['recipe'].get(name)}, not {value}; take another --workdir"
       )

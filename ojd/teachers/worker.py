@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.teachers import asking, base
 from ojd.types import Sample
@@ -62,7 +62,7 @@ class Done(NamedTuple):
 
 
 class Refused(NamedTuple):
-  """From the worker: a RequestError was raised there."""
+  """From the worker: a UserError was raised there."""
 
   message: str
 
@@ -137,7 +137,7 @@ def _build(start: Start) -> tuple[base.Teacher | None, Any]:
   """The teacher, and what to say about it."""
   try:
     teacher = base.make_teacher(start.text, start.request)
-  except RequestError as error:
+  except UserError as error:
     return None, Refused(str(error))
   except Exception as error:
     return None, Failed(f"{type(error).__name__}: {error}")
@@ -150,7 +150,7 @@ def _answer(teacher, groups, board: Board, question: Ask):
   sample = Sample(question.t, board.frame.copy(), truth)
   try:
     answer = asking.label(teacher, sample, groups)
-  except RequestError as error:
+  except UserError as error:
     return Refused(str(error))
   if answer.labels is None:
     return Failed(answer.problem)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 
 from jax.typing import ArrayLike
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import parts
 from ojd.updates import plain
 from ojd.updates.step import GradientStep, Tx, as_step
@@ -59,10 +59,10 @@ def _of_parts(name, inner, *wanted):
 
 
 def _pick(name, find, names):
-  """What `find` finds; a RequestError where that is nothing."""
+  """What `find` finds; a UserError where that is nothing."""
   found = find(names)
   if not found:
-    raise RequestError(
+    raise UserError(
       f"--update={name}: this student has no such layers; choose another one"
     )
   return found

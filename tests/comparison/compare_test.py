@@ -21,7 +21,7 @@ from ojd.comparison import (
   worker,
 )
 from ojd.comparison import folder as folders
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import report
 from ojd.streams import base
 from tests.reference import odd_teachers, small_run, small_workers
@@ -214,7 +214,7 @@ def test_temporal_measures_come_with_the_cell_and_can_come_later(
 )
 def test_wrong_requests_are_refused_before_anything(tmp_path, change, words):
   output = tmp_path / "out"
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     _run(_request(output, **change))
   assert not output.exists()
 
@@ -237,7 +237,7 @@ def test_wrong_requests_are_refused_before_anything(tmp_path, change, words):
   ),
 )
 def test_what_a_stream_lacks_is_said_before_any_run(tmp_path, change, words):
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     _run(_request(tmp_path, **change))
   assert not (tmp_path / "cells").exists()
   assert not (tmp_path / folders.SETTINGS).exists()
@@ -246,19 +246,19 @@ def test_what_a_stream_lacks_is_said_before_any_run(tmp_path, change, words):
 def test_folders_of_other_things_are_refused(tmp_path):
   request = _request(tmp_path, "frozen")
   (tmp_path / "letter.txt").write_text("dear")
-  with pytest.raises(RequestError, match="not of a comparison"):
+  with pytest.raises(UserError, match="not of a comparison"):
     _run(request)
-  with pytest.raises(RequestError, match="is a file"):
+  with pytest.raises(UserError, match="is a file"):
     _run(request._replace(output=tmp_path / "letter.txt"))
   (tmp_path / folders.SETTINGS).write_text("{")
-  with pytest.raises(RequestError, match="cannot be read"):
+  with pytest.raises(UserError, match="cannot be read"):
     _run(request)
   about = {"height": 96, "a_thresh": 0.7, "davis_measures": False}
   settings = folders.settings(CONFIG) | about
   content = {"format": 1, "settings": settings}
   (tmp_path / folders.SETTINGS).write_text(json.dumps(content))
   words = r"other --a_thresh \(0.7, now 0.8\); --height \(96, now 48\); name"
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     _run(request)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ojd.comparison import davis_metrics as davis
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import class_maps
 from ojd.streams import base
 from tests.reference import davis_loop, small_run
@@ -123,10 +123,10 @@ def test_a_drawn_stream_is_judged_at_the_size_of_the_run(
 
 def test_what_cannot_be_judged_says_so(tmp_path, small_students):
   small_run.run(tmp_path, num_frames=3)
-  with pytest.raises(RequestError, match="holds no class maps"):
+  with pytest.raises(UserError, match="holds no class maps"):
     davis.of_run(tmp_path)
   config = json.loads((tmp_path / "config.json").read_text())
   config["class_names"].append("dog")
   (tmp_path / "config.json").write_text(json.dumps(config))
-  with pytest.raises(RequestError, match="of one class"):
+  with pytest.raises(UserError, match="of one class"):
     davis.of_run(tmp_path)

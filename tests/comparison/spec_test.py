@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from ojd.comparison import spec
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run.config import RunConfig
 
 
@@ -69,7 +69,7 @@ def test_wrong_files_are_refused(tmp_path, content, words):
   path = tmp_path / "streams.txt"
   if content is not None:
     path.write_bytes(content)
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     spec.read_streams_file(path)
 
 
@@ -86,7 +86,7 @@ def test_wrong_files_are_refused(tmp_path, content, words):
 )
 def test_wrong_streams_are_refused(text, words):
   text = text.replace("me:secret@", r"me:secret\@")
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     spec.parse_streams([text])
 
 
@@ -132,7 +132,7 @@ def test_options_are_those_of_the_students_life():
   ),
 )
 def test_wrong_systems_are_refused(text, words):
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     spec.parse_systems(text)
 
 

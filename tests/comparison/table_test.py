@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ojd import schedule as schedule_lib
+from ojd import schedules
 from ojd.comparison import chart as charts
 from ojd.comparison import page as pages
 from ojd.comparison import table as tables
@@ -74,7 +74,7 @@ def test_the_ends_of_the_papers_cost_model():
 
 
 def test_the_least_share_of_key_frames():
-  backoff = schedule_lib.exponential_backoff(8, 64, 0.8)
+  backoff = schedules.exponential_backoff(8, 64, 0.8)
 
   @jax.jit
   def count():

@@ -3,7 +3,7 @@
 import pytest
 
 from ojd.edge import access
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from ojd.errors import RequestError
   ],
 )
 def test_server_that_is_refused(args, words):
-  with pytest.raises(RequestError, match=words) as error:
+  with pytest.raises(UserError, match=words) as error:
     access.server_access(*args)
   assert "\n" not in str(error.value) and "secret" not in str(error.value)
 
@@ -63,7 +63,7 @@ def test_token_is_compared_whole(header, passes):
   ],
 )
 def test_address_that_is_refused(args, words):
-  with pytest.raises(RequestError, match=words) as error:
+  with pytest.raises(UserError, match=words) as error:
     access.client_dial(*args)
   assert "secret" not in str(error.value)
 
@@ -78,10 +78,10 @@ def test_token_comes_of_a_file_or_the_environment(tmp_path, monkeypatch):
   assert access.read_token(str(path)) == "from-a-file"
   for content, words in (("", "no token"), ("a b", "without spaces")):
     path.write_text(content)
-    with pytest.raises(RequestError, match=words):
+    with pytest.raises(UserError, match=words):
       access.read_token(str(path))
   path.write_bytes(b"\xff")
-  with pytest.raises(RequestError, match="no text"):
+  with pytest.raises(UserError, match="no text"):
     access.read_token(str(path))
-  with pytest.raises(RequestError, match="No such file"):
+  with pytest.raises(UserError, match="No such file"):
     access.read_token(str(tmp_path / "none"))

@@ -5,7 +5,7 @@ import pytest
 from ojd.edge import conditions
 from ojd.edge.conditions import Conditions, Pace, Upload
 from ojd.edge.link import Link
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 
 def test_everything_may_be_said_or_nothing():
@@ -36,7 +36,7 @@ def test_everything_may_be_said_or_nothing():
   ],
 )
 def test_refusals_are_one_line(text, words):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     conditions.parse(text)
   assert str(error.value).startswith("--link: ")
   assert words in str(error.value) and "\n" not in str(error.value)

@@ -10,7 +10,7 @@ from ojd import updates
 from ojd.edge import beginning, service
 from ojd.edge.course import make_course
 from ojd.edge.messages import Terms
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.systems import shadowtutor
 from ojd.types import Labels
 from tests.reference import edge_run, scenes, tiny_student
@@ -91,5 +91,5 @@ def test_courses_are_shared_and_few(made):
 )
 def test_what_cannot_be_served(flags, words):
   config = dataclasses.replace(edge_run.CONFIG, **flags)
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     service.make_service(config)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ojd.edge import conditions
 from ojd.edge import link as link_lib
 from ojd.edge.link import DOWN, UP, Link
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 
 def _quick(test):
@@ -219,7 +219,7 @@ def test_text_is_read():
   ],
 )
 def test_bad_text_ends_in_one_line(text, words):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     conditions.parse(text)
   line = str(error.value)
   assert line.startswith("--link: ") and words in line

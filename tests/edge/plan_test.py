@@ -12,7 +12,7 @@ from ojd.edge import backoff, beginning, clock, pictures, plan
 from ojd.edge.messages import Terms
 from ojd.edge.plan import Plan
 from ojd.edge.weights import Schedule
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 
 def _wants(there, t, now=0.0):
@@ -114,7 +114,7 @@ def test_classes_are_told_alike(text):
 
 
 def test_classes_that_are_none():
-  with pytest.raises(RequestError, match="--classes"):
+  with pytest.raises(UserError, match="--classes"):
     beginning.groups_of("a=b;a=c")
 
 

@@ -15,7 +15,7 @@ _DRIVE = """
 import json, pathlib, sys
 from absl import flags
 from experiments import fleet_plan
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import plan
 
 plan._KEY_FRAMES, plan._LEAST_STREAMS = 500, 50
@@ -27,7 +27,7 @@ for words in json.load(sys.stdin):
   flags.FLAGS(["program", *words])
   try:
     print("exit", fleet_plan.simulate(output))
-  except RequestError as error:
+  except UserError as error:
     print("refused", error)
 """
 

@@ -8,7 +8,7 @@ from torchvision.models import mobilenet_v2
 
 from experiments import torchvision_weights
 from ojd import labels
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.run import job
 from ojd.run.config import RunConfig
@@ -57,7 +57,7 @@ def test_binary_writes_a_beginning_that_a_student_takes(tmp_path):
     ({"model": "jitnet"}, "is of --model=mobilenet_v2, not of --model=jitnet"),
     ({"width_multiplier": 1.0}, "see --model and --width_multiplier"),
   ):
-    with pytest.raises(RequestError, match=words):
+    with pytest.raises(UserError, match=words):
       job.make_student(_config(path, **flags), GROUPS)
 
 
@@ -75,7 +75,7 @@ def test_other_states_are_one_line(name, value, words):
   state = {n: x for n, x in _state().items() if n != name}
   if value is not None:
     state[name] = value
-  with pytest.raises(RequestError, match=f"--weights: {name} {words}") as error:
+  with pytest.raises(UserError, match=f"--weights: {name} {words}") as error:
     torchvision_weights.convert(state, NARROW)
   assert "\n" not in str(error.value)
 
@@ -89,14 +89,14 @@ class _Code:
 
 def test_other_files_are_one_line(tmp_path, capsys):
   path = tmp_path / "m.pth"
-  with pytest.raises(RequestError, match="No such file"):
+  with pytest.raises(UserError, match="No such file"):
     torchvision_weights.read(path)
   path.write_bytes(b"\x80garbage")
-  with pytest.raises(RequestError, match="no state dict"):
+  with pytest.raises(UserError, match="no state dict"):
     torchvision_weights.read(path)
   for content in ([1, 2], {3: torch.zeros(1)}, {"a": _Code()}):
     torch.save(content, path)
-    with pytest.raises(RequestError, match="no state dict"):
+    with pytest.raises(UserError, match="no state dict"):
       torchvision_weights.read(path)
   assert "executed" not in capsys.readouterr().out
 

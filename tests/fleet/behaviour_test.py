@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import behaviour
 from tests import workdirs
 
@@ -69,7 +69,7 @@ def test_the_rate_of_every_other_frame_is_half(tmp_path):
   assert behaviour.read(_run(tmp_path / "a", identity=window)).fps == 6.25
   silent = _run(tmp_path / "b", identity={"kind": "folder"})
   assert behaviour.read(silent, fps=30.0).fps == 30.0
-  with pytest.raises(RequestError, match="give --plan_fps"):
+  with pytest.raises(UserError, match="give --plan_fps"):
     behaviour.read(silent)
 
 
@@ -86,15 +86,15 @@ def test_the_rate_of_every_other_frame_is_half(tmp_path):
 )
 def test_what_cannot_be_played_is_refused(tmp_path, arguments, words):
   path = _run(tmp_path / "run", **arguments)
-  with pytest.raises(RequestError, match=words) as error:
+  with pytest.raises(UserError, match=words) as error:
     behaviour.read(path)
   assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-  with pytest.raises(RequestError, match="there is no such folder"):
+  with pytest.raises(UserError, match="there is no such folder"):
     behaviour.read(tmp_path / "nowhere")
-  with pytest.raises(RequestError, match="is no workdir"):
+  with pytest.raises(UserError, match="is no workdir"):
     behaviour.read(tmp_path)
 
 
@@ -113,5 +113,5 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
   path = tmp_path / "street.json"
   behaviour.write(behaviour.read(_run(tmp_path / "run")), path)
   path.write_text(json.dumps(damage(json.loads(path.read_text()))))
-  with pytest.raises(RequestError, match="is no recorded behaviour"):
+  with pytest.raises(UserError, match="is no recorded behaviour"):
     behaviour.read(path)

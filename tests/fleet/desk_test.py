@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ojd import labels as labels_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet.desk import AtDesk, Desk
 from ojd.types import Labels, Sample
 
@@ -36,7 +36,7 @@ class _Teacher:
     if sample.t == 13:
       raise ValueError("no such luck")
     if sample.t == 14:
-      raise RequestError("--teacher: it is not of this stream")
+      raise UserError("--teacher: it is not of this stream")
     return Labels(sample.frame[..., 0], np.ones((2, 2), np.float32))
 
 
@@ -77,7 +77,7 @@ def test_one_that_fails_fails_alone():
   answer = bad.result(5)
   assert answer.labels is None
   assert answer.problem == "ValueError: no such luck"
-  with pytest.raises(RequestError, match="not of this stream"):
+  with pytest.raises(UserError, match="not of this stream"):
     wrong.result(5)
   desk.close()
 

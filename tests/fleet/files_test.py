@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import capacity, folder, listing
 from tests.reference import small_run
 
@@ -18,7 +18,7 @@ def test_more_files_are_allowed_where_they_are_needed(monkeypatch):
   assert not asked
   capacity.allow_files(100)
   assert asked == [(256 + 12 * 100, 4096)]
-  with pytest.raises(RequestError, match="4096 are allowed here: 320 streams"):
+  with pytest.raises(UserError, match="4096 are allowed here: 320 streams"):
     capacity.allow_files(400)
   limits[0] = (1024, resource.RLIM_INFINITY)
   capacity.allow_files(400)
@@ -36,7 +36,7 @@ def test_a_folder_knows_its_streams_and_hides_their_secrets(tmp_path):
   known = folder.known_names(tmp_path, config)
   assert known["y.mp4"] == "yard" and len(known) == 2
   (tmp_path / folder.FLEET).write_text(json.dumps({"format": 2}))
-  with pytest.raises(RequestError, match="fleet.json cannot be read"):
+  with pytest.raises(UserError, match="fleet.json cannot be read"):
     folder.known_names(tmp_path, config)
-  with pytest.raises(RequestError, match="is a file"):
+  with pytest.raises(UserError, match="is a file"):
     folder.known_names(tmp_path / folder.FLEET, config)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import capacity, fleet, folder, listing, member, report, zoo
 from ojd.fleet.teachers import Desks
 from ojd.models import pretrained
@@ -113,9 +113,9 @@ def test_the_same_command_says_what_there_is(site):
   again = _run(path, uris)
   assert again["finished"] and again["states"]["done"] == 2
   assert again["last_session"] == found["last_session"]
-  with pytest.raises(RequestError, match=r"other --u_max \(3, now 2\)"):
+  with pytest.raises(UserError, match=r"other --u_max \(3, now 2\)"):
     _run(path, uris, flags={"u_max": 2})
-  with pytest.raises(RequestError, match="not of a fleet"):
+  with pytest.raises(UserError, match="not of a fleet"):
     _run(path / folder.STREAMS, uris)
 
 
@@ -206,9 +206,7 @@ def test_more_streams_than_memory_holds(tmp_path, monkeypatch):
   member.open_job(job, Desks(1), is_paced=False, is_rationed=False)
   each = sum(capacity.bytes_of(job.job))
   monkeypatch.setattr(capacity, "free_on_host", lambda: int(2.5 * each / 0.9))
-  with pytest.raises(
-    RequestError, match="4 streams take .* GB are free: 2 fit"
-  ):
+  with pytest.raises(UserError, match="4 streams take .* GB are free: 2 fit"):
     _run(tmp_path, uris)
   assert not (tmp_path / folder.STREAMS / "s0").exists()
 
@@ -229,6 +227,6 @@ def test_memory_is_what_the_system_says():
   ],
 )
 def test_what_a_fleet_cannot_do_is_refused(tmp_path, flags, words):
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     _run(tmp_path, {"sports": SPORTS}, flags=flags)
   assert not any(tmp_path.iterdir())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import listing
 from ojd.fleet.listing import Entry
 from ojd.streams import base
@@ -89,10 +89,10 @@ def test_a_name_is_of_one_stream():
   ],
 )
 def test_what_is_no_list_is_refused(tmp_path, text, words):
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     _read(tmp_path, text)
 
 
 def test_a_list_that_is_missing_is_refused(tmp_path):
-  with pytest.raises(RequestError, match="No such file"):
+  with pytest.raises(UserError, match="No such file"):
     listing.read(tmp_path / "none.txt")

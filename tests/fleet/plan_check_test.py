@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import plan_check
 from tests import workdirs
 
@@ -68,18 +68,18 @@ def test_a_simulation_that_is_wrong_is_seen(tmp_path):
 
 
 def test_what_is_no_fleet_is_refused(tmp_path):
-  with pytest.raises(RequestError, match="no fleet ran here"):
+  with pytest.raises(UserError, match="no fleet ran here"):
     plan_check.read(tmp_path)
   _stream(tmp_path, "a", [_key(0, None, 100.0)])
-  with pytest.raises(RequestError, match="key frame 0 has no ms_wait"):
+  with pytest.raises(UserError, match="key frame 0 has no ms_wait"):
     plan_check.read(tmp_path)
 
 
 def test_a_stream_without_answers_or_rate_is_refused(tmp_path):
   _stream(tmp_path / "silent", "a", [])
-  with pytest.raises(RequestError, match="no key frame that was answered"):
+  with pytest.raises(UserError, match="no key frame that was answered"):
     plan_check.read(tmp_path / "silent")
   _stream(tmp_path / "folder", "a", [_key(0, 0.0, 9.0)], identity={})
-  with pytest.raises(RequestError, match="give --plan_fps"):
+  with pytest.raises(UserError, match="give --plan_fps"):
     plan_check.read(tmp_path / "folder")
   assert plan_check.read(tmp_path / "folder", fps=5.0)[0].seconds == 6.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import plan, plan_chart
 from ojd.fleet.behaviour import Behaviour, KeyFrames
 
@@ -76,9 +76,7 @@ def test_batches_save_teachers():
 
 
 def test_what_no_number_of_teachers_holds_is_refused():
-  with pytest.raises(
-    RequestError, match=r"--latency=0\.3: .* 0\.500 s for 95%"
-  ):
+  with pytest.raises(UserError, match=r"--latency=0\.3: .* 0\.500 s for 95%"):
     plan.needed(_scene(service=0.5), 10, plan.Terms(latency=0.3))
   # A teacher each answers just in time, whatever the rounding.
   assert (

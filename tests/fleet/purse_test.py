@@ -95,7 +95,7 @@ def test_by_the_clock_the_needier_one_is_waited_for_a_while():
   assert shared.ask("c", 0.0)
 
 
-class _Labeller:
+class _Labeler:
   is_free = False
 
   def __init__(self):
@@ -121,7 +121,7 @@ class _Purse:
 
 
 def test_a_gate_asks_the_teacher_only_where_the_purse_lets_it():
-  inner = _Labeller()
+  inner = _Labeler()
   gated = Gated(inner, _Purse(), "cam", fps=10.0)
   gated.ask(Sample(9, None, None))
   answer = gated.answer(wait=True)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import play, simulation, staleness
 from ojd.fleet.behaviour import Behaviour, KeyFrames
 from ojd.fleet.devices import Devices
@@ -157,7 +157,7 @@ def test_lessons_on_a_shared_device_wait_for_each_other():
   assert outcome.lost == pytest.approx(lost)
   # Alone each would have learnt after 60.
   assert outcome.lost_waiting == pytest.approx(lost - 0.1 * 0.06 / 9)
-  with pytest.raises(RequestError, match="takes 1.25 devices"):
+  with pytest.raises(UserError, match="takes 1.25 devices"):
     Devices(streams * 3, range(5), 5)
 
 

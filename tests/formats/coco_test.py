@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import coco
 
 H, W = 20, 30
@@ -257,7 +257,7 @@ ZIGZAG = [[0, 0, W, H] * 20_000]
   ],
 )
 def test_bad_annotations_are_one_line(tmp_path, content, words):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     _open(tmp_path, content)
   message = str(error.value)
   assert message.startswith(f"--data: {tmp_path / 'instances.json'}")
@@ -290,7 +290,7 @@ def _break(path, kind):
 def test_bad_images_are_one_line(tmp_path, kind, words):
   images = _open(tmp_path, _content())
   _break(tmp_path / "1.png", kind)
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     images.read(0)
   message = str(error.value)
   assert message.startswith(f"--data: {tmp_path / '1.png'} ")
@@ -299,13 +299,13 @@ def test_bad_images_are_one_line(tmp_path, kind, words):
 
 def test_absent_and_large_files_are_one_line(tmp_path):
   path = _write(tmp_path, _content())
-  with pytest.raises(RequestError, match=r"none\.json cannot be read: No such"):
+  with pytest.raises(UserError, match=r"none\.json cannot be read: No such"):
     coco.open_coco(tmp_path, tmp_path / "none.json")
-  with pytest.raises(RequestError, match="there is no folder .*nowhere$"):
+  with pytest.raises(UserError, match="there is no folder .*nowhere$"):
     coco.open_coco(tmp_path / "nowhere", path)
   with path.open("r+b") as file:
     file.truncate((4 << 30) + (1 << 20))  # takes no room on the disk
-  with pytest.raises(RequestError, match="4097 MiB, more than 4096"):
+  with pytest.raises(UserError, match="4097 MiB, more than 4096"):
     coco.open_coco(tmp_path, path)
 
 
@@ -314,7 +314,7 @@ def test_without_pycocotools_one_line_says_what_to_install(
 ):
   path = _write(tmp_path, _content())
   monkeypatch.setitem(sys.modules, "pycocotools", None)
-  with pytest.raises(RequestError, match="pip install pycocotools") as error:
+  with pytest.raises(UserError, match="pip install pycocotools") as error:
     coco.open_coco(tmp_path, path)
   assert "\n" not in str(error.value)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ojd import labels as labels_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import lvs_labels, safe_pickle
 from tests.reference import labels_loop
 
@@ -219,7 +219,7 @@ def test_malicious_pickle_is_not_executed(tmp_path, path, name, place):
   box = np.empty((), object)
   box[()] = content
   np.save(path, box, allow_pickle=True)
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     lvs_labels.load(path).instances(0, H, W)
   assert str(path) in str(error.value) and "\n" not in str(error.value)
   assert not target.exists()
@@ -257,7 +257,7 @@ def test_the_payloads_would_work(tmp_path):
   ],
 )
 def test_odd_pickles_are_refused(path, payload):
-  with pytest.raises(RequestError, match="not a label file"):
+  with pytest.raises(UserError, match="not a label file"):
     lvs_labels.load(_write_raw(path, payload))
 
 
@@ -276,7 +276,7 @@ def test_flipped_and_cut_files_end_in_one_line(path):
       for t in range(2):
         if t in file:
           file.instances(t, H, W)
-    except RequestError as error:
+    except UserError as error:
       assert str(path) in str(error) and "\n" not in str(error)
 
 
@@ -319,7 +319,7 @@ def test_bad_frames_are_refused_when_asked_for(path, name):
   record = _bad_records()[name]
   file = lvs_labels.load(_save(path, {0: record, 1: EMPTY}))
   assert len(file.instances(1, H, W).boxes) == 0
-  with pytest.raises(RequestError, match="frame 0 are not LVS's") as error:
+  with pytest.raises(UserError, match="frame 0 are not LVS's") as error:
     file.instances(0, H, W)
   assert len(str(error.value)) < 400
 
@@ -331,7 +331,7 @@ def test_other_objects_are_refused(path, content):
   box = np.empty((), object)
   box[()] = content
   np.save(path, box, allow_pickle=True)
-  with pytest.raises(RequestError, match="not a label file"):
+  with pytest.raises(UserError, match="not a label file"):
     lvs_labels.load(path)
 
 
@@ -340,16 +340,16 @@ def test_other_objects_are_refused(path, content):
 )
 def test_other_arrays_are_refused(path, array):
   np.save(path, array, allow_pickle=True)
-  with pytest.raises(RequestError, match="not a label file"):
+  with pytest.raises(UserError, match="not a label file"):
     lvs_labels.load(path)
 
 
 def test_missing_and_oversized_files_are_refused(path, monkeypatch):
-  with pytest.raises(RequestError, match="No such file"):
+  with pytest.raises(UserError, match="No such file"):
     lvs_labels.load(path)
   _save(path, {0: EMPTY})
   monkeypatch.setattr(lvs_labels, "_MAX_FILE_BYTES", 10)
-  with pytest.raises(RequestError, match="at most"):
+  with pytest.raises(UserError, match="at most"):
     lvs_labels.load(path)
 
 

@@ -11,7 +11,7 @@ from launch import plan as plans
 from launch import table as tables
 from ojd.comparison import folder as folders
 from ojd.comparison import spec
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import lvs_table
 from tests import binaries
 from tests.reference import lvs_folder
@@ -63,7 +63,7 @@ def test_every_stream_meets_every_system_and_seed(tmp_path):
   content = json.loads((tmp_path / "out" / "compare.json").read_text())
   assert content["settings"]["height"] == 64
   other = _plan(tmp_path, f"{HEAD}{BODY}", str(tmp_path / "out"))
-  with pytest.raises(RequestError, match=r"other --a_thresh \(1.0, now 0.8\)"):
+  with pytest.raises(UserError, match=r"other --a_thresh \(1.0, now 0.8\)"):
     other.prepare()
 
 
@@ -80,14 +80,14 @@ def test_every_stream_meets_every_system_and_seed(tmp_path):
   ),
 )
 def test_wrong_shared_flags_are_one_line(tmp_path, text, words):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     _plan(tmp_path, f"{HEAD}{text}{BODY}")
   assert words in str(error.value) and "\n" not in str(error.value)
 
 
 def test_same_system_twice_is_refused(tmp_path):
   text = BODY.replace("systems = [", 'systems = ["fixed:delta_min=4", ')
-  with pytest.raises(RequestError, match="two runs would be called"):
+  with pytest.raises(UserError, match="two runs would be called"):
     _plan(tmp_path, HEAD + text)
 
 

@@ -10,7 +10,7 @@ from launch import board, drive, machine
 from launch import ledger as ledgers
 from launch.plan import Run
 from launch.table import Need
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 
 def _runs(number):
@@ -145,7 +145,7 @@ def test_budget_is_never_overdrawn():
   ),
 )
 def test_what_never_fits_is_refused(need, words):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     machine.Budget([0, 1, 2], 5.0).check(need)
   assert words in str(error.value)
 
@@ -165,10 +165,10 @@ def test_memory_is_that_of_the_container_where_it_is_less(
   (tmp_path / "memory.current").write_text("1000000000\n")
   machine.budget(1, None).check(need)
   (tmp_path / "memory.max").write_text("3000000000\n")
-  with pytest.raises(RequestError, match="4 GB of memory, and there are 2 "):
+  with pytest.raises(UserError, match="4 GB of memory, and there are 2 "):
     machine.budget(1, None).check(need)
   assert machine.budget(1, 8.0).take(need).gpus == ("3", "5")
-  with pytest.raises(RequestError, match="--cores=100000: from 1 to"):
+  with pytest.raises(UserError, match="--cores=100000: from 1 to"):
     machine.budget(100_000, None)
 
 

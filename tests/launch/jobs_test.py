@@ -16,7 +16,7 @@ from launch import jobs as jobs_lib
 from launch import ledger as ledgers
 from launch.plan import Run
 from launch.table import Need
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from tests import binaries
 
 _SECONDS = 60.0
@@ -220,7 +220,7 @@ def test_times_are_minutes_rounded_up(text, expected):
   "text", ("", "12", "0:00:00", "1:60:00", "x", "-1:0:0")
 )
 def test_other_times_are_refused(text):
-  with pytest.raises(RequestError, match="HH:MM:SS is meant, as 12:00:00"):
+  with pytest.raises(UserError, match="HH:MM:SS is meant, as 12:00:00"):
     jobs_lib.minutes(text)
 
 
@@ -230,5 +230,5 @@ def test_other_times_are_refused(text):
 )
 def test_wrong_requests_are_refused(flags, words):
   given = {"time_text": "1:00:00", "at_a_time": 1, "grace": 1.0} | flags
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     jobs_lib.parameters(Need(), **given)

@@ -4,7 +4,7 @@ import pytest
 
 from launch import plan as plans
 from launch import table as tables
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 GRID = """
 binary = "online_distill"
@@ -108,7 +108,7 @@ def test_dollars_and_choice_of_runs(tmp_path):
   chosen = plans.select(plan.runs, ["seed=1"])
   assert [run.name for run in chosen] == ["seed=1", "seed=12"]
   assert plans.select(plan.runs, []) == plan.runs
-  with pytest.raises(RequestError, match="--only=nix: no run"):
+  with pytest.raises(UserError, match="--only=nix: no run"):
     plans.select(plan.runs, ["nix"])
 
 
@@ -160,7 +160,7 @@ HEAD = 'binary = "online_distill"\noutput = "o"\n'
   ),
 )
 def test_wrong_tables_are_one_line_that_names_the_file(tmp_path, text, words):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     plans.make(_read(tmp_path, text))
   message = str(error.value)
   assert message.startswith(f"{tmp_path}/table.toml") and words in message
@@ -168,15 +168,15 @@ def test_wrong_tables_are_one_line_that_names_the_file(tmp_path, text, words):
 
 
 def test_files_that_are_not_there_or_no_text(tmp_path):
-  with pytest.raises(RequestError, match="no such table; bundled are smoke"):
+  with pytest.raises(UserError, match="no such table; bundled are smoke"):
     tables.read(tmp_path / "nix.toml")
-  with pytest.raises(RequestError, match="Is a directory"):
+  with pytest.raises(UserError, match="Is a directory"):
     tables.read(tmp_path)
   (tmp_path / "table.toml").write_bytes(b"\xff\xfe")
-  with pytest.raises(RequestError, match="is no table in TOML"):
+  with pytest.raises(UserError, match="is no table in TOML"):
     tables.read(tmp_path / "table.toml")
   (tmp_path / "table.toml").write_bytes(b"#" * (2 << 20))
-  with pytest.raises(RequestError, match="more than 1 MB"):
+  with pytest.raises(UserError, match="more than 1 MB"):
     tables.read(tmp_path / "table.toml")
 
 

@@ -6,7 +6,7 @@ import pytest
 import safetensors.numpy
 
 from ojd import labels
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
 
@@ -153,7 +153,7 @@ def test_features_that_do_not_fit_are_one_line(damage):
     features = {}
   source = pretrained.Pretrained(features, (), {})
   groups = labels.parse_groups("", NAMES)
-  with pytest.raises(RequestError, match="--init: the file") as error:
+  with pytest.raises(UserError, match="--init: the file") as error:
     pretrained.start_from(_student(5), source, groups)
   assert "\n" not in str(error.value)
 
@@ -180,7 +180,7 @@ def test_other_files_are_one_line(tmp_path, damage):
   elif damage == "bare":
     safetensors.numpy.save_file(source.params, path)
   groups = labels.parse_groups("", NAMES)
-  with pytest.raises(RequestError, match="--init") as error:
+  with pytest.raises(UserError, match="--init") as error:
     pretrained.start_from(_student(5), pretrained.load(path), groups)
   assert "\n" not in str(error.value)
   if damage in ("shape", "name"):

@@ -74,7 +74,7 @@ class Place:
     who = who or access.server_access(address, "", "", "")
     doors = Doors(limits, timing=timing)
     self.server = Server(address, who, self.hub, doors)
-    self.trainer = Trainer(self.hub, made.courses, made.labeller)
+    self.trainer = Trainer(self.hub, made.courses, made.labeler)
     self.url = self.server.url
     self.port = int(self.url.rpartition(":")[2])
 

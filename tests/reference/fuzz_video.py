@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base
 
 MAX_SECONDS = 10
@@ -45,7 +45,7 @@ def check(path: pathlib.Path) -> str:
   """Reads a file to its end; anything but an answer or a refusal raises."""
   try:
     stream = base.open_stream(str(path), 32, 48)
-  except RequestError as error:
+  except UserError as error:
     assert "\n" not in str(error)
     return "refused"
   num, last = 0, 0.0

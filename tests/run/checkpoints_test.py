@@ -20,7 +20,7 @@ import orbax.checkpoint
 import pytest
 
 from ojd import updates
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import checkpoints as checkpoints_lib
 from ojd.run.checkpoints import CheckpointError, Checkpoints
 from ojd.systems import jit as jit_lib
@@ -129,7 +129,7 @@ def test_any_folder(tmp_path, monkeypatch, name):
 def test_nothing_is_made_before_the_first_save(checkpoints):
   assert checkpoints.steps() == []
   assert checkpoints.restore_latest(ABSTRACT) == (None, [])
-  with pytest.raises(RequestError, match="no checkpoint 3"):
+  with pytest.raises(UserError, match="no checkpoint 3"):
     checkpoints.restore(3, ABSTRACT)
   assert not checkpoints.folder.exists()
 
@@ -256,7 +256,7 @@ def test_another_state_is_refused(checkpoints, wanted, words):
     lambda: checkpoints.restore(1, wanted),
     lambda: checkpoints.restore_latest(wanted),
   ):
-    with pytest.raises(RequestError) as error:
+    with pytest.raises(UserError) as error:
       restore()
     assert words in str(error.value) and "\n" not in str(error.value)
 
@@ -265,7 +265,7 @@ def test_another_format_is_refused(checkpoints, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(checkpoints_lib, "FORMAT", 3)
     _save_some(checkpoints, 1)
-  with pytest.raises(RequestError, match="of format 3, and only 2 is known"):
+  with pytest.raises(UserError, match="of format 3, and only 2 is known"):
     checkpoints.restore_latest(ABSTRACT)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import optical_flow
 from ojd.run.config import RunConfig, check, settled
 
@@ -95,7 +95,7 @@ def test_defaults_are_the_papers():
   ],
 )
 def test_value_out_of_range_is_refused_by_name(flag, value):
-  with pytest.raises(RequestError, match=f"--{flag}") as error:
+  with pytest.raises(UserError, match=f"--{flag}") as error:
     check(dataclasses.replace(GOOD, **{flag: value}))
   assert "\n" not in str(error.value)
 
@@ -103,7 +103,7 @@ def test_value_out_of_range_is_refused_by_name(flag, value):
 @pytest.mark.parametrize("system", ["frozen", "flow:slow", "offline_oracle"])
 def test_norms_of_key_frames_need_key_frames(system):
   config = dataclasses.replace(GOOD, norm="key_frame", system=system)
-  with pytest.raises(RequestError, match="--norm=key_frame"):
+  with pytest.raises(UserError, match="--norm=key_frame"):
     check(config)
 
 
@@ -123,7 +123,7 @@ def test_bundled_students_are_of_their_networks(flags, words):
     "--init=bundled is of --model=jitnet --width_multiplier=0.5 and "
     "--model=shadow --width_multiplier=1.0, "
   )
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     check(config)
   assert str(error.value).startswith(there + words)
   check(dataclasses.replace(config, init="random"))
@@ -133,7 +133,7 @@ def test_bundled_students_are_of_their_networks(flags, words):
 
 def test_authors_gates_forget():
   config = dataclasses.replace(GOOD, system="skip", quirks=True)
-  with pytest.raises(RequestError, match="--quirks: .*--skip_memory=forget"):
+  with pytest.raises(UserError, match="--quirks: .*--skip_memory=forget"):
     check(config)
   check(dataclasses.replace(config, skip_memory="forget"))
   check(dataclasses.replace(config, system="delta"))
@@ -152,7 +152,7 @@ def test_ends_of_ranges_are_allowed(flag, value):
 
 
 def test_unknown_kind_of_masks_is_refused():
-  with pytest.raises(RequestError, match="--save_masks=avi: unknown; known"):
+  with pytest.raises(UserError, match="--save_masks=avi: unknown; known"):
     check(dataclasses.replace(GOOD, save_masks="avi"))
 
 

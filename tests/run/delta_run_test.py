@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import student as student_lib
 from ojd.models.delta import changes, files, gates, sites
 from ojd.models.delta.convert import convert
@@ -75,7 +75,7 @@ def test_run_is_resumed_and_told_again_bit_for_bit(system, tmp_path):
   run = recorded_run.read(parts)
   found = replay.replay(run)
   assert found.is_equal and found.num_judged == NUM_FRAMES
-  with pytest.raises(RequestError, match="a student of two speeds"):
+  with pytest.raises(UserError, match="a student of two speeds"):
     sweep.sweep(run, {"learning_rate": [0.1, 0.2]})
   assert 0 < whole["gmac_per_frame"] < _gmac()
 
@@ -114,7 +114,7 @@ def test_trained_changes_are_what_answers_between(tmp_path):
   expected = (_gmac() + (EVERY - 1) * between) / EVERY
   assert found["gmac_per_frame"] == pytest.approx(expected, rel=1e-5)
   assert plain["gmac_per_frame"] == pytest.approx(_gmac())
-  with pytest.raises(RequestError, match="are of --system=delta, not of skip"):
+  with pytest.raises(UserError, match="are of --system=delta, not of skip"):
     run("skip")
 
 
@@ -129,6 +129,6 @@ def test_trained_changes_are_what_answers_between(tmp_path):
 def test_impossible_students_are_refused_before_anything_is_written(
   flags, words, tmp_path
 ):
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     _run(tmp_path / "a", system="delta", **flags)
   assert not (tmp_path / "a" / workdir.METRICS).exists()

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run import fork as fork_lib
 from ojd.run import job as job_lib
@@ -180,22 +180,22 @@ def test_other_gradient_step_has_its_own_rate(parent):
 )  # fmt: skip
 def test_what_the_labels_are_of_cannot_change(parent, flag, value):
   config = recorded_run.read(parent).config
-  with pytest.raises(RequestError, match=f"--{flag}: a fork has its parent's"):
+  with pytest.raises(UserError, match=f"--{flag}: a fork has its parent's"):
     fork_lib.child_config(config, {flag: value})
 
 
 def test_folders_are_kept_apart(parent, tmp_path):
   path = tmp_path / "fork"
   _fork(parent, path, stop=2)
-  with pytest.raises(RequestError, match="from_frame"):
+  with pytest.raises(UserError, match="from_frame"):
     _fork(parent, path, at=AT + 1)
   other = tmp_path / "other"
   shutil.copytree(parent, other)
-  with pytest.raises(RequestError, match="parent"):
+  with pytest.raises(UserError, match="parent"):
     _fork(other, path)
-  with pytest.raises(RequestError, match="one is a fork, one is not"):
+  with pytest.raises(UserError, match="one is a fork, one is not"):
     _fork(parent, other)
-  with pytest.raises(RequestError, match="the run has 0 to 39"):
+  with pytest.raises(UserError, match="the run has 0 to 39"):
     fork_lib.open_fork(parent, 41)
 
 
@@ -208,5 +208,5 @@ def test_student_that_does_not_fit_is_refused(parent):
   system = job_lib.make_system(run.config, other, job.stream.spec)
   wide = job._replace(system=system)
   state = job.system.init(jax.random.key(0), np.zeros((48, 64, 3), np.uint8))
-  with pytest.raises(RequestError, match="params.logits"):
+  with pytest.raises(UserError, match="params.logits"):
     fork_lib.carry_over(state, run.config, wide)

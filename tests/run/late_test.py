@@ -34,7 +34,7 @@ def _compiled():
   return job_lib.compile_system(SYSTEM, 16, 20, seed=0, with_peek=True)
 
 
-class _Labeller:
+class _Labeler:
   """Answers when it was looked after so many times, or when waited for."""
 
   is_free = False
@@ -83,14 +83,14 @@ class _Knowing:
     return self.stream.labels.classes[sample.t]
 
 
-def _loop(path, stream, labeller=None, teacher=None, overlay=False, **config):
+def _loop(path, stream, labeler=None, teacher=None, overlay=False, **config):
   config = RunConfig(
     workdir=str(path), overlay=overlay, async_teacher=True, **config
   )
   truth_groups = GROUPS if stream.has_truth else None
   teacher = teacher or _Knowing(stream)
   job = job_lib.Job(config, stream, teacher, GROUPS, truth_groups, SYSTEM)
-  return late.LateLoop(job, path, compiled=_compiled(), labeller=labeller)
+  return late.LateLoop(job, path, compiled=_compiled(), labeler=labeler)
 
 
 def _lines(path):
@@ -131,8 +131,8 @@ def _simulate(stream, delays):
 )
 def test_loop_does_what_a_simulation_does(tmp_path, delays):
   stream = scenes.Stream(NUM_FRAMES)
-  labeller = _Labeller(stream, delays)
-  loop = _loop(tmp_path, stream, labeller)
+  labeler = _Labeler(stream, delays)
+  loop = _loop(tmp_path, stream, labeler)
   summary = loop.run()
   story, state = _simulate(stream, delays)
   lines = _lines(tmp_path)
@@ -155,15 +155,15 @@ def test_loop_does_what_a_simulation_does(tmp_path, delays):
   assert summary["mean_delay_frames"] == pytest.approx(
     np.mean(delays[: len(keys)])
   )
-  assert summary["finished"] and labeller.is_closed
+  assert summary["finished"] and labeler.is_closed
   # The open question at the end counts as nothing.
-  assert len(labeller.asked) - len(keys) in (0, 1)
+  assert len(labeler.asked) - len(keys) in (0, 1)
   assert summary["teacher_failures"] == 0
 
 
 def test_time_of_the_teacher_is_apart(tmp_path):
   stream = scenes.Stream(NUM_FRAMES)
-  loop = _loop(tmp_path, stream, _Labeller(stream, [2] * 30))
+  loop = _loop(tmp_path, stream, _Labeler(stream, [2] * 30))
   summary = loop.run()
   seconds = summary["seconds"]
   count = summary["num_key_frames"]
@@ -180,12 +180,12 @@ def test_time_of_the_teacher_is_apart(tmp_path):
 def test_failure_is_told_of_and_the_next_question_asked_in_turn(tmp_path):
   stream = scenes.Stream(NUM_FRAMES)
   # Frame 2 is a key frame of the first stride, and known of just then.
-  labeller = _Labeller(stream, [2] * 30, failures=(0, 2))
-  loop = _loop(tmp_path, stream, labeller)
+  labeler = _Labeler(stream, [2] * 30, failures=(0, 2))
+  loop = _loop(tmp_path, stream, labeler)
   problems = []
   loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
   summary = loop.run()
-  assert labeller.asked[:3] == [0, 2, 4]
+  assert labeler.asked[:3] == [0, 2, 4]
   assert problems == [
     f"the teacher failed on frame {t}: out of memory" for t in (0, 2)
   ]
@@ -196,8 +196,8 @@ def test_failure_is_told_of_and_the_next_question_asked_in_turn(tmp_path):
 
 def test_without_labels_the_answers_judge_what_was_said_before_them(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
-  labeller = _Labeller(stream, [3] * 30)
-  loop = _loop(tmp_path, stream, labeller)
+  labeler = _Labeler(stream, [3] * 30)
+  loop = _loop(tmp_path, stream, labeler)
   said, predict = [], loop._predict
   loop._predict = lambda *args: said.append(predict(*args)) or said[-1]
   summary = loop.run()
@@ -214,27 +214,27 @@ def test_without_labels_the_answers_judge_what_was_said_before_them(tmp_path):
 
 def test_the_teacher_judges_other_frames_where_that_was_asked_for(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
-  labeller = _Labeller(stream, [3] * 30)
-  summary = _loop(tmp_path, stream, labeller, eval_every=7).run()
+  labeler = _Labeler(stream, [3] * 30)
+  summary = _loop(tmp_path, stream, labeler, eval_every=7).run()
   lines = _lines(tmp_path)
   judged = [line["t"] for line in lines if "eval_miou" in line]
   assert judged == [0, 7, 14, 21, 28]
   assert not any("eval_t" in line for line in lines)
   # The key frame 0 is asked about once; its answer was waited for.
-  assert labeller.asked.count(0) == 1
+  assert labeler.asked.count(0) == 1
   assert [line for line in lines if line["is_key"]][0]["delay"] == 1
   assert summary["eval_frames"] == 5 and summary["finished"]
 
 
 def test_judging_can_be_turned_off(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
-  loop = _loop(tmp_path, stream, _Labeller(stream, [3] * 30), eval_every=0)
+  loop = _loop(tmp_path, stream, _Labeler(stream, [3] * 30), eval_every=0)
   assert loop.run()["eval_frames"] == 0
 
 
 def test_frames_that_cannot_be_read_are_no_trouble(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, broken=(1, 2))
-  summary = _loop(tmp_path, stream, _Labeller(stream, [1] * 30)).run()
+  summary = _loop(tmp_path, stream, _Labeler(stream, [1] * 30)).run()
   first = [line for line in _lines(tmp_path) if line["is_key"]][0]
   # In frames of the stream, of which two passed unseen.
   assert (first["key_t"], first["t"], first["delay"]) == (0, 3, 3)
@@ -243,7 +243,7 @@ def test_frames_that_cannot_be_read_are_no_trouble(tmp_path):
 
 def test_pictures_and_report_know_how_old_the_labels_are(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
-  loop = _loop(tmp_path, stream, _Labeller(stream, [5] * 30), overlay=True)
+  loop = _loop(tmp_path, stream, _Labeler(stream, [5] * 30), overlay=True)
   records = []
   for sink in loop.outputs._sinks:
     put = sink.put
@@ -272,7 +272,7 @@ def test_thread_teaches_while_the_stream_goes_on(tmp_path):
 
   stream.read = live
   loop = _loop(tmp_path, stream, teacher=_Knowing(stream, seconds=0.05))
-  assert isinstance(loop.labeller, asking.OtherThread)
+  assert isinstance(loop.labeler, asking.OtherThread)
   summary = loop.run()
   keys = [line for line in _lines(tmp_path) if line["is_key"]]
   assert keys and summary["finished"]

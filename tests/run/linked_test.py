@@ -11,7 +11,7 @@ from experiments import edge_figures
 from ojd.comparison import numbers
 from ojd.edge import conditions, reckoning, weights, wire
 from ojd.edge.messages import Update
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.pretrained import flatten
 from ojd.run import (
   config,
@@ -200,7 +200,7 @@ def test_interrupted_and_retold(flags, link, tmp_path):
   from_there = replay.replay(run, 30)
   assert from_there.is_equal and from_there.start.is_checkpoint
   assert from_there.num_keys > 0
-  with pytest.raises(RequestError, match="--link: a run over one has no forks"):
+  with pytest.raises(UserError, match="--link: a run over one has no forks"):
     fork.child_config(run.config, {"workdir": "b"})
 
 
@@ -242,6 +242,6 @@ def test_frames_are_what_arrives(tmp_path, monkeypatch):
 )
 def test_what_cannot_be_is_refused(flags, words):
   given = {"link": "ideal", "workdir": "x"} | flags
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     config.check(dataclasses.replace(small_run.CONFIG, **given))
   assert words in str(error.value) and "\n" not in str(error.value)

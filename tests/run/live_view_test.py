@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import (
   live_access,
   live_handler,
@@ -293,7 +293,7 @@ def test_token_guards_a_view_for_other_machines():
   ],
 )
 def test_bad_requests_are_one_line_without_the_secret(address, token, words):
-  with pytest.raises(RequestError) as caught:
+  with pytest.raises(UserError) as caught:
     live_view.LiveView(address, token)
   message = str(caught.value)
   assert words in message and "\n" not in message
@@ -303,7 +303,7 @@ def test_bad_requests_are_one_line_without_the_secret(address, token, words):
 def test_port_in_use_is_a_bad_request():
   with _view() as view:
     before = threading.active_count()
-    with pytest.raises(RequestError, match="in use"):
+    with pytest.raises(UserError, match="in use"):
       live_view.LiveView(f"127.0.0.1:{_port(view)}")
     assert threading.active_count() == before
 

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from ojd import systems
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run import (
   fork,
@@ -198,7 +198,7 @@ def test_oracle_of_a_stream_without_an_end_is_refused(tmp_path, monkeypatch):
       return stream
 
     monkeypatch.setattr(streams, "open_stream", changed)
-    with pytest.raises(RequestError, match=words) as error:
+    with pytest.raises(UserError, match=words) as error:
       _run(tmp_path / "run", "offline_oracle", num_frames=None)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
@@ -208,7 +208,7 @@ def test_oracle_whose_student_is_gone_cannot_be_told_again(wholes, tmp_path):
   path = tmp_path / "copy"
   shutil.copytree(wholes("offline_oracle"), path)
   (path / workdir.PREPARED / offline_oracle.STUDENT).unlink()
-  with pytest.raises(RequestError, match="student.safetensors, which is not"):
+  with pytest.raises(UserError, match="student.safetensors, which is not"):
     replay.replay(recorded_run.read(path))
 
 
@@ -216,14 +216,14 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path):
   path = tmp_path / "run"
   _run(path, "flow:slow", num_frames=10)
   run = recorded_run.read(path)
-  with pytest.raises(RequestError, match="--export: --system=flow:slow has no"):
+  with pytest.raises(UserError, match="--export: --system=flow:slow has no"):
     take.take(run, 3, tmp_path / "s.safetensors")
-  with pytest.raises(RequestError, match="delta_min makes no difference"):
+  with pytest.raises(UserError, match="delta_min makes no difference"):
     sweep.sweep(run, {"delta_min": [2, 3]})
   config = dataclasses.replace(run.config, system="offline_oracle")
-  with pytest.raises(RequestError, match="give another --system"):
+  with pytest.raises(UserError, match="give another --system"):
     fork.make_job(fork.open_fork(path, 4), config)
-  with pytest.raises(RequestError, match="segments one class, not"):
+  with pytest.raises(UserError, match="segments one class, not"):
     _run(
       tmp_path / "many",
       "osvos",

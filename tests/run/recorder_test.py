@@ -2,7 +2,7 @@
 
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import recorder
 from ojd.teachers import base, recording
 from tests.reference import odd_teachers as odd
@@ -27,7 +27,7 @@ def _record(stream, path):
 def test_answer_that_does_not_fit_is_one_line(tmp_path):
   stream = scenes.Stream()
   stream.frames[5, 0, 0] = odd.WRONG, 0, 0
-  with pytest.raises(RequestError, match=r"--teacher: .*\(3, 3\)") as error:
+  with pytest.raises(UserError, match=r"--teacher: .*\(3, 3\)") as error:
     _record(stream, tmp_path / "r")
   assert "\n" not in str(error.value)
   # What came before it stays.
@@ -47,5 +47,5 @@ def test_frame_without_an_answer_is_counted(tmp_path):
 def test_live_stream_is_refused(tmp_path):
   stream = scenes.Stream()
   stream.spec = stream.spec._replace(is_live=True)
-  with pytest.raises(RequestError, match="could not be replayed"):
+  with pytest.raises(UserError, match="could not be replayed"):
     recorder.record(stream, None, tmp_path, teacher_name="any")

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import exported, pretrained
 from ojd.run import (
   recorded_run,
@@ -250,21 +250,21 @@ def test_what_is_not_this_run_is_refused(whole, tmp_path, change, words):
   path = tmp_path / "run"
   shutil.copytree(whole, path)
   _config(path, change)
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     recorded_run.read(path)
 
 
 def test_other_frames_are_refused(whole, monkeypatch):
   run = recorded_run.read(whole)
   other = dataclasses.replace(run.config, stream="synthetic:sports?seed=9")
-  with pytest.raises(RequestError, match="are others now"):
+  with pytest.raises(UserError, match="are others now"):
     recorded_run.open_job(run, other)
 
 
 def test_live_stream_cannot_be_told_again(whole):
   run = recorded_run.read(whole)
   live = {**run.description, "stream": {"kind": "live", "address": "x"}}
-  with pytest.raises(RequestError, match="cannot be told again"):
+  with pytest.raises(UserError, match="cannot be told again"):
     recorded_run.open_job(run._replace(description=live))
 
 
@@ -272,16 +272,16 @@ def test_live_stream_cannot_be_told_again(whole):
   ("first", "last"), [(-1, None), (40, None), (5, 4), (0, 40)]
 )
 def test_frames_that_are_none_are_refused(whole, first, last):
-  with pytest.raises(RequestError, match="the run has 0 to 39"):
+  with pytest.raises(UserError, match="the run has 0 to 39"):
     replay.replay(recorded_run.read(whole), first, last)
 
 
 def test_export_refuses_what_is_no_program(tmp_path):
   path = tmp_path / "x.jax"
   path.write_bytes(b"no program")
-  with pytest.raises(RequestError, match="no exported student"):
+  with pytest.raises(UserError, match="no exported student"):
     exported.load(path)
-  with pytest.raises(RequestError, match="No such file"):
+  with pytest.raises(UserError, match="No such file"):
     exported.load(tmp_path / "none")
 
 

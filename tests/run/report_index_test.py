@@ -9,7 +9,7 @@ import urllib.parse
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import report_chart, report_index, report_runs
 from tests import workdirs
 
@@ -124,7 +124,7 @@ def test_folders_are_found_inside_in_order(tmp_path):
     (tmp_path / "nowhere", "no such folder"),
     (tmp_path / "c.txt", "no such folder"),
   ):
-    with pytest.raises(RequestError, match=words):
+    with pytest.raises(UserError, match=words):
       report_index.find(path)
 
 
@@ -133,10 +133,10 @@ def test_only_a_page_of_its_own_is_replaced(tmp_path):
   _write([path], target)
   _write([path], target)
   target.write_text("<h1>my own page</h1>")
-  with pytest.raises(RequestError, match="no index of runs"):
+  with pytest.raises(UserError, match="no index of runs"):
     _write([path], target)
   assert target.read_text() == "<h1>my own page</h1>"
-  with pytest.raises(RequestError, match="cannot be written"):
+  with pytest.raises(UserError, match="cannot be written"):
     _write([path], tmp_path / "a" / "config.json" / "x.html")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import (
   report,
   report_chart,
@@ -490,7 +490,7 @@ def test_damaged_folders_are_named(tmp_path, name, content, words):
   (tmp_path / name).unlink()
   if content is not None:
     (tmp_path / name).write_text(content)
-  with pytest.raises(RequestError, match=words) as error:
+  with pytest.raises(UserError, match=words) as error:
     report.check(tmp_path)
   assert "\n" not in str(error.value)
 

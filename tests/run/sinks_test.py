@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import class_maps
 from ojd.run import masks, palette, sinks, workdir, writers
 from tests import binaries
@@ -177,21 +177,21 @@ def test_gone_on_with_is_as_if_nothing_had_been(tmp_path, kind):
 
 
 def test_folder_without_masks_is_refused(tmp_path):
-  with pytest.raises(RequestError, match="--save_masks"):
+  with pytest.raises(UserError, match="--save_masks"):
     class_maps.read_masks(tmp_path)
   _write(tmp_path, range(2), masks="video")
   video = tmp_path / workdir.MASK_VIDEO
   whole = video.read_bytes()
   video.write_bytes(whole[:50])
-  with pytest.raises(RequestError, match="cannot be read"):
+  with pytest.raises(UserError, match="cannot be read"):
     list(class_maps.read_masks(tmp_path))
   video.unlink()
-  with pytest.raises(RequestError, match="no whole masks.mkv"):
+  with pytest.raises(UserError, match="no whole masks.mkv"):
     class_maps.read_masks(tmp_path)
   legend = tmp_path / "masks" / "classes.json"
   for text in ("", "[]", "{}", '{"fps": 25, "classes": [{"id": 0}]}'):
     legend.write_text(text)
-    with pytest.raises(RequestError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
       class_maps.read_masks(tmp_path)
 
 
@@ -199,7 +199,7 @@ def test_torn_png_is_named(tmp_path):
   _write(tmp_path, range(2), masks="png")
   file = tmp_path / "masks" / "000001.png"
   file.write_bytes(file.read_bytes()[:-30])
-  with pytest.raises(RequestError, match="000001.png"):
+  with pytest.raises(UserError, match="000001.png"):
     list(class_maps.read_masks(tmp_path))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import job as job_lib
 from ojd.run import recorded_run, recorder, sweep, sweep_table
 from ojd.streams import base as streams
@@ -153,7 +153,7 @@ def test_maps_of_any_number_of_constants(count):
   ],
 )
 def test_what_is_no_sweep_is_refused(text, words):
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     sweep.parse(text)
 
 
@@ -164,11 +164,11 @@ def test_what_no_run_could_have_is_refused(parent):
     ({"learning_rate": [-1.0]}, "learning_rate=-1.0"),
     ({"u_min": [9]}, "u_min=9"),
   ):
-    with pytest.raises(RequestError, match=words):
+    with pytest.raises(UserError, match=words):
       sweep.sweep(run, grid)
-  with pytest.raises(RequestError, match="beginning of a run only"):
+  with pytest.raises(UserError, match="beginning of a run only"):
     sweep.sweep(run, {"seed": [1, 2]}, from_frame=8)
-  with pytest.raises(RequestError, match="the run has 0 to 19"):
+  with pytest.raises(UserError, match="the run has 0 to 19"):
     sweep.sweep(run, {"u_max": [1]}, to_frame=20)
 
 

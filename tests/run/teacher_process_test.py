@@ -13,7 +13,7 @@ import jax
 import pytest
 
 from ojd import labels, updates
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import job as job_lib
 from ojd.run import loop, workdir
 from ojd.run.config import RunConfig
@@ -138,7 +138,7 @@ def test_wrong_answer_ends_the_run_and_the_worker(tmp_path):
   stream = scenes.Stream()
   stream.frames[8, 0, 0] = odd.WRONG, 0, 0
   worker = _worker(stream, f"{MODULE}:Obedient")
-  with pytest.raises(RequestError, match="its answer"):
+  with pytest.raises(UserError, match="its answer"):
     _run(tmp_path, stream, worker)
   assert worker.pid is None
 
@@ -169,7 +169,7 @@ def test_job_that_cannot_be_made_ends_its_worker(monkeypatch):
     classes="unicorn",
     teacher_process=True,
   )
-  with pytest.raises(RequestError, match="unicorn"):
+  with pytest.raises(UserError, match="unicorn"):
     job_lib.make_job(config)
   assert len(made) == 1 and made[0].pid is None
 

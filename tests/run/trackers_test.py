@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run import trackers, workdir
 from tests import binaries
@@ -225,7 +225,7 @@ def test_guest_that_hangs_at_the_end_is_left_behind():
 def test_missing_package_is_a_bad_request(name, monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   config = config_lib.RunConfig(workdir="x", **{name: True})
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     config_lib.check(config)
   assert str(error.value) == (
     f"--{name} needs the package {trackers.PACKAGES[name]}: "
@@ -252,7 +252,7 @@ def test_wandb_without_a_login_is_a_bad_request(tmp_path):
   pytest.importorskip("wandb")
   code = "from ojd.run import trackers; trackers.require('wandb')"
   result = _offline(tmp_path, code)
-  assert "RequestError: --wandb: nobody is logged in" in result.stderr
+  assert "UserError: --wandb: nobody is logged in" in result.stderr
   result = _offline(tmp_path, code, WANDB_MODE="offline")
   assert result.returncode == 0, result.stderr
 

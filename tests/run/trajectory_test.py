@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import append_log
 from ojd.run import trajectory, trajectory_record
 from ojd.run.trajectory_record import Decision, Record
@@ -224,7 +224,7 @@ def test_killed_at_any_byte(tmp_path):
       assert [_bits(x) for x in log] == [_bits(x) for x in records[:num]]
       assert (log.problem == "") == is_clean
     else:
-      with pytest.raises(RequestError) as error:
+      with pytest.raises(UserError) as error:
         trajectory.read(tmp_path)
       assert _one_line(error, path)
     with trajectory.Writer(tmp_path, RUN) as writer:
@@ -280,7 +280,7 @@ def test_flipped_bytes_never_give_a_wrong_record(tmp_path):
       path.write_bytes(flipped)
       try:
         got = _read(tmp_path)
-      except RequestError as error:
+      except UserError as error:
         assert str(path) in str(error) and "\n" not in str(error)
         continue
       assert got == expected[: len(got)] and len(got) < len(expected)
@@ -292,11 +292,11 @@ def test_log_damaged_after_it_was_opened_is_told(tmp_path):
   whole = bytearray(path.read_bytes())
   whole[-5] ^= 1
   path.write_bytes(whole)
-  with pytest.raises(RequestError, match="frame 10 is damaged") as error:
+  with pytest.raises(UserError, match="frame 10 is damaged") as error:
     log.find("key", 10)
   assert _one_line(error, path)
   path.unlink()
-  with pytest.raises(RequestError, match="cannot be read") as error:
+  with pytest.raises(UserError, match="cannot be read") as error:
     list(log)
   assert _one_line(error, path)
 
@@ -308,7 +308,7 @@ def test_record_put_in_the_place_of_another_is_not_taken_for_it(tmp_path):
   with trajectory.Writer(tmp_path, RUN) as writer:
     writer.truncate_from(0)
     writer.append(record._replace(t=2))
-  with pytest.raises(RequestError, match="frame 3 is damaged"):
+  with pytest.raises(UserError, match="frame 3 is damaged"):
     log.find("failed", 3)
 
 
@@ -331,7 +331,7 @@ def test_payloads_of_an_enemy_end_in_one_line(tmp_path):
     try:
       for record in trajectory.read(tmp_path):
         record.labels()
-    except RequestError as error:
+    except UserError as error:
       assert "\n" not in str(error) and "damaged" in str(error)
     (tmp_path / trajectory.LOG).unlink()
 
@@ -340,7 +340,7 @@ def test_torn_labels_behind_a_right_checksum_are_told(tmp_path):
   record = trajectory_record.evaluation(7, _labels())
   _enemy(tmp_path, trajectory_record.pack(record)[:-2])
   (got,) = trajectory.read(tmp_path)
-  with pytest.raises(RequestError, match="labels of frame 7 are damaged"):
+  with pytest.raises(UserError, match="labels of frame 7 are damaged"):
     got.labels()
 
 
@@ -358,7 +358,7 @@ def test_log_of_another_run_is_refused(tmp_path, identity, words):
   path = _write(tmp_path, _records())
   before = path.read_bytes()
   for open_log in (trajectory.Writer, trajectory.read):
-    with pytest.raises(RequestError, match="another run") as error:
+    with pytest.raises(UserError, match="another run") as error:
       open_log(tmp_path, identity)
     assert _one_line(error, path) and words in str(error.value)
   assert path.read_bytes() == before
@@ -396,7 +396,7 @@ def test_what_is_no_log_is_refused_and_left_alone(tmp_path, content, words):
   path = tmp_path / trajectory.LOG
   path.write_bytes(content)
   for open_log in (trajectory.Writer, trajectory.read):
-    with pytest.raises(RequestError) as error:
+    with pytest.raises(UserError) as error:
       open_log(tmp_path, RUN)
     assert words in str(error.value) and _one_line(error, path)
   assert path.read_bytes() == content
@@ -407,10 +407,10 @@ def test_files_in_the_way_are_told(tmp_path):
   (tmp_path / "folder" / trajectory.LOG).mkdir(parents=True)
   for name in ("file", "folder"):
     for open_log in (trajectory.Writer, trajectory.read):
-      with pytest.raises(RequestError, match="cannot be") as error:
+      with pytest.raises(UserError, match="cannot be") as error:
         open_log(tmp_path / name, RUN)
       assert _one_line(error, tmp_path / name)
-  with pytest.raises(RequestError, match="No such file"):
+  with pytest.raises(UserError, match="No such file"):
     trajectory.read(tmp_path / "nowhere")
 
 
@@ -485,7 +485,7 @@ def test_head_that_does_not_fit_is_told_and_made_up_for(tmp_path, monkeypatch):
     raise OSError(errno.ENOSPC, "No space left on device")
 
   monkeypatch.setattr(append_log, "write_all", write_some)
-  with pytest.raises(RequestError, match="No space left") as error:
+  with pytest.raises(UserError, match="No space left") as error:
     trajectory.Writer(tmp_path, RUN)
   assert _one_line(error, tmp_path)
   monkeypatch.undo()

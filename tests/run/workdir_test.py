@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ojd import labels
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import recorded_run, runner, workdir
 from ojd.run.config import RunConfig
 from ojd.run.workdir import Status
@@ -58,7 +58,7 @@ def test_damaged_summary_is_that_of_an_unfinished_run(tmp_path, content):
 
 def test_one_process_at_a_time(tmp_path):
   again = workdir.claim(tmp_path / "run")
-  refused = pytest.raises(RequestError, match="another process")
+  refused = pytest.raises(UserError, match="another process")
   with workdir.claim(tmp_path / "run"), refused:
     again.__enter__()
   with workdir.claim(tmp_path / "run"):
@@ -71,7 +71,7 @@ def test_start_that_failed_leaves_the_folder_usable(tmp_path, monkeypatch):
 
   with monkeypatch.context() as patch:
     patch.setattr(type(tmp_path), "write_text", full)
-    with pytest.raises(RequestError, match="No space left"):
+    with pytest.raises(UserError, match="No space left"):
       _create(tmp_path / "run")
   (tmp_path / "run" / "config.json.part").write_text("")  # killed right there
   assert workdir.inspect(tmp_path / "run", _description()) is Status.NEW
@@ -79,7 +79,7 @@ def test_start_that_failed_leaves_the_folder_usable(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text", ["~nobody-of-that-name/x", "x" * 300])
 def test_paths_that_cannot_be_are_refused(text):
-  with pytest.raises(RequestError, match="--workdir"):
+  with pytest.raises(UserError, match="--workdir"):
     workdir.inspect(workdir.expand(text), _description())
 
 
@@ -95,7 +95,7 @@ def test_config_says_what_made_the_run(tmp_path):
 def test_other_flags_are_named(tmp_path):
   _create(tmp_path)
   other = dataclasses.replace(CONFIG, a_thresh=0.9, seed=3, workdir="y")
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     workdir.inspect(tmp_path, _description(other))
   message = str(error.value)
   assert "--a_thresh (0.8, now 0.9)" in message
@@ -111,19 +111,19 @@ def test_flag_that_an_older_version_lacked_had_its_default(tmp_path):
   path.write_text(json.dumps(config))
   workdir.inspect(tmp_path, _description())
   other = dataclasses.replace(CONFIG, norm="key_frame")
-  with pytest.raises(RequestError, match="--norm .frame, now key_frame."):
+  with pytest.raises(UserError, match="--norm .frame, now key_frame."):
     workdir.inspect(tmp_path, _description(other))
 
 
 def test_other_frames_behind_the_same_address_are_refused(tmp_path):
   _create(tmp_path)
-  with pytest.raises(RequestError, match="--stream"):
+  with pytest.raises(UserError, match="--stream"):
     workdir.inspect(tmp_path, _description(stream={"kind": "folder"}))
 
 
 def test_folder_of_something_else_is_refused_and_left_alone(tmp_path):
   (tmp_path / "thesis.tex").write_text("dear")
-  with pytest.raises(RequestError, match="not of a run"):
+  with pytest.raises(UserError, match="not of a run"):
     workdir.inspect(tmp_path, _description())
   assert os.listdir(tmp_path) == ["thesis.tex"]
 
@@ -131,7 +131,7 @@ def test_folder_of_something_else_is_refused_and_left_alone(tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"flags": 3}'])
 def test_broken_config_is_refused(tmp_path, content):
   (tmp_path / workdir.CONFIG).write_text(content)
-  with pytest.raises(RequestError, match="cannot be read"):
+  with pytest.raises(UserError, match="cannot be read"):
     workdir.inspect(tmp_path, _description())
 
 
@@ -141,16 +141,16 @@ def test_another_format_is_refused_by_its_number(tmp_path):
   content = json.loads(path.read_text())
   for number in (1, 99):
     path.write_text(json.dumps(content | {"format": number}))
-    with pytest.raises(RequestError, match=f"format {number}"):
+    with pytest.raises(UserError, match=f"format {number}"):
       workdir.inspect(tmp_path, _description())
 
 
 def test_file_in_the_way_is_refused(tmp_path):
   path = tmp_path / "file"
   path.write_text("")
-  with pytest.raises(RequestError, match="is a file"):
+  with pytest.raises(UserError, match="is a file"):
     workdir.inspect(path, _description())
-  with pytest.raises(RequestError, match="cannot be written"):
+  with pytest.raises(UserError, match="cannot be written"):
     _create(path / "below")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base
 
 
@@ -30,7 +30,7 @@ def test_options_are_decoded():
   "uri", ["", "street", "/a/b", "rstp:x", ":x", "Folder:x"]
 )
 def test_unknown_kind_is_told_the_known(uri):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     base.parse_address(uri)
   assert f"--stream={uri}" in str(error.value)
   for scheme in base.SCHEMES:
@@ -41,7 +41,7 @@ def test_unknown_kind_is_told_the_known(uri):
   "query", ["seed", "seed=1&cuts", "&", "seed=1&&cuts=1"]
 )
 def test_options_must_be_pairs(query):
-  with pytest.raises(RequestError, match="key=value"):
+  with pytest.raises(UserError, match="key=value"):
     base.parse_address(f"synthetic:street?{query}")
 
 
@@ -56,33 +56,33 @@ def test_option_is_read_as_its_kind():
 @pytest.mark.parametrize("value", ["", "x", "1.5"])
 def test_option_of_the_wrong_kind_is_refused(value):
   address = base.parse_address(f"synthetic:street?seed={value}")
-  with pytest.raises(RequestError, match=f"seed='{value}' is not int"):
+  with pytest.raises(UserError, match=f"seed='{value}' is not int"):
     address.option("seed", int, 0)
 
 
 def test_typo_in_an_option_is_refused():
   address = base.parse_address("synthetic:street?sead=3")
-  with pytest.raises(RequestError, match="'sead'.* seed, cuts"):
+  with pytest.raises(UserError, match="'sead'.* seed, cuts"):
     address.refuse_others("seed", "cuts")
-  with pytest.raises(RequestError, match="'sead'.* none"):
+  with pytest.raises(UserError, match="'sead'.* none"):
     address.refuse_others()
   base.parse_address("synthetic:street?seed=3").refuse_others("seed", "cuts")
 
 
 def test_typo_in_an_option_stops_the_opening():
-  with pytest.raises(RequestError, match="has no option"):
+  with pytest.raises(UserError, match="has no option"):
     base.open_stream("synthetic:street?sead=3", 32, 32)
 
 
 @pytest.mark.parametrize("side", [0, 7, -32, 31, 10**6])
 @pytest.mark.parametrize("flag", ["height", "width"])
 def test_side_out_of_range_names_its_flag(flag, side):
-  with pytest.raises(RequestError, match=f"--{flag}={side}"):
+  with pytest.raises(UserError, match=f"--{flag}={side}"):
     base.open_stream("synthetic:street", **{flag: side})
 
 
 def test_side_is_refused_beside_a_good_one():
-  with pytest.raises(RequestError, match="--width=7"):
+  with pytest.raises(UserError, match="--width=7"):
     base.open_stream("synthetic:street", 64, 7)
 
 
@@ -96,5 +96,5 @@ def test_path_of_a_file_is_a_videos(tmp_path):
   path.write_bytes(b"")
   assert base.parse_address(str(path)) == ("video", str(path), {})
   assert base.parse_address(f"video:{path}") == ("video", str(path), {})
-  with pytest.raises(RequestError, match="no video file and no known kind"):
+  with pytest.raises(UserError, match="no video file and no known kind"):
     base.parse_address(str(tmp_path))

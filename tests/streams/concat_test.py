@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import job
 from ojd.run.config import RunConfig
 from ojd.streams import base
@@ -44,7 +44,7 @@ def _open(*uris, size=(None, None)):
 
 
 def _refusal(*uris):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     _open(*uris)
   assert "\n" not in str(error.value)
   return str(error.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base
 from ojd.types import IGNORE
 
@@ -73,7 +73,7 @@ def _open(root, query="", *size):
 
 
 def _refusal(root, query=""):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     _open(root, query)
   message = str(error.value)
   assert "\n" not in message

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base
 from ojd.types import IGNORE
 
@@ -63,7 +63,7 @@ def _open(root, height=None, width=None):
 
 def _refusal(root):
   """The one line that says why a folder is refused."""
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     _open(root)
   assert "\n" not in str(error.value)
   return str(error.value)
@@ -383,7 +383,7 @@ def test_path_with_a_question_mark(labelled):
 def test_class_without_a_printable_name(labelled, name):
   text = json.dumps({"classes": {"0": "background", "255": name}})
   (labelled / "stream.json").write_text(text)
-  with pytest.raises(RequestError, match="no name of a class"):
+  with pytest.raises(UserError, match="no name of a class"):
     _open(labelled)
 
 
@@ -443,7 +443,7 @@ def test_broken_bytes_never_end_a_stream(tmp_path, suffix):
     path.write_bytes(data)
     try:
       (sample,) = _open(tmp_path, H, W).read()
-    except RequestError as error:
+    except UserError as error:
       assert str(path) in str(error)
       continue
     assert (sample.frame is None) == bool(sample.problem)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import lvs_labels
 from ojd.streams import base
 from ojd.types import Sample
@@ -204,7 +204,7 @@ def _play(uri, size):
     broken = [
       _check(sample, t, stream.spec) for t, sample in enumerate(samples)
     ]
-  except RequestError as error:
+  except UserError as error:
     assert str(error) and "\n" not in str(error)
     assert len(str(error)) < 2000
     return None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base
 
 H, W = 36, 48
@@ -38,7 +38,7 @@ def _only(root, *size):
 
 
 def _refusal(what):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     _open(what)
   assert "\n" not in str(error.value)
   return str(error.value)

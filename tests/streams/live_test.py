@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import prefetch
 from ojd.streams import base, live, live_source
 
@@ -244,7 +244,7 @@ def _playlist(connection, number, over):
 def test_what_gives_no_frame_is_refused_in_time(serve):
   with _tcp(serve) as place:
     start = time.monotonic()
-    with pytest.raises(RequestError, match="--stream=http://127") as error:
+    with pytest.raises(UserError, match="--stream=http://127") as error:
       _open(f"http://{place}/v.m3u8")
     assert time.monotonic() - start < 6
   assert "\n" not in str(error.value)
@@ -304,7 +304,7 @@ def test_who_waits_for_a_frame_can_be_stopped():
 
 
 def test_password_is_nowhere():
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     _open("rtsp://me:secret@127.0.0.1:1/x", FAST)
   assert "secret" not in str(error.value) and "127.0.0.1" in str(error.value)
   content = _video(40)
@@ -320,9 +320,9 @@ def test_password_is_nowhere():
 
 
 def test_camera_that_is_not_there_is_refused():
-  with pytest.raises(RequestError, match="there is no camera /dev/video77"):
+  with pytest.raises(UserError, match="there is no camera /dev/video77"):
     base.open_stream("camera:77")
-  with pytest.raises(RequestError, match="has no option"):
+  with pytest.raises(UserError, match="has no option"):
     base.open_stream("camera:0?colour=red")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ojd import labels as labels_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import lvs_labels
 from ojd.run import job
 from ojd.run.config import RunConfig
@@ -111,9 +111,9 @@ def test_other_classes_may_be_asked_for(driving):
   stream = _open(f"{driving}?classes=")
   assert stream.spec.class_names == lvs_labels.COCO_NAMES
   assert stream.spec.default_classes == ""
-  with pytest.raises(RequestError, match="unicorn"):
+  with pytest.raises(UserError, match="unicorn"):
     _open(f"{driving}?classes=unicorn")
-  with pytest.raises(RequestError, match="has no option 'class'"):
+  with pytest.raises(UserError, match="has no option 'class'"):
     _open(f"{driving}?class=car")
 
 
@@ -178,17 +178,17 @@ def test_broken_chunk_is_skipped_frame_by_frame(tmp_path, driving):
 def test_folders_of_other_things_are_refused(tmp_path, names, word):
   for name in names:
     (tmp_path / name).write_bytes(b"")
-  with pytest.raises(RequestError, match=word):
+  with pytest.raises(UserError, match=word):
     _open(tmp_path)
 
 
 def test_missing_folder_and_broken_videos_are_refused(tmp_path):
-  with pytest.raises(RequestError, match="no folder"):
+  with pytest.raises(UserError, match="no folder"):
     _open(tmp_path / "nowhere")
   path = tmp_path / "driving1000.mp4"
   for content in (b"", b"no video at all" * 100):
     path.write_bytes(content)
-    with pytest.raises(RequestError, match="driving1000.mp4"):
+    with pytest.raises(UserError, match="driving1000.mp4"):
       _open(tmp_path)
 
 
@@ -198,5 +198,5 @@ def test_broken_labels_are_told_when_they_are_reached(tmp_path):
   path.write_bytes(path.read_bytes()[:1000])
   samples = _open(root).read()
   assert [next(samples).t for _ in range(5)] == list(range(5))
-  with pytest.raises(RequestError, match="driving1001.npy"):
+  with pytest.raises(UserError, match="driving1001.npy"):
     next(samples)

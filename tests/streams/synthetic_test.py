@@ -351,6 +351,6 @@ def test_identity_tells_streams_apart():
   ),
 )
 def test_errors_say_what_is_known(rest, known):
-  with pytest.raises(errors.RequestError) as caught:
+  with pytest.raises(errors.UserError) as caught:
     _open(rest)
   assert known in str(caught.value) and "\n" not in str(caught.value)

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base, video, video_file, video_frames, video_index
 from tests.reference import videos
 from tests.reference.videos import H, W
@@ -456,7 +456,7 @@ def _write_audio(path, has_cover=False):
 
 
 def _refuse(path, *words):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     _open(path)
   text = str(error.value)
   assert text.startswith("--stream") and "\n" not in text
@@ -480,9 +480,9 @@ def test_things_that_are_no_videos_are_refused(tmp_path, clip):
     _refuse(path, "not a video")
   os.mkfifo(tmp_path / "pipe.mp4")
   _refuse(tmp_path / "pipe.mp4", "no video file")
-  with pytest.raises(RequestError, match="no video file"):
+  with pytest.raises(UserError, match="no video file"):
     base.open_stream("video:" + "x" * 5000)
-  with pytest.raises(RequestError, match="no video file"):
+  with pytest.raises(UserError, match="no video file"):
     base.open_stream("video:a\0b")
 
 

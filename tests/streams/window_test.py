@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import job
 from ojd.run.config import RunConfig
 from ojd.streams import base
@@ -132,7 +132,7 @@ def test_live_stream_lets_its_first_frames_pass():
   ],
 )
 def test_wrong_numbers_are_refused_by_name(start_frame, every, words):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     window(_Counted(), start_frame, every)
   assert words in str(error.value)
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from ojd import distill, systems, updates
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.delta import changes, skip, svd
 from ojd.models.delta.convert import convert
 from ojd.run import state_arrays
@@ -187,12 +187,12 @@ def test_words_of_the_table_make_systems():
 
 
 def test_bad_requests_are_refused():
-  with pytest.raises(RequestError, match="interval=0: at least 1"):
+  with pytest.raises(UserError, match="interval=0: at least 1"):
     _system(interval=0)
   held = jit_lib.jit(STUDENT, TX, norm="key_frame")
-  with pytest.raises(RequestError, match="its student alone"):
+  with pytest.raises(UserError, match="its student alone"):
     _system(learner=held)
-  with pytest.raises(RequestError, match="no Linen module"):
+  with pytest.raises(UserError, match="no Linen module"):
     systems.make(
       "delta", tiny_student.make(), optax.identity(), systems.Settings()
     )

@@ -7,7 +7,7 @@ import pytest
 
 from ojd import systems
 from ojd.costs import Costs
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import timing
 from ojd.types import Labels
 from tests.reference import scenes, tiny_student
@@ -56,7 +56,7 @@ def test_words_set_the_stride_and_else_the_flag_does(name, stride):
   ],
 )
 def test_unknown_name_and_word_are_refused_with_the_known(text, known):
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     systems.parse(text)
   assert str(error.value).startswith(f"--system={text}: unknown; known ")
   assert known in str(error.value) and "\n" not in str(error.value)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ojd import distill, losses, metrics, updates
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import convolution
 from ojd.models.student import Student
 from ojd.systems import osvos as osvos_lib
@@ -150,6 +150,6 @@ def test_lesson_that_leads_nowhere_is_undone():
 
 
 def test_more_than_one_class_is_refused():
-  with pytest.raises(RequestError, match="segments one class, not 2") as error:
+  with pytest.raises(UserError, match="segments one class, not 2") as error:
     osvos_lib.osvos(tiny_student.make(), TX)
   assert "\n" not in str(error.value)

@@ -9,7 +9,7 @@ import torch
 import torchvision
 
 from ojd import labels
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.teachers import base
 from ojd.types import Instances, Sample
 
@@ -78,7 +78,7 @@ def test_instances(monkeypatch):
 )
 def test_nonsense_is_refused_in_a_line(monkeypatch, answer):
   teacher = _make(monkeypatch, _factory(lambda frame: answer))
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     _label(teacher)
   assert "\n" not in str(error.value)
 
@@ -87,14 +87,14 @@ def test_nonsense_is_refused_in_a_line(monkeypatch, answer):
   "names", [None, "background", ("cat", "dog"), ("background",), (1, 2)]
 )
 def test_class_names_must_be_names(monkeypatch, names):
-  with pytest.raises(RequestError, match="class_names"):
+  with pytest.raises(UserError, match="class_names"):
     _make(monkeypatch, _factory(lambda frame: None, names))
 
 
 def test_what_cannot_be_imported_is_refused(monkeypatch):
-  with pytest.raises(RequestError, match="no_such_module"):
+  with pytest.raises(UserError, match="no_such_module"):
     base.make_teacher("no_such_module:make", REQUEST)
-  with pytest.raises(RequestError, match="no such function"):
+  with pytest.raises(UserError, match="no such function"):
     _make(monkeypatch, _factory(None), "my_lab.teachers:other")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ojd import labels as labels_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.teachers import base
 from ojd.types import IGNORE, Instances, Sample
 
@@ -66,18 +66,18 @@ def test_sample_is_left_as_it_was():
 
 
 def test_stream_without_labels_is_refused():
-  with pytest.raises(RequestError, match="--teacher=ground_truth.*no labels"):
+  with pytest.raises(UserError, match="--teacher=ground_truth.*no labels"):
     base.make_teacher("ground_truth", _request(()))
 
 
 def test_argument_is_refused():
-  with pytest.raises(RequestError, match="ground_truth:x.*nothing after"):
+  with pytest.raises(UserError, match="ground_truth:x.*nothing after"):
     base.make_teacher("ground_truth:x", _request())
 
 
 @pytest.mark.parametrize("text", ["", ":", "oracle", "oracle:"])
 def test_unknown_teacher_is_named_whole(text):
-  with pytest.raises(RequestError, match=f"--teacher={text}: unknown"):
+  with pytest.raises(UserError, match=f"--teacher={text}: unknown"):
     base.make_teacher(text, _request())
 
 
@@ -91,7 +91,7 @@ def test_name_and_argument_reach_the_teacher(monkeypatch):
 
 
 def test_unknown_teacher_is_told_the_known():
-  with pytest.raises(RequestError, match="--teacher=oracle") as error:
+  with pytest.raises(UserError, match="--teacher=oracle") as error:
     base.make_teacher("oracle", _request())
   for name in base.TEACHERS:
     assert name in str(error.value)

@@ -9,7 +9,7 @@ from torchvision import ops
 from torchvision.models import detection
 
 from ojd import labels
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import job
 from ojd.run.config import RunConfig
 from ojd.streams.base import StreamSpec
@@ -99,7 +99,7 @@ def test_bad_weights_are_refused_in_a_line(tmp_path, content):
   elif content == "evil":
     torch.save({"a": _Evil()}, path)
   request = REQUEST._replace(weights=str(path))
-  with pytest.raises(RequestError, match="weights.pth") as error:
+  with pytest.raises(UserError, match="weights.pth") as error:
     base.make_teacher("mask_rcnn:v1", request)
   assert "\n" not in str(error.value)
 
@@ -111,7 +111,7 @@ def test_failed_download_says_which_file_and_how(monkeypatch):
   monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
   monkeypatch.setenv("TORCH_HOME", "/nonexistent-for-this-test")
   monkeypatch.setattr(torch.hub.os, "makedirs", lambda *a, **k: None)
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     base.make_teacher("mask_rcnn", REQUEST._replace(weights=""))
   message = str(error.value)
   assert "maskrcnn_resnet50_fpn_v2_coco" in message
@@ -119,12 +119,12 @@ def test_failed_download_says_which_file_and_how(monkeypatch):
 
 
 def test_unknown_versions_and_devices_are_refused():
-  with pytest.raises(RequestError, match="v1, v2"):
+  with pytest.raises(UserError, match="v1, v2"):
     base.make_teacher("mask_rcnn:v3", REQUEST)
-  with pytest.raises(RequestError, match="--teacher_device=tpu"):
+  with pytest.raises(UserError, match="--teacher_device=tpu"):
     detector.pick_device("tpu")
   if not torch.cuda.is_available():
-    with pytest.raises(RequestError, match="no GPU"):
+    with pytest.raises(UserError, match="no GPU"):
       detector.pick_device("cuda")
 
 
@@ -137,9 +137,7 @@ def test_half_precision_without_a_gpu_is_refused_in_a_line(name):
     teacher_half=True,
   )
   spec = StreamSpec(64, 96, 25.0, None, (), {})
-  with pytest.raises(
-    RequestError, match="--teacher_half: needs a GPU"
-  ) as error:
+  with pytest.raises(UserError, match="--teacher_half: needs a GPU") as error:
     job.make_teacher(config, spec)
   assert "\n" not in str(error.value)
   assert detector.pick_dtype(False, torch.device("cpu")) is None

@@ -6,7 +6,7 @@ import safetensors.torch
 import torch
 
 from experiments import album, judging, train_teacher
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base as streams
 from ojd.teachers import base, train_tiny
 from ojd.teachers import tiny_network as tiny
@@ -64,7 +64,7 @@ def test_other_files_are_refused_in_a_line(weights, tmp_path, damage):
     del state[name]
     safetensors.torch.save_file(state, path)
   request = REQUEST._replace(weights=str(path))
-  with pytest.raises(RequestError, match=r"other\.safetensors") as error:
+  with pytest.raises(UserError, match=r"other\.safetensors") as error:
     base.make_teacher("mask_rcnn_tiny", request)
   assert "\n" not in str(error.value)
   if damage in ("shape", "name"):
@@ -103,13 +103,13 @@ def test_interrupted_training_ends_with_the_same_weights(
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path, pages):
   _train(tmp_path, pages)
-  with pytest.raises(RequestError, match="batch=2, not 1"):
+  with pytest.raises(UserError, match="batch=2, not 1"):
     _train(tmp_path, pages, RECIPE._replace(batch=1))
 
 
 def test_a_broken_state_is_one_line(tmp_path, pages):
   (tmp_path / "training.pt").write_bytes(b"PK\x03\x04nothing")
-  with pytest.raises(RequestError, match="cannot be read") as error:
+  with pytest.raises(UserError, match="cannot be read") as error:
     _train(tmp_path, pages)
   assert "\n" not in str(error.value)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ojd import labels
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.teachers import asking, base, process
 from ojd.types import Sample
 from tests.reference import odd_teachers as odd
@@ -127,7 +127,7 @@ def test_teacher_that_raises_fails_and_stays(start):
 
 def test_wrong_answer_ends_the_run_in_a_line(start):
   worker = start()
-  with pytest.raises(RequestError, match="--teacher: its answer") as error:
+  with pytest.raises(UserError, match="--teacher: its answer") as error:
     _ask(worker, odd.WRONG)
   assert "\n" not in str(error.value)
 
@@ -230,9 +230,9 @@ def test_restart_that_fails_is_tried_again(start, monkeypatch):
 @pytest.mark.parametrize(
   ("text", "error", "words"),
   [
-    ("nobody", RequestError, "--teacher=nobody"),
-    ("no_such_module:make", RequestError, "cannot be imported"),
-    ("ground_truth:x", RequestError, "takes nothing after its name"),
+    ("nobody", UserError, "--teacher=nobody"),
+    ("no_such_module:make", UserError, "cannot be imported"),
+    ("ground_truth:x", UserError, "takes nothing after its name"),
     (OBEDIENT.replace("Obedient", "raises_at_start"), RuntimeError, "weights"),
     (OBEDIENT.replace("Obedient", "dies_at_start"), RuntimeError, "code 3"),
   ],
@@ -312,8 +312,8 @@ def test_teacher_is_asked_three_times():
   assert insist(error, error, "yes") == ("yes", "")
   assert insist(error, error, error, "late") == (None, "OSError: the cable")
   assert len(calls) == asking.TRIES
-  with pytest.raises(RequestError):
-    insist(error, RequestError("no"), "yes")
+  with pytest.raises(UserError):
+    insist(error, UserError("no"), "yes")
 
 
 def test_other_thread_answers_later_and_passes_a_request_error_on():
@@ -326,7 +326,7 @@ def test_other_thread_answers_later_and_passes_a_request_error_on():
   thread.ask(_sample(odd.RAISE))
   assert thread.answer(wait=True).problem == "RuntimeError: out of memory"
   thread.ask(_sample(odd.WRONG))
-  with pytest.raises(RequestError, match="its answer"):
+  with pytest.raises(UserError, match="its answer"):
     thread.answer(wait=True)
   thread.ask(_sample())
   thread.close()

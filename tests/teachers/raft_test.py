@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.models import optical_flow as networks
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.run import flows
 
 
@@ -58,7 +58,7 @@ def test_file_of_other_weights_is_refused_in_one_line(tmp_path):
     ("raft", "known are dis:ultrafast"),
     ("dis:slow", "known are dis:ultrafast"),
   ):
-    with pytest.raises(RequestError, match=words) as error:
+    with pytest.raises(UserError, match=words) as error:
       flows.make(text)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(f"--flow={text}")

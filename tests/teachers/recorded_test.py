@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.formats import lvs_labels
 from ojd.run import job, recorder
 from ojd.run.config import RunConfig
@@ -77,7 +77,7 @@ def test_instances_give_the_same_labels(tmp_path):
 )
 def test_recording_of_another_stream_is_refused(tmp_path, address, size, words):
   _record(tmp_path, _open())
-  with pytest.raises(RequestError, match="of another stream") as error:
+  with pytest.raises(UserError, match="of another stream") as error:
     _teacher(f"recorded:{tmp_path}", _open(address, size))
   for word in [str(tmp_path), *words]:
     assert word in str(error.value)
@@ -97,7 +97,7 @@ def test_frame_that_was_not_recorded_is_not_the_end(tmp_path):
 
 @pytest.mark.parametrize("text", ["recorded", "recorded:"])
 def test_path_must_be_given(text):
-  with pytest.raises(RequestError, match="where is the recording"):
+  with pytest.raises(UserError, match="where is the recording"):
     _teacher(text, _open())
 
 
@@ -106,7 +106,7 @@ def test_what_is_no_recording_is_refused(tmp_path):
   empty = tmp_path / "empty"
   empty.mkdir()
   for path in (tmp_path / "nowhere", tmp_path / "no.npy", empty):
-    with pytest.raises(RequestError, match="experiments.record"):
+    with pytest.raises(UserError, match="experiments.record"):
       _teacher(f"recorded:{path}", _open())
 
 
@@ -114,7 +114,7 @@ def test_recording_without_frames_is_refused(tmp_path):
   stream = _open()
   _record(tmp_path, stream)
   (tmp_path / recording.RECORDS).unlink()
-  with pytest.raises(RequestError, match="holds no frames"):
+  with pytest.raises(UserError, match="holds no frames"):
     _teacher(f"recorded:{tmp_path}", stream)
 
 
@@ -220,19 +220,19 @@ def test_lvs_labels_are_matched_by_chunk(tmp_path):
 
 def test_lvs_labels_of_another_stream_are_refused(tmp_path):
   _save_lvs(tmp_path, "birds2000", range(3))
-  with pytest.raises(RequestError, match="another stream.*dogs2000"):
+  with pytest.raises(UserError, match="another stream.*dogs2000"):
     recorded.make_teacher(_request(tmp_path, LVS))
 
 
 @pytest.mark.parametrize("kind", ["window", "concat"])
 def test_lvs_labels_are_refused_where_frames_are_renumbered(tmp_path, kind):
   path = _save_lvs(tmp_path, "dogs2000", range(3))
-  with pytest.raises(RequestError, match="--start_frame"):
+  with pytest.raises(UserError, match="--start_frame"):
     recorded.make_teacher(_request(path, {"kind": kind, "of": LVS}))
 
 
 def test_several_lvs_files_need_their_stream(tmp_path):
   for chunk in ("dogs2000", "dogs2001"):
     _save_lvs(tmp_path, chunk, range(3))
-  with pytest.raises(RequestError, match="2 label files"):
+  with pytest.raises(UserError, match="2 label files"):
     recorded.make_teacher(_request(tmp_path, {"kind": "folder"}))

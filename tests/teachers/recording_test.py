@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ojd import labels as labels_lib
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.teachers import record_codec, recording
 from ojd.types import IGNORE, Instances
 
@@ -148,7 +148,7 @@ def test_a_frame_that_is_not_there_may_be_asked_for(tmp_path):
   record = recording.Recording(_write(tmp_path, {0: _class_map(0)}))
   with pytest.raises(recording.MissingFrameError, match="frame 5"):
     record.read(5)
-  assert not issubclass(recording.MissingFrameError, RequestError)
+  assert not issubclass(recording.MissingFrameError, UserError)
 
 
 def test_some_numbers_of_a_teacher_may_have_no_name(tmp_path):
@@ -189,7 +189,7 @@ def test_begun_recording_is_gone_on_with(tmp_path):
 def test_recording_of_something_else_is_not_gone_on_with(tmp_path, about, word):
   _write(tmp_path, {0: _class_map(0)})
   before = (tmp_path / recording.RECORDS).read_bytes()
-  with pytest.raises(RequestError) as error:
+  with pytest.raises(UserError) as error:
     recording.Writer(tmp_path, _about(**about))
   assert word in str(error.value) and "\n" not in str(error.value)
   assert (tmp_path / recording.RECORDS).read_bytes() == before
@@ -197,7 +197,7 @@ def test_recording_of_something_else_is_not_gone_on_with(tmp_path, about, word):
 
 def test_folder_of_other_things_is_left_alone(tmp_path):
   (tmp_path / "mine").write_text("dear")
-  with pytest.raises(RequestError, match="not of a recording"):
+  with pytest.raises(UserError, match="not of a recording"):
     recording.Writer(tmp_path, _about())
   assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 
@@ -205,14 +205,14 @@ def test_folder_of_other_things_is_left_alone(tmp_path):
 def test_file_in_the_way_is_told(tmp_path):
   (tmp_path / "file").write_text("")
   for path in (tmp_path / "file", tmp_path / "file" / "below"):
-    with pytest.raises(RequestError, match="file"):
+    with pytest.raises(UserError, match="file"):
       recording.Writer(path, _about())
 
 
 def test_second_writer_is_refused(tmp_path):
   with (
     recording.Writer(tmp_path, _about()),
-    pytest.raises(RequestError, match="another process"),
+    pytest.raises(UserError, match="another process"),
   ):
     recording.Writer(tmp_path, _about())
 
@@ -247,7 +247,7 @@ def _bad_answers():
 @pytest.mark.parametrize(("kind", "answer"), list(_bad_answers()))
 def test_nonsense_is_not_recorded(tmp_path, kind, answer):
   with recording.Writer(tmp_path, _about(kind)) as writer:
-    with pytest.raises(RequestError, match="frame 0 cannot be recorded"):
+    with pytest.raises(UserError, match="frame 0 cannot be recorded"):
       writer.write(0, answer)
     assert writer.num_records == 0
   assert not (tmp_path / recording.RECORDS).stat().st_size
@@ -256,7 +256,7 @@ def test_nonsense_is_not_recorded(tmp_path, kind, answer):
 def test_kinds_do_not_mix(tmp_path):
   with (
     recording.Writer(tmp_path, _about()) as writer,
-    pytest.raises(RequestError, match="is instances, those before"),
+    pytest.raises(UserError, match="is instances, those before"),
   ):
     writer.write(0, _soft())
 
@@ -302,7 +302,7 @@ def _read_all(path, expected):
     record = recording.Recording(path)
     for t in record.frames:
       assert _digest(record.read(t)) == expected[t]
-  except RequestError as error:
+  except UserError as error:
     assert str(path) in str(error) and "\n" not in str(error)
 
 
@@ -338,7 +338,7 @@ def test_flipped_bits_of_the_description_end_in_one_line(tmp_path):
     path.write_bytes(flipped)
     try:
       recording.Recording(tmp_path).read(0)
-    except RequestError as error:
+    except UserError as error:
       assert str(tmp_path) in str(error) and "\n" not in str(error)
 
 
@@ -401,14 +401,14 @@ def _description(**changes):
 )
 def test_bad_descriptions_are_refused(tmp_path, text, word):
   (tmp_path / recording.DESCRIPTION).write_text(text)
-  with pytest.raises(RequestError, match=word) as error:
+  with pytest.raises(UserError, match=word) as error:
     recording.Recording(tmp_path)
   assert str(tmp_path) in str(error.value)
   assert len(str(error.value)) < 500
 
 
 def test_missing_recording_is_told_how_to_be_made(tmp_path):
-  with pytest.raises(RequestError, match="experiments.record"):
+  with pytest.raises(UserError, match="experiments.record"):
     recording.Recording(tmp_path / "nowhere")
 
 
@@ -416,5 +416,5 @@ def test_frames_out_of_order_in_the_file_are_refused(tmp_path):
   _write(tmp_path, {3: _class_map(0)})
   path = tmp_path / recording.RECORDS
   path.write_bytes(path.read_bytes() * 2)
-  with pytest.raises(RequestError, match="frame 3 comes after frame 3"):
+  with pytest.raises(UserError, match="frame 3 comes after frame 3"):
     recording.Recording(tmp_path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ojd import distill, updates
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import pretrained
 from tests.reference import layered_student, tiny_student
 
@@ -87,5 +87,5 @@ def test_backward_pass_ends_at_the_first_layer_that_trains(name):
 
 def test_student_without_such_layers_is_refused():
   student, tx = tiny_student.make(), updates.VARIANTS["partial"].factory(0.1)
-  with pytest.raises(RequestError, match="--update=partial: this student has"):
+  with pytest.raises(UserError, match="--update=partial: this student has"):
     layered_student.begin(tx, student)

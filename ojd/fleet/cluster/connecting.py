@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 
 AUTO, LOCAL = "auto", "local"
 _TCP_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
@@ -28,9 +28,7 @@ def connect(
     num_cpus: of a cluster that begins here; None for all there are.
   """
   if importlib.util.find_spec("ray") is None:
-    raise RequestError(
-      f"--{flag} needs the package ray: pip install 'ojd[ray]'"
-    )
+    raise UserError(f"--{flag} needs the package ray: pip install 'ojd[ray]'")
   import ray
 
   if ray.is_initialized():
@@ -54,14 +52,14 @@ def _check_open(address, flag):
   """Raises unless something listens at HOST:PORT."""
   host, _, port = address.rpartition(":")
   if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-    raise RequestError(f"--{flag}={address}: auto, local or HOST:PORT")
+    raise UserError(f"--{flag}={address}: auto, local or HOST:PORT")
   try:
     socket.create_connection(
       (host.strip("[]"), int(port)), _TCP_SECONDS
     ).close()
   except OSError as error:
     words = error.strerror or "it does not answer"
-    raise RequestError(f"--{flag}={address}: {words}") from None
+    raise UserError(f"--{flag}={address}: {words}") from None
 
 
 def _try(address, flag):
@@ -74,17 +72,17 @@ def _try(address, flag):
       check=False,
     )
   except subprocess.TimeoutExpired:
-    raise RequestError(
+    raise UserError(
       f"--{flag}={address}: no Ray cluster answers within {_ANSWER_SECONDS:g} s"
     ) from None
   if tried.returncode:
     lines = tried.stderr.decode(errors="replace").strip().splitlines()
     words = (lines or ["no Ray cluster"])[-1].rpartition("Error: ")[2]
-    raise RequestError(f"--{flag}={address}: {words.partition('. ')[0]}")
+    raise UserError(f"--{flag}={address}: {words.partition('. ')[0]}")
 
 
 def check_gpus(wanted: float, flag: str) -> None:
-  """Raises a RequestError unless some node has a GPU, where one is wanted."""
+  """Raises a UserError unless some node has a GPU, where one is wanted."""
   import ray
 
   if not wanted:
@@ -94,6 +92,6 @@ def check_gpus(wanted: float, flag: str) -> None:
   )
   if wanted > most:
     there = f"at most {most:g}" if most else "none"
-    raise RequestError(
+    raise UserError(
       f"--{flag}={wanted:g}: the nodes of the cluster have {there}"
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import ray
 import ray.exceptions
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import fleet, summary
 from ojd.fleet.cluster import connecting, crew, purses, replicas
 from ojd.fleet.listing import Entry
@@ -157,8 +157,8 @@ class _Site:
     try:
       outcome: crew.Outcome = ray.get(one.running)
     except ray.exceptions.RayTaskError as error:
-      if isinstance(error.cause, RequestError):
-        raise RequestError(str(error.cause)) from None
+      if isinstance(error.cause, UserError):
+        raise UserError(str(error.cause)) from None
       raise
     for words in outcome.news:
       self._show(words, Counts())

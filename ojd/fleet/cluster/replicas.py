@@ -11,7 +11,7 @@ import numpy as np
 import ray
 import ray.exceptions
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet.teachers import Counts, Desks
 from ojd.labels import ClassGroups
 from ojd.run import job as job_lib
@@ -86,7 +86,7 @@ def start(
 
 
 class RemoteTeacher(NamedTuple):
-  """What a stream knows of a teacher that is asked by `Replicas.labeller`."""
+  """What a stream knows of a teacher that is asked by `Replicas.labeler`."""
 
   class_names: tuple[str, ...]
   is_free: bool
@@ -108,9 +108,9 @@ class Replicas:
     ask = lambda actor: actor.describe.remote(spec)
     return RemoteTeacher(*self.insist(ask))
 
-  def labeller(self, job: Job) -> asking.Labeller:
+  def labeler(self, job: Job) -> asking.Labeler:
     if not isinstance(job.teacher, RemoteTeacher):
-      return job_lib.make_labeller(job)
+      return job_lib.make_labeler(job)
     return _Asking(self, job)
 
   def counts(self) -> Counts:
@@ -133,8 +133,8 @@ class Replicas:
         if self._clock() > end:
           raise RuntimeError(f"no teacher answers: {_words(error)}") from None
       except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, RequestError):
-          raise RequestError(str(error.cause)) from None
+        if isinstance(error.cause, UserError):
+          raise UserError(str(error.cause)) from None
         raise RuntimeError(_words(error.cause)) from None
       finally:
         self._open[number] -= 1
@@ -155,7 +155,7 @@ class Replicas:
 
 
 class _Asking:
-  """The Labeller of one stream, whose thread waits for the replicas."""
+  """The Labeler of one stream, whose thread waits for the replicas."""
 
   def __init__(self, replicas: Replicas, job: Job):
     self._replicas = replicas

@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import blocks, jitnet, layers, mobilenet_seg, shadow_student
 from ojd.models.delta import sites as sites_lib
 from ojd.models.delta.convert import DELTA, MODEL, Between, DeltaStudent
@@ -81,7 +81,7 @@ def thin(site: BlockSite, between: int) -> Thin:
 def thinner(gamma: int) -> Callable[[BlockSite], Thin]:
   """`thin` with gamma times fewer channels than the block."""
   if gamma < 1:
-    raise RequestError(f"--gamma={gamma}: at least 1")
+    raise UserError(f"--gamma={gamma}: at least 1")
   return lambda site: thin(site, max(site.shape_out[-1] // gamma, 1))
 
 
@@ -100,10 +100,10 @@ def convert_blocks(
       it.
   """
   if student.run is None:
-    raise RequestError("delta: the student is no Linen module")
+    raise UserError("delta: the student is no Linen module")
   found = _trace(student, kinds)
   if not found:
-    raise RequestError("delta: the network has no residual block")
+    raise UserError("delta: the network has no residual block")
   students = {site.path: make_h(site) for site in found}
 
   def begin(rng_key, model):
@@ -188,10 +188,10 @@ def convert_blocks(
 
 
 def _kept(cache, path, h):
-  """What a block remembers; a RequestError where that is of another one."""
+  """What a block remembers; a UserError where that is of another one."""
   kept = sites_lib.at(cache, path).get(_KEPT)
   if kept is None or kept.h.shape != h.shape:
-    raise RequestError(
+    raise UserError(
       f"delta: the state is of another network or size of frames: {path[-1]}"
     )
   return kept

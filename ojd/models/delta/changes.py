@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import convolution
 from ojd.models.delta import svd
 from ojd.models.delta.rules import Changed, Rule
@@ -101,7 +101,7 @@ def pair(
 
 
 def check_gamma(gamma: int, policy: str, sites: Sequence[Site] = ()) -> None:
-  """Raises a RequestError unless `pair` takes them, and makes something less.
+  """Raises a UserError unless `pair` takes them, and makes something less.
 
   Args:
     gamma: as for `pair`.
@@ -109,12 +109,12 @@ def check_gamma(gamma: int, policy: str, sites: Sequence[Site] = ()) -> None:
     sites: the layers that are to be compressed, if they are known.
   """
   if policy not in POLICIES:
-    raise RequestError(f"--policy={policy}: one of {', '.join(POLICIES)}")
+    raise UserError(f"--policy={policy}: one of {', '.join(POLICIES)}")
   if gamma < 1:
-    raise RequestError(f"--gamma={gamma}: at least 1")
+    raise UserError(f"--gamma={gamma}: at least 1")
   most = max((_width(site, policy) for site in sites), default=gamma)
   if gamma > most:
-    raise RequestError(
+    raise UserError(
       f"--gamma={gamma}: no layer has more than {most} channels to divide"
     )
 

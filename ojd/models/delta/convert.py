@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.delta import sites as sites_lib
 from ojd.models.delta.rules import Rule
 from ojd.models.delta.sites import Layer, Site
@@ -71,7 +71,7 @@ def convert(
   chosen = [(site, rule_of(site)) for site in inner]
   chosen = [(site, rule) for site, rule in chosen if rule is not None]
   if not chosen:
-    raise RequestError("delta: not one convolution converts")
+    raise UserError("delta: not one convolution converts")
   found, rules = zip(*chosen, strict=True)
   numbers = {site.path: i for i, site in enumerate(found)}
 
@@ -144,14 +144,14 @@ def convert(
 
 
 def _kept(cache, site):
-  """What a layer remembers; a RequestError where that is of another one."""
+  """What a layer remembers; a UserError where that is of another one."""
   kept = sites_lib.at(cache, site.path).get(_KEPT)
   if kept is None:
-    raise RequestError(
+    raise UserError(
       f"delta: the state is of another network, without {site.name}"
     )
   if kept.z.shape[1:] != site.shape_out or kept.x.shape[1:] != site.shape_in:
-    raise RequestError(
+    raise UserError(
       f"delta: the state is of another network or size of frames: {site.name} "
       f"makes {site.shape_out}, not {kept.z.shape[1:]}"
     )

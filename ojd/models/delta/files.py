@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models.delta import block, changes, gates, sites
 from ojd.models.delta import skip as skip_lib
@@ -59,13 +59,13 @@ def split(found: Pretrained) -> tuple[Pretrained, Trained | None]:
     return found, None
   form = found.about.get("form")
   if form not in FORMS:
-    raise RequestError(
+    raise UserError(
       f"--init: a file of trained changes of no known form: {form}"
     )
   model = found._replace(params=pretrained.flatten(tree[MODEL]))
   side = found.about.get("block", 1)
   if side not in skip_lib.BLOCKS:
-    raise RequestError(f"--init: gates of blocks of {side}")
+    raise UserError(f"--init: gates of blocks of {side}")
   return model, Trained(form, tree[DELTA], side)
 
 
@@ -73,7 +73,7 @@ def convert_trained(student: Student, trained: Trained) -> DeltaStudent:
   """The conversion that has a file's parameters.
 
   A layer or block without parameters in the file runs whole. Raises a
-  RequestError where the file is of another network.
+  UserError where the file is of another network.
   """
   net = _CONVERT[trained.form](student, trained)
   frame = jax.ShapeDtypeStruct((64, 64, 3), np.uint8)
@@ -82,7 +82,7 @@ def convert_trained(student: Student, trained: Trained) -> DeltaStudent:
   given = {n: x.shape for n, x in pretrained.flatten(trained.delta).items()}
   for name in sorted(wanted.keys() | given.keys()):
     if wanted.get(name) != given.get(name):
-      raise RequestError(
+      raise UserError(
         "--init: the changes are of another network: "
         f"{name} is {given.get(name)}, not {wanted.get(name)}"
       )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.delta import sites as sites_lib
 from ojd.models.delta.changes import Change
 from ojd.models.delta.sites import Site
@@ -55,7 +55,7 @@ def table(
 def cost(rows: list[Row], interval: int) -> Cost:
   """Of frames of which every interval-th is a key frame."""
   if interval < 1:
-    raise RequestError(f"--interval={interval}: at least 1")
+    raise UserError(f"--interval={interval}: at least 1")
   key, delta = (
     sum(getattr(row, name) for row in rows) / 1e9 for name in ("key", "delta")
   )

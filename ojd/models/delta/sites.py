@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import convolution, layers
 from ojd.models.student import Params, Student
 
@@ -71,7 +71,7 @@ def trace(
     width: W of the frame.
   """
   if student.run is None:
-    raise RequestError("delta: the student is no Linen module")
+    raise UserError("delta: the student is no Linen module")
   found = []
 
   def note(next_fun, args, kwargs, context):
@@ -114,7 +114,7 @@ def converted(sites: Iterable[Site]) -> list[Site]:
   paths = [site.path for site in full]
   inner = [site for site in full[1:-1] if paths.count(site.path) == 1]
   if not inner:
-    raise RequestError(
+    raise UserError(
       "delta: the network has no convolution between its first and its last"
     )
   return inner

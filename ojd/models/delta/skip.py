@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.delta import gates
 from ojd.models.delta.rules import Changed, Rule
 from ojd.models.delta.sites import Layer, Site, convolve, row
@@ -74,7 +74,7 @@ def by_norm(
       the authors' code does.
   """
   if not eps >= 0:
-    raise RequestError(f"eps={eps}: at least 0")
+    raise UserError(f"eps={eps}: at least 0")
 
   def gain(layer):
     site = layer.site
@@ -137,11 +137,11 @@ def skip(
       the authors' code does; of `forget` alone.
   """
   if memory not in MEMORIES:
-    raise RequestError(f"memory={memory}: one of {', '.join(MEMORIES)}")
+    raise UserError(f"memory={memory}: one of {', '.join(MEMORIES)}")
   if block not in BLOCKS:
-    raise RequestError(f"block={block}: one of {', '.join(map(str, BLOCKS))}")
+    raise UserError(f"block={block}: one of {', '.join(map(str, BLOCKS))}")
   if memory != "forget" and gate.eps is None:
-    raise RequestError(f"memory={memory}: of a gate by a norm alone")
+    raise UserError(f"memory={memory}: of a gate by a norm alone")
 
   def keep(x, z, site):
     pending = jnp.zeros((*z.shape[:-1], 1), jnp.float32)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from ojd import losses
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.delta import gates, sites
 from ojd.models.delta.convert import DELTA, MODEL, Cache, DeltaStudent
 from ojd.models.delta.sites import Site
@@ -92,7 +92,7 @@ def pair_losses(
     rng_key: of the gates; consumed.
   """
   if len(frames) != 2:
-    raise RequestError(
+    raise UserError(
       f"delta: a pair of frames is trained on, not {len(frames)}; a frame "
       "alone is a plain key frame"
     )

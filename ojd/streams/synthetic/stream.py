@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.streams import base
 from ojd.streams.synthetic import paint, places
 from ojd.types import Instances, Sample
@@ -142,7 +142,7 @@ def open_stream(
   """
   if address.path not in places.SCENES:
     known = ", ".join(places.SCENES)
-    raise RequestError(
+    raise UserError(
       f"--stream: synthetic: has no scene {address.path!r}; it has {known}"
     )
   address.refuse_others(*_OPTIONS)
@@ -165,7 +165,7 @@ def _number(address, name, kind, default, least, most=10**9):
   """Returns an option that must lie from least to most."""
   value = address.option(name, kind, default)
   if not least <= value <= most:
-    raise RequestError(
+    raise UserError(
       f"--stream: synthetic: {name}={value} is not from {least} to {most}"
     )
   return value

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.fleet import folder
 from ojd.fleet.cluster import connecting, driver
 from ojd.run import workdir
@@ -110,7 +110,7 @@ def test_streams_are_dealt_evenly_and_moved_sparingly():
   ],
 )
 def test_an_address_without_a_cluster_is_one_line(address, words):
-  with pytest.raises(RequestError, match=words) as told:
+  with pytest.raises(UserError, match=words) as told:
     connecting.connect(address)
   assert str(told.value).startswith(f"--ray={address}: ")
   assert "\n" not in str(told.value)
@@ -128,14 +128,14 @@ def test_what_does_not_answer_is_given_up(monkeypatch, program, words):
   monkeypatch.setattr(connecting, "_TRY", program)
   patience = 0.5 if "sleep" in program else 30.0
   monkeypatch.setattr(connecting, "_ANSWER_SECONDS", patience)
-  with pytest.raises(RequestError) as told:
+  with pytest.raises(UserError) as told:
     connecting.connect("auto")
   assert str(told.value) == f"--ray=auto: {words}"
 
 
 def test_without_the_package_it_is_named(monkeypatch):
   monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-  with pytest.raises(RequestError, match="--ray needs the package ray"):
+  with pytest.raises(UserError, match="--ray needs the package ray"):
     connecting.connect("auto")
 
 
@@ -148,9 +148,9 @@ def test_a_gpu_is_asked_for_where_there_is_none(monkeypatch):
   ]
   monkeypatch.setattr(ray, "nodes", lambda: nodes)
   connecting.check_gpus(0.0, "replica_gpus")
-  with pytest.raises(RequestError, match="--replica_gpus=0.5: .* have none"):
+  with pytest.raises(UserError, match="--replica_gpus=0.5: .* have none"):
     connecting.check_gpus(0.5, "replica_gpus")
   nodes.append({"Alive": True, "Resources": {"GPU": 1.0}})
   connecting.check_gpus(0.5, "replica_gpus")
-  with pytest.raises(RequestError, match="at most 1"):
+  with pytest.raises(UserError, match="at most 1"):
     connecting.check_gpus(2.0, "replica_gpus")

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from ojd import losses
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import jitnet, layers
 from ojd.models.delta import block, sites
 from ojd.models.student import from_linen
@@ -117,12 +117,12 @@ def test_thin_h_is_silent_until_it_learns():
 
 def test_wrong_requests_are_refused():
   plain = layered_student.STUDENT
-  with pytest.raises(RequestError, match="no residual block"):
+  with pytest.raises(UserError, match="no residual block"):
     block.convert_blocks(plain, _small)
-  with pytest.raises(RequestError, match="gamma=0: at least 1"):
+  with pytest.raises(UserError, match="gamma=0: at least 1"):
     block.thinner(0)
   net = block.convert_blocks(STUDENT, _small)
   params = net.init(jax.random.key(0), FRAMES[0])
   _, cache = net.apply_key(params, FRAMES[0])
-  with pytest.raises(RequestError, match="of another network or size"):
+  with pytest.raises(UserError, match="of another network or size"):
     net.apply_delta(params, cache, FRAMES[0][:8])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import convolution
 from ojd.models.delta import changes, svd
 from ojd.models.delta.sites import Site
@@ -176,7 +176,7 @@ def _kernel():
   [({"gamma": 0}, "gamma=0: at least 1"), ({"policy": "max"}, "policy=max: ")],
 )
 def test_wrong_options_are_refused(options, words):
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     changes.pair(**options)
 
 
@@ -184,5 +184,5 @@ def test_gamma_beyond_all_channels_is_refused():
   layers = [_site(num_in=8, num_out=16), _site(num_in=4, num_out=4)]
   changes.check_gamma(16, "out", layers)
   changes.check_gamma(8, "min", layers)
-  with pytest.raises(RequestError, match="gamma=9: .* more than 8 channels"):
+  with pytest.raises(UserError, match="gamma=9: .* more than 8 channels"):
     changes.check_gamma(9, "min", layers)

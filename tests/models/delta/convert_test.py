@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import describe, mobilenet_seg
 from ojd.models.delta import changes, sites, svd
 from ojd.models.delta.convert import convert
@@ -168,9 +168,9 @@ def test_state_of_another_network_or_size_is_refused():
   net = convert(student, _exact())
   params = net.init(jax.random.key(0), frames[0])
   _, cache = jax.eval_shape(net.apply_key, params, frames[0])
-  with pytest.raises(RequestError, match="without dec1/conv"):
+  with pytest.raises(UserError, match="without dec1/conv"):
     jax.eval_shape(net.apply_delta, params, {}, frames[0])
-  with pytest.raises(RequestError, match="another network or size of frames"):
+  with pytest.raises(UserError, match="another network or size of frames"):
     jax.eval_shape(net.apply_delta, params, cache, FRAMES[0])
 
 
@@ -179,6 +179,6 @@ def test_networks_that_cannot_be_converted_are_refused():
     from_linen(small_run.SmallNet(3)),
     tiny_student.make(),
   ):
-    with pytest.raises(RequestError, match="delta: .* no ") as error:
+    with pytest.raises(UserError, match="delta: .* no ") as error:
       convert(student, _exact())
     assert "\n" not in str(error.value)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models.delta import changes, files, gates, skip
 from ojd.models.delta.convert import convert
@@ -82,14 +82,14 @@ def test_file_of_a_plain_student_has_no_changes(tmp_path):
 
 def test_other_files_are_refused(tmp_path):
   path = _save(tmp_path / "a.safetensors", _trained(), "sums")
-  with pytest.raises(RequestError, match="of no known form: sums"):
+  with pytest.raises(UserError, match="of no known form: sums"):
     files.split(pretrained.load(path))
   path = _save(tmp_path / "b.safetensors", _trained(), block=3)
-  with pytest.raises(RequestError, match="gates of blocks of 3"):
+  with pytest.raises(UserError, match="gates of blocks of 3"):
     files.split(pretrained.load(path))
   path = _save(tmp_path / "c.safetensors", _trained())
   _, trained = files.split(pretrained.load(path))
   trained.delta["dec1"]["conv"]["first"] = np.zeros((3, 1, 4, 2), np.float32)
-  with pytest.raises(RequestError, match="of another network: ") as error:
+  with pytest.raises(UserError, match="of another network: ") as error:
     files.convert_trained(STUDENT, trained)
   assert "\n" not in str(error.value)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models import describe, jitnet
 from ojd.models.delta import changes, gates, macs, sites
 from ojd.models.delta.convert import convert
@@ -73,5 +73,5 @@ def test_deployed_gates_cost_the_branch_that_is_left():
 
 
 def test_interval_of_none_is_refused():
-  with pytest.raises(RequestError, match="interval=0: at least 1"):
+  with pytest.raises(UserError, match="interval=0: at least 1"):
     macs.cost([], 0)

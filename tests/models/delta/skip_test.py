@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.delta import skip
 from ojd.models.delta.convert import convert
 from ojd.models.delta.sites import Layer, Site
@@ -254,5 +254,5 @@ def test_network_without_a_threshold_answers_as_itself():
   ],
 )
 def test_bad_requests_are_refused(make, words):
-  with pytest.raises(RequestError, match=words):
+  with pytest.raises(UserError, match=words):
     make()

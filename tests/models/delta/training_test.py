@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ojd import losses, pretraining
-from ojd.errors import RequestError
+from ojd.errors import UserError
 from ojd.models.delta import changes, gates, sites, training
 from ojd.models.delta.convert import convert
 from ojd.types import Labels
@@ -102,7 +102,7 @@ def test_each_group_moves_by_its_own_rate(params):
 
 
 def test_clip_of_one_frame_is_refused(params):
-  with pytest.raises(RequestError, match="a plain key frame"):
+  with pytest.raises(UserError, match="a plain key frame"):
     training.pair_losses(NET, params, PAIR[:1], _labels(), jax.random.key(0))
 
 

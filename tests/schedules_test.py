@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from ojd import schedule as schedule_lib
+from ojd import schedules
 from tests.reference import algorithm1
 
 T, U_MAX = 160, 3
@@ -26,7 +26,7 @@ def _drive(schedule, last_accuracy, num_frames):
   """A frame at a time, as a system does; -> key frames, strides after them."""
   state, keys, strides = schedule.init(), [], []
   for t in range(num_frames):
-    if schedule_lib.should_label(schedule, state, t):
+    if schedules.should_label(schedule, state, t):
       state = schedule.advance(state, last_accuracy(t))
       keys.append(t)
       strides.append(int(schedule.stride(state)))
@@ -59,11 +59,11 @@ def _transcribed(accuracies, a_thresh, delta_min, delta_max):
 
 def _scan(accuracies, a_thresh, delta_min, delta_max):
   """[T] accuracies -> is_key [T], stride [T], inside one `lax.scan`."""
-  schedule = schedule_lib.exponential_backoff(delta_min, delta_max, a_thresh)
+  schedule = schedules.exponential_backoff(delta_min, delta_max, a_thresh)
 
   def step(state, inputs):
     t, accuracy = inputs
-    is_key = schedule_lib.should_label(schedule, state, t)
+    is_key = schedules.should_label(schedule, state, t)
     state = lax.cond(
       is_key, lambda s: schedule.advance(s, accuracy), lambda s: s, state
     )
@@ -106,7 +106,7 @@ def test_scan_follows_algorithm_1(accuracies, a_thresh, bounds):
 def test_frame_by_frame_follows_algorithm_1(bounds, jit):
   accuracies = np.random.default_rng(0).integers(8, 17, (200, U_MAX + 1)) / 16
   a_thresh = 0.75
-  schedule = schedule_lib.exponential_backoff(*bounds, a_thresh)
+  schedule = schedules.exponential_backoff(*bounds, a_thresh)
   if jit:
     schedule = schedule._replace(
       next_key=jax.jit(schedule.next_key), advance=jax.jit(schedule.advance)
@@ -118,7 +118,7 @@ def test_frame_by_frame_follows_algorithm_1(bounds, jit):
 
 
 def test_strides_between_odd_bounds():
-  schedule = schedule_lib.exponential_backoff(6, 50, 0.5)
+  schedule = schedules.exponential_backoff(6, 50, 0.5)
   good = [True] * 4 + [False] * 4
   state, strides = schedule.init(), [6]
   for is_good in good:
@@ -128,7 +128,7 @@ def test_strides_between_odd_bounds():
 
 
 def test_next_key_is_the_least_multiple_from_t_on():
-  schedule = schedule_lib.exponential_backoff(8, 64, 0.5)
+  schedule = schedules.exponential_backoff(8, 64, 0.5)
   state = schedule.advance(schedule.init(), 1.0)  # the stride is 16
   nexts = [int(schedule.next_key(state, t)) for t in (0, 1, 15, 16, 17, 33)]
   assert nexts == [0, 16, 16, 16, 32, 48]
@@ -136,7 +136,7 @@ def test_next_key_is_the_least_multiple_from_t_on():
 
 
 def test_threshold_must_be_exceeded():
-  schedule = schedule_lib.exponential_backoff(8, 64, 0.5)
+  schedule = schedules.exponential_backoff(8, 64, 0.5)
   wide = schedule.advance(schedule.init(), 0.75)
   assert int(schedule.stride(wide)) == 16
   assert int(schedule.stride(schedule.advance(wide, 0.5))) == 8
@@ -146,20 +146,20 @@ def test_threshold_must_be_exceeded():
 def test_fixed_is_backoff_with_equal_bounds(accuracy):
   asked = lambda t: accuracy
   expected = list(range(0, 100, 7)), [7] * 15
-  assert _drive(schedule_lib.fixed(7), asked, 100) == expected
-  backoff = schedule_lib.exponential_backoff(7, 7, 0.5)
+  assert _drive(schedules.fixed(7), asked, 100) == expected
+  backoff = schedules.exponential_backoff(7, 7, 0.5)
   assert _drive(backoff, asked, 100) == expected
 
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_never_asks(jit):
-  schedule = schedule_lib.never()
+  schedule = schedules.never()
   next_key = jax.jit(schedule.next_key) if jit else schedule.next_key
   state = schedule.advance(schedule.init(), 0.0)
   for t in (0, 1, 10**9):
-    assert int(next_key(state, t)) == schedule_lib.NEVER
-    assert not schedule_lib.should_label(schedule, state, t)
-  assert int(schedule.stride(state)) == schedule_lib.NEVER
+    assert int(next_key(state, t)) == schedules.NEVER
+    assert not schedules.should_label(schedule, state, t)
+  assert int(schedule.stride(state)) == schedules.NEVER
 
 
 def test_thresholds_in_one_call():
@@ -181,11 +181,11 @@ def test_second_call_does_not_recompile():
   @jax.jit
   def step(state, t, accuracy, a_thresh):
     traces.append(t)
-    schedule = schedule_lib.exponential_backoff(8, 64, a_thresh)
-    is_key = schedule_lib.should_label(schedule, state, t)
+    schedule = schedules.exponential_backoff(8, 64, a_thresh)
+    is_key = schedules.should_label(schedule, state, t)
     return schedule.advance(state, accuracy), is_key
 
-  state = schedule_lib.exponential_backoff(8, 64, 0.5).init()
+  state = schedules.exponential_backoff(8, 64, 0.5).init()
   for t, accuracy, a_thresh in ((0, 0.9, 0.5), (16, 0.1, 0.7), (24, 0.4, 0.2)):
     state, is_key = step(state, t, accuracy, a_thresh)
     assert bool(is_key)
@@ -214,7 +214,7 @@ def _published_stride(stride, accuracy, a_thresh, delta_min, delta_max):
   ],
 )
 def test_ratio_rule_by_hand(accuracies, strides):
-  schedule = schedule_lib.ratio(8, 64, 0.75)
+  schedule = schedules.ratio(8, 64, 0.75)
   state, key = schedule.init(), 0
   for accuracy, stride in zip(accuracies, strides, strict=True):
     assert int(schedule.next_key(state, key)) == key
@@ -228,7 +228,7 @@ def test_ratio_rule_by_hand(accuracies, strides):
 @given(st.integers(0, 2**32 - 1), _bounds)
 def test_ratio_rule_is_the_published_one(seed, bounds):
   accuracies = np.random.default_rng(seed).integers(0, 257, 40) / 256
-  schedule = schedule_lib.ratio(*bounds, 0.75)
+  schedule = schedules.ratio(*bounds, 0.75)
   expected, stride = [], bounds[0]
   for accuracy in accuracies:
     stride = _published_stride(stride, accuracy, 0.75, *bounds)
@@ -246,22 +246,22 @@ def test_ratio_rule_is_the_published_one(seed, bounds):
 
 def test_sampling_rate_follows_how_much_labels_change():
   rate = jnp.float32(0.5)
-  assert schedule_lib.sampling_rate(rate, 0.6) == rate
+  assert schedules.sampling_rate(rate, 0.6) == rate
   np.testing.assert_allclose(
-    schedule_lib.sampling_rate(rate, 0.65), 0.5 - 0.2 * np.tanh(1), rtol=1e-6
+    schedules.sampling_rate(rate, 0.65), 0.5 - 0.2 * np.tanh(1), rtol=1e-6
   )
   slow = fast = rate
   for _ in range(10):
-    slow = schedule_lib.sampling_rate(slow, 0.95)
-    fast = schedule_lib.sampling_rate(fast, 0.1)
+    slow = schedules.sampling_rate(slow, 0.95)
+    fast = schedules.sampling_rate(fast, 0.1)
   assert (float(slow), float(fast)) == (np.float32(0.1), 1.0)
 
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_training_rate_has_two_thresholds(jit):
-  advance = schedule_lib.advance_training
+  advance = schedules.advance_training
   advance = jax.jit(advance) if jit else advance
-  state, periods = schedule_lib.training_period(10.0), []
+  state, periods = schedules.training_period(10.0), []
   for rate in [0.1] * 30 + [0.3] * 5 + [0.4] * 8 + [0.3] * 5:
     state = advance(state, rate, 10.0)
     periods.append(float(state.period))
