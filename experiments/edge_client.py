@@ -25,9 +25,10 @@ import tempfile
 from absl import flags
 
 from experiments import cli, edge_flags, progress, run_flags
-from ojd.edge import access, equipment, messages
+from ojd.edge import access, equipment
 from ojd.edge.player import Pace, Player
 from ojd.errors import UserError
+from ojd.network import messages
 from ojd.run import compilation, tally
 from ojd.run import config as config_lib
 

@@ -7,7 +7,13 @@ import tempfile
 
 import numpy as np
 
-from ojd.edge import conditions, difference, link, mask_code, reckoning
+from ojd.network import (
+  conditions,
+  difference,
+  link,
+  mask_code,
+  reckoning,
+)
 from ojd.run import config as config_lib
 from ojd.run import measure, report, runner, workdir
 from ojd.run.config import RunConfig

@@ -25,11 +25,11 @@ from experiments import cli, edge_flags, run_flags
 from ojd.edge import access as access_lib
 from ojd.edge import service as service_lib
 from ojd.edge.hub import Hub, Room
-from ojd.edge.limits import LIMITS
 from ojd.edge.server import Doors, Server
 from ojd.edge.session import Rules
 from ojd.edge.store import Store
 from ojd.edge.trainer import Trainer
+from ojd.network.limits import LIMITS
 from ojd.run import compilation
 from ojd.run import config as config_lib
 

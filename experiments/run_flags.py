@@ -7,9 +7,9 @@ import typing
 from absl import flags
 
 from ojd import systems, updates
-from ojd.edge import conditions
 from ojd.models import student
 from ojd.models.delta import changes, skip
+from ojd.network import conditions
 from ojd.run import flows
 from ojd.run.config import MASKS, RunConfig
 from ojd.streams.base import SCHEMES

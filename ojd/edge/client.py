@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 
 from websockets import exceptions
 
-from ojd.edge import backoff, dialing, transport, wire
+from ojd.edge import backoff, dialing, transport
 from ojd.edge import plan as plan_lib
 from ojd.edge.access import Dial
 from ojd.edge.device import Device, Hangup
-from ojd.edge.limits import Limits, WireError
-from ojd.edge.messages import Bye, Error, Frames
 from ojd.edge.pictures import Picture
 from ojd.edge.transport import Timing
+from ojd.network import wire
+from ojd.network.limits import Limits, WireError
+from ojd.network.messages import Bye, Error, Frames
 
 _MAX_SAMPLES = 64  # of a training period, that wait to be sent
 _POLL_SECONDS = 0.2

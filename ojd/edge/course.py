@@ -9,9 +9,9 @@ import numpy as np
 
 from ojd import distill
 from ojd.edge import beginning
-from ojd.edge.payload import Params
-from ojd.edge.weights import Schedule
 from ojd.models.student import Student
+from ojd.network.payload import Params
+from ojd.network.weights import Schedule
 from ojd.types import Frame, Labels, StepInfo
 
 

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ojd.edge import layout as layout_lib
 from ojd.edge import plan as plan_lib
-from ojd.edge import weights
-from ojd.edge.limits import WireError
-from ojd.edge.messages import (
+from ojd.edge.plan import Plan
+from ojd.network import layout as layout_lib
+from ojd.network import weights
+from ojd.network.limits import WireError
+from ojd.network.messages import (
   NO_SESSION,
   Ack,
   Bye,
@@ -26,9 +27,8 @@ from ojd.edge.messages import (
   Update,
   Welcome,
 )
-from ojd.edge.plan import Plan
-from ojd.edge.weights import Schedule, Weights
-from ojd.edge.wire import VERSION
+from ojd.network.weights import Schedule, Weights
+from ojd.network.wire import VERSION
 
 _MAX_BEATS = 16  # heartbeats that wait for their return
 WELCOME_SECONDS = 30.0  # that a server has for it

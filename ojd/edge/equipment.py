@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ojd.edge import beginning, pictures, player
-from ojd.edge import layout as layout_lib
 from ojd.edge.access import Dial
 from ojd.edge.client import Client
 from ojd.edge.device import Device
-from ojd.edge.messages import JPEG, Terms
 from ojd.edge.player import Pace, Player
 from ojd.edge.transport import Timing
-from ojd.edge.weights import Weights
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.models import exported, pretrained
+from ojd.network import layout as layout_lib
+from ojd.network.messages import JPEG, Terms
+from ojd.network.weights import Weights
 from ojd.run import job as job_lib
 from ojd.run import workdir
 from ojd.run.config import RunConfig

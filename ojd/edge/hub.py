@@ -11,9 +11,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from ojd.edge import wire
-from ojd.edge.limits import LIMITS, Limits, WireError
-from ojd.edge.messages import (
+from ojd.edge.reception import Offer, Reception
+from ojd.edge.session import Rules, Session
+from ojd.edge.store import Store
+from ojd.network import wire
+from ojd.network.limits import LIMITS, Limits, WireError
+from ojd.network.messages import (
   NO_SESSION,
   Bye,
   Error,
@@ -21,11 +24,8 @@ from ojd.edge.messages import (
   Hello,
   Message,
 )
-from ojd.edge.payload import Params
-from ojd.edge.reception import Offer, Reception
-from ojd.edge.session import Rules, Session
-from ojd.edge.store import Store
-from ojd.edge.weights import Schedule
+from ojd.network.payload import Params
+from ojd.network.weights import Schedule
 
 
 class Peer(Protocol):

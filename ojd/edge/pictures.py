@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ojd.edge import clips, images
-from ojd.edge.messages import H264, Frames, Terms
+from ojd.network import clips, images
+from ojd.network.messages import H264, Frames, Terms
 from ojd.types import Frame
 
 QUALITY = 90  # of a JPEG

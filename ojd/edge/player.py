@@ -19,8 +19,8 @@ from ojd import labels, metrics
 from ojd.edge import beginning
 from ojd.edge.client import Client
 from ojd.edge.device import Answering
-from ojd.edge.payload import Params
 from ojd.edge.pictures import Picture
+from ojd.network.payload import Params
 from ojd.run import prefetch, workdir, writers
 from ojd.streams import base as streams
 from ojd.types import Frame, Sample, check_frame

@@ -4,12 +4,12 @@ import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ojd.edge import layout as layout_lib
-from ojd.edge import wire
-from ojd.edge.limits import Limits
-from ojd.edge.messages import SESSION_BYTES, Hello, Terms
 from ojd.edge.session import Rules, Session
-from ojd.edge.weights import Schedule, Weights
+from ojd.network import layout as layout_lib
+from ojd.network import wire
+from ojd.network.limits import Limits
+from ojd.network.messages import SESSION_BYTES, Hello, Terms
+from ojd.network.weights import Schedule, Weights
 
 _MAX_SHOWN = 200  # characters of a text that is not the server's
 

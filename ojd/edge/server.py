@@ -16,13 +16,14 @@ from typing import NamedTuple
 from websockets import exceptions
 from websockets.sync import server as websockets_server
 
-from ojd.edge import transport, wire
+from ojd.edge import transport
 from ojd.edge.access import Access
 from ojd.edge.hub import Hub
-from ojd.edge.limits import LIMITS, Limits
-from ojd.edge.messages import Message
 from ojd.edge.transport import Timing
 from ojd.errors import UserError
+from ojd.network import wire
+from ojd.network.limits import LIMITS, Limits
+from ojd.network.messages import Message
 
 _MAX_WAITING = 64  # messages for a device that does not take them
 _TICK_SECONDS = 0.5

@@ -9,12 +9,12 @@ import numpy as np
 
 from ojd import labels, systems, updates
 from ojd.edge import beginning
-from ojd.edge import layout as layout_lib
 from ojd.edge.course import Course, make_course
-from ojd.edge.messages import H264, Terms
 from ojd.edge.reception import Offer
-from ojd.edge.weights import Schedule, Weights
 from ojd.errors import UserError
+from ojd.network import layout as layout_lib
+from ojd.network.messages import H264, Terms
+from ojd.network.weights import Schedule, Weights
 from ojd.run import compilation
 from ojd.run import job as job_lib
 from ojd.run.config import RunConfig, settled

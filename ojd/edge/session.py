@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd.edge import difference, payload, weights
-from ojd.edge import layout as layout_lib
-from ojd.edge.limits import WireError
-from ojd.edge.messages import (
+from ojd.network import difference, payload, weights
+from ojd.network import layout as layout_lib
+from ojd.network.limits import WireError
+from ojd.network.messages import (
   Ack,
   Frames,
   Heartbeat,
@@ -26,8 +26,8 @@ from ojd.edge.messages import (
   Update,
   Welcome,
 )
-from ojd.edge.weights import Schedule, Weights
-from ojd.edge.wire import VERSION
+from ojd.network.weights import Schedule, Weights
+from ojd.network.wire import VERSION
 
 _BURST_SECONDS = 10.0  # of frames that may come at once
 

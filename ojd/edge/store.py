@@ -12,11 +12,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ojd.edge import layout as layout_lib
-from ojd.edge.layout import Layout
-from ojd.edge.limits import WireError
-from ojd.edge.weights import Weights
 from ojd.errors import UserError
+from ojd.network import layout as layout_lib
+from ojd.network.layout import Layout
+from ojd.network.limits import WireError
+from ojd.network.weights import Weights
 
 _ENDING = ".safetensors"
 

@@ -9,8 +9,8 @@ from ojd.edge import pictures
 from ojd.edge.clock import Clock
 from ojd.edge.course import Course
 from ojd.edge.hub import Hub
-from ojd.edge.messages import Frames, Terms
 from ojd.edge.session import Session
+from ojd.network.messages import Frames, Terms
 from ojd.teachers import asking
 from ojd.types import Sample
 

@@ -5,10 +5,10 @@ import math
 import pathlib
 
 from ojd import systems, updates
-from ojd.edge import conditions, messages
 from ojd.errors import UserError
 from ojd.models import pretrained, student
 from ojd.models.delta import changes, skip
+from ojd.network import conditions, messages
 from ojd.run import flows, trackers
 from ojd.streams import window
 from ojd.systems import factories, jit

@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 
 from ojd import systems, updates
-from ojd.edge import conditions as conditions_lib
-from ojd.edge import difference, layout, reckoning, uplink, weights, wire
-from ojd.edge import link as link_lib
 from ojd.models.pretrained import flatten
+from ojd.network import conditions as conditions_lib
+from ojd.network import (
+  difference,
+  layout,
+  reckoning,
+  uplink,
+  weights,
+  wire,
+)
+from ojd.network import link as link_lib
 from ojd.run import job as job_lib
 from ojd.run import loop
 from ojd.systems import streamed

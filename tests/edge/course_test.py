@@ -9,8 +9,8 @@ import pytest
 from ojd import updates
 from ojd.edge import beginning, service
 from ojd.edge.course import make_course
-from ojd.edge.messages import Terms
 from ojd.errors import UserError
+from ojd.network.messages import Terms
 from ojd.systems import shadowtutor
 from ojd.types import Labels
 from tests.reference import edge_run, scenes, tiny_student

@@ -15,14 +15,15 @@ from websockets import exceptions
 from websockets.sync import client as websockets_client
 
 from ojd import labels as labels_lib
-from ojd.edge import access, beginning, messages, wire
+from ojd.edge import access, beginning
 from ojd.edge.device import Device
-from ojd.edge.layout import layout_of
 from ojd.edge.player import Pace
 from ojd.edge.store import Store
 from ojd.edge.transport import Timing
-from ojd.edge.weights import Schedule, Weights
 from ojd.models import exported
+from ojd.network import messages, wire
+from ojd.network.layout import layout_of
+from ojd.network.weights import Schedule, Weights
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
 from tests.reference import edge_proxy, edge_run

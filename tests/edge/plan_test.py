@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.edge import backoff, beginning, clock, pictures, plan
-from ojd.edge.messages import Terms
+from ojd.edge import (
+  backoff,
+  beginning,
+  clock,
+  pictures,
+  plan,
+)
 from ojd.edge.plan import Plan
-from ojd.edge.weights import Schedule
 from ojd.errors import UserError
+from ojd.network.messages import Terms
+from ojd.network.weights import Schedule
 
 
 def _wants(there, t, now=0.0):

@@ -7,12 +7,13 @@ import zlib
 import numpy as np
 import pytest
 
-from ojd.edge import messages, store, weights, wire
+from ojd.edge import store
 from ojd.edge.hub import Room
-from ojd.edge.limits import Limits
-from ojd.edge.messages import Ack, Frames, Heartbeat, Resync
 from ojd.edge.session import Rules
-from ojd.edge.weights import Schedule
+from ojd.network import messages, weights, wire
+from ojd.network.limits import Limits
+from ojd.network.messages import Ack, Frames, Heartbeat, Resync
+from ojd.network.weights import Schedule
 from tests.reference import edge_world
 from tests.reference.edge_world import World, bits, first, is_update
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from ojd.edge import access, equipment, service
 from ojd.edge.hub import Hub, Room
-from ojd.edge.limits import LIMITS
 from ojd.edge.player import Pace
 from ojd.edge.server import Doors, Server
 from ojd.edge.session import Rules
 from ojd.edge.trainer import Trainer
 from ojd.edge.transport import Timing
+from ojd.network.limits import LIMITS
 from ojd.run.config import RunConfig
 from ojd.types import Instances
 

@@ -8,15 +8,15 @@ import collections
 
 import numpy as np
 
-from ojd.edge import layout as layout_lib
 from ojd.edge import plan as plan_lib
-from ojd.edge import wire
 from ojd.edge.device import Device, Hangup
 from ojd.edge.hub import Hub
-from ojd.edge.limits import WireError
-from ojd.edge.messages import Frames, Terms, Update
 from ojd.edge.reception import Offer
-from ojd.edge.weights import Schedule, Weights
+from ojd.network import layout as layout_lib
+from ojd.network import wire
+from ojd.network.limits import WireError
+from ojd.network.messages import Frames, Terms, Update
+from ojd.network.weights import Schedule, Weights
 
 SHAPES = {"a/kernel": (3, 4), "b/kernel": (5, 6), "c/bias": (7,)}
 TRAINABLE = ("b/kernel", "c/bias")

@@ -9,10 +9,15 @@ import pytest
 
 from experiments import edge_figures
 from ojd.comparison import numbers
-from ojd.edge import conditions, reckoning, weights, wire
-from ojd.edge.messages import Update
 from ojd.errors import UserError
 from ojd.models.pretrained import flatten
+from ojd.network import (
+  conditions,
+  reckoning,
+  weights,
+  wire,
+)
+from ojd.network.messages import Update
 from ojd.run import (
   config,
   fork,

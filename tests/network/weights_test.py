@@ -5,11 +5,16 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.edge import layout as layout_lib
-from ojd.edge import mask_code, payload, weights, wire
-from ojd.edge.limits import WireError
-from ojd.edge.payload import FULL, STATIC
-from ojd.edge.weights import Schedule, Weights
+from ojd.network import layout as layout_lib
+from ojd.network import (
+  mask_code,
+  payload,
+  weights,
+  wire,
+)
+from ojd.network.limits import WireError
+from ojd.network.payload import FULL, STATIC
+from ojd.network.weights import Schedule, Weights
 
 
 def _quick(test):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from ojd.edge import conditions
-from ojd.edge.conditions import Conditions, Pace, Upload
-from ojd.edge.link import Link
 from ojd.errors import UserError
+from ojd.network import conditions
+from ojd.network.conditions import Conditions, Pace, Upload
+from ojd.network.link import Link
 
 
 def test_everything_may_be_said_or_nothing():

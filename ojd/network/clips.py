@@ -13,9 +13,9 @@ kept over any longer time. No more than a good quality is ever spent.
 import av
 import numpy as np
 
-from ojd.edge import h264, yuv
-from ojd.edge.images import check_frame, check_size
-from ojd.edge.limits import WireError
+from ojd.network import h264, yuv
+from ojd.network.images import check_frame, check_size
+from ojd.network.limits import WireError
 from ojd.types import Frame
 
 _BEST = 18  # of x264's constant rate factor: no frame needs to look better

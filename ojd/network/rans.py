@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ojd.edge.limits import WireError
+from ojd.network.limits import WireError
 
 MAX_SYMBOLS = 128
 UNUSED = 255  # what a slot of a table without symbols gives

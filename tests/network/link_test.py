@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.edge import conditions
-from ojd.edge import link as link_lib
-from ojd.edge.link import DOWN, UP, Link
 from ojd.errors import UserError
+from ojd.network import conditions
+from ojd.network import link as link_lib
+from ojd.network.link import DOWN, UP, Link
 
 
 def _quick(test):

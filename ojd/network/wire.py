@@ -11,9 +11,9 @@ connect is not settled here, and nothing is secret.
 import struct
 import zlib
 
-from ojd.edge.limits import LIMITS, Limits, WireError
-from ojd.edge.messages import KINDS, Message
-from ojd.edge.reader import Reader
+from ojd.network.limits import LIMITS, Limits, WireError
+from ojd.network.messages import KINDS, Message
+from ojd.network.reader import Reader
 
 VERSION = 1
 _MAGIC = b"OJDW"

@@ -7,9 +7,9 @@
 
 from typing import NamedTuple
 
-from ojd.edge import entries, messages
-from ojd.edge import link as link_lib
-from ojd.edge.link import Link
+from ojd.network import entries, messages
+from ojd.network import link as link_lib
+from ojd.network.link import Link
 
 IDEAL = "ideal"
 ORIGINAL, DECODED = "original", "decoded"

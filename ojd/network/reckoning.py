@@ -7,9 +7,9 @@ server does one thing after the other. Moments are seconds of the stream.
 import math
 from typing import Any, NamedTuple
 
-from ojd.edge import link as link_lib
-from ojd.edge.conditions import Pace
-from ojd.edge.link import DOWN, UP, LinkState
+from ojd.network import link as link_lib
+from ojd.network.conditions import Pace
+from ojd.network.link import DOWN, UP, LinkState
 
 _MAX_FRAME = 2**31 - 2
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ojd.edge import gap_code
-from ojd.edge.limits import WireError, inflate
+from ojd.network import gap_code
+from ojd.network.limits import WireError, inflate
 
 BITMAP, GZIP, GAPS = "bitmap", "bitmap_gzip", "gaps"
 CODES = (BITMAP, GZIP, GAPS)

@@ -12,8 +12,8 @@ import struct
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from ojd.edge.limits import WireError
-from ojd.edge.messages import JPEG, RAW
+from ojd.network.limits import WireError
+from ojd.network.messages import JPEG, RAW
 from ojd.streams.base import MAX_SIDE
 from ojd.types import Frame
 

@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.edge import difference, payload, weights, wire
-from ojd.edge import layout as layout_lib
-from ojd.edge.weights import Weights
+from ojd.network import (
+  difference,
+  payload,
+  weights,
+  wire,
+)
+from ojd.network import layout as layout_lib
+from ojd.network.weights import Weights
 
 
 def _held(num=(400, 300), trainable=("b",)):

@@ -3,7 +3,7 @@
 import math
 import struct
 
-from ojd.edge.limits import WireError
+from ojd.network.limits import WireError
 
 
 class Reader:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.edge import gap_code, mask_code, rans
-from ojd.edge.limits import WireError
+from ojd.network import gap_code, mask_code, rans
+from ojd.network.limits import WireError
 
 STUDENT = 2_113_043  # coordinates that Adaptive Model Streaming trains
 

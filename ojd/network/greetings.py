@@ -9,9 +9,9 @@ import math
 import struct
 from typing import NamedTuple
 
-from ojd.edge.layout import DIGEST_BYTES
-from ojd.edge.limits import Limits, WireError
-from ojd.edge.reader import Reader, check_bytes, check_number, name_of
+from ojd.network.layout import DIGEST_BYTES
+from ojd.network.limits import Limits, WireError
+from ojd.network.reader import Reader, check_bytes, check_number, name_of
 
 SESSION_BYTES = 16
 NO_SESSION = bytes(SESSION_BYTES)

@@ -9,21 +9,21 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ojd.edge import greetings
-from ojd.edge import payload as payload_lib
-from ojd.edge.greetings import CODECS as CODECS
-from ojd.edge.greetings import H264 as H264
-from ojd.edge.greetings import JPEG as JPEG
-from ojd.edge.greetings import NO_SESSION as NO_SESSION
-from ojd.edge.greetings import RAW as RAW
-from ojd.edge.greetings import SESSION_BYTES as SESSION_BYTES
-from ojd.edge.greetings import Hello as Hello
-from ojd.edge.greetings import Terms as Terms
-from ojd.edge.greetings import Welcome as Welcome
-from ojd.edge.layout import DIGEST_BYTES
-from ojd.edge.limits import Limits, WireError
-from ojd.edge.payload import Payload
-from ojd.edge.reader import Reader, check_bytes, check_number, name_of
+from ojd.network import greetings
+from ojd.network import payload as payload_lib
+from ojd.network.greetings import CODECS as CODECS
+from ojd.network.greetings import H264 as H264
+from ojd.network.greetings import JPEG as JPEG
+from ojd.network.greetings import NO_SESSION as NO_SESSION
+from ojd.network.greetings import RAW as RAW
+from ojd.network.greetings import SESSION_BYTES as SESSION_BYTES
+from ojd.network.greetings import Hello as Hello
+from ojd.network.greetings import Terms as Terms
+from ojd.network.greetings import Welcome as Welcome
+from ojd.network.layout import DIGEST_BYTES
+from ojd.network.limits import Limits, WireError
+from ojd.network.payload import Payload
+from ojd.network.reader import Reader, check_bytes, check_number, name_of
 
 MAX_TEXT = 1000  # bytes
 

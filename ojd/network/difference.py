@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from ojd.edge import layout as layout_lib
-from ojd.edge.payload import STATIC, Chosen, Params
-from ojd.edge.weights import Weights
+from ojd.network import layout as layout_lib
+from ojd.network.payload import STATIC, Chosen, Params
+from ojd.network.weights import Weights
 
 _VALUE_BYTES = {"float32": 4, "float16": 2}
 

@@ -16,8 +16,8 @@ import zlib
 
 import numpy as np
 
-from ojd.edge import rans
-from ojd.edge.limits import WireError, inflate
+from ojd.network import rans
+from ojd.network.limits import WireError, inflate
 
 MAX_PLACE = (1 << 31) - 1
 _MAX_LANES = 512

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.edge import images
-from ojd.edge.limits import WireError
-from ojd.edge.messages import H264, JPEG, RAW
+from ojd.network import images
+from ojd.network.limits import WireError
+from ojd.network.messages import H264, JPEG, RAW
 
 HEIGHT, WIDTH = 37, 50
 

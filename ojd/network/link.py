@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd.edge import entries
+from ojd.network import entries
 
 UP, DOWN = "up", "down"
 PACKET_BYTES = 1400

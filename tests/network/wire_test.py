@@ -11,10 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.edge import greetings, mask_code, messages, payload, weights, wire
-from ojd.edge import layout as layout_lib
-from ojd.edge.limits import Limits, WireError
-from ojd.edge.messages import (
+from ojd.network import (
+  greetings,
+  mask_code,
+  messages,
+  payload,
+  weights,
+  wire,
+)
+from ojd.network import layout as layout_lib
+from ojd.network.limits import Limits, WireError
+from ojd.network.messages import (
   Ack,
   Bye,
   Error,
@@ -328,7 +335,7 @@ def test_20000_messages_of_an_enemy():
 
 def test_device_needs_numpy_alone():
   code = (
-    "import sys; from ojd.edge import link, weights, wire\n"
+    "import sys; from ojd.network import link, weights, wire\n"
     "assert not {'jax', 'torch', 'flax'} & set(sys.modules)"
   )
   subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,9 +7,9 @@ soon as it is added.
 
 import numpy as np
 
-from ojd.edge import clips, images, wire
-from ojd.edge.conditions import Upload
-from ojd.edge.messages import H264, Frames
+from ojd.network import clips, images, wire
+from ojd.network.conditions import Upload
+from ojd.network.messages import H264, Frames
 from ojd.types import Frame
 
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ojd.edge import layout as layout_lib
-from ojd.edge import mask_code
-from ojd.edge.layout import Layout
-from ojd.edge.limits import Limits, WireError
+from ojd.network import layout as layout_lib
+from ojd.network import mask_code
+from ojd.network.layout import Layout
+from ojd.network.limits import Limits, WireError
 
 FULL, STATIC = "full", "static"  # masks that both ends know, without a byte
 ENCODINGS = (FULL, STATIC, *mask_code.CODES)

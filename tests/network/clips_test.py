@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.edge import clips, h264, yuv
-from ojd.edge.limits import WireError
+from ojd.network import clips, h264, yuv
+from ojd.network.limits import WireError
 
 SIZE = 96, 160
 

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ojd.edge import payload as payload_lib
-from ojd.edge.layout import Layout
-from ojd.edge.limits import WireError
-from ojd.edge.messages import NO_SESSION, Update
+from ojd.network import payload as payload_lib
+from ojd.network.layout import Layout
+from ojd.network.limits import WireError
+from ojd.network.messages import NO_SESSION, Update
 
 
 class Weights(NamedTuple):
