@@ -162,7 +162,7 @@ def _loop_ms(made, compiled, path):
   loop = runner.Loop(made, path, compiled=compiled)
   loop.run()
   seconds = sum(s for n, s in loop.stages.seconds.items() if n != "compile")
-  return 1e3 * seconds / loop.tally.num_frames
+  return 1e3 * seconds / loop.stats.num_frames
 
 
 def _predict_ms(compiled, made):

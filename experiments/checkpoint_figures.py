@@ -10,13 +10,13 @@ import jax
 import numpy as np
 
 from ojd.run import (
+  checkpoint,
   job,
-  keeper,
   measure,
   recorded_run,
   replay,
   runner,
-  tally,
+  stats,
   trajectory,
   trajectory_record,
   workdir,
@@ -39,7 +39,7 @@ def _config(size, repeats, **flags):
 def share(size, repeats):
   """A run's time for checkpoints against the whole of its time."""
   made, pairs = job.make_job(_config(size, repeats)), []
-  abstract = keeper.abstract(made)
+  abstract = checkpoint.abstract(made)
   compiled = job.compile_system(made.system, *size, seed=0)
   for _ in range(max(2, repeats // 2)):
     with tempfile.TemporaryDirectory() as folder:
@@ -47,12 +47,12 @@ def share(size, repeats):
       loop = runner.Loop(
         *(made, path),
         compiled=compiled,
-        keeper=keeper.Keeper(path, abstract, {}),
+        checkpointer=checkpoint.Checkpointer(path, abstract, {}),
       )
       loop.run()
       stages = loop.stages
       spent = 1e3 * stages.seconds["checkpoint"]
-      pairs.append((spent, 1e3 * tally.seconds_of_work(stages)))
+      pairs.append((spent, 1e3 * stats.seconds_of_work(stages)))
   count = stages.counts["checkpoint"]
   note = f"{count} checkpoints and all of a run, {size[0]}x{size[1]}"
   return measure.figure("checkpoint_share", np.array(pairs), note)
@@ -61,7 +61,7 @@ def share(size, repeats):
 def restore(size, repeats):
   """Reading a checkpoint against writing it, both to the end."""
   made = job.make_job(_config(size, repeats))
-  abstract = keeper.abstract(made)
+  abstract = checkpoint.abstract(made)
   state = job.compile_system(made.system, *size, seed=0).init()
   # A momentum of zeros would be no bytes at all.
   rng = np.random.default_rng(0)
@@ -74,14 +74,14 @@ def restore(size, repeats):
     path = pathlib.Path(folder)
     for t in range(repeats + 1):
       (path / workdir.METRICS).write_text("{}\n" * t)
-      counts = tally.empty(len(made.groups.names))
-      point = keeper.Point(t, state, None, None, counts, {}, {})
-      writer = keeper.Keeper(path, abstract, {})
+      counts = stats.empty(len(made.groups.names))
+      snapshot = checkpoint.Snapshot(t, state, None, None, counts, {}, {})
+      writer = checkpoint.Checkpointer(path, abstract, {})
       start = time.perf_counter()
-      writer.keep(point, lambda: None)
+      writer.keep(snapshot, lambda: None)
       writer.close()
       middle = time.perf_counter()
-      found, _ = keeper.Keeper(path, abstract, {}).latest()
+      found, _ = checkpoint.Checkpointer(path, abstract, {}).latest()
       jax.block_until_ready(found.state)
       end = time.perf_counter()
       pairs.append((1e3 * (end - middle), 1e3 * (middle - start)))

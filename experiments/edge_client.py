@@ -29,7 +29,7 @@ from ojd.edge import access, equipment
 from ojd.edge.player import Pace, Player
 from ojd.errors import UserError
 from ojd.network import messages
-from ojd.run import compilation, tally
+from ojd.run import compilation, stats
 from ojd.run import config as config_lib
 
 flags.adopt_module_key_flags(run_flags)
@@ -145,13 +145,13 @@ def _play(config, dial):
   return interrupt.exit_code()
 
 
-def _progress(player: Player, notes) -> tally.Progress:
+def _progress(player: Player, notes) -> stats.Progress:
   """Where a player is, with what the network did since."""
   news = []
   while not notes.empty():
     news.append(notes.get())
   totals, limits = player.totals, (player.num_frames, player.stream_frames)
-  return tally.Progress(
+  return stats.Progress(
     num_frames=totals.num_frames + totals.num_skipped,
     total=min((n for n in limits if n is not None), default=None),
     fps=totals.fps,

@@ -117,7 +117,7 @@ def _run(size, **flags):
     begun = time.perf_counter()
     loop.run()
     spent = time.perf_counter() - begun
-  num_frames = loop.tally.num_frames
+  num_frames = loop.stats.num_frames
   return 1e3 * spent / num_frames, 1e3 * loop.stages.seconds[
     "read"
   ] / num_frames

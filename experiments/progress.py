@@ -8,7 +8,7 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 
 from ojd.comparison import compare
-from ojd.run.tally import Progress
+from ojd.run.stats import Progress
 
 _LOG_SECONDS = 5.0
 

@@ -128,11 +128,11 @@ def _temporal(path):
 def _changes(path):
   """Tells the run again, and counts what differs after each key frame."""
   run = recorded_run.read(path)
-  job, keeper, compiled = retell.open_again(run)
+  job, checkpointer, compiled = retell.open_again(run)
   try:
-    start, _ = retell.begin(run, keeper, compiled, run.first)
+    start, _ = retell.begin(run, checkpointer, compiled, run.first)
   finally:
-    keeper.close()
+    checkpointer.close()
   before, counts = _copy(start.state), []
   for step in retell.tell(run, job, compiled, start, run.end):
     if step.record is None:

@@ -29,7 +29,7 @@ from ojd.comparison.tasks import (
 from ojd.errors import UserError
 from ojd.run import compilation, runner, workdir
 from ojd.run import job as job_lib
-from ojd.run.tally import Progress
+from ojd.run.stats import Progress
 
 _TOLD_SECONDS = 0.5  # between two messages about the same cell
 _ORPHAN_SECONDS = 10.0  # for the end of a run whose starter is gone

@@ -15,7 +15,7 @@ from ojd.run import job as job_lib
 from ojd.run import workdir
 from ojd.run.config import RunConfig
 from ojd.run.job import Job
-from ojd.run.tally import Progress
+from ojd.run.stats import Progress
 
 NEW, RUNNING, DONE, STOPPED, DEAD = "new", "running", "done", "stopped", "dead"
 

@@ -25,7 +25,7 @@ from ojd.distill import State
 from ojd.errors import UserError
 from ojd.run import state_arrays
 
-FORMAT = 2  # of T/meta
+FORMAT = 3  # of T/meta
 _STATE, _META, _DIGEST = "state", "meta", "digest"
 
 

@@ -18,13 +18,13 @@ import numpy as np
 from ojd import systems
 from ojd.distill import State
 from ojd.errors import UserError
+from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import job as job_lib
-from ojd.run import keeper as keeper_lib
 from ojd.run import (
   recorded_run,
   retell,
   state_arrays,
-  tally,
+  stats,
   trajectory_record,
   workdir,
 )
@@ -115,14 +115,14 @@ def make_labeler(
   return recalling.Recalling(known.get, opened), known.__contains__
 
 
-def first_point(
+def first_snapshot(
   fork: Fork, job: job_lib.Job, note_fn: Callable[[str], None]
-) -> keeper_lib.Point:
+) -> checkpoint_lib.Snapshot:
   """The beginning of the fork: its parent's student in its own system."""
   parent, t = fork.parent, fork.t
-  parent_job, keeper, compiled = retell.open_again(parent)
+  parent_job, checkpointer, compiled = retell.open_again(parent)
   try:
-    start, problems = retell.begin(parent, keeper, compiled, t)
+    start, problems = retell.begin(parent, checkpointer, compiled, t)
     for problem in problems:
       note_fn(f"passed over a checkpoint: {problem}")
     state = start.state
@@ -132,16 +132,16 @@ def first_point(
         note_fn(f"frame {step.sample.t} goes otherwise than it was recorded")
     state = jax.tree.map(jnp.copy, state)
   finally:
-    keeper.close()
+    checkpointer.close()
   state, renewed = carry_over(state, parent.config, job)
   for name in renewed:
     note_fn(f"the fork's {name} starts anew")
-  return _point(fork, job, state)
+  return _snapshot(fork, job, state)
 
 
-def _point(fork, job, state):
-  """The fork's first point: its counts begin, its past is the parent's."""
-  counts = tally.empty(len(job.groups.names))
+def _snapshot(fork, job, state):
+  """The first snapshot of a fork, whose counts begin at 0."""
+  counts = stats.empty(len(job.groups.names))
   counts.first_t = fork.t
   counts.num_before = describe(fork)["num_before"]
   past = [row for row in fork.parent.rows if row["t"] < fork.t]
@@ -157,12 +157,12 @@ def _point(fork, job, state):
     reference = np.asarray(record.labels().classes)
     late = record.decision.key_t
     reference_t = record.t if late is None else late
-  return keeper_lib.Point(
+  return checkpoint_lib.Snapshot(
     t=fork.t,
     state=state,
     reference=reference,
     reference_t=reference_t,
-    tally=counts,
+    stats=counts,
     seconds={},
     counts={},
   )

@@ -10,7 +10,7 @@ that has learnt nothing.
 import numpy as np
 
 from ojd.run import loop
-from ojd.run import tally as tally_lib
+from ojd.run import stats as stats_lib
 from ojd.teachers import asking
 from ojd.types import Sample
 
@@ -23,7 +23,7 @@ class LateLoop(loop.Loop):
   def __init__(self, *args, **kwargs):
     """Takes what a Loop takes."""
     super().__init__(*args, **kwargs)
-    self.tally.total_delay = 0
+    self.stats.total_delay = 0
     self._is_open = False
     self._asked_classes: np.ndarray | None = None  # the student's answer then
     # The answer to the open question, where it was had to be waited for.
@@ -35,12 +35,12 @@ class LateLoop(loop.Loop):
       classes, info = self._learn_late(answer, sample, line)
       return classes, info, None, ""
     if answer is not None:
-      problem = tally_lib.count_unanswered(
-        self.tally, answer.problem, answer.sample.t
+      problem = stats_lib.count_unanswered(
+        self.stats, answer.problem, answer.sample.t
       )
       self._leave(lambda trail: trail.failed(sample.t, problem))
-      self.tally.next_key = int(self.system.next_key(self.state))
-    is_asked = self.tally.clock == self.tally.next_key
+      self.stats.next_key = int(self.system.next_key(self.state))
+    is_asked = self.stats.clock == self.stats.next_key
     if is_asked and not self._is_open:
       with self.stages("ask"):
         self.labeler.ask(sample)
@@ -67,10 +67,10 @@ class LateLoop(loop.Loop):
       self._compare(answer.labels.classes, self._asked_classes, line)
       line["eval_t"] = answer.sample.t
     delay = sample.t - answer.sample.t
-    self.tally.total_delay += delay
+    self.stats.total_delay += delay
     line.update(key_t=answer.sample.t, delay=delay)
     is_known = self.knows(answer.sample.t)
-    self.tally.num_recalled += is_known
+    self.stats.num_recalled += is_known
     if not is_known:
       self.stages.add("teacher_async", answer.seconds)
       line["ms_teacher"] = self.stages.milliseconds("teacher_async")

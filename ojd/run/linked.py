@@ -48,9 +48,9 @@ class LinkLoop(loop.Loop):
     self._course = reckoning.Course(network)
     # Frames from key to key, as the device was told.
     self._interval = job_lib.first_interval(config, spec)
-    if self.tally.link is not None:
-      self._load(self.tally.link)
-    self._num_kept = self.tally.num_keys  # key frames in the last checkpoint
+    if self.stats.link is not None:
+      self._load(self.stats.link)
+    self._num_kept = self.stats.num_keys  # key frames in the last checkpoint
     self._received: Sample | None = None
 
   def _load(self, content):
@@ -75,7 +75,7 @@ class LinkLoop(loop.Loop):
     )
 
   def _step(self, sample, line):
-    t = self.tally.clock
+    t = self.stats.clock
     self._course = reckoning.begin_frame(self._rules, self._course, t)
     return super()._step(sample, line)
 
@@ -98,7 +98,7 @@ class LinkLoop(loop.Loop):
   def _pass_on(self, info: StepInfo, line):
     """Sends what was learnt; the frames until the device holds it."""
     self._send_frames(info, line)
-    t = self.tally.clock
+    t = self.stats.clock
     if self._course.arrival > t:
       return None  # one is on its way; this goes with the next
     params = _named(self.state.staged)
@@ -135,18 +135,18 @@ class LinkLoop(loop.Loop):
 
   def _is_checkpoint_due(self):
     # In the middle of a clip nothing could go on.
-    every, num_keys = self.job.config.checkpoint_every, self.tally.num_keys
+    every, num_keys = self.job.config.checkpoint_every, self.stats.num_keys
     return 0 < every <= num_keys - self._num_kept and self._uplink.is_empty
 
   def _keep(self):
     if self._uplink.is_empty:
-      self.tally.link = self._dump()
+      self.stats.link = self._dump()
       super()._keep()
-      self._num_kept = self.tally.num_keys
+      self._num_kept = self.stats.num_keys
 
   def summary(self):
     """That of a Loop, and what went over the network."""
-    link = reckoning.summary(self._rules, self._course, self.tally.clock)
+    link = reckoning.summary(self._rules, self._course, self.stats.clock)
     return super().summary() | {"link": link}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ojd.run import live_series, palette
-from ojd.run.tally import Progress
+from ojd.run.stats import Progress
 from ojd.run.writers import FrameRecord
 
 STARTING, RUNNING = "starting", "running"

@@ -15,14 +15,13 @@ import numpy as np
 
 from ojd import labels as labels_lib
 from ojd import metrics, systems
+from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
-from ojd.run import keeper as keeper_lib
-from ojd.run import outputs, prefetch, timing, trajectory_record, workdir
-from ojd.run import tally as tally_lib
+from ojd.run import outputs, prefetch, trajectory_record, workdir
+from ojd.run import stats as stats_lib
 from ojd.run import trail as trail_lib
 from ojd.run import work as work_lib
-from ojd.run.tally import Progress
 from ojd.streams import base as streams
 from ojd.teachers import asking
 from ojd.types import Labels, Sample, StepInfo, check_frame
@@ -30,7 +29,7 @@ from ojd.types import Labels, Sample, StepInfo, check_frame
 # Without labels of its own the stream is judged by the teacher, which costs.
 EVAL_EVERY_BY_TEACHER = 30
 
-ProgressFn = Callable[[Progress], None]
+ProgressFn = Callable[[stats_lib.Progress], None]
 
 
 class Loop:
@@ -43,13 +42,13 @@ class Loop:
     job: job_lib.Job,
     path: pathlib.Path,
     *,
-    stages: timing.Stages | None = None,
+    stages: stats_lib.Stages | None = None,
     progress_fn: ProgressFn = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
     compiled: job_lib.Compiled | None = None,
     labeler: asking.Labeler | None = None,
-    keeper: keeper_lib.Keeper | None = None,
-    start: keeper_lib.Point | None = None,
+    checkpointer: checkpoint_lib.Checkpointer | None = None,
+    start: checkpoint_lib.Snapshot | None = None,
     trail: trail_lib.Trail | None = None,
     knows: Callable[[int], bool] = lambda t: False,
     company: outputs.Company = outputs.Company(),  # noqa: B008, a constant
@@ -65,7 +64,7 @@ class Loop:
       compiled: the job's system, where it was compiled before.
       labeler: asks the teacher; None for the one that the job names. It is
         closed at the end of the run.
-      keeper: of the checkpoints, where there are to be some; it is closed
+      checkpointer: of the checkpoints, where there are to be some; it is closed
         likewise.
       start: where to go on; None for the beginning.
       trail: of the teacher's answers, where they are to be kept; closed too.
@@ -74,18 +73,18 @@ class Loop:
     """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
-    self.stages = stages or timing.Stages()
+    self.stages = stages or stats_lib.Stages()
     self.system = compiled
     self.labeler = labeler or job_lib.make_labeler(job)
-    self.keeper, self._start, self.trail = keeper, start, trail
+    self.checkpointer, self._start, self.trail = checkpointer, start, trail
     self.knows = knows
     self.reference = outputs.reference_of(start)
     if start is None:
-      self.tally, self.next_t = tally_lib.empty(len(job.groups.names)), 0
+      self.stats, self.next_t = stats_lib.empty(len(job.groups.names)), 0
     else:
-      self.tally, self.next_t = start.tally, start.t
+      self.stats, self.next_t = start.stats, start.t
       self.stages.restore(start.seconds, start.counts)
-    self.outputs = outputs.Outputs(job, path, self.tally, self.next_t, company)
+    self.outputs = outputs.Outputs(job, path, self.stats, self.next_t, company)
 
   def run(self) -> dict[str, Any]:
     """Goes through the stream; whatever happens, writes the summary."""
@@ -93,17 +92,17 @@ class Loop:
       with contextlib.ExitStack() as files:
         files.callback(self.labeler.close)
         files.callback(self._close_curves)
-        for holder in (self.trail, self.keeper):
+        for holder in (self.trail, self.checkpointer):
           if holder is not None:
             files.callback(holder.close)
         for close in self.outputs.closers():
           files.callback(self._close, close)
         self._compile()
         is_over = self._go_through()
-        work_lib.note(self.tally, self.job, self.system.read(self.state))
+        work_lib.note(self.stats, self.job, self.system.read(self.state))
         self._keep()
       # Only now is every file whole.
-      self.tally.finished = is_over
+      self.stats.finished = is_over
     finally:
       summary = self.summary()
       workdir.write_json(self.path / workdir.SUMMARY, summary)
@@ -132,7 +131,7 @@ class Loop:
         self._start = None
       if self.outputs.wants_keys and self.system.peek is None:
         jax.block_until_ready(gallery_lib.copy(self.state))
-      self.tally.next_key = int(self.system.next_key(self.state))
+      self.stats.next_key = int(self.system.next_key(self.state))
 
   def _go_through(self):
     """Takes every frame; returns whether the stream is over."""
@@ -148,12 +147,12 @@ class Loop:
           if self.should_stop():
             return False
           break
-        num_keys = self.tally.num_keys
+        num_keys = self.stats.num_keys
         self._take(sample)
         self.next_t = sample.t + 1
-        if self.tally.num_keys > num_keys and self._is_checkpoint_due():
+        if self.stats.num_keys > num_keys and self._is_checkpoint_due():
           self._keep()
-      if not self.tally.num_frames:
+      if not self.stats.num_frames:
         raise RuntimeError("no frame of the stream could be read")
       return True
     finally:
@@ -170,24 +169,24 @@ class Loop:
 
   def _is_checkpoint_due(self):
     every = self.job.config.checkpoint_every
-    return every > 0 and self.tally.num_keys % every == 0
+    return every > 0 and self.stats.num_keys % every == 0
 
   def _keep(self):
     """Makes a checkpoint of this moment, if the run has any."""
-    if self.keeper is None:
+    if self.checkpointer is None:
       return
     with self.stages("checkpoint"):
       wait = self.outputs.cut()
-      point = keeper_lib.Point(
+      snapshot = checkpoint_lib.Snapshot(
         t=self.next_t,
         state=self.system.read(self.state),
         reference=self.reference.classes,
         reference_t=self.reference.t,
-        tally=self.tally,
+        stats=self.stats,
         seconds=dict(self.stages.seconds),
         counts=dict(self.stages.counts),
       )
-      self.keeper.keep(point, wait)
+      self.checkpointer.save(snapshot, wait)
 
   def _is_over(self):
     limit = self.job.config.num_frames
@@ -196,7 +195,7 @@ class Loop:
   def _take(self, sample: Sample):
     """One frame, from the stream's sample to the last file."""
     if sample.frame is None:
-      self.tally.num_skipped += 1
+      self.stats.num_skipped += 1
       self._report_progress(f"frame {sample.t} skipped: {sample.problem}")
       return
     check_frame("the stream's frame", sample.frame)
@@ -205,16 +204,16 @@ class Loop:
       self._report_progress(news)
     line = {"t": sample.t, "is_key": False}
     classes, info, labels, problem = self._step(sample, line)
-    if not self.tally.num_frames:
-      self.tally.first_frame_seconds = self.stages.elapsed()
-    line["stride"] = self.tally.stride
+    if not self.stats.num_frames:
+      self.stats.first_frame_seconds = self.stages.elapsed()
+    line["stride"] = self.stats.stride
     truth = self._evaluate(sample, classes, labels, line)
-    self.tally.num_frames += 1
+    self.stats.num_frames += 1
     with self.stages("write"):
-      trouble = self.outputs.write(line, self.tally.miou())
+      trouble = self.outputs.write(line, self.stats.miou())
       if self.outputs.wants_pictures:
         self.outputs.put(
-          *(sample, truth, self.reference, classes, info, self.tally)
+          *(sample, truth, self.reference, classes, info, self.stats)
         )
     self._report_progress("; ".join(filter(None, (problem, trouble))))
 
@@ -226,19 +225,19 @@ class Loop:
       very frame where there are some, and what went wrong with the teacher.
     """
     labels, problem = None, ""
-    if self.tally.clock == self.tally.next_key:
+    if self.stats.clock == self.stats.next_key:
       labels, problem = self._ask_teacher(sample, line)
     if labels is not None:
       return *self._learn(sample, labels, line), labels, ""
     classes = self._predict(sample, line)
     if problem:  # the key frame passed without being learnt from
-      self.tally.next_key = int(self.system.next_key(self.state))
+      self.stats.next_key = int(self.system.next_key(self.state))
     return classes, None, None, problem.removeprefix(asking.DEFERRED)
 
   def _ask_teacher(self, sample, line, stage="teacher"):
     """Waits for labels; None, and why, where there are none."""
     is_known = self.knows(sample.t)
-    self.tally.num_recalled += is_known
+    self.stats.num_recalled += is_known
     known = self._recall(sample.t, stage)
     if known is not None:
       return known
@@ -252,7 +251,7 @@ class Loop:
     if answer.labels is None:
       # Apart from the answers: their mean is what the teacher takes.
       self.stages.add(f"{stage}_failed", spent)
-      problem = tally_lib.count_unanswered(self.tally, answer.problem, sample.t)
+      problem = stats_lib.count_unanswered(self.stats, answer.problem, sample.t)
       self._leave(lambda trail: trail.failed(sample.t, problem))
       return None, problem
     if not is_known:  # else there was no teacher to be timed
@@ -270,7 +269,7 @@ class Loop:
     labels = record.labels()
     if labels is not None:
       return labels, ""
-    tally_lib.count_unanswered(self.tally, record.problem)
+    stats_lib.count_unanswered(self.stats, record.problem)
     self._leave(lambda trail: trail.failed(t, record.problem))
     return None, record.problem
 
@@ -283,7 +282,7 @@ class Loop:
         self._report_progress(problem)
 
   def _learn(self, sample, labels: Labels, line):
-    index = self.tally.num_keys
+    index = self.stats.num_keys
     before = self._answer_before(sample, index)
     with self.stages("learn"):
       self.state, classes, info = jax.block_until_ready(
@@ -291,14 +290,14 @@ class Loop:
       )
     info: StepInfo = jax.tree.map(lambda x: np.asarray(x).item(), info)
     delay = self._pass_on(info, line)
-    self.tally.next_key = int(self.system.next_key(self.state))
-    line.update(tally_lib.count_key(self.tally, info))
+    self.stats.next_key = int(self.system.next_key(self.state))
+    line.update(stats_lib.count_key(self.stats, info))
     line["ms_learn"] = self.stages.milliseconds("learn")
     moments = trail_lib.Moments(line["t"], line.get("key_t"), delay)
     self._leave(
       lambda trail: trail.learnt(
         *(moments, labels, info),
-        *(self.system.read(self.state), self.tally.next_key),
+        *(self.system.read(self.state), self.stats.next_key),
       )
     )
     # A GPU's teacher leaves its labels there.
@@ -344,7 +343,7 @@ class Loop:
     groups, every = self.job.truth_groups, self.job.config.eval_every
     if every is None:
       every = 1 if groups else EVAL_EVERY_BY_TEACHER
-    is_due = every > 0 and self.tally.clock % every == 0
+    is_due = every > 0 and self.stats.clock % every == 0
     truth = None
     if groups is not None and (is_due or self.outputs.wants_pictures):
       with self.stages("evaluate"):
@@ -374,20 +373,20 @@ class Loop:
         np.asarray(expected), classes, len(self.job.groups.names)
       )
       line["eval_miou"] = metrics.run_miou(confusion)
-      self.tally.confusion += confusion
-      self.tally.eval_frames += 1
+      self.stats.confusion += confusion
+      self.stats.eval_frames += 1
 
   def _report_progress(self, problem):
     limits = (self.job.stream.spec.num_frames, self.job.config.num_frames)
     total = min((x for x in limits if x is not None), default=None)
     self.progress_fn(
-      tally_lib.progress(self.tally, self.stages, total, problem)
+      stats_lib.progress(self.stats, self.stages, total, problem)
     )
 
   def summary(self) -> dict[str, Any]:
     """The content of summary.json."""
-    return tally_lib.summarize(
-      self.tally,
+    return stats_lib.summarize(
+      self.stats,
       self.stages,
       class_names=self.job.groups.names,
       has_truth=self.job.truth_groups is not None,

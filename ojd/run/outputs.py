@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
-from ojd.run import keeper as keeper_lib
-from ojd.run import overlay, sinks, tally, trackers, workdir, writers
+from ojd.run import overlay, sinks, stats, trackers, workdir, writers
 from ojd.types import Sample, StepInfo
 
 LineFn = Callable[[dict[str, Any]], None]
@@ -36,7 +36,7 @@ class Outputs:
     self,
     job: job_lib.Job,
     path,
-    counts: tally.Tally,
+    counts: stats.RunStats,
     start: int,
     company: Company,
   ):
@@ -108,7 +108,7 @@ class Outputs:
     reference: Reference,
     classes: np.ndarray,
     info: StepInfo | None,
-    counts: tally.Tally,
+    counts: stats.RunStats,
   ) -> None:
     """Takes a frame, what is expected of it and what the student says."""
     expected, title = truth, "truth"
@@ -152,8 +152,8 @@ class Outputs:
     return self._sinks + ([] if self._gallery is None else [self._gallery])
 
 
-def reference_of(point: keeper_lib.Point | None) -> Reference:
-  """The latest labels at a point of a run."""
-  if point is None:
+def reference_of(snapshot: checkpoint_lib.Snapshot | None) -> Reference:
+  """The latest labels at a snapshot of a run."""
+  if snapshot is None:
     return Reference()
-  return Reference(point.reference, point.reference_t)
+  return Reference(snapshot.reference, snapshot.reference_t)

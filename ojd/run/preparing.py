@@ -9,7 +9,7 @@ import numpy as np
 
 from ojd import systems
 from ojd.run import job as job_lib
-from ojd.run import prefetch, timing
+from ojd.run import prefetch, stats
 from ojd.run.job import Job
 from ojd.systems import offline_oracle
 from ojd.types import Labels
@@ -24,7 +24,7 @@ _OF_LABELS = (
 
 def prepare(
   job: Job,
-  stages: timing.Stages,
+  stages: stats.Stages,
   note_fn: Callable[[str], None],
   should_stop: Callable[[], bool],
 ) -> Job | None:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from ojd import labels
 from ojd.errors import UserError
+from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
-from ojd.run import keeper, report, trajectory, trajectory_record, workdir
+from ojd.run import report, trajectory, trajectory_record, workdir
 from ojd.run.config import RunConfig
 from ojd.types import Labels
 
@@ -127,9 +128,11 @@ def _is_known(init):
   return init in config_lib.INITS or pathlib.Path(init).is_file()
 
 
-def open_keeper(run: RecordedRun, job: job_lib.Job) -> keeper.Keeper:
+def open_checkpointer(
+  run: RecordedRun, job: job_lib.Job
+) -> checkpoint_lib.Checkpointer:
   """Its checkpoints, to be read."""
-  return keeper.Keeper(run.path, keeper.abstract(job), {})
+  return checkpoint_lib.Checkpointer(run.path, checkpoint_lib.abstract(job), {})
 
 
 class LabelsByFrame:

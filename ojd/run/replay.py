@@ -14,8 +14,7 @@ import numpy as np
 
 from ojd import labels as labels_lib
 from ojd import metrics
-from ojd.run import keeper as keeper_lib
-from ojd.run import recorded_run, retell, state_arrays, tally, timing, workdir
+from ojd.run import recorded_run, retell, state_arrays, stats, workdir
 from ojd.run.recorded_run import RecordedRun
 
 
@@ -82,33 +81,33 @@ def replay(
     raise recorded_run.range_error("from_frame", first, run)
   if not first < end <= run.end:
     raise recorded_run.range_error("to_frame", end - 1, run)
-  job, keeper, compiled = retell.open_again(run)
+  job, checkpointer, compiled = retell.open_again(run)
   try:
-    start, problems = retell.begin(run, keeper, compiled, first)
+    start, problems = retell.begin(run, checkpointer, compiled, first)
     for problem in problems:
       note_fn(f"passed over a checkpoint: {problem}")
-    comparison = _Comparison(run, job, keeper, start, end)
+    comparison = _Comparison(run, job, checkpointer, start, end)
     begun = time.perf_counter()
     for step in retell.tell(run, job, compiled, start, end):
       comparison.add(step)
       progress_fn(step.sample.t + 1 - start.t, end - start.t)
     return comparison.result(time.perf_counter() - begun)
   finally:
-    keeper.close()
+    checkpointer.close()
 
 
 class _Comparison:
   """What a replay has found so far."""
 
-  def __init__(self, run, job, keeper: keeper_lib.Keeper, start, end):
-    self._run, self._job, self._keeper = run, job, keeper
+  def __init__(self, run, job, checkpointer, start, end):
+    self._run, self._job, self._checkpointer = run, job, checkpointer
     self._start, self._end = start, end
     self._rows = {row["t"]: row for row in run.rows}
     self._labels = recorded_run.LabelsByFrame(run.log)
-    self._points = [t for t in keeper.steps() if start.t < t <= end]
+    self._snapshots = [t for t in checkpointer.steps() if start.t < t <= end]
     self._divergence: Divergence | None = None
     self._largest: Difference | None = None
-    self._num_keys = self._num_updates = self._num_points = 0
+    self._num_keys = self._num_updates = self._num_snapshots = 0
     self._mious: list[tuple[float, float]] = []
 
   def add(self, step: retell.Step):
@@ -116,8 +115,8 @@ class _Comparison:
       self._compare_key(step)
     self._judge(step)
     # The next frame need not be the one after: unreadable ones are left out.
-    while self._points and self._points[0] <= step.sample.t + 1:
-      self._compare_point(self._points.pop(0), step)
+    while self._snapshots and self._snapshots[0] <= step.sample.t + 1:
+      self._compare_point(self._snapshots.pop(0), step)
 
   def _diverge(self, t, words, leaf="", num_leaves=0):
     if self._divergence is None:
@@ -164,11 +163,11 @@ class _Comparison:
     return None if labels is None else np.asarray(labels.classes)
 
   def _compare_point(self, t, step):
-    point, _ = self._keeper.latest(at_most=t)
-    if point is None or point.t != t or t != step.sample.t + 1:
+    snapshot, _ = self._checkpointer.latest(at_most=t)
+    if snapshot is None or snapshot.t != t or t != step.sample.t + 1:
       return
-    self._num_points += 1
-    found = _largest_difference(t, point.state, step.state)
+    self._num_snapshots += 1
+    found = _largest_difference(t, snapshot.state, step.state)
     if found and (self._largest is None or found.size > self._largest.size):
       self._largest = found
 
@@ -181,7 +180,7 @@ class _Comparison:
       num_keys=self._num_keys,
       num_updates=self._num_updates,
       num_judged=len(self._mious),
-      num_checkpoints=self._num_points,
+      num_checkpoints=self._num_snapshots,
       divergence=self._divergence,
       largest=self._largest,
       miou_there=float(mean[0]),
@@ -225,9 +224,9 @@ def _seconds_live(run, num_frames):
   summary = workdir.read_summary(run.path)
   if not summary or not summary["num_frames"]:
     return None
-  stages = timing.Stages()
+  stages = stats.Stages()
   stages.restore(summary["seconds"], dict.fromkeys(summary["seconds"], 1))
-  work = tally.seconds_of_work(stages)
+  work = stats.seconds_of_work(stages)
   return work * num_frames / summary["num_frames"]
 
 

@@ -6,7 +6,7 @@ import pathlib
 from ojd.costs import Costs
 from ojd.run import report_sections as sections
 from ojd.run import report_text as text
-from ojd.run.timing import paper_speedup
+from ojd.run.stats import paper_speedup
 
 # What the stages of summary.json are of the paper's prices.
 _STAGES = {

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ojd.run import palette
 from ojd.run import report_text as text
-from ojd.run.tally import APART
+from ojd.run.stats import APART
 from ojd.types import MAX_CLASSES
 
 _MAX_IMAGE_WIDTH = 1600  # of a sample frame in the page

@@ -14,8 +14,8 @@ import numpy as np
 
 from ojd.distill import State
 from ojd.errors import UserError
+from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import job as job_lib
-from ojd.run import keeper as keeper_lib
 from ojd.run import (
   linked,
   prefetch,
@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
 def begin(
   run: RecordedRun,
-  keeper: keeper_lib.Keeper,
+  checkpointer: checkpoint_lib.Checkpointer,
   compiled: job_lib.Compiled,
   t: int,
 ) -> tuple[Start, list[str]]:
@@ -60,9 +60,9 @@ def begin(
   """
   if not run.first <= t <= run.end:
     raise recorded_run.range_error("from_frame", t, run)
-  point, problems = keeper.latest(at_most=t)
-  if point is not None and point.t >= run.first:
-    return Start(point.t, point.state, is_checkpoint=True), problems
+  snapshot, problems = checkpointer.latest(at_most=t)
+  if snapshot is not None and snapshot.t >= run.first:
+    return Start(snapshot.t, snapshot.state, is_checkpoint=True), problems
   if run.first:
     raise UserError(
       f"--workdir={run.path}: a fork, and the checkpoint that it began with, "
@@ -179,4 +179,4 @@ def compile_run(run: RecordedRun, job: job_lib.Job) -> job_lib.Compiled:
 def open_again(run: RecordedRun):
   """Job, checkpoints and compiled system of a recorded run."""
   job = recorded_run.open_job(run)
-  return job, recorded_run.open_keeper(run, job), compile_run(run, job)
+  return job, recorded_run.open_checkpointer(run, job), compile_run(run, job)

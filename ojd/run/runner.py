@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import fork as fork_lib
 from ojd.run import job as job_lib
-from ojd.run import keeper as keeper_lib
 from ojd.run import (
   late,
   linked,
@@ -16,7 +16,7 @@ from ojd.run import (
   outputs,
   preparing,
   report,
-  timing,
+  stats,
   trackers,
   workdir,
 )
@@ -79,7 +79,7 @@ def run(
     board: shows the run to others while it goes on.
     equipment: what it has not of its own; not for forks.
   """
-  stages = timing.Stages()
+  stages = stats.Stages()
   people = _People(progress_fn, should_stop, note_fn, board)
   make_fork = functools.partial(fork_lib.make_job, fork)
   job = (make_fork if fork else equipment.make_job)(config)
@@ -117,24 +117,24 @@ def _run(job, fork, command, stages, people, equipment):
 
 
 def _open_loop(job, fork, path, status, description, stages, people, equipment):
-  """The loop of a run that is new, or at the point that it goes on from."""
+  """The loop of a run that is new, or at the snapshot that it goes on from."""
   config, note_fn = job.config, people.note_fn
-  keeper, start, branch = None, None, None
+  checkpointer, start, branch = None, None, None
   if config.checkpoint_every:
-    keeper = _keeper(job, path, description)
-    start = _start(keeper, note_fn)
+    checkpointer = _checkpointer(job, path, description)
+    start = _start(checkpointer, note_fn)
   if fork is not None and start is None:
-    branch = fork_lib.first_point(fork, job, note_fn)
+    branch = fork_lib.first_snapshot(fork, job, note_fn)
   if status is workdir.Status.UNFINISHED and start is None:
     workdir.set_aside(path)
   workdir.create(path, description)
   prepared = preparing.prepare(job, stages, note_fn, people.should_stop)
   if prepared is None:
     # It stops before its first frame, whose student is not there to be kept.
-    keeper = None
+    checkpointer = None
   job = prepared or job
   if branch is not None:
-    start = _begin_fork(fork, branch, path, keeper)
+    start = _begin_fork(fork, branch, path, checkpointer)
   progress_fn, views = people.progress_fn, {"line_fn": equipment.line_fn}
   if people.board is not None:
     progress_fn, views = _begin_board(people, job, path, start)
@@ -156,7 +156,7 @@ def _open_loop(job, fork, path, status, description, stages, people, equipment):
     stages=stages,
     progress_fn=progress_fn,
     should_stop=people.should_stop,
-    keeper=keeper,
+    checkpointer=checkpointer,
     start=start,
     trail=trail,
     company=outputs.Company(curves, **views),
@@ -171,11 +171,11 @@ def _loop_of(config):
   return late.LateLoop if config.async_teacher else Loop
 
 
-def _begin_fork(fork, branch, path, keeper):
-  """Keeps the fork's first point: nothing but its parent could make it."""
+def _begin_fork(fork, branch, path, checkpointer):
+  """Keeps the fork's first snapshot: nothing but its parent could make it."""
   fork_lib.write_parent(fork, path)
-  if keeper is not None:
-    keeper.keep(branch, lambda: None)
+  if checkpointer is not None:
+    checkpointer.save(branch, lambda: None)
   return branch
 
 
@@ -183,7 +183,7 @@ def _begin_board(people, job, path, start):
   """What a loop tells a board, which is shown what came before."""
   board, config = people.board, job.config
   about = live_board.About(config.stream, config.system, job.groups.names)
-  num_past = start.tally.num_frames if start else 0
+  num_past = start.stats.num_frames if start else 0
   board.begin(about, report.read_metrics(path / workdir.METRICS)[:num_past])
   views = {"views": (board,), "line_fn": board.line}
   return _both(people.progress_fn, board.progress), views
@@ -197,20 +197,20 @@ def _both(first, second):
   return call
 
 
-def _keeper(job, path, description):
+def _checkpointer(job, path, description):
   """Of the checkpoints of a job in its workdir."""
   about = {name: description[name] for name in ("flags", "stream", "versions")}
-  return keeper_lib.Keeper(path, keeper_lib.abstract(job), about)
+  return checkpoint_lib.Checkpointer(path, checkpoint_lib.abstract(job), about)
 
 
-def _start(keeper, note_fn):
+def _start(checkpointer, note_fn):
   """Where to go on; None at the beginning."""
-  point, problems = keeper.latest()
+  snapshot, problems = checkpointer.latest()
   for problem in problems:
     note_fn(f"passed over a checkpoint: {problem}")
-  if point is not None:
-    note_fn(f"going on with frame {point.t}")
-  return point
+  if snapshot is not None:
+    note_fn(f"going on with frame {snapshot.t}")
+  return snapshot
 
 
 def _trail(job, path, description, start):

@@ -23,7 +23,7 @@ from ojd.costs import Costs
 from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
-from ojd.run import prefetch, recorded_run, retell, timing
+from ojd.run import prefetch, recorded_run, retell, stats
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
 from ojd.teachers import recalling
@@ -54,7 +54,7 @@ class Lane(NamedTuple):
   @property
   def speedup(self) -> float:
     """By the paper's cost model."""
-    return timing.paper_speedup(
+    return stats.paper_speedup(
       self.num_frames, self.num_keys, self.num_updates, self.costs
     )
 
@@ -166,11 +166,11 @@ class _Beginning(NamedTuple):
 def _beginning(run, job, first, note_fn):
   if first == 0:
     return _Beginning(None, 0)
-  _, keeper, compiled = retell.open_again(run)
+  _, checkpointer, compiled = retell.open_again(run)
   try:
-    start, problems = retell.begin(run, keeper, compiled, first)
+    start, problems = retell.begin(run, checkpointer, compiled, first)
   finally:
-    keeper.close()
+    checkpointer.close()
   for problem in problems:
     note_fn(f"passed over a checkpoint: {problem}")
   state = start.state

@@ -95,11 +95,11 @@ def _check_writable(path):
 
 def _params_at(run, t, note_fn):
   """The parameters that answer after frame t, as numpy arrays."""
-  job, keeper, compiled = retell.open_again(run)
+  job, checkpointer, compiled = retell.open_again(run)
   try:
-    start, problems = retell.begin(run, keeper, compiled, t + 1)
+    start, problems = retell.begin(run, checkpointer, compiled, t + 1)
   finally:
-    keeper.close()
+    checkpointer.close()
   for problem in problems:
     note_fn(f"passed over a checkpoint: {problem}")
   state = start.state

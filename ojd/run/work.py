@@ -3,10 +3,10 @@
 from ojd import distill
 from ojd.models.delta import sites
 from ojd.run.job import Job
-from ojd.run.tally import Tally
+from ojd.run.stats import RunStats
 
 
-def note(tally: Tally, job: Job, state: distill.State) -> None:
+def note(stats: RunStats, job: Job, state: distill.State) -> None:
   """Notes the work of an answer so far, on average; None where it is not told.
 
   Multiply-accumulates of the student's convolutions / 1e9, learning apart.
@@ -14,8 +14,8 @@ def note(tally: Tally, job: Job, state: distill.State) -> None:
   system, student, spec = job.system, job.student, job.stream.spec
   if system.work is not None:
     total = float(system.work(state))
-    tally.gmac_per_frame = total / tally.clock if tally.clock else None
+    stats.gmac_per_frame = total / stats.clock if stats.clock else None
   # Else each answer is that of the whole student, or of something else.
   elif system.answer is not None and student is not None and student.run:
     found = sites.trace(student, spec.height, spec.width)
-    tally.gmac_per_frame = sum(site.macs for site in found) / 1e9
+    stats.gmac_per_frame = sum(site.macs for site in found) / 1e9

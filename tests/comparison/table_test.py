@@ -15,14 +15,14 @@ from ojd.comparison import text as texts
 from ojd.comparison.numbers import Numbers
 from ojd.comparison.spec import StreamEntry, SystemEntry, parse_systems
 from ojd.comparison.table import Cell
-from ojd.run import timing
+from ojd.run import stats
 
 FRAMES = 30_000
 SYSTEMS = parse_systems("jit:a_thresh=0.7,jit:a_thresh=0.8,jit:a_thresh=0.9")
 
 
 def _cell(stream, system, miou, keys, updates, seed=0, **more):
-  speedup = timing.paper_speedup(FRAMES, keys, updates)
+  speedup = stats.paper_speedup(FRAMES, keys, updates)
   numbers = Numbers(
     miou=miou,
     speedup_paper_model=speedup,

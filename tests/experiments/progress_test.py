@@ -1,7 +1,7 @@
 """What a log says of a run, with a clock of the test's own."""
 
 from experiments import progress
-from ojd.run.tally import Progress
+from ojd.run.stats import Progress
 
 
 def _at(num_frames, total=100, problem=""):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ojd.run import live_board, overlay, tally, writers
+from ojd.run import live_board, overlay, stats, writers
 
 NAMES = ("background", "person", "<b>car</b>")
 
@@ -25,9 +25,9 @@ def line(t: int) -> dict:
   return made | {"num_updates": max(0, 8 - t // 16) if is_key else 0}
 
 
-def progress(num_frames: int, problem: str = "", **seconds) -> tally.Progress:
+def progress(num_frames: int, problem: str = "", **seconds) -> stats.Progress:
   """The counts after so many frames, two of which were skipped."""
-  return tally.Progress(
+  return stats.Progress(
     num_frames=num_frames,
     total=300,
     fps=31.25,

@@ -263,9 +263,9 @@ def test_another_state_is_refused(checkpoints, wanted, words):
 
 def test_another_format_is_refused(checkpoints, monkeypatch):
   with monkeypatch.context() as patch:
-    patch.setattr(checkpoints_lib, "FORMAT", 3)
+    patch.setattr(checkpoints_lib, "FORMAT", 4)
     _save_some(checkpoints, 1)
-  with pytest.raises(UserError, match="of format 3, and only 2 is known"):
+  with pytest.raises(UserError, match="of format 4, and only 3 is known"):
     checkpoints.restore_latest(ABSTRACT)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import parser
 
 from ojd.run import live_board, live_painter, live_series, prometheus
-from ojd.run import tally as tally_lib
+from ojd.run import stats as stats_lib
 from tests.reference import live_run
 
 
@@ -247,11 +247,11 @@ def test_prometheus_before_the_first_frame_and_after_the_last():
 
 
 def test_progress_tells_what_is_scraped():
-  tally = tally_lib.empty(2)
-  tally.num_skipped, tally.num_teacher_failures = 3, 4
-  stages = tally_lib.Stages()
+  stats = stats_lib.empty(2)
+  stats.num_skipped, stats.num_teacher_failures = 3, 4
+  stages = stats_lib.Stages()
   stages.add("learn", 0.5)
-  progress = tally_lib.progress(tally, stages, None, "")
+  progress = stats_lib.progress(stats, stages, None, "")
   stages.add("learn", 0.5)
   # A later stage does not change what was told.
   assert progress.seconds == {"learn": 0.5}

@@ -108,16 +108,16 @@ def test_other_parameters_are_named_with_frame_leaf_and_size(whole, tmp_path):
   path = tmp_path / "run"
   shutil.copytree(whole, path)
   run = recorded_run.read(path)
-  job, keeper, compiled = retell.open_again(run)
+  job, checkpointer, compiled = retell.open_again(run)
   at = _steps(path)[-2]
-  point, _ = keeper.latest(at_most=at)
+  point, _ = checkpointer.latest(at_most=at)
   kernel = point.state.params["logits"]["kernel"]
   point.state.params["logits"]["kernel"] = kernel.at[0, 0, 0, 0].add(0.5)
   later = [t for t in _steps(path) if t > at]
-  keeper._latest = None
-  keeper._checkpoints._keep_every = 1
-  keeper.keep(point, lambda: None)
-  keeper.close()
+  checkpointer._latest = None
+  checkpointer._checkpoints._keep_every = 1
+  checkpointer.save(point, lambda: None)
+  checkpointer.close()
   # Saving a checkpoint drops those after it.
   for t in later:
     source = whole / workdir.CHECKPOINTS / str(t)
@@ -158,11 +158,11 @@ def test_first_array_is_named_by_its_short_hash(whole, tmp_path):
 
 def _params(path):
   run = recorded_run.read(path)
-  job, keeper, _ = retell.open_again(run)
+  job, checkpointer, _ = retell.open_again(run)
   try:
-    point, _ = keeper.latest()
+    point, _ = checkpointer.latest()
   finally:
-    keeper.close()
+    checkpointer.close()
   return state_arrays.learnt(point.state)
 
 
@@ -288,10 +288,10 @@ def test_export_refuses_what_is_no_program(tmp_path):
 def test_state_is_consumed_by_no_one_else(whole):
   """Both functions consume the state; the telling must not reuse one."""
   run = recorded_run.read(whole)
-  job, keeper, compiled = retell.open_again(run)
-  start, _ = retell.begin(run, keeper, compiled, 0)
+  job, checkpointer, compiled = retell.open_again(run)
+  start, _ = retell.begin(run, checkpointer, compiled, 0)
   first = jax.tree.leaves(start.state)
   for _ in retell.tell(run, job, compiled, start, 2):
     pass
-  keeper.close()
+  checkpointer.close()
   assert any(x.is_deleted() for x in first)

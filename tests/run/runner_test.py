@@ -186,7 +186,7 @@ def test_num_frames_and_a_wish_to_stop_end_a_run(tmp_path):
   summary = _loop(tmp_path / "short", scenes.Stream(), num_frames=11).run()
   assert summary["num_frames"] == 11 and summary["finished"]
   loop = _loop(tmp_path / "stopped", scenes.Stream())
-  loop.should_stop = lambda: loop.tally.num_frames == 5
+  loop.should_stop = lambda: loop.stats.num_frames == 5
   summary = loop.run()
   assert summary["num_frames"] == 5 and not summary["finished"]
   assert len(_lines(tmp_path / "stopped")) == 5

@@ -8,7 +8,7 @@ import pytest
 from ojd import systems
 from ojd.costs import Costs
 from ojd.errors import UserError
-from ojd.run import timing
+from ojd.run import stats
 from ojd.types import Labels
 from tests.reference import scenes, tiny_student
 
@@ -74,20 +74,20 @@ def test_prices_of_flow_are_those_of_the_papers_speedups():
   """Table 2: 2.2 times on 12.5% of the frames, 3.2 times on 6.2%."""
   for name, stride, factor in (("flow:slow", 8, 2.2), ("flow:fast", 16, 3.2)):
     costs = systems.find(name).costs
-    found = timing.paper_speedup(16_000, 16_000 // stride, 0, costs)
+    found = stats.paper_speedup(16_000, 16_000 // stride, 0, costs)
     assert found == pytest.approx(factor, abs=0.005)
 
 
 def test_prices_of_osvos_are_an_hour_for_two_minutes():
   costs = systems.find("osvos").costs
-  spent = 300 * 3_600 / timing.paper_speedup(3_600, 120, 5_760, costs)
+  spent = 300 * 3_600 / stats.paper_speedup(3_600, 120, 5_760, costs)
   # An hour of training, and the teacher on 120 frames.
   assert spent == 3_600e3 + 120 * 300
 
 
 def test_prices_of_others():
   assert systems.find("jit").costs == Costs(300, 7, 30, 0)
-  speedup = lambda name, keys: timing.paper_speedup(
+  speedup = lambda name, keys: stats.paper_speedup(
     1000, keys, 0, systems.find(name).costs
   )
   assert speedup("teacher", 1000) == 1

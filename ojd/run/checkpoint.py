@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from ojd.distill import State
-from ojd.run import checkpoints, tally, workdir
+from ojd.run import checkpoints, workdir
 from ojd.run import job as job_lib
+from ojd.run import stats as stats_lib
 from ojd.types import Array
 
 # Of the checkpoints older than the newest two, one in so many frames is kept.
@@ -30,23 +31,23 @@ def abstract(job: job_lib.Job) -> Kept:
   return Kept(job_lib.abstract_state(job), reference)
 
 
-class Point(NamedTuple):
+class Snapshot(NamedTuple):
   """A moment of a run: everything that it takes to go on from there."""
 
   t: int  # index of the frame that comes next
   state: State
   reference: np.ndarray | None  # [H, W] uint8; None before the first labels
   reference_t: int | None  # the frame of those labels
-  tally: tally.Tally
+  stats: stats_lib.RunStats
   seconds: dict[str, float]  # of every stage
   counts: dict[str, int]
 
 
-class Keeper:
+class Checkpointer:
   """The checkpoints of one run."""
 
   def __init__(self, path: pathlib.Path, abstract: Kept, about: dict[str, Any]):
-    """Names the workdir; nothing is made before the first point.
+    """Names the workdir; nothing is made before the first snapshot.
 
     Args:
       path: the workdir.
@@ -61,13 +62,13 @@ class Keeper:
 
   def latest(
     self, at_most: int | None = None
-  ) -> tuple[Point | None, list[str]]:
-    """The point to go on from, and why any later one cannot be.
+  ) -> tuple[Snapshot | None, list[str]]:
+    """The snapshot to go on from, and why any later one cannot be.
 
-    The metrics must reach as far as the point does.
+    The metrics must reach as far as the snapshot does.
 
     Args:
-      at_most: points of later frames are passed over.
+      at_most: snapshots of later frames are passed over.
     """
     num_lines = _num_lines(self._path / workdir.METRICS)
     problems = []
@@ -76,39 +77,39 @@ class Keeper:
       problems += damaged
       if found is None:
         return None, problems
-      point = _point(found)
-      if point.tally.num_frames <= num_lines:
+      snapshot = _snapshot(found)
+      if snapshot.stats.num_frames <= num_lines:
         self._latest = found.t
-        point.tally.num_resumed += 1
-        return point, problems
+        snapshot.stats.num_resumed += 1
+        return snapshot, problems
       problems.append(f"the metrics end before frame {found.t}")
       at_most = found.t - 1
 
-  def keep(self, point: Point, before: Callable[[], None]) -> None:
-    """Writes a point while the run goes on.
+  def save(self, snapshot: Snapshot, before: Callable[[], None]) -> None:
+    """Writes a snapshot while the run goes on.
 
     Args:
-      point: its state's buffers are the caller's again on return.
+      snapshot: its state's buffers are the caller's again on return.
       before: waits until all files of the run have come so far.
     """
-    if point.t == self._latest:
+    if snapshot.t == self._latest:
       return
     meta = {
-      "tally": tally.to_json(point.tally),
-      "seconds": point.seconds,
-      "counts": point.counts,
-      "reference_t": point.reference_t,
+      "stats": stats_lib.to_json(snapshot.stats),
+      "seconds": snapshot.seconds,
+      "counts": snapshot.counts,
+      "reference_t": snapshot.reference_t,
       "run": self._about,
     }
-    reference = point.reference
+    reference = snapshot.reference
     if reference is None:
       reference = np.zeros(self._abstract.reference.shape, np.uint8)
-    kept = Kept(point.state, reference)
-    self._checkpoints.save(point.t, kept, meta, before)
-    self._latest = point.t
+    kept = Kept(snapshot.state, reference)
+    self._checkpoints.save(snapshot.t, kept, meta, before)
+    self._latest = snapshot.t
 
   def steps(self) -> list[int]:
-    """The frames that come next at every point kept."""
+    """The frames that come next at every snapshot kept."""
     return self._checkpoints.steps()
 
   def close(self) -> None:
@@ -116,16 +117,16 @@ class Keeper:
     self._checkpoints.close()
 
 
-def _point(found: checkpoints.Restored) -> Point:
+def _snapshot(found: checkpoints.Restored) -> Snapshot:
   meta, reference = found.meta, None
   if meta["reference_t"] is not None:
     reference = np.asarray(found.state.reference)
-  return Point(
+  return Snapshot(
     t=found.t,
     state=found.state.system,
     reference=reference,
     reference_t=meta["reference_t"],
-    tally=tally.from_json(meta["tally"]),
+    stats=stats_lib.from_json(meta["stats"]),
     seconds=meta["seconds"],
     counts=meta["counts"],
   )

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ojd import labels, updates
+from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import job as job_lib
-from ojd.run import keeper as keeper_lib
 from ojd.run import late, loop, trajectory, workdir
 from ojd.run import trail as trail_lib
 from ojd.run.config import RunConfig
@@ -62,8 +62,10 @@ def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
     groups if has_truth else None,
     SYSTEM,
   )
-  keeper = keeper_lib.Keeper(path, keeper_lib.abstract(job), {"name": "test"})
-  start, problems = keeper.latest()
+  checkpointer = checkpoint_lib.Checkpointer(
+    path, checkpoint_lib.abstract(job), {"name": "test"}
+  )
+  start, problems = checkpointer.latest()
   trail = trail_lib.Trail(
     path / workdir.TRAJECTORY,
     {"name": "test"},
@@ -76,7 +78,7 @@ def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
     should_stop=lambda: frames is not None and len(seen) >= frames,
     progress_fn=seen.append,
     compiled=COMPILED,
-    keeper=keeper,
+    checkpointer=checkpointer,
     start=start,
     trail=trail,
   )

@@ -1,22 +1,22 @@
-"""The summary of a run that was counted by hand."""
+"""The summary of a run that was counted by hand, and its clock."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
 from ojd.costs import Costs
-from ojd.run import tally as tally_lib
-from ojd.run import timing
+from ojd.run import stats as stats_lib
 
 NAMES = ("background", "person", "car", "dog")
 
 
-def _tally():
+def _stats():
   confusion = np.zeros((4, 4), np.int64)
   confusion[0, 0], confusion[1, 1], confusion[0, 1] = 100, 30, 10
   confusion[2, 2], confusion[2, 0] = 20, 60
-  return tally_lib.Tally(
+  return stats_lib.RunStats(
     confusion,
     num_frames=100,
     num_keys=5,
@@ -27,15 +27,15 @@ def _tally():
 
 
 def _stages(seconds):
-  stages = timing.Stages()
+  stages = stats_lib.Stages()
   stages.seconds = dict(seconds)
   stages.counts = {name: 5 for name in seconds}
   return stages
 
 
-def _summarize(tally, seconds, is_teacher_free=False, **more):
-  return tally_lib.summarize(
-    tally,
+def _summarize(stats, seconds, is_teacher_free=False, **more):
+  return stats_lib.summarize(
+    stats,
     _stages(seconds),
     class_names=NAMES,
     has_truth=True,
@@ -47,7 +47,7 @@ def _summarize(tally, seconds, is_teacher_free=False, **more):
 
 def test_numbers_by_hand():
   seconds = {"compile": 50.0, "evaluate": 9.0, "predict": 6.0, "teacher": 2.5}
-  summary = _summarize(_tally(), seconds | {"learn": 1.5})
+  summary = _summarize(_stats(), seconds | {"learn": 1.5})
   # person 30/40, car 20/80, dog never seen.
   assert summary["miou"]["per_class"] == {
     "person": 0.75,
@@ -67,26 +67,26 @@ def test_numbers_by_hand():
 
 
 def test_teacher_beside_the_stream_takes_none_of_its_time():
-  tally = _tally()
-  tally.total_delay = 20
+  stats = _stats()
+  stats.total_delay = 20
   seconds = {"predict": 8.0, "learn": 2.0, "teacher_async": 2.5}
-  summary = _summarize(tally, seconds)
+  summary = _summarize(stats, seconds)
   assert summary["fps"] == pytest.approx(10.0)
   assert summary["speedup_measured"] == pytest.approx(5.0)
   assert summary["mean_delay_frames"] == 4.0
-  tally.total_delay = tally.num_keys = 0
-  assert _summarize(tally, seconds)["mean_delay_frames"] is None
-  assert "mean_delay_frames" not in _summarize(_tally(), seconds)
+  stats.total_delay = stats.num_keys = 0
+  assert _summarize(stats, seconds)["mean_delay_frames"] is None
+  assert "mean_delay_frames" not in _summarize(_stats(), seconds)
 
 
 def test_free_teacher_has_no_measured_speedup():
-  summary = _summarize(_tally(), {"predict": 1.0}, is_teacher_free=True)
+  summary = _summarize(_stats(), {"predict": 1.0}, is_teacher_free=True)
   assert summary["speedup_measured"] is None
 
 
 def test_prices_are_those_of_the_method():
   costs = Costs(teacher=200.0, predict=3.0, update=11.0, lesson=50.0)
-  summary = _summarize(_tally(), {"predict": 1.0}, costs=costs)
+  summary = _summarize(_stats(), {"predict": 1.0}, costs=costs)
   expected = 200 * 100 / (3 * 95 + (200 + 50) * 5 + 11 * 7)
   assert summary["speedup_paper_model"] == pytest.approx(expected, abs=1e-3)
   assert summary["paper_ms"] == {
@@ -99,13 +99,48 @@ def test_prices_are_those_of_the_method():
 
 def test_what_is_done_beforehand_is_no_work():
   seconds = {"pretrain": 90.0, "predict": 8.0, "teacher": 2.0}
-  assert _summarize(_tally(), seconds)["fps"] == pytest.approx(10.0)
+  assert _summarize(_stats(), seconds)["fps"] == pytest.approx(10.0)
 
 
 def test_run_that_never_began_is_still_a_summary():
-  empty = tally_lib.Tally(np.zeros((4, 4), np.int64))
+  empty = stats_lib.RunStats(np.zeros((4, 4), np.int64))
   summary = _summarize(empty, {})
   assert summary["miou"]["mean"] is None
   assert summary["fps"] == 0.0 and not summary["finished"]
   assert summary["interrupted"] == 3
   json.dumps(summary, allow_nan=False)
+
+
+def test_stages_add_up_by_name_also_when_a_block_raises():
+  ticks = iter([0.0, 1.0, 3.0, 10.0, 10.5, 20.0, 24.0, 30.0])
+  stages = stats_lib.Stages(lambda: next(ticks))
+  with stages("read"):
+    pass
+  with stages("learn"):
+    pass
+  with pytest.raises(KeyError), stages("read"):
+    raise KeyError
+  assert stages.seconds == {"read": 6.0, "learn": 0.5}
+  assert stages.mean("read") == 3.0
+  assert stages.milliseconds("read") == 4000.0
+  assert stages.mean("never") == 0.0
+  assert stages.elapsed() == 30.0
+
+
+def test_paper_speedup_reproduces_the_published_ends():
+  # 30,000 frames: strides of 64 from a start at 8 need 471 teacher frames.
+  assert round(stats_lib.paper_speedup(30_000, 471, 471), 2) == 24.85
+  # A key frame every eighth, eight updates on each.
+  assert round(stats_lib.paper_speedup(30_000, 3_750, 8 * 3_750), 2) == 4.07
+  assert stats_lib.paper_speedup(0, 0, 0) == 0.0
+  assert stats_lib.paper_speedup(100, 100, 0) == 1.0
+
+
+def test_peak_memory_never_falls():
+  before = stats_lib.peak_memory_mb()
+  block = bytearray(64 << 20)
+  block[:: 1 << 12] = itertools.repeat(1, len(block) >> 12)
+  grown = stats_lib.peak_memory_mb()
+  del block
+  assert stats_lib.peak_memory_mb() >= grown >= before
+  assert grown > 20  # megabytes, not kilobytes or bytes
