@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from ojd.run import overlay, writers
+from ojd.run import overlay, sinks
 
 NAMES = ("background", "person")
 FPS = 25.0
@@ -76,7 +76,7 @@ def grey_level(t):
 
 def add_video(path: pathlib.Path, lines, height=64, width=160):
   """An overlay video in whose first panel one can see which frame it is."""
-  video = writers.OverlayVideo(path, FPS, NAMES)
+  video = sinks.OverlayVideo(path, FPS, NAMES)
   classes = np.zeros((height, width), np.uint8)
   for row in lines:
     level = round(grey_level(row["t"]))
@@ -90,5 +90,5 @@ def add_video(path: pathlib.Path, lines, height=64, width=160):
       reference_title="truth",
       seconds=row["t"] / FPS,
     )
-    video.write(writers.FrameRecord(row["t"], frame, classes, classes, caption))
+    video.write(overlay.FrameImages(frame, classes, classes, caption))
   video.close()

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ojd.run import live_series, palette
+from ojd.run.overlay import FrameImages
 from ojd.run.stats import Progress
-from ojd.run.writers import FrameRecord
 
 STARTING, RUNNING = "starting", "running"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
@@ -39,7 +39,7 @@ class Latest(NamedTuple):
   """The frame that was handed over last."""
 
   number: int  # of frames handed over until then; 0 for none
-  record: FrameRecord | None
+  record: FrameImages | None
   class_names: tuple[str, ...]
 
 
@@ -74,7 +74,7 @@ class Board:
     self._lock = threading.Lock()
     self._state, self._version = STARTING, 0
     self._about: About | None = None
-    self._record: FrameRecord | None = None
+    self._record: FrameImages | None = None
     self._num_records = 0
     self._progress: Progress | None = None
     self._summary: dict[str, Any] | None = None
@@ -95,7 +95,7 @@ class Board:
         self._add_line(line)
       self._version += 1
 
-  def put(self, record: FrameRecord) -> None:
+  def put(self, record: FrameImages) -> None:
     """Replaces the frame to be seen; returns at once."""
     with self._lock:
       self._record = record

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ojd.run import writers
+from ojd.run import overlay
 from ojd.run.live_board import Latest
 
 _LOG = logging.getLogger(__name__)
@@ -113,9 +113,9 @@ class Painter:
       self._changed.notify_all()
 
 
-def paint(record: writers.FrameRecord, class_names) -> bytes:
+def paint(record: overlay.FrameImages, class_names) -> bytes:
   """The overlay of a record as JPEG, small enough for a screen."""
-  picture = writers.paint(_shrink(record), class_names)
+  picture = overlay.paint(_shrink(record), class_names)
   file = io.BytesIO()
   Image.fromarray(picture).save(file, "jpeg", quality=_QUALITY)
   return file.getvalue()

@@ -18,7 +18,8 @@ from ojd import metrics, systems
 from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
-from ojd.run import outputs, prefetch, trajectory_record, workdir
+from ojd.run import outputs as outputs_lib
+from ojd.run import prefetch, trajectory_record, workdir, writers
 from ojd.run import stats as stats_lib
 from ojd.run import trail as trail_lib
 from ojd.run import work as work_lib
@@ -51,7 +52,7 @@ class Loop:
     start: checkpoint_lib.Snapshot | None = None,
     trail: trail_lib.Trail | None = None,
     knows: Callable[[int], bool] = lambda t: False,
-    company: outputs.Company = outputs.Company(),  # noqa: B008, a constant
+    outputs: outputs_lib.Outputs | None = None,
   ):
     """Opens the files of a run in `path`, a folder made for it.
 
@@ -69,7 +70,7 @@ class Loop:
       start: where to go on; None for the beginning.
       trail: of the teacher's answers, where they are to be kept; closed too.
       knows: whether the labeler needs no teacher to label frame t.
-      company: who else is told of its frames.
+      outputs: what it writes; None for the files that the job asks for.
     """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
@@ -78,25 +79,24 @@ class Loop:
     self.labeler = labeler or job_lib.make_labeler(job)
     self.checkpointer, self._start, self.trail = checkpointer, start, trail
     self.knows = knows
-    self.reference = outputs.reference_of(start)
+    self.reference = outputs_lib.reference_of(start)
     if start is None:
       self.stats, self.next_t = stats_lib.empty(len(job.groups.names)), 0
     else:
       self.stats, self.next_t = start.stats, start.t
       self.stages.restore(start.seconds, start.counts)
-    self.outputs = outputs.Outputs(job, path, self.stats, self.next_t, company)
+    self.outputs = outputs or outputs_lib.Outputs(job, path, start)
 
   def run(self) -> dict[str, Any]:
     """Goes through the stream; whatever happens, writes the summary."""
     try:
       with contextlib.ExitStack() as files:
         files.callback(self.labeler.close)
-        files.callback(self._close_curves)
+        files.callback(self._close_trackers)
         for holder in (self.trail, self.checkpointer):
           if holder is not None:
             files.callback(holder.close)
-        for close in self.outputs.closers():
-          files.callback(self._close, close)
+        files.callback(self._close_outputs)
         self._compile()
         is_over = self._go_through()
         work_lib.note(self.stats, self.job, self.system.read(self.state))
@@ -108,12 +108,12 @@ class Loop:
       workdir.write_json(self.path / workdir.SUMMARY, summary)
     return summary
 
-  def _close(self, close):
+  def _close_outputs(self):
     with self.stages("write"):
-      close()
+      self.outputs.close()
 
-  def _close_curves(self):
-    problem = self.outputs.close_curves()
+  def _close_trackers(self):
+    problem = self.outputs.close_trackers()
     if problem:
       self._report_progress(problem)
 
@@ -210,11 +210,14 @@ class Loop:
     truth = self._evaluate(sample, classes, labels, line)
     self.stats.num_frames += 1
     with self.stages("write"):
-      trouble = self.outputs.write(line, self.stats.miou())
-      if self.outputs.wants_pictures:
-        self.outputs.put(
-          *(sample, truth, self.reference, classes, info, self.stats)
-        )
+      trouble = self.outputs.write(
+        writers.FrameRecord(**line),
+        sample=sample,
+        classes=classes,
+        truth=truth,
+        reference=self.reference,
+        miou=self.stats.miou(),
+      )
     self._report_progress("; ".join(filter(None, (problem, trouble))))
 
   def _step(self, sample, line):
@@ -301,7 +304,7 @@ class Loop:
       )
     )
     # A GPU's teacher leaves its labels there.
-    self.reference = outputs.Reference(np.asarray(labels.classes), sample.t)
+    self.reference = outputs_lib.Reference(np.asarray(labels.classes), sample.t)
     classes = np.asarray(classes)
     if before is not None:
       with self.stages("write"):
@@ -314,7 +317,7 @@ class Loop:
           after=classes,
           info=info,
         )
-        self.outputs.put_key(index, record)
+        self.outputs.write_key(index, record)
     return classes, info
 
   def _pass_on(self, info: StepInfo, line) -> int | None:

@@ -1,5 +1,7 @@
-"""All that a run writes frame by frame, behind one door."""
+"""All that a run writes frame by frame, behind one class."""
 
+import contextlib
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,8 +10,8 @@ import numpy as np
 from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
-from ojd.run import overlay, sinks, stats, trackers, workdir, writers
-from ojd.types import Sample, StepInfo
+from ojd.run import overlay, sinks, trackers, workdir, writers
+from ojd.types import Sample
 
 LineFn = Callable[[dict[str, Any]], None]
 
@@ -21,40 +23,36 @@ class Reference(NamedTuple):
   t: int | None = None  # their frame
 
 
-class Company(NamedTuple):
-  """Who else is told of a run's frames."""
-
-  curves: trackers.Trackers | None = None  # take the metrics; closed at the end
-  views: Sequence[writers.Sink] = ()  # take the pictures; closed at the end
-  line_fn: LineFn = lambda line: None  # called with every line of the metrics
-
-
 class Outputs:
   """Metrics, pictures and curves of one run."""
 
   def __init__(
     self,
     job: job_lib.Job,
-    path,
-    counts: stats.RunStats,
-    start: int,
-    company: Company,
+    path: pathlib.Path,
+    start: checkpoint_lib.Snapshot | None = None,
+    *,
+    trackers: trackers.Trackers = trackers.NONE,
+    more_sinks: Sequence[sinks.Sink] = (),
+    line_fn: LineFn = lambda line: None,
   ):
     """Opens the files in the workdir.
 
     Args:
       job: what is run.
       path: the workdir.
-      counts: of the run so far.
-      start: the frame that it begins or goes on with.
-      company: of others.
+      start: where the run begins, or resumes; None for the first frame.
+      trackers: take the metrics; they are closed at the end.
+      more_sinks: take the pictures as files do; they are closed at the end.
+      line_fn: called with every line of the metrics.
     """
     config, spec = job.config, job.stream.spec
-    self._fps, self._company = spec.fps, company
+    self._fps, self._trackers, self._line_fn = spec.fps, trackers, line_fn
+    first_t = start.t if start else 0
     self._metrics = writers.MetricsWriter(
-      path / workdir.METRICS, counts.num_frames
+      path / workdir.METRICS, start.stats.num_frames if start else 0
     )
-    self._sinks: list[writers.Sink] = sinks.open_sinks(
+    self._sinks: list[sinks.Sink] = sinks.open_sinks(
       path,
       spec.fps,
       job.groups.names,
@@ -63,54 +61,70 @@ class Outputs:
       boxes=config.boxes,
       areas=config.areas,
       size=spec.source_size,
-      start=start,
+      start=first_t,
     )
-    self._sinks += company.views
+    self._sinks += more_sinks
     self._gallery: gallery_lib.Gallery | None = None
     if config.overlay:
       self._gallery = gallery_lib.Gallery(
         path / workdir.REPORT / "keys",
         job.groups.names,
-        start=start,
-        num_keys=counts.num_keys,
+        start=first_t,
+        num_keys=start.stats.num_keys if start else 0,
       )
 
   @property
   def wants_pictures(self) -> bool:
-    """Whether `put` does anything."""
+    """Whether `write` uses more of a frame than its record."""
     return bool(self._sinks)
 
   @property
   def wants_keys(self) -> bool:
-    """Whether some key frames are wanted before and after."""
+    """Whether some key frames are shown before and after."""
     return self._gallery is not None
 
   def wants_key(self, index: int) -> bool:
-    """Whether the key frame of that number is wanted before and after."""
+    """Whether the key frame of that number is shown before and after."""
     return self._gallery is not None and self._gallery.is_due(index)
 
-  def put_key(self, index: int, record: gallery_lib.KeyRecord) -> None:
-    """Takes a key frame that was wanted."""
+  def write_key(self, index: int, record: gallery_lib.KeyRecord) -> None:
+    """Takes a key frame that `wants_key` asks for."""
     self._gallery.put(index, record)
 
-  def write(self, line: dict[str, Any], miou: float | None) -> str:
-    """Takes a line of the metrics; says what went wrong with a curve."""
-    self._metrics.write(line)
-    self._company.line_fn(line)
-    if self._company.curves is None:
-      return ""
-    return self._company.curves.write(line | {"miou": miou})
-
-  def put(
+  def write(
     self,
+    record: writers.FrameRecord,
+    *,
     sample: Sample,
+    classes: np.ndarray,
     truth: np.ndarray | None,
     reference: Reference,
-    classes: np.ndarray,
-    info: StepInfo | None,
-    counts: stats.RunStats,
-  ) -> None:
-    """Takes a frame, what is expected of it and what the student says."""
+    miou: float | None,
+  ) -> str:
+    """Writes a frame.
+
+    Args:
+      record: its line of the metrics.
+      sample: of the stream.
+      classes: [H, W] uint8, the student's.
+      truth: [H, W] uint8, the stream's own labels, if there are any.
+      reference: shown where there is no truth.
+      miou: of the run so far; None where nothing was compared.
+
+    Returns:
+      What went wrong with a tracker; "" where nothing did.
+    """
+    line = record.to_json()
+    self._metrics.write(line)
+    self._line_fn(line)
+    problem = self._trackers.write(line | {"miou": miou})
+    if self._sinks:
+      images = self._images(record, sample, classes, truth, reference, miou)
+      for sink in self._sinks:
+        sink.put(images)
+    return problem
+
+  def _images(self, record, sample, classes, truth, reference, miou):
     expected, title = truth, "truth"
     if truth is None:
       age = 0 if reference.classes is None else sample.t - reference.t
@@ -121,34 +135,31 @@ class Outputs:
       seconds = sample.t / self._fps
     caption = overlay.Caption(
       t=sample.t,
-      is_key=info is not None,
-      num_updates=info.num_updates if info else 0,
-      stride=counts.stride,
-      miou=counts.miou(),
+      is_key=record.is_key,
+      num_updates=record.num_updates,
+      stride=record.stride,
+      miou=miou,
       reference_title=title,
       seconds=seconds,
     )
-    record = writers.FrameRecord(
-      sample.t, sample.frame, expected, classes, caption
-    )
-    for sink in self._sinks:
-      sink.put(record)
+    return overlay.FrameImages(sample.frame, expected, classes, caption)
 
   def cut(self) -> Callable[[], None]:
-    """Ends here what may be gone on from here; returns how to wait for it."""
-    waits = [file.cut() for file in self._files()]
+    """Lets a resumed run continue here; returns how to wait for that."""
+    waits = [file.cut() for file in self._sinks_and_gallery()]
     return lambda: [wait() for wait in waits]
 
-  def closers(self) -> list[Callable[[], None]]:
-    """How to close everything but the curves, the last thing first."""
-    return [file.close for file in (self._metrics, *self._files())]
+  def close(self) -> None:
+    """Closes all but the trackers, whatever fails."""
+    with contextlib.ExitStack() as stack:
+      for file in (self._metrics, *self._sinks_and_gallery()):
+        stack.callback(file.close)
 
-  def close_curves(self) -> str:
-    """Says what went wrong with them."""
-    curves = self._company.curves
-    return curves.close() if curves is not None else ""
+  def close_trackers(self) -> str:
+    """Closes the trackers; returns what went wrong with them."""
+    return self._trackers.close()
 
-  def _files(self):
+  def _sinks_and_gallery(self):
     return self._sinks + ([] if self._gallery is None else [self._gallery])
 
 

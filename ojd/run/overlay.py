@@ -21,6 +21,7 @@ _OPACITY = 0.55  # of a class colour over the frame
 _DIM = 0.3  # of the black over the background, so that objects stand out
 _HATCH = (0.85, 0.35)  # of the grey stripes where pixels are ignored
 _MAX_LEGEND_ROWS = 3
+_MAX_SIDE = 4096  # of a painted frame; H.264 levels end there
 
 
 class Caption(NamedTuple):
@@ -33,6 +34,31 @@ class Caption(NamedTuple):
   miou: float | None  # of the run so far
   reference_title: str  # "truth", or "teacher, 12 frames ago"
   seconds: float  # into the video
+
+
+class FrameImages(NamedTuple):
+  """The pictures of a frame."""
+
+  frame: np.ndarray  # [H, W, 3] uint8
+  reference: np.ndarray | None  # [H, W] uint8: truth, or the latest labels
+  classes: np.ndarray  # [H, W] uint8, the student's
+  caption: Caption
+
+
+def paint(images: FrameImages, class_names: tuple[str, ...]) -> np.ndarray:
+  """`compose`, no larger than players can show; [H', W', 3] uint8."""
+  picture = compose(
+    images.frame,
+    images.reference,
+    images.classes,
+    class_names=class_names,
+    caption=images.caption,
+  )
+  scale = _MAX_SIDE / max(picture.shape[:2])
+  if scale >= 1:
+    return picture
+  height, width = (max(2, int(x * scale) // 2 * 2) for x in picture.shape[:2])
+  return np.asarray(Image.fromarray(picture).resize((width, height)))
 
 
 class Layout(NamedTuple):

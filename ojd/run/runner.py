@@ -159,7 +159,7 @@ def _open_loop(job, fork, path, status, description, stages, people, equipment):
     checkpointer=checkpointer,
     start=start,
     trail=trail,
-    company=outputs.Company(curves, **views),
+    outputs=outputs.Outputs(job, path, start, trackers=curves, **views),
     compiled=equipment.compiled,
     **more,
   )
@@ -185,7 +185,7 @@ def _begin_board(people, job, path, start):
   about = live_board.About(config.stream, config.system, job.groups.names)
   num_past = start.stats.num_frames if start else 0
   board.begin(about, report.read_metrics(path / workdir.METRICS)[:num_past])
-  views = {"views": (board,), "line_fn": board.line}
+  views = {"more_sinks": (board,), "line_fn": board.line}
   return _both(people.progress_fn, board.progress), views
 
 

@@ -143,8 +143,8 @@ def count_key(stats: RunStats, info: StepInfo) -> dict[str, Any]:
     "num_rolled_back": info.num_rolled_back,
     "miou_before": info.miou_before,
     "miou_after": info.miou_after,
-    "loss": finite(info.loss),
-    "grad_norm": finite(info.grad_norm),
+    "loss": info.loss,
+    "grad_norm": info.grad_norm,
   }
 
 
@@ -251,7 +251,7 @@ def summarize(
     "miou": {
       "mean": stats.miou(),
       "per_class": {
-        name: finite(float(per_class[i]))
+        name: _finite(float(per_class[i]))
         for i, name in enumerate(class_names)
         if i
       },
@@ -271,7 +271,7 @@ def summarize(
   }
 
 
-def finite(x: float) -> float | None:
+def _finite(x: float) -> float | None:
   """NaN and infinity are no JSON."""
   return x if np.isfinite(x) else None
 

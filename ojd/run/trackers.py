@@ -233,6 +233,9 @@ class Trackers:
     return _joined(x.close() for x in self._guarded)
 
 
+NONE = Trackers()
+
+
 def _joined(problems):
   """Asks every one, and tells of those that say something."""
   return "; ".join(problem for problem in problems if problem)

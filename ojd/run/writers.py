@@ -1,57 +1,65 @@
-"""What a run writes frame by frame; what is slow, in a thread of its own."""
+"""The record of a frame, and files that a resumed run continues.
 
+JSON lines and videos are cut off at the frame that a run resumes with. What is
+slow to write is written in a thread.
+"""
+
+import contextlib
+import json
+import math
+import os
 import pathlib
 import queue
 import threading
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from typing import Any, NamedTuple
 
+import av
 import numpy as np
-from PIL import Image
 
-from ojd.run import lines, overlay, videos, workdir
+from ojd.formats import append_log
 
 _QUEUE_LENGTH = 8  # then the stream waits: memory stays bounded
-_MAX_SAMPLES = 12  # sample frames that a report shows at most
-_SAMPLE_PHASE = 5
-_MAX_SIDE = 4096  # of an overlay; H.264 levels end there
+_MAX_DENOMINATOR = 2**16 - 1  # of a frame rate, in any container
 
 
 class FrameRecord(NamedTuple):
-  """What writers get of a frame."""
+  """A line of metrics.jsonl; what is None is left out of it."""
 
-  t: int
-  frame: np.ndarray  # [H, W, 3] uint8
-  reference: np.ndarray | None  # [H, W] uint8: truth, or the teacher's latest
-  classes: np.ndarray  # [H, W] uint8, the student's
-  caption: overlay.Caption
+  t: int  # index of the frame
+  is_key: bool = False  # whether the system learned on it
+  asked: bool | None = None  # the teacher is asked, and not waited for
+  sent: bool | None = None  # over the network to the server
+  key_t: int | None = None  # the earlier frame that the labels are of
+  delay: int | None = None  # frames from that one to this one
+  num_updates: int | None = None
+  num_rolled_back: int | None = None
+  miou_before: float | None = None  # of the student against the labels
+  miou_after: float | None = None
+  loss: float | None = None
+  grad_norm: float | None = None
+  bytes_up: int | None = None  # from the device to the server
+  spare: float | None = None  # bytes that the uplink's encoder has left over
+  bytes_down: int | None = None
+  staleness: int | None = None  # frames until the device has the update
+  stride: int | None = None
+  eval_miou: float | None = None  # against the truth, or else the teacher
+  eval_t: int | None = None  # the earlier frame that eval_miou is of
+  # Milliseconds; only these differ between equal runs.
+  ms_wait: float | None = None  # for a teacher that others use as well
+  ms_teacher: float | None = None
+  ms_eval_teacher: float | None = None
+  ms_predict: float | None = None
+  ms_learn: float | None = None
 
-
-class MetricsWriter:
-  """Appends one JSON line a frame; each line reaches the file at once."""
-
-  def __init__(self, path: pathlib.Path, num_lines: int = 0):
-    """Opens the file and cuts off what is beyond its first lines."""
-    self._lines = lines.JsonLines(path, lambda index, _: index < num_lines)
-
-  def write(self, metrics: dict[str, Any]) -> None:
-    self._lines.write([metrics])
-
-  def close(self) -> None:
-    self._lines.close()
-
-
-class Sink(Protocol):
-  """Takes the frames of a run."""
-
-  def put(self, record: FrameRecord) -> None:
-    """Takes the next frame."""
-
-  def cut(self) -> Callable[[], None]:
-    """Ends here what may be gone on from here; returns how to wait for it."""
-
-  def close(self) -> None:
-    """The frames are over."""
+  def to_json(self) -> dict[str, Any]:
+    """The line. NaN and infinity, which JSON has not, become null."""
+    return {
+      name: None if isinstance(x, float) and not math.isfinite(x) else x
+      for name, x in self._asdict().items()
+      if x is not None
+    }
 
 
 class Background:
@@ -63,6 +71,13 @@ class Background:
     cut: Callable[[], None] = lambda: None,
     close: Callable[[], None] = lambda: None,
   ):
+    """Starts the thread, which alone calls the functions given.
+
+    Args:
+      write: takes what is `put`.
+      cut: makes what was written so far whole.
+      close: comes last.
+    """
     self._write, self._cut, self._close = write, cut, close
     self._queue: queue.Queue = queue.Queue(_QUEUE_LENGTH)
     self._error: Exception | None = None
@@ -80,14 +95,14 @@ class Background:
       if is_cut:
         item.set()
 
-  def put(self, record: Any) -> None:
-    """Hands a record over; waits while the thread is far behind."""
+  def put(self, item: Any) -> None:
+    """Hands an item over; waits while the thread is far behind."""
     if self._error is not None:
       raise self._error
-    self._queue.put(record)
+    self._queue.put(item)
 
   def cut(self) -> Callable[[], None]:
-    """Ends here what may be gone on from here; returns how to wait for it."""
+    """Lets a resumed run continue here; returns how to wait for that."""
     done = threading.Event()
     self._queue.put(done)
 
@@ -110,85 +125,204 @@ class Background:
         raise self._error
 
 
-class OverlayVideo:
-  """Frame, reference and student side by side, as H.264 for any browser."""
+class JsonLines:
+  """Appends lines; what is written together is there whole or not at all."""
 
-  def __init__(
-    self, path: pathlib.Path, fps: float, class_names, start: int = 0
-  ):
-    self._class_names = class_names
-    self._video = videos.PartedVideo(
-      path / workdir.OVERLAY,
-      path / workdir.OVERLAY_PARTS,
-      videos.H264,
-      fps,
-      start,
-    )
-    self.cut, self.close = self._video.cut, self._video.close
+  def __init__(self, path: pathlib.Path, is_kept: Callable[[int, bytes], bool]):
+    """Opens the file and cuts it off at the first line that is not kept.
 
-  def write(self, record: FrameRecord) -> None:
-    self._video.write(record.t, paint(record, self._class_names))
+    Args:
+      path: of the file.
+      is_kept: of the index of a whole line and the line.
+    """
+    file = path.open("ab+", buffering=0)
+    self._file = append_log.Appender(file, _end(path, is_kept))
+
+  def write(self, lines: Iterable[dict[str, Any]]) -> None:
+    """Each line reaches the file at once."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    self._file.add(text.encode())
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
 
 
-class SampleFrames:
-  """A dozen overlays spread over a run whose length nobody knows.
+def _end(path, is_kept):
+  """Bytes of the first lines that are whole and kept."""
+  end = 0
+  with path.open("rb") as file:
+    for index, line in enumerate(file):
+      if not line.endswith(b"\n") or not is_kept(index, line):
+        break
+      end += len(line)
+  return end
 
-  Keeps every k-th; when there are too many, k doubles and every other one goes.
+
+def is_before(start: int, key: str) -> Callable[[int, bytes], bool]:
+  """Keeps lines whose `key`, the index of a frame, is below `start`."""
+
+  def is_kept(index: int, line: bytes) -> bool:
+    del index
+    try:
+      return json.loads(line)[key] < start
+    except (ValueError, KeyError, TypeError):
+      return False
+
+  return is_kept
+
+
+class MetricsWriter:
+  """Appends one JSON line a frame; each line reaches the file at once."""
+
+  def __init__(self, path: pathlib.Path, num_lines: int = 0):
+    """Opens the file and cuts off what is beyond its first lines."""
+    self._lines = JsonLines(path, lambda index, _: index < num_lines)
+
+  def write(self, line: dict[str, Any]) -> None:
+    """Takes the JSON of a record."""
+    self._lines.write([line])
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._lines.close()
+
+
+class Codec(NamedTuple):
+  """How pictures become a video."""
+
+  name: str  # as FFmpeg calls it
+  suffix: str  # of the container
+  pixels: str  # of the pictures given
+  coded_pixels: str
+  options: dict[str, str]
+  # Whether frame t is shown at t / fps even where frames before are missing.
+  keeps_gaps: bool
+
+
+# For any browser.
+H264 = Codec("libx264", ".mp4", "rgb24", "yuv420p", {}, keeps_gaps=False)
+# Lossless; every frame stands alone and has a checksum.
+LABELS = Codec(
+  *("ffv1", ".mkv", "gray", "gray"),
+  {"level": "3", "g": "1", "slicecrc": "1"},
+  keeps_gaps=True,
+)
+
+
+class PartedVideo:
+  """A video that a resumed run continues.
+
+  A video that breaks off cannot be appended to, so each stretch between two
+  checkpoints is a file; `close` joins them.
   """
 
-  def __init__(self, folder: pathlib.Path, class_names, start: int = 0):
-    self._folder, self._class_names = folder, class_names
-    folder.mkdir(parents=True, exist_ok=True)
-    videos.drop_from(folder, start)
-    self._every = 1
-    self._kept = sorted((int(p.stem), p) for p in folder.iterdir())
-    # The same that the first frames would have led to.
-    while sum(not self._is_left_out(t) for t in range(start)) > _MAX_SAMPLES:
-      self._every *= 2
-    self._thin()
+  def __init__(
+    self,
+    path: pathlib.Path,
+    parts: pathlib.Path,
+    codec: Codec,
+    fps: float,
+    start: int = 0,
+  ):
+    """Names the video and deletes the parts of frame `start` and later.
 
-  def write(self, record: FrameRecord) -> None:
-    if self._is_left_out(record.t):
-      return
-    path = self._folder / f"{record.t:06d}.jpg"
-    picture = Image.fromarray(paint(record, self._class_names))
-    save(picture, path, quality=85)
-    self._kept.append((record.t, path))
-    while len(self._kept) > _MAX_SAMPLES:
-      self._every *= 2
-      self._thin()
+    Args:
+      path: of the joined video.
+      parts: the folder of the parts.
+      codec: of all.
+      fps: frames a second.
+      start: the first frame that will be written.
+    """
+    self._path, self._parts, self._codec = path, parts, codec
+    self._rate = Fraction(fps).limit_denominator(_MAX_DENOMINATOR)
+    self._file = None
+    parts.mkdir(exist_ok=True)
+    drop_from(parts, start)
 
-  def _thin(self):
-    for t, old in self._kept:
-      if self._is_left_out(t):
-        old.unlink()
-    self._kept = [x for x in self._kept if not self._is_left_out(x[0])]
+  def write(self, t: int, picture: np.ndarray) -> None:
+    """Adds the picture of frame `t`, later than all before."""
+    with self._whole_or_gone():
+      if self._file is None:
+        self._open(t, *picture.shape[:2])
+      frame = av.VideoFrame.from_ndarray(picture, format=self._codec.pixels)
+      frame.pts = t if self._codec.keeps_gaps else self._num_frames
+      frame.time_base = 1 / self._rate
+      self._num_frames += 1
+      self._file.mux(self._stream.encode(frame))
 
-  def _is_left_out(self, t):
-    # Strides are multiples of eight: an odd phase shows other than key frames.
-    return (t - _SAMPLE_PHASE) % self._every != 0
+  def _open(self, t, height, width):
+    codec = self._codec
+    self._part = self._parts / f"{t:06d}{codec.suffix}"
+    self._file, self._num_frames = av.open(self._part, "w"), 0
+    self._stream = self._file.add_stream(
+      codec.name, rate=self._rate, options=codec.options
+    )
+    self._stream.height, self._stream.width = height, width
+    self._stream.pix_fmt = codec.coded_pixels
+
+  def cut(self) -> None:
+    """Ends the part that is being written."""
+    if self._file is not None:
+      with self._whole_or_gone():
+        self._file.mux(self._stream.encode(None))
+        self._file.close()
+      self._file = None
+
+  @contextlib.contextmanager
+  def _whole_or_gone(self):
+    """Deletes the part where writing fails: nobody could play or join it."""
+    try:
+      yield
+    except BaseException:
+      # Let go first: a file that failed to close tries once more at exit.
+      file, self._file = self._file, None
+      with contextlib.suppress(OSError):
+        self._part.unlink()
+        file.close()
+      raise
+
+  def close(self) -> None:
+    """Makes one video of the parts, and keeps them."""
+    self.cut()
+    parts = sorted(self._parts.iterdir(), key=lambda part: int(part.stem))
+    if parts:
+      _join(parts, self._path, self._codec, self._rate)
 
 
-def save(image: Image.Image, path: pathlib.Path, **options) -> None:
-  """Writes a picture whole or not at all."""
+def _join(parts, path, codec, rate):
+  """Joins videos without coding them anew, into a whole file or none."""
+  beside = path.with_name(f"{path.stem}.part{path.suffix}")
   try:
-    image.save(path, **options)
+    with av.open(beside, "w") as joined:
+      stream, num_frames = None, 0
+      for part in parts:
+        with av.open(part) as video:
+          (source,) = video.streams.video
+          stream = stream or joined.add_stream_from_template(source)
+          shift = 0
+          if not codec.keeps_gaps:
+            shift = round(num_frames / rate / source.time_base)
+          for packet in video.demux(source):
+            if packet.dts is None:  # the end
+              continue
+            num_frames += 1
+            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            packet.stream = stream
+            joined.mux(packet)
+    os.replace(beside, path)
   except BaseException:
-    path.unlink(missing_ok=True)
+    # On a full disk its room is what others need.
+    with contextlib.suppress(OSError):
+      beside.unlink(missing_ok=True)
     raise
 
 
-def paint(record: FrameRecord, class_names) -> np.ndarray:
-  """The overlay picture of a record, no larger than players can show."""
-  picture = overlay.compose(
-    record.frame,
-    record.reference,
-    record.classes,
-    class_names=class_names,
-    caption=record.caption,
-  )
-  scale = _MAX_SIDE / max(picture.shape[:2])
-  if scale >= 1:
-    return picture
-  height, width = (max(2, int(x * scale) // 2 * 2) for x in picture.shape[:2])
-  return np.asarray(Image.fromarray(picture).resize((width, height)))
+def drop_from(folder: pathlib.Path, start: int) -> None:
+  """Deletes the files of a folder that are named after frame `start` or later.
+
+  Files of other names are deleted too.
+  """
+  for path in folder.iterdir():
+    if not path.stem.isdecimal() or int(path.stem) >= start:
+      path.unlink()

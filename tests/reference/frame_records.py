@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ojd.run import overlay, writers
+from ojd.run import overlay
 
 
-def make(t: int, classes: np.ndarray) -> writers.FrameRecord:
+def make(t: int, classes: np.ndarray) -> overlay.FrameImages:
   """Frame t in one colour, on which the student answered `classes`."""
   frame = np.full((*classes.shape, 3), (40, 90, 140), np.uint8)
   caption = overlay.Caption(
@@ -17,4 +17,9 @@ def make(t: int, classes: np.ndarray) -> writers.FrameRecord:
     reference_title="truth",
     seconds=t / 25,
   )
-  return writers.FrameRecord(t, frame, classes, classes, caption)
+  return overlay.FrameImages(frame, classes, classes, caption)
+
+
+def at(images: overlay.FrameImages, t: int) -> overlay.FrameImages:
+  """The same pictures as frame t."""
+  return images._replace(caption=images.caption._replace(t=t))

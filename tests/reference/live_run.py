@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from ojd.run import live_board, overlay, stats, writers
+from ojd.run import live_board, overlay, stats
 
 NAMES = ("background", "person", "<b>car</b>")
 
 
-def record(t: int, height: int = 48, width: int = 64) -> writers.FrameRecord:
+def record(t: int, height: int = 48, width: int = 64) -> overlay.FrameImages:
   """A frame whose upper left pixels are as bright as its number."""
   frame = np.full((height, width, 3), t % 256, np.uint8)
   classes = np.zeros((height, width), np.uint8)
   classes[height // 4 :, width // 4 : width // 2] = 1 + t % 2
   caption = overlay.Caption(t, t % 8 == 0, 3, 8, 0.5, "truth", t / 25)
-  return writers.FrameRecord(t, frame, classes, classes, caption)
+  return overlay.FrameImages(frame, classes, classes, caption)
 
 
 def line(t: int) -> dict:

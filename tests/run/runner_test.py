@@ -13,7 +13,7 @@ from ojd import distill, labels, updates
 from ojd.formats import class_maps
 from ojd.metrics import confusion_matrix, run_miou
 from ojd.run import job as job_lib
-from ojd.run import outputs, runner, trackers, workdir
+from ojd.run import runner, trackers, workdir
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
 from ojd.teachers import asking
@@ -273,7 +273,7 @@ class _Guest:
 def test_curves_are_the_metrics_and_their_failure_ends_nothing(tmp_path, room):
   loop, guest = _loop(tmp_path, scenes.Stream()), _Guest(room)
   curves = trackers.Trackers((trackers.Guarded("wandb", guest),))
-  loop.outputs._company = outputs.Company(curves)
+  loop.outputs._trackers = curves
   problems = []
   loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
   summary = loop.run()

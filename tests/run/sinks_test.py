@@ -1,6 +1,8 @@
 """What a run writes frame by frame: read back, gone on with, on a full disk."""
 
+import contextlib
 import errno
+import io
 import itertools
 import json
 import resource
@@ -15,11 +17,12 @@ from PIL import Image
 
 from ojd.errors import UserError
 from ojd.formats import class_maps
-from ojd.run import masks, palette, sinks, workdir, writers
+from ojd.run import overlay, palette, sinks, workdir
 from tests import binaries
 from tests.reference import frame_records
 
 NAMES = ("background", "person", "car")
+FOUR = (*NAMES, "dog")
 SIZE = (77, 101)  # odd, and no multiple of the student's
 EVERYTHING = {"video": True, "masks": "video", "boxes": True, "areas": True}
 
@@ -125,7 +128,7 @@ def test_legend_names_the_classes_in_the_colours_of_the_overlay(tmp_path, kind):
 
 
 def test_png_shows_the_colours(tmp_path):
-  masks.MaskFiles(tmp_path, NAMES).write(_record(1))
+  sinks.MaskFiles(tmp_path, NAMES).write(_record(1))
   image = Image.open(tmp_path / "masks" / "000001.png").convert("RGB")
   np.testing.assert_array_equal(
     np.asarray(image), palette.colors(3)[_classes(1)]
@@ -203,6 +206,275 @@ def test_torn_png_is_named(tmp_path):
     list(class_maps.read_masks(tmp_path))
 
 
+# Overlays.
+
+
+def _shown(t, height=48, width=64):
+  classes = np.zeros((height, width), np.uint8)
+  classes[8:30, 10 + t % 20 : 30 + t % 20] = 1 + t % 2
+  return frame_records.make(t, classes)
+
+
+def test_overlay_video_plays_with_every_frame(tmp_path):
+  path = tmp_path / "overlay.mp4"
+  video = sinks.OverlayVideo(tmp_path, 25.0, NAMES)
+  for t in range(12):
+    video.write(_shown(t))
+  video.close()
+  with av.open(str(path)) as file:
+    stream = file.streams.video[0]
+    assert stream.codec_context.name == "h264"
+    assert stream.codec_context.pix_fmt == "yuv420p"
+    assert float(stream.average_rate) == 25.0
+    frames = [f.to_ndarray(format="rgb24") for f in file.decode(stream)]
+  assert len(frames) == 12
+  painted = overlay.paint(_shown(3), NAMES)
+  assert frames[3].shape == painted.shape
+  difference = np.abs(frames[3].astype(int) - painted.astype(int))
+  assert difference.mean() < 12  # lossy, but this picture
+
+
+@pytest.mark.parametrize("size", [(32, 3000), (5000, 32)])
+def test_overlay_is_never_larger_than_players_show(tmp_path, size):
+  path = tmp_path / "overlay.mp4"
+  video = sinks.OverlayVideo(tmp_path, 25.0, NAMES)
+  video.write(_shown(0, *size))
+  video.close()
+  with av.open(str(path)) as file:
+    (frame,) = file.decode(video=0)
+  assert max(frame.height, frame.width) in (4094, 4096)
+
+
+def _pictures(path):
+  with av.open(str(path)) as file:
+    return [f.to_ndarray(format="rgb24") for f in file.decode(video=0)]
+
+
+@pytest.mark.parametrize("fps", [25.0, 30000 / 1001])
+def test_overlay_gone_on_with_shows_every_frame_once(tmp_path, fps):
+  whole, parts = tmp_path / "whole", tmp_path / "parts"
+  whole.mkdir(), parts.mkdir()
+  video = sinks.OverlayVideo(whole, fps, NAMES)
+  for t in range(20):
+    video.write(_shown(t))
+  video.close()
+  video = sinks.OverlayVideo(parts, fps, NAMES)
+  for t in range(11):  # killed amid its second part
+    video.write(_shown(t))
+    if t == 7:
+      video.cut()
+  video = sinks.OverlayVideo(parts, fps, NAMES, start=8)
+  for t in range(8, 20):
+    video.write(_shown(t))
+    if t == 14:
+      video.cut()
+  video.close()
+  one, other = (_pictures(x / workdir.OVERLAY) for x in (whole, parts))
+  assert len(one) == len(other) == 20
+  for a, b in zip(one, other, strict=True):
+    assert np.abs(a.astype(int) - b.astype(int)).mean() < 8
+  with av.open(str(parts / workdir.OVERLAY)) as file:
+    times = [float(frame.time) for frame in file.decode(video=0)]
+  np.testing.assert_allclose(times, np.arange(20) / fps, atol=2e-3)
+
+
+@pytest.mark.parametrize("start", [0, 9, 13, 55])
+def test_sample_frames_gone_on_with_are_the_same(tmp_path, start):
+  images = _shown(0, 32, 32)
+  names = []
+  for folder, begin in ((tmp_path / "whole", 0), (tmp_path / "parts", start)):
+    samples = sinks.SampleFrames(folder, NAMES)
+    for t in range(begin + 3 if begin else 100):
+      samples.write(frame_records.at(images, t))
+    samples = sinks.SampleFrames(folder, NAMES, start) if begin else samples
+    for t in range(begin, 100 if begin else 0):
+      samples.write(frame_records.at(images, t))
+    if begin or folder.name == "whole":
+      names.append(sorted(p.name for p in folder.iterdir()))
+  assert names[0] == names[-1]
+
+
+@pytest.mark.parametrize("num_frames", [1, 13, 100, 777])
+def test_sample_frames_stay_few_and_spread(tmp_path, num_frames):
+  samples = sinks.SampleFrames(tmp_path / "frames", NAMES)
+  images = _shown(0, 32, 32)
+  for t in range(num_frames):
+    samples.write(frame_records.at(images, t))
+  kept = sorted(int(p.stem) for p in (tmp_path / "frames").iterdir())
+  assert 1 <= len(kept) <= 12
+  if num_frames >= 13:
+    assert len(kept) >= 6
+    steps = set(np.diff(kept).tolist())
+    assert len(steps) == 1
+    assert any(t % 8 for t in kept)  # not key frames only
+
+
+# Boxes and areas, against a flood fill and COCO's own reader.
+
+
+def _noise(seed, height=30, width=40):
+  """Blobs that touch at corners and at the edges."""
+  rng = np.random.default_rng(seed)
+  coarse = rng.integers(0, 4, (height // 2, width // 2)).astype(np.uint8)
+  coarse[rng.random(coarse.shape) < 0.5] = 0
+  return np.repeat(np.repeat(coarse, 2, 0), 2, 1)
+
+
+def _flood_fill(classes):
+  """(class, [x, y, w, h], area) of each component, pixel by pixel."""
+  height, width = classes.shape
+  seen, found = set(), []
+  for start in np.ndindex(classes.shape):
+    label = classes[start]
+    if label == 0 or start in seen:
+      continue
+    seen.add(start)
+    stack, pixels = [start], []
+    while stack:
+      y, x = stack.pop()
+      pixels.append((y, x))
+      for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+          other = (y + dy, x + dx)
+          if not (0 <= other[0] < height and 0 <= other[1] < width):
+            continue
+          if other not in seen and classes[other] == label:
+            seen.add(other)
+            stack.append(other)
+    rows, columns = zip(*pixels, strict=True)
+    box = [min(columns), min(rows)]
+    box += [max(columns) - box[0] + 1, max(rows) - box[1] + 1]
+    found.append((int(label), box, len(pixels)))
+  return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("least", [0.0, 0.005, 0.02])
+def test_detections_are_those_of_a_flood_fill(seed, least, monkeypatch):
+  monkeypatch.setattr(sinks, "MIN_AREA", least)
+  classes = _noise(seed)
+  found = sinks.detections(7, classes)
+  expected = [x for x in _flood_fill(classes) if x[2] >= least * classes.size]
+  key = lambda x: (x[0], x[1])
+  assert sorted(
+    ((x["category_id"], x["bbox"], x["area"]) for x in found), key=key
+  ) == sorted(expected, key=key)
+  assert {x["image_id"] for x in found} <= {7}
+  assert {x["score"] for x in found} <= {1.0}
+
+
+def test_specks_are_left_out_by_their_share_of_the_frame():
+  classes = np.zeros((100, 100), np.uint8)
+  classes[0, 0:5] = 1  # 0.0005 of the frame
+  classes[50, 0:4] = 1
+  (found,) = sinks.detections(0, classes)
+  assert found["bbox"] == [0, 0, 5, 1] and found["area"] == 5
+
+
+def test_boxes_are_in_pixels_of_the_source(tmp_path):
+  (sink,) = sinks.open_sinks(tmp_path, 10.0, FOUR, boxes=True, size=(96, 128))
+  classes = np.zeros((48, 64), np.uint8)
+  classes[10:20, 5:25] = 3
+  sink.put(_record(4, classes))
+  sink.close()
+  (line,) = (tmp_path / workdir.BOXES).read_text().splitlines()
+  assert json.loads(line) == {
+    "image_id": 4,
+    "category_id": 3,
+    "bbox": [10, 20, 40, 20],
+    "score": 1.0,
+    "area": 800,
+  }
+
+
+def _write_boxes(path, times, start=0):
+  (sink,) = sinks.open_sinks(path, 10.0, FOUR, boxes=True, start=start)
+  for t in times:
+    sink.put(_record(t, _noise(t)))
+  sink.close()
+
+
+def test_array_holds_the_lines_of_a_run_gone_on_with(tmp_path):
+  _write_boxes(tmp_path, range(4))
+  _write_boxes(tmp_path, range(2, 6), start=2)
+  lines = (tmp_path / workdir.BOXES).read_text().splitlines()
+  array = json.loads((tmp_path / workdir.BOX_LIST).read_text())
+  assert array == [json.loads(line) for line in lines]
+  assert array == [x for t in range(6) for x in sinks.detections(t, _noise(t))]
+
+
+def test_run_without_objects_leaves_an_empty_array(tmp_path):
+  (sink,) = sinks.open_sinks(tmp_path, 10.0, FOUR, boxes=True)
+  sink.put(_record(0, np.zeros((32, 32), np.uint8)))
+  sink.close()
+  assert json.loads((tmp_path / workdir.BOX_LIST).read_text()) == []
+
+
+def test_array_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+  _write_boxes(tmp_path, range(2))
+  path = tmp_path / workdir.BOX_LIST
+  before = path.read_bytes()
+
+  def replace(*args):
+    raise OSError("No space left on device")
+
+  monkeypatch.setattr(sinks.os, "replace", replace)
+  with pytest.raises(OSError, match="No space"):
+    sinks._make_array(tmp_path / workdir.BOXES, path)
+  assert path.read_bytes() == before
+  assert not list(tmp_path.glob("*.part"))
+
+
+def test_coco_takes_the_boxes_as_results(tmp_path):
+  coco = pytest.importorskip("pycocotools.coco")
+  _write_boxes(tmp_path, range(3))
+  categories = json.loads((tmp_path / workdir.BOX_CATEGORIES).read_text())
+  assert categories == [
+    {"id": 1, "name": "person"},
+    {"id": 2, "name": "car"},
+    {"id": 3, "name": "dog"},
+  ]
+  with contextlib.redirect_stdout(io.StringIO()):
+    truth = coco.COCO()
+    truth.dataset = {
+      "images": [{"id": t, "height": 30, "width": 40} for t in range(3)],
+      "categories": categories,
+      "annotations": [],
+    }
+    truth.createIndex()
+    results = truth.loadRes(str(tmp_path / workdir.BOX_LIST))
+  for t in range(3):
+    found = results.loadAnns(results.getAnnIds(imgIds=[t]))
+    expected = sinks.detections(t, _noise(t))
+    assert [x["bbox"] for x in found] == [x["bbox"] for x in expected]
+    assert [x["category_id"] for x in found] == [
+      x["category_id"] for x in expected
+    ]
+
+
+def test_areas_are_shares_that_add_up(tmp_path):
+  classes = np.zeros((10, 20), np.uint8)
+  classes[:5, :8] = 1
+  classes[9, :] = 3
+  (sink,) = sinks.open_sinks(tmp_path, 10.0, FOUR, areas=True, size=(50, 100))
+  sink.put(_record(0, classes))
+  sink.put(_record(3, classes * 0))
+  sink.close()
+  lines = (tmp_path / workdir.AREAS).read_text().splitlines()
+  assert [json.loads(line) for line in lines] == [
+    {
+      "t": 0,
+      "seconds": 0.0,
+      "areas": {"background": 0.7, "person": 0.2, "car": 0.0, "dog": 0.1},
+    },
+    {
+      "t": 3,
+      "seconds": 0.12,
+      "areas": {"background": 1.0, "person": 0.0, "car": 0.0, "dog": 0.0},
+    },
+  ]
+
+
 # A disk that is full: an image file, a video and lines, each in its own way.
 
 
@@ -211,7 +483,7 @@ def _no_room(*args, **kwargs):
 
 
 def test_full_disk_leaves_whole_pictures(tmp_path, monkeypatch):
-  files = masks.MaskFiles(tmp_path, NAMES)
+  files = sinks.MaskFiles(tmp_path, NAMES)
   files.write(_record(0))
   save = Image.Image.save
 
@@ -224,19 +496,6 @@ def test_full_disk_leaves_whole_pictures(tmp_path, monkeypatch):
   with pytest.raises(OSError, match="No space"):
     files.write(_record(1))
   assert [t for t, _ in class_maps.read_masks(tmp_path)] == [0]
-
-
-def test_failure_to_write_comes_before_one_of_closing():
-  def write(record):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-  def close():
-    raise ValueError("nothing to join")
-
-  sink = writers.Background(write, close=close)
-  sink.put(0)
-  with pytest.raises(OSError, match="No space"):
-    sink.close()
 
 
 _LIMITED = """
@@ -362,7 +621,7 @@ _MEMORY = """
   import pathlib, sys
   sys.path.insert(0, {root!r})
   import numpy as np
-  from ojd.run import overlay, sinks, writers
+  from ojd.run import overlay, sinks
 
   def peak():
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
@@ -381,7 +640,7 @@ _MEMORY = """
     frame = np.full((64, 96, 3), t % 256, np.uint8)
     caption = overlay.Caption(t, False, 0, 8, 0.5, "truth", t / 25)
     for sink in opened:
-      sink.put(writers.FrameRecord(t, frame, classes, classes, caption))
+      sink.put(overlay.FrameImages(frame, classes, classes, caption))
     if t % 250 == 249:
       for wait in [sink.cut() for sink in opened]:
         wait()
