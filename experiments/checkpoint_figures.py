@@ -18,7 +18,6 @@ from ojd.run import (
   runner,
   stats,
   trajectory,
-  trajectory_record,
   workdir,
 )
 from ojd.run.config import RunConfig
@@ -106,7 +105,7 @@ def _recorded(size, repeats):
 def trajectory_share(size, repeats):
   """The log's bytes per key frame against those of its class map."""
   _, run = _recorded(size, repeats)
-  keys = [r for r in run.log if r.kind == trajectory_record.KEY]
+  keys = [r for r in run.log if r.kind == trajectory.KEY]
   log = run.path / workdir.TRAJECTORY / trajectory.LOG
   each = log.stat().st_size / len(keys)
   labels = np.mean([len(record.packed) for record in keys])

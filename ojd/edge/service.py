@@ -19,7 +19,7 @@ from ojd.run import compilation
 from ojd.run import job as job_lib
 from ojd.run.config import RunConfig, settled
 from ojd.streams.base import MAX_SIDE, MIN_SIDE, StreamSpec
-from ojd.teachers import asking, process
+from ojd.teachers import labelers, process
 from ojd.types import Labels
 
 # They answer about frames of a stream that the server does not have.
@@ -33,7 +33,7 @@ class Service(NamedTuple):
 
   offer: Offer
   courses: Callable[[Terms], Course]
-  labeler: asking.Labeler
+  labeler: labelers.Labeler
   dtype: str  # in which values travel
 
 
@@ -49,7 +49,7 @@ def make_service(config: RunConfig) -> Service:
   try:
     return _make_service(config, teacher)
   except BaseException:
-    if isinstance(teacher, process.Worker):
+    if isinstance(teacher, process.InProcess):
       teacher.close()
     raise
 
@@ -136,10 +136,10 @@ def _rehearse(courses, offer, config):
 
 
 def _labeler(teacher, groups):
-  if isinstance(teacher, process.Worker):
+  if isinstance(teacher, process.InProcess):
     teacher.set_groups(groups)
     return teacher
-  return asking.SameThread(teacher, groups)
+  return labelers.InStep(teacher, groups)
 
 
 def _problem(config, terms, is_batched):

@@ -11,7 +11,7 @@ from ojd.edge.course import Course
 from ojd.edge.hub import Hub
 from ojd.edge.session import Session
 from ojd.network.messages import Frames, Terms
-from ojd.teachers import asking
+from ojd.teachers import labelers
 from ojd.types import Sample
 
 
@@ -30,7 +30,7 @@ class Trainer:
     self,
     hub: Hub,
     courses: Callable[[Terms], Course],
-    labeler: asking.Labeler,
+    labeler: labelers.Labeler,
   ):
     """Begins to work in a thread of its own.
 

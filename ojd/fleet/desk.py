@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
-from ojd.teachers import asking, base
+from ojd.teachers import base, labelers
 from ojd.types import Labels, Sample
 
 
@@ -43,7 +43,7 @@ class Desk:
     self._thread.start()
 
   def submit(self, sample: Sample, groups: ClassGroups) -> Future:
-    """A question; the future has an `asking.Answer`, or a UserError."""
+    """A question; the future has an `labelers.Answer`, or a UserError."""
     answer: Future = Future()
     with self._changed:
       if self._is_closed:
@@ -95,7 +95,7 @@ class Desk:
     for question, labels in zip(questions, found, strict=True):
       waited = begun - question.asked_at
       problem = labels if isinstance(labels, str) else ""
-      answer = asking.Answer(
+      answer = labelers.Answer(
         *(question.sample, None if problem else labels, problem),
         *(seconds, waited),
       )
@@ -106,7 +106,7 @@ class Desk:
     groups = [question.groups for question in questions]
     if len(questions) > 1:
       return base.label_many(self.teacher, samples, groups)
-    found, problem = asking.insist(
+    found, problem = labelers.retry(
       lambda: base.label(self.teacher, samples[0], groups[0])
     )
     return [found if found is not None else problem]
@@ -123,13 +123,13 @@ class AtDesk:
   def ask(self, sample: Sample) -> None:
     self._answer = self._desk.submit(sample, self._groups)
 
-  def answer(self, wait: bool) -> asking.Answer | None:
+  def answer(self, wait: bool) -> labelers.Answer | None:
     if self._answer is None or not (wait or self._answer.done()):
       return None
     answer, self._answer = self._answer, None
     return answer.result()
 
-  def tend(self) -> str:
+  def poll(self) -> str:
     return ""
 
   def close(self) -> None:

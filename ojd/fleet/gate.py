@@ -3,7 +3,7 @@
 import time
 from typing import Any, Protocol
 
-from ojd.teachers import asking
+from ojd.teachers import labelers
 from ojd.types import Sample
 
 
@@ -27,7 +27,7 @@ class Gated:
   """A Labeler who asks another one where the purse lets it."""
 
   def __init__(
-    self, labeler: asking.Labeler, purse: Purse, name: str, fps: float
+    self, labeler: labelers.Labeler, purse: Purse, name: str, fps: float
   ):
     """Takes a labeler.
 
@@ -50,18 +50,18 @@ class Gated:
     if is_granted:
       self._labeler.ask(sample)
 
-  def answer(self, wait: bool) -> asking.Answer | None:
+  def answer(self, wait: bool) -> labelers.Answer | None:
     if self._refused is not None:
       sample, self._refused = self._refused, None
-      problem = asking.DEFERRED
-      return asking.Answer(sample, None, problem, 0.0, self._waited)
+      problem = labelers.DEFERRED
+      return labelers.Answer(sample, None, problem, 0.0, self._waited)
     answer = self._labeler.answer(wait)
     if answer is None:
       return None
     return answer._replace(waited=answer.waited + self._waited)
 
-  def tend(self) -> str:
-    return self._labeler.tend()
+  def poll(self) -> str:
+    return self._labeler.poll()
 
   def close(self) -> None:
     self._labeler.close()

@@ -9,7 +9,7 @@ from ojd.run import job as job_lib
 from ojd.run.config import RunConfig
 from ojd.run.job import Job
 from ojd.streams.base import StreamSpec
-from ojd.teachers import asking, base
+from ojd.teachers import base, labelers
 
 # On a CPU several frames at once are a sixth faster at best, and answered
 # otherwise in the last digits; a GPU wants many.
@@ -32,7 +32,7 @@ class Teachers(Protocol):
     """The teacher of a stream, which may be others' too."""
     ...
 
-  def labeler(self, job: Job) -> asking.Labeler:
+  def labeler(self, job: Job) -> labelers.Labeler:
     """Who asks it for that stream."""
     ...
 
@@ -74,7 +74,7 @@ class Desks:
         self._desks[key] = Desk(teacher, batch)
     return self._desks[key]
 
-  def labeler(self, job: Job) -> asking.Labeler:
+  def labeler(self, job: Job) -> labelers.Labeler:
     for desk in self._desks.values():
       if desk.teacher is job.teacher:
         return AtDesk(desk, job.groups)

@@ -25,12 +25,12 @@ from ojd.run import (
   retell,
   state_arrays,
   stats,
-  trajectory_record,
+  trajectory,
   workdir,
 )
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
-from ojd.teachers import recalling
+from ojd.teachers import labelers
 
 # What the labels and the student at the fork are of.
 _INHERITED = (
@@ -108,11 +108,11 @@ def make_job(fork: Fork, config: RunConfig) -> job_lib.Job:
 
 def make_labeler(
   fork: Fork, job: job_lib.Job
-) -> tuple[recalling.Recalling, Callable[[int], bool]]:
+) -> tuple[labelers.Cached, Callable[[int], bool]]:
   """Who labels the fork's frames, and whether a frame is known already."""
   known = recorded_run.LabelsByFrame(fork.parent.log)
   opened = lambda: job_lib.open_labeler(job)
-  return recalling.Recalling(known.get, opened), known.__contains__
+  return labelers.Cached(known.get, opened), known.__contains__
 
 
 def first_snapshot(
@@ -149,11 +149,11 @@ def _snapshot(fork, job, state):
   keys = [
     t
     for t, kind in fork.parent.log.records
-    if kind == trajectory_record.KEY and t < fork.t
+    if kind == trajectory.KEY and t < fork.t
   ]
   reference, reference_t = None, None
   if keys:
-    record = fork.parent.log.find(trajectory_record.KEY, keys[-1])
+    record = fork.parent.log.find(trajectory.KEY, keys[-1])
     reference = np.asarray(record.labels().classes)
     late = record.decision.key_t
     reference_t = record.t if late is None else late

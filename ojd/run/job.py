@@ -18,8 +18,8 @@ from ojd.run.config import INITS, RunConfig, settled
 from ojd.streams import base as streams
 from ojd.streams import window
 from ojd.systems import offline_oracle, streamed
-from ojd.teachers import asking, process
 from ojd.teachers import base as teachers
+from ojd.teachers import labelers, process
 from ojd.types import Labels
 from ojd.updates import memory
 from ojd.updates.step import Tx
@@ -34,7 +34,7 @@ class Job(NamedTuple):
   stream: streams.Stream
   # The worker, which is also its Labeler, where the teacher has a process;
   # None where what it said before is at hand.
-  teacher: teachers.Teacher | process.Worker | None
+  teacher: teachers.Teacher | process.InProcess | None
   groups: labels.ClassGroups  # of the teacher's classes
   truth_groups: labels.ClassGroups | None  # of its own classes
   system: distill.System
@@ -42,7 +42,7 @@ class Job(NamedTuple):
 
   def close(self) -> None:
     """Ends the teacher's process, where it has one."""
-    if isinstance(self.teacher, process.Worker):
+    if isinstance(self.teacher, process.InProcess):
       self.teacher.close()
 
 
@@ -72,7 +72,7 @@ def make_job(config: RunConfig) -> Job:
   try:
     return make_job_of(config, stream, teacher)
   except BaseException:
-    if isinstance(teacher, process.Worker):
+    if isinstance(teacher, process.InProcess):
       teacher.close()
     raise
 
@@ -104,7 +104,7 @@ def num_frames_of(config: RunConfig, spec: streams.StreamSpec) -> int:
 def make_job_of(
   config: RunConfig,
   stream: streams.Stream,
-  teacher: teachers.Teacher | process.Worker,
+  teacher: teachers.Teacher | process.InProcess,
 ) -> Job:
   """The same of a stream and a teacher that are open."""
   groups = _parse_groups(config, stream.spec, teacher)
@@ -132,7 +132,7 @@ def make_job_without_teacher(
   return _assemble(config, stream, None, groups)
 
 
-def open_labeler(job: Job) -> asking.Labeler:
+def open_labeler(job: Job) -> labelers.Labeler:
   """The labeler of a job that was made without its teacher."""
   teacher = open_teacher(job.config, job.stream.spec)
   groups = _parse_groups(job.config, job.stream.spec, teacher)
@@ -160,11 +160,11 @@ def make_teacher(
 
 def open_teacher(
   config: RunConfig, spec: streams.StreamSpec
-) -> teachers.Teacher | process.Worker:
+) -> teachers.Teacher | process.InProcess:
   """The teacher, in this process or in its own."""
   if not config.teacher_process:
     return make_teacher(config, spec)
-  return process.Worker(
+  return process.InProcess(
     config.teacher,
     teacher_request(config, spec),
     timeout=config.teacher_timeout,
@@ -186,12 +186,12 @@ def teacher_request(
   )
 
 
-def make_labeler(job: Job) -> asking.Labeler:
+def make_labeler(job: Job) -> labelers.Labeler:
   """Who asks the teacher of a job: the stream waits for it, or does not."""
-  if isinstance(job.teacher, process.Worker):
+  if isinstance(job.teacher, process.InProcess):
     job.teacher.set_groups(job.groups)
     return job.teacher
-  make = asking.OtherThread if job.config.async_teacher else asking.SameThread
+  make = labelers.InThread if job.config.async_teacher else labelers.InStep
   return make(job.teacher, job.groups)
 
 

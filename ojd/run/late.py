@@ -11,7 +11,7 @@ import numpy as np
 
 from ojd.run import loop
 from ojd.run import stats as stats_lib
-from ojd.teachers import asking
+from ojd.teachers import labelers
 from ojd.types import Sample
 
 
@@ -27,7 +27,7 @@ class LateLoop(loop.Loop):
     self._is_open = False
     self._asked_classes: np.ndarray | None = None  # the student's answer then
     # The answer to the open question, where it was had to be waited for.
-    self._early: asking.Answer | None = None
+    self._early: labelers.Answer | None = None
 
   def _step(self, sample: Sample, line):
     answer, problem = self._poll(), ""
@@ -38,7 +38,7 @@ class LateLoop(loop.Loop):
       problem = stats_lib.count_unanswered(
         self.stats, answer.problem, answer.sample.t
       )
-      self._leave(lambda trail: trail.failed(sample.t, problem))
+      self._leave(lambda log: log.failed(sample.t, problem))
       self.stats.next_key = int(self.system.next_key(self.state))
     is_asked = self.stats.clock == self.stats.next_key
     if is_asked and not self._is_open:
@@ -48,7 +48,7 @@ class LateLoop(loop.Loop):
     classes = self._predict(sample, line)
     if "asked" in line:
       self._asked_classes = classes
-    return classes, None, None, problem.removeprefix(asking.DEFERRED)
+    return classes, None, None, problem.removeprefix(labelers.DEFERRED)
 
   def _poll(self):
     """The answer to the open question, once it is there."""
@@ -61,7 +61,7 @@ class LateLoop(loop.Loop):
     self._is_open = answer is None
     return answer
 
-  def _learn_late(self, answer: asking.Answer, sample: Sample, line):
+  def _learn_late(self, answer: labelers.Answer, sample: Sample, line):
     """Learns from the frame asked about, then answers this one."""
     if self._is_judged_by_answers():
       self._compare(answer.labels.classes, self._asked_classes, line)

@@ -19,12 +19,11 @@ from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
 from ojd.run import outputs as outputs_lib
-from ojd.run import prefetch, trajectory_record, workdir, writers
+from ojd.run import prefetch, trajectory, workdir, writers
 from ojd.run import stats as stats_lib
-from ojd.run import trail as trail_lib
 from ojd.run import work as work_lib
 from ojd.streams import base as streams
-from ojd.teachers import asking
+from ojd.teachers import labelers
 from ojd.types import Labels, Sample, StepInfo, check_frame
 
 # Without labels of its own the stream is judged by the teacher, which costs.
@@ -47,10 +46,10 @@ class Loop:
     progress_fn: ProgressFn = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
     compiled: job_lib.Compiled | None = None,
-    labeler: asking.Labeler | None = None,
+    labeler: labelers.Labeler | None = None,
     checkpointer: checkpoint_lib.Checkpointer | None = None,
     start: checkpoint_lib.Snapshot | None = None,
-    trail: trail_lib.Trail | None = None,
+    trajectory_writer: trajectory.TrajectoryWriter | None = None,
     knows: Callable[[int], bool] = lambda t: False,
     outputs: outputs_lib.Outputs | None = None,
   ):
@@ -68,7 +67,7 @@ class Loop:
       checkpointer: of the checkpoints, where there are to be some; it is closed
         likewise.
       start: where to go on; None for the beginning.
-      trail: of the teacher's answers, where they are to be kept; closed too.
+      trajectory_writer: of the teacher's answers; None keeps none. Closed too.
       knows: whether the labeler needs no teacher to label frame t.
       outputs: what it writes; None for the files that the job asks for.
     """
@@ -77,7 +76,8 @@ class Loop:
     self.stages = stages or stats_lib.Stages()
     self.system = compiled
     self.labeler = labeler or job_lib.make_labeler(job)
-    self.checkpointer, self._start, self.trail = checkpointer, start, trail
+    self.checkpointer, self._start = checkpointer, start
+    self.trajectory = trajectory_writer
     self.knows = knows
     self.reference = outputs_lib.reference_of(start)
     if start is None:
@@ -93,7 +93,7 @@ class Loop:
       with contextlib.ExitStack() as files:
         files.callback(self.labeler.close)
         files.callback(self._close_trackers)
-        for holder in (self.trail, self.checkpointer):
+        for holder in (self.trajectory, self.checkpointer):
           if holder is not None:
             files.callback(holder.close)
         files.callback(self._close_outputs)
@@ -199,7 +199,7 @@ class Loop:
       self._report_progress(f"frame {sample.t} skipped: {sample.problem}")
       return
     check_frame("the stream's frame", sample.frame)
-    news = self.labeler.tend()
+    news = self.labeler.poll()
     if news:
       self._report_progress(news)
     line = {"t": sample.t, "is_key": False}
@@ -235,7 +235,7 @@ class Loop:
     classes = self._predict(sample, line)
     if problem:  # the key frame passed without being learnt from
       self.stats.next_key = int(self.system.next_key(self.state))
-    return classes, None, None, problem.removeprefix(asking.DEFERRED)
+    return classes, None, None, problem.removeprefix(labelers.DEFERRED)
 
   def _ask_teacher(self, sample, line, stage="teacher"):
     """Waits for labels; None, and why, where there are none."""
@@ -255,7 +255,7 @@ class Loop:
       # Apart from the answers: their mean is what the teacher takes.
       self.stages.add(f"{stage}_failed", spent)
       problem = stats_lib.count_unanswered(self.stats, answer.problem, sample.t)
-      self._leave(lambda trail: trail.failed(sample.t, problem))
+      self._leave(lambda log: log.failed(sample.t, problem))
       return None, problem
     if not is_known:  # else there was no teacher to be timed
       self.stages.add(stage, spent)
@@ -265,22 +265,22 @@ class Loop:
   def _recall(self, t, stage):
     """What the teacher said before the run was interrupted, if it did."""
     is_key = stage == "teacher"
-    kind = trajectory_record.KEY if is_key else trajectory_record.EVAL
-    record = self.trail.known(kind, t) if self.trail else None
+    kind = trajectory.KEY if is_key else trajectory.EVAL
+    record = self.trajectory.known(kind, t) if self.trajectory else None
     if record is None:
       return None
     labels = record.labels()
     if labels is not None:
       return labels, ""
     stats_lib.count_unanswered(self.stats, record.problem)
-    self._leave(lambda trail: trail.failed(t, record.problem))
+    self._leave(lambda log: log.failed(t, record.problem))
     return None, record.problem
 
   def _leave(self, add):
-    """Adds to the trail, if there is one."""
-    if self.trail is not None:
+    """Adds to the trajectory, if there is one."""
+    if self.trajectory is not None:
       with self.stages("trajectory"):
-        problem = add(self.trail)
+        problem = add(self.trajectory)
       if problem:
         self._report_progress(problem)
 
@@ -296,11 +296,12 @@ class Loop:
     self.stats.next_key = int(self.system.next_key(self.state))
     line.update(stats_lib.count_key(self.stats, info))
     line["ms_learn"] = self.stages.milliseconds("learn")
-    moments = trail_lib.Moments(line["t"], line.get("key_t"), delay)
     self._leave(
-      lambda trail: trail.learnt(
-        *(moments, labels, info),
+      lambda log: log.learned(
+        *(line["t"], labels, info),
         *(self.system.read(self.state), self.stats.next_key),
+        key_t=line.get("key_t"),
+        delay=delay,
       )
     )
     # A GPU's teacher leaves its labels there.
@@ -365,8 +366,8 @@ class Loop:
     if labels is None:
       labels, problem = self._ask_teacher(sample, line, stage="eval_teacher")
       if labels is not None:
-        self._leave(lambda trail: trail.judged(sample.t, labels))
-      elif problem != asking.DEFERRED:
+        self._leave(lambda log: log.evaluated(sample.t, labels))
+      elif problem != labelers.DEFERRED:
         self._report_progress(problem)
     return None if labels is None else labels.classes
 

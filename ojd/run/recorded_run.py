@@ -11,7 +11,7 @@ from ojd.errors import UserError
 from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
-from ojd.run import report, trajectory, trajectory_record, workdir
+from ojd.run import report, trajectory, workdir
 from ojd.run.config import RunConfig
 from ojd.types import Labels
 
@@ -70,7 +70,7 @@ def read(path: pathlib.Path) -> RecordedRun:
   if any(b <= a for a, b in itertools.pairwise([-1, *frames])):
     raise UserError(f"--workdir={path}: its {workdir.METRICS} is damaged")
   identity = workdir.log_identity(description)
-  log = trajectory.read(path / workdir.TRAJECTORY, identity)
+  log = trajectory.Trajectory(path / workdir.TRAJECTORY, identity)
   groups = labels.known_groups(names, members)
   return RecordedRun(path, description, config, groups, rows, log)
 
@@ -142,7 +142,7 @@ class LabelsByFrame:
     self._log = log
     self._where: dict[int, tuple[str, int]] = {}
     for record in log:
-      if record.kind == trajectory_record.FAILED:
+      if record.kind == trajectory.FAILED:
         continue
       late = record.decision and record.decision.key_t
       frame = record.t if late is None else late

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from ojd.errors import UserError
 from ojd.run import prefetch
 from ojd.streams import base as streams
-from ojd.teachers import asking, recording
 from ojd.teachers import base as teachers
+from ojd.teachers import labelers, recording
 from ojd.types import Sample, check_frame
 
 
@@ -120,7 +120,7 @@ class _Recorder:
     if sample.frame is None:
       return f"frame {sample.t} skipped: {sample.problem}"
     check_frame("the stream's frame", sample.frame)
-    answer, problem = asking.insist(lambda: self._ask(sample))
+    answer, problem = labelers.retry(lambda: self._ask(sample))
     if problem:
       self._num_failures += 1
       return f"the teacher failed on frame {sample.t}: {problem}"

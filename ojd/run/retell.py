@@ -21,10 +21,10 @@ from ojd.run import (
   prefetch,
   recorded_run,
   state_arrays,
-  trajectory_record,
+  trajectory,
 )
 from ojd.run.recorded_run import RecordedRun
-from ojd.run.trajectory_record import Record
+from ojd.run.trajectory import Record
 from ojd.systems import streamed
 from ojd.types import Sample, StepInfo
 
@@ -125,9 +125,7 @@ class _Keys:
   def __init__(self, run, start):
     self._log = run.log
     self._times = {
-      t
-      for t, kind in run.log.records
-      if kind == trajectory_record.KEY and t >= start
+      t for t, kind in run.log.records if kind == trajectory.KEY and t >= start
     }
     # Frames that are learnt from later than they are seen.
     self._late: dict[int, Sample | None] = {}
@@ -148,7 +146,7 @@ class _Keys:
   def record(self, t):
     if t not in self._times:
       return None
-    return self._log.find(trajectory_record.KEY, t)
+    return self._log.find(trajectory.KEY, t)
 
   def frame(self, record, now):
     """The frame that was learnt from; a late one may be asked for once."""

@@ -18,12 +18,12 @@ from ojd.run import (
   report,
   stats,
   trackers,
+  trajectory,
   workdir,
 )
-from ojd.run import trail as trail_lib
 from ojd.run.config import RunConfig
 from ojd.run.loop import Loop, ProgressFn
-from ojd.teachers import asking
+from ojd.teachers import labelers
 
 
 class Outcome(NamedTuple):
@@ -37,7 +37,7 @@ class Equipment(NamedTuple):
   """Where a run has from what it may share with others."""
 
   make_job: Callable[[RunConfig], job_lib.Job] = job_lib.make_job
-  make_labeler: Callable[[job_lib.Job], asking.Labeler] = job_lib.make_labeler
+  make_labeler: Callable[[job_lib.Job], labelers.Labeler] = job_lib.make_labeler
   compiled: job_lib.Compiled | None = None  # None: it compiles its own
   line_fn: outputs.LineFn = lambda line: None  # told every line of the metrics
 
@@ -143,9 +143,9 @@ def _open_loop(job, fork, path, status, description, stages, people, equipment):
     more = {"labeler": labeler, "knows": knows}
   else:
     more = {"labeler": equipment.make_labeler(job)}
-  trail = _trail(job, path, description, start)
-  if trail.problem:
-    note_fn(trail.problem)
+  log = _trajectory_writer(job, path, description, start)
+  if log.problem:
+    note_fn(log.problem)
   curves, problems = trackers.open_trackers(
     path, dataclasses.asdict(config), start.t if start else 0
   )
@@ -158,7 +158,7 @@ def _open_loop(job, fork, path, status, description, stages, people, equipment):
     should_stop=people.should_stop,
     checkpointer=checkpointer,
     start=start,
-    trail=trail,
+    trajectory_writer=log,
     outputs=outputs.Outputs(job, path, start, trackers=curves, **views),
     compiled=equipment.compiled,
     **more,
@@ -213,9 +213,9 @@ def _start(checkpointer, note_fn):
   return snapshot
 
 
-def _trail(job, path, description, start):
+def _trajectory_writer(job, path, description, start):
   """The trajectory of a job's run."""
-  return trail_lib.Trail(
+  return trajectory.TrajectoryWriter(
     path / workdir.TRAJECTORY,
     workdir.log_identity(description),
     start=start.t if start else 0,

@@ -13,7 +13,7 @@ import numpy as np
 
 from ojd import metrics
 from ojd.costs import Costs
-from ojd.teachers import asking
+from ojd.teachers import labelers
 from ojd.types import StepInfo
 
 # What the method itself does not take: compiling, being judged, what the
@@ -158,7 +158,7 @@ def count_unanswered(
     problem: why there are none.
     t: the frame of the question; None where it was told before.
   """
-  if problem == asking.DEFERRED:
+  if problem == labelers.DEFERRED:
     stats.num_deferred += 1
     return problem
   stats.num_teacher_failures += 1

@@ -26,7 +26,7 @@ from ojd.run import job as job_lib
 from ojd.run import prefetch, recorded_run, retell, stats
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
-from ojd.teachers import recalling
+from ojd.teachers import labelers
 from ojd.types import IGNORE, Labels
 
 # Constants that may be traced, and their types.
@@ -190,7 +190,7 @@ class _Frame(NamedTuple):
 def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
   """The frames with their labels; who is not on record is asked."""
   known = recorded_run.LabelsByFrame(run.log)
-  labeler = recalling.Recalling(
+  labeler = labelers.Cached(
     known.get, functools.partial(job_lib.open_labeler, job)
   )
   wanted = [row["t"] for row in run.rows if first <= row["t"] < end]

@@ -1,127 +1,165 @@
 """The trajectory of a run: every answer of the teacher, every decision.
 
-With it a run can be told again, or gone on with, without the teacher. It is a
-log (see `append_log`) in a folder of its own, one record a question, in the
-order of frames.
+With it a run can be replayed, or continued, without the teacher. It is a log
+(`ojd.formats.log`) in a folder of its own, one record a request, in the order
+of frames.
 """
 
-import os
 import pathlib
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from ojd.distill import State
 from ojd.errors import UserError
-from ojd.formats import append_log
-from ojd.run import trajectory_record
-from ojd.run.trajectory_record import Record
+from ojd.formats import label_codec
+from ojd.formats import log as log_lib
+from ojd.run import state_arrays
+from ojd.types import Labels, StepInfo
 
 LOG = "log.bin"
-_FORMAT = append_log.Format(b"OJDT", 2, "trajectory log")
+KEY, EVAL, FAILED = "key", "eval", "failed"
+KINDS = (KEY, EVAL, FAILED)
+
+_FORMAT = log_lib.Format(b"OJDT", 3, "trajectory log")
+_MAX_PROBLEM_BYTES = 1 << 16
+_DECISION = struct.Struct("<6q4dBH")  # whole numbers, floats, bytes of hashes
+_NONE = -1  # of the two whole numbers that may be missing
 
 
-class Writer:
-  """Appends to the log of a run, new or begun before.
+class Decision(NamedTuple):
+  """What was learned on a key frame, and the result."""
 
-  A begun one is taken up after its last whole record. Each record reaches the
-  file at once, so that it outlives the process; `sync` makes it outlive the
-  machine. One writer at a time: the claim on the workdir sees to that.
+  num_updates: int
+  num_rolled_back: int
+  stride: int
+  next_key: int
+  miou_before: float
+  miou_after: float
+  loss: float  # may be infinite or NaN, as may all of these
+  grad_norm: float
+  params_hash: str  # of the student afterwards; hexadecimal, as is the next
+  leaf_hashes: str = ""  # of its single arrays (`state_arrays.Marks`)
+  # Frames until the labels arrived, or until the update arrived over a link.
+  delay: int | None = None
+  key_t: int | None = None  # the frame that they are of, where it is not t
+
+
+class Record(NamedTuple):
+  """A request to the teacher, and its answer.
+
+  `packed` is decoded only on demand: many readers want no labels.
   """
 
-  def __init__(self, path: pathlib.Path | str, identity: dict[str, Any]):
-    """Opens the log, or makes it.
+  t: int  # frame at which the answer arrived
+  kind: str  # "key": learned from, "eval": evaluation only, "failed": no answer
+  decision: Decision | None = None  # of a key
+  packed: bytes = b""  # labels of a key or an eval, by `label_codec`
+  problem: str = ""  # of a failure
 
-    Args:
-      path: the folder of the log.
-      identity: of the run, what json takes; another's log is refused.
-    """
-    folder = pathlib.Path(path)
-    self.path = folder / LOG
-    self.problem = ""  # what was wrong with the log that was there
+  def labels(self) -> Labels | None:
+    """The teacher's labels; None where it failed."""
+    if self.kind == FAILED:
+      return None
     try:
-      folder.mkdir(parents=True, exist_ok=True)
-      # NOTE: unbuffered, so that nothing is half written in secret.
-      file = self.path.open("ab", buffering=0)
-      try:
-        self._open(file, identity)
-      except BaseException:
-        file.close()
-        raise
-    except OSError as error:
+      return label_codec.decode(self.packed)
+    except ValueError as error:
       raise UserError(
-        f"{self.path} cannot be written: {error.strerror}"
+        f"the labels of frame {self.t} are damaged ({error})"
       ) from None
 
-  def _open(self, file, identity):
-    head = append_log.make_head(_FORMAT, identity)
-    with self.path.open("rb") as old:
-      if not self._is_beginning(old, head):
-        append_log.read_head(old, _FORMAT, self.path, identity)
-        entries, end, self.problem = _scan(old, self.path)
-        self._appender = append_log.Appender(file, end)
-        self._entries = entries
-        return
-    # Nobody but this run can have begun it; a kill may have come in between.
-    file.truncate(0)
-    append_log.write_all(file, head)
-    self._appender = append_log.Appender(file, len(head))
-    self._entries = []
 
-  def _is_beginning(self, old, head):
-    """Whether there is less than a head, and that of this very run."""
-    start = old.read(len(head))
-    old.seek(0)
-    return len(start) < len(head) and head.startswith(start)
+def key_record(t: int, labels: Labels, decision: Decision) -> Record:
+  """The record of labels that were learned from."""
+  return Record(t, KEY, decision, label_codec.encode(labels))
 
-  @property
-  def records(self) -> list[tuple[int, str]]:
-    """Frame and kind of every record that is there."""
-    return [(t, kind) for t, kind, _ in self._entries]
 
-  def append(self, record: Record) -> None:
-    """Adds a record, of the frame of the last one or later.
+def eval_record(t: int, labels: Labels) -> Record:
+  """The record of labels that were used for evaluation only."""
+  return Record(t, EVAL, packed=label_codec.encode(labels))
 
-    Raises:
-      OSError: the disk is full, for instance; what was there stays whole.
-    """
-    last = self._entries[-1][0] if self._entries else 0
-    if record.t < last:
-      raise ValueError(f"frame {record.t} comes after frame {last}")
-    span = self._appender.append(trajectory_record.pack(record))
-    self._entries.append((record.t, record.kind, span))
 
-  def truncate_from(self, t: int) -> None:
-    """Drops the records of frame t and later: who went back to t."""
-    kept = [entry for entry in self._entries if entry[0] < t]
-    if len(kept) < len(self._entries):
-      _, _, span = self._entries[len(kept)]
-      self._appender.truncate(span.record_start)
-      self._entries = kept
+def failed_record(t: int, problem: str) -> Record:
+  """The record of a request without an answer; a long problem is cut off."""
+  # Names of files may hold what is no text.
+  text = problem.encode(errors="backslashreplace")[:_MAX_PROBLEM_BYTES]
+  return Record(t, FAILED, problem=text.decode(errors="ignore"))
 
-  def sync(self) -> None:
-    """Returns once the disk has every record."""
-    self._appender.sync()
 
-  def close(self) -> None:
-    """Lets the file go; it is whole at any time."""
-    self._appender.close()
+def pack(record: Record) -> bytes:
+  """The payload of a record in the log; ValueError if it cannot be one."""
+  if record.kind == FAILED:
+    return record.problem.encode()
+  if record.kind not in KINDS or not record.packed:
+    raise ValueError(f"frame {record.t}: a {record.kind} without labels")
+  if record.kind == EVAL:
+    return record.packed
+  try:
+    return _pack_decision(record.decision) + record.packed
+  except (struct.error, AttributeError, TypeError) as error:
+    raise ValueError(f"no record of frame {record.t}: {error}") from None
 
-  def __enter__(self):
-    return self
 
-  def __exit__(self, *error):
-    self.close()
+def _pack_decision(decision):
+  late = (decision.delay, decision.key_t)
+  wholes = (*decision[:4], *(x for x in late if x is not None))
+  if min(wholes) < 0:
+    raise ValueError(f"a negative number in {decision}")
+  hashes = [_bytes_of(x) for x in (decision.params_hash, decision.leaf_hashes)]
+  late = (_NONE if x is None else x for x in late)
+  floats = decision[4:8]
+  numbers = _DECISION.pack(*decision[:4], *late, *floats, *map(len, hashes))
+  return numbers + b"".join(hashes)
+
+
+def _bytes_of(text):
+  content = bytes.fromhex(text)
+  if content.hex() != text:
+    raise ValueError(f"a hash is not {text!r}")
+  return content
+
+
+def unpack(t: int, kind: str, payload: bytes) -> Record:
+  """The record of a payload; ValueError if it is none."""
+  if kind == FAILED:
+    return Record(t, kind, problem=payload.decode())
+  if kind == EVAL:
+    return Record(t, kind, packed=payload)
+  if len(payload) < _DECISION.size:
+    raise ValueError("it is cut off")
+  *numbers, first, second = _DECISION.unpack_from(payload)
+  wholes, floats = numbers[:6], numbers[6:]
+  late = (None if x == _NONE else x for x in wholes[4:])
+  middle = _DECISION.size + first
+  end = middle + second
+  if len(payload) < end:
+    raise ValueError("it is cut off")
+  hashes = payload[_DECISION.size : middle].hex(), payload[middle:end].hex()
+  decision = Decision(*wholes[:4], *floats, *hashes, *late)
+  return Record(t, kind, decision, packed=payload[end:])
 
 
 class Trajectory:
-  """A log opened for reading; records are read when they are asked for."""
+  """A trajectory opened for reading; records are read on demand."""
 
-  def __init__(self, path, identity, entries, problem):
-    self.path = path
-    self.identity: dict[str, Any] = identity
-    self.problem: str = problem  # what of the log is left out, and why
-    self._entries = entries
-    self._by_key = {(kind, t): span for t, kind, span in entries}
+  def __init__(
+    self, folder: pathlib.Path | str, identity: dict[str, Any] | None = None
+  ):
+    """Opens the log, which may still be being written.
+
+    Args:
+      folder: of the log.
+      identity: of the run that it must be of; None for any.
+    """
+    self.path = pathlib.Path(folder) / LOG
+    found = log_lib.read(self.path, _FORMAT, identity)
+    self.identity: dict[str, Any] = found.identity
+    self.problem: str = found.problem  # what of the log is left out, and why
+    try:
+      self._entries = [(s.t, KINDS[s.kind], s) for s in found.spans]
+    except IndexError:
+      raise UserError(f"{self.path} is damaged: an unknown record") from None
+    self._by_key = {(kind, t): span for t, kind, span in self._entries}
 
   @property
   def records(self) -> list[tuple[int, str]]:
@@ -148,62 +186,146 @@ class Trajectory:
     try:
       return self.path.open("rb")
     except OSError as error:
-      raise _unreadable(self.path, error) from None
+      raise log_lib.unreadable(self.path, error) from None
 
   def _read(self, file, t, kind, span):
     try:
-      file.seek(span.record_start)
-      _, payload = next(append_log.scan(file), (None, b""))
-      record = trajectory_record.unpack(payload)
-      if (record.t, record.kind) != (t, kind):
-        raise ValueError("its writer went back and put another there")
-      return record
+      return unpack(t, kind, log_lib.read_payload(file, span))
     except OSError as error:
-      raise _unreadable(self.path, error) from None
-    except (ValueError, struct.error) as error:
+      raise log_lib.unreadable(self.path, error) from None
+    except ValueError as error:
       raise UserError(
         f"{self.path}: the record of frame {t} is damaged ({error})"
       ) from None
 
 
-def read(
-  path: pathlib.Path | str, identity: dict[str, Any] | None = None
-) -> Trajectory:
-  """Opens a log to read, also while it is being written.
+class TrajectoryWriter:
+  """Writes the trajectory of a run, which may have been interrupted.
 
-  Args:
-    path: the folder of the log.
-    identity: of the run that it must be of; None for any.
+  A run that resumes from a checkpoint meets frames again that the teacher has
+  labelled: those answers come from the log, and what is learned from them must
+  be what was learned before. The claim on the workdir keeps other writers out.
   """
-  path = pathlib.Path(path) / LOG
-  try:
-    with path.open("rb") as file:
-      found = append_log.read_head(file, _FORMAT, path, identity)
-      entries, _, problem = _scan(file, path)
-  except OSError as error:
-    raise _unreadable(path, error) from None
-  return Trajectory(path, found, entries, problem)
 
+  def __init__(
+    self,
+    folder: pathlib.Path | str,
+    identity: dict[str, Any],
+    *,
+    start: int = 0,
+    is_repeatable: bool = True,
+  ):
+    """Opens the log, or makes it.
 
-def _scan(file, path):
-  """Whole records from here on as (t, kind, span), their end, a problem."""
-  entries, last, end = [], 0, file.tell()
-  for span, payload in append_log.scan(file):
-    try:
-      t, kind = trajectory_record.unpack_start(payload)
-    except ValueError:
-      break
-    if t < last:
-      break
-    entries.append((t, kind, span))
-    last, end = t, span.end
-  num_left = file.seek(0, os.SEEK_END) - end
-  problem = (
-    f"{path}: there is no whole record at byte {end}; the {num_left} bytes "
-    "from there on are left out"
-  )
-  return entries, end, problem if num_left else ""
+    Args:
+      folder: of the log.
+      identity: which run this is, as JSON; the log of another run is refused.
+      start: the frame that the run resumes with.
+      is_repeatable: whether the frames from there on repeat; else their records
+        are dropped.
+    """
+    self.path = pathlib.Path(folder) / LOG
+    self._log = log_lib.Writer(self.path, _FORMAT, identity)
+    self.problem = self._log.problem  # what of the log was left out, and why
+    self._known: dict[tuple[str, int], Record] = {}
+    if not is_repeatable:
+      self.truncate_from(start)
+    elif any(span.t >= start for span in self._log.spans):
+      records = Trajectory(folder, identity)
+      self._known = {(r.kind, r.t): r for r in records if r.t >= start}
 
+  @property
+  def records(self) -> list[tuple[int, str]]:
+    """Frame and kind of every record in the log."""
+    return [(span.t, KINDS[span.kind]) for span in self._log.spans]
 
-def _unreadable(path, error):
-  return UserError(f"{path} cannot be read: {error.strerror}")
+  def known(self, kind: str, t: int) -> Record | None:
+    """The record of an earlier request about frame t, were it a failure."""
+    return self._known.get((kind, t)) or self._known.get((FAILED, t))
+
+  def learned(
+    self,
+    t: int,
+    labels: Labels,
+    info: StepInfo,
+    state: State,
+    next_key: int,
+    *,
+    key_t: int | None = None,
+    delay: int | None = None,
+  ) -> str:
+    """Adds a key frame; says so where it differs from an earlier run.
+
+    Args:
+      t: the frame at which it was learned.
+      labels: of the teacher.
+      info: what was done, as plain numbers.
+      state: of the system, afterwards.
+      next_key: the next frame to ask about.
+      key_t: the frame that the labels are of, where that is an older one.
+      delay: frames until the update is in effect, where key_t is not given.
+    """
+    marks = state_arrays.marks(state_arrays.learnt(state))
+    decision = Decision(
+      num_updates=info.num_updates,
+      num_rolled_back=info.num_rolled_back,
+      stride=info.stride,
+      next_key=next_key,
+      miou_before=info.miou_before,
+      miou_after=info.miou_after,
+      loss=info.loss,
+      grad_norm=info.grad_norm,
+      params_hash=marks.digest,
+      leaf_hashes=marks.by_leaf,
+      delay=delay if key_t is None else t - key_t,
+      key_t=key_t,
+    )
+    return self._add(key_record(t, labels, decision))
+
+  def evaluated(self, t: int, labels: Labels) -> str:
+    """Adds labels that the student was only evaluated with."""
+    return self._add(eval_record(t, labels))
+
+  def failed(self, t: int, problem: str) -> str:
+    """Adds a request without an answer."""
+    return self._add(failed_record(t, problem))
+
+  def _add(self, record):
+    old = self._known.pop((record.kind, record.t), None)
+    if old is not None and pack(old) == pack(record):
+      return ""
+    if old is not None or (
+      self._log.spans and self._log.spans[-1].t > record.t
+    ):
+      self.truncate_from(record.t)
+      self._known = {}
+    self.append(record)
+    if old is None:
+      return ""
+    return f"frame {record.t} differs from the run before its interruption"
+
+  def append(self, record: Record) -> None:
+    """Adds a record of the last record's frame or a later one.
+
+    Raises:
+      OSError: the disk is full, for instance; what was there stays whole.
+    """
+    self._log.append(record.t, pack(record), KINDS.index(record.kind))
+
+  def truncate_from(self, t: int) -> None:
+    """Drops the records of frame t and later."""
+    self._log.truncate_from(t)
+
+  def sync(self) -> None:
+    """Returns once the disk has every record."""
+    self._log.sync()
+
+  def close(self) -> None:
+    """Closes the log, which is whole at any time."""
+    self._log.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    self.close()

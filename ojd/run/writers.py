@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from ojd.formats import append_log
+from ojd.formats import log as log_lib
 
 _QUEUE_LENGTH = 8  # then the stream waits: memory stays bounded
 _MAX_DENOMINATOR = 2**16 - 1  # of a frame rate, in any container
@@ -136,7 +136,7 @@ class JsonLines:
       is_kept: of the index of a whole line and the line.
     """
     file = path.open("ab+", buffering=0)
-    self._file = append_log.Appender(file, _end(path, is_kept))
+    self._file = log_lib.Appender(file, _end(path, is_kept))
 
   def write(self, lines: Iterable[dict[str, Any]]) -> None:
     """Each line reaches the file at once."""

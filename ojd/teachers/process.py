@@ -13,9 +13,9 @@ from collections.abc import Callable
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.teachers import worker
-from ojd.teachers.asking import Answer
 from ojd.teachers.base import TeacherRequest
 from ojd.teachers.child import Child
+from ojd.teachers.labelers import Answer
 from ojd.types import Labels, Sample
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds until a worker is restarted
@@ -24,7 +24,7 @@ START_FACTOR = 10
 _POLL_SECONDS = 0.05  # between looks at the clock; messages wake at once
 
 
-class Worker:
+class InProcess:
   """A Labeler whose teacher, of which it knows the classes, is elsewhere."""
 
   def __init__(
@@ -126,7 +126,7 @@ class Worker:
       elif self._child is not None:
         self._child.has_message(_POLL_SECONDS)
 
-  def tend(self) -> str:
+  def poll(self) -> str:
     """Restarts the worker when it is time; says what went wrong meanwhile."""
     self._look()
     news, self._news = self._news, ""

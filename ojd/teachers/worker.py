@@ -16,7 +16,7 @@ import numpy as np
 
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
-from ojd.teachers import asking, base
+from ojd.teachers import base, labelers
 from ojd.types import Sample
 
 _BYTES_PER_PIXEL = 9
@@ -149,7 +149,7 @@ def _answer(teacher, groups, board: Board, question: Ask):
   truth = board.truth.copy() if question.has_truth else None
   sample = Sample(question.t, board.frame.copy(), truth)
   try:
-    answer = asking.label(teacher, sample, groups)
+    answer = labelers.label(teacher, sample, groups)
   except UserError as error:
     return Refused(str(error))
   if answer.labels is None:

@@ -5,7 +5,7 @@ import time
 
 from ojd.fleet import purse
 from ojd.fleet.gate import Gated
-from ojd.teachers import asking
+from ojd.teachers import labelers
 from ojd.types import Sample
 
 
@@ -105,9 +105,9 @@ class _Labeler:
     self.asked.append(sample.t)
 
   def answer(self, wait):
-    return asking.Answer(None, "labels", "", 0.5, 0.25)
+    return labelers.Answer(None, "labels", "", 0.5, 0.25)
 
-  def tend(self):
+  def poll(self):
     return "news"
 
   def close(self):
@@ -125,10 +125,10 @@ def test_a_gate_asks_the_teacher_only_where_the_purse_lets_it():
   gated = Gated(inner, _Purse(), "cam", fps=10.0)
   gated.ask(Sample(9, None, None))
   answer = gated.answer(wait=True)
-  assert (answer.labels, answer.problem) == (None, asking.DEFERRED)
+  assert (answer.labels, answer.problem) == (None, labelers.DEFERRED)
   gated.ask(Sample(10, None, None))
   answer = gated.answer(wait=True)
   assert answer.labels == "labels" and answer.waited >= 0.25
-  assert inner.asked == [10] and gated.tend() == "news"
+  assert inner.asked == [10] and gated.poll() == "news"
   gated.close()
   assert inner.asked is None

@@ -13,7 +13,6 @@ from ojd import labels, updates
 from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import job as job_lib
 from ojd.run import late, loop, trajectory, workdir
-from ojd.run import trail as trail_lib
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
 from tests.reference import scenes, tiny_student
@@ -66,7 +65,7 @@ def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
     path, checkpoint_lib.abstract(job), {"name": "test"}
   )
   start, problems = checkpointer.latest()
-  trail = trail_lib.Trail(
+  log = trajectory.TrajectoryWriter(
     path / workdir.TRAJECTORY,
     {"name": "test"},
     start=start.t if start else 0,
@@ -80,7 +79,7 @@ def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
     compiled=COMPILED,
     checkpointer=checkpointer,
     start=start,
-    trail=trail,
+    trajectory_writer=log,
   )
   return made, problems
 
@@ -137,7 +136,7 @@ def test_what_came_after_the_checkpoint_is_done_again(tmp_path, whole):
   _as_killed(path, -2)
   with (path / workdir.METRICS).open("a") as file:
     file.write('{"t": 20, "torn')
-  log = trajectory.read(path / workdir.TRAJECTORY)
+  log = trajectory.Trajectory(path / workdir.TRAJECTORY)
   made, problems = _loop(path, every=1, has_truth=has_truth)
   assert problems == [] and made.next_t < 20
   again = [t for t, _ in log.records if t >= made.next_t]
@@ -169,7 +168,7 @@ def test_trajectory_says_what_the_metrics_say(whole):
 def _read_log(content):
   with tempfile.TemporaryDirectory() as folder:
     (pathlib.Path(folder) / trajectory.LOG).write_bytes(content)
-    yield from trajectory.read(folder)
+    yield from trajectory.Trajectory(folder)
 
 
 def test_another_course_is_told_and_replaces_the_old_one(tmp_path):
@@ -186,8 +185,8 @@ def test_another_course_is_told_and_replaces_the_old_one(tmp_path):
   told = []
   made.progress_fn = lambda progress: told.append(progress.problem)
   assert made.run()["finished"]
-  (problem,) = [x for x in told if "otherwise" in x]
-  log = trajectory.read(path / workdir.TRAJECTORY)
+  (problem,) = [x for x in told if "differs" in x]
+  log = trajectory.Trajectory(path / workdir.TRAJECTORY)
   times = [t for t, _ in log.records]
   assert times == sorted(times) and log.problem == ""
 

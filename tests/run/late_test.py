@@ -14,7 +14,7 @@ from ojd.run import job as job_lib
 from ojd.run import late, report, workdir
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
-from ojd.teachers import asking
+from ojd.teachers import labelers
 from tests.reference import scenes, tiny_student
 
 GROUPS = labels.parse_groups("", scenes.NAMES)
@@ -57,12 +57,12 @@ class _Labeler:
       return None
     sample, self.question = self.question, None
     if sample.t in self.failures:
-      return asking.Answer(sample, None, "out of memory", 0.0)
+      return labelers.Answer(sample, None, "out of memory", 0.0)
     classes = self.stream.labels.classes[sample.t]
     made = labels.from_class_map(classes, GROUPS)
-    return asking.Answer(sample, made, "", 0.25)
+    return labelers.Answer(sample, made, "", 0.25)
 
-  def tend(self):
+  def poll(self):
     return ""
 
   def close(self):
@@ -272,7 +272,7 @@ def test_thread_teaches_while_the_stream_goes_on(tmp_path):
 
   stream.read = live
   loop = _loop(tmp_path, stream, teacher=_Knowing(stream, seconds=0.05))
-  assert isinstance(loop.labeler, asking.OtherThread)
+  assert isinstance(loop.labeler, labelers.InThread)
   summary = loop.run()
   keys = [line for line in _lines(tmp_path) if line["is_key"]]
   assert keys and summary["finished"]

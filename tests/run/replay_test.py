@@ -77,10 +77,12 @@ def test_a_part_begins_at_the_nearest_checkpoint(whole):
 def _with_other_log(whole, path, change):
   """A copy of the run in whose log every record went through `change`."""
   shutil.copytree(whole, path)
-  old = trajectory.read(path / workdir.TRAJECTORY)
+  old = trajectory.Trajectory(path / workdir.TRAJECTORY)
   records = [change(record) for record in old]
   (path / workdir.TRAJECTORY / trajectory.LOG).unlink()
-  with trajectory.Writer(path / workdir.TRAJECTORY, old.identity) as writer:
+  with trajectory.TrajectoryWriter(
+    path / workdir.TRAJECTORY, old.identity
+  ) as writer:
     for record in records:
       writer.append(record)
   return recorded_run.read(path)

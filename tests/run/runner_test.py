@@ -16,7 +16,7 @@ from ojd.run import job as job_lib
 from ojd.run import runner, trackers, workdir
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
-from ojd.teachers import asking
+from ojd.teachers import labelers
 from ojd.types import Labels
 from tests.reference import scenes, tiny_student
 
@@ -109,9 +109,9 @@ def test_frame_that_cannot_be_read_is_skipped_and_counted(tmp_path):
 
 def test_teacher_that_fails_is_retried(tmp_path):
   stream = scenes.Stream()
-  teacher = _Teacher(stream, failures={0: asking.TRIES - 1})
+  teacher = _Teacher(stream, failures={0: labelers.TRIES - 1})
   summary = _loop(tmp_path, stream, teacher).run()
-  assert teacher.calls[: asking.TRIES] == [0] * asking.TRIES
+  assert teacher.calls[: labelers.TRIES] == [0] * labelers.TRIES
   assert summary["teacher_failures"] == 0 and summary["finished"]
   assert _lines(tmp_path)[0]["is_key"]
 
@@ -302,13 +302,13 @@ def test_answers_are_known_again_unless_the_frames_are_others(
   labels_of = Labels(
     np.zeros((16, 20), np.uint8), np.ones((16, 20), np.float32)
   )
-  trail = runner._trail(loop.job, tmp_path, description, None)
-  trail.judged(3, labels_of)
-  trail.judged(9, labels_of)
-  trail.close()
+  log = runner._trajectory_writer(loop.job, tmp_path, description, None)
+  log.evaluated(3, labels_of)
+  log.evaluated(9, labels_of)
+  log.close()
   point = types.SimpleNamespace(t=5)
-  trail = runner._trail(loop.job, tmp_path, description, point)
-  is_known = trail.known("eval", 9) is not None
-  trail.close()
+  log = runner._trajectory_writer(loop.job, tmp_path, description, point)
+  is_known = log.known("eval", 9) is not None
+  log.close()
   loop.outputs._metrics.close()
   assert is_known == (not is_live)

@@ -54,7 +54,7 @@ def _request(stream):
 
 
 def _worker(stream, text, timeout=60.0):
-  return process.Worker(text, _request(stream), timeout=timeout)
+  return process.InProcess(text, _request(stream), timeout=timeout)
 
 
 def _without_times(lines):
@@ -90,7 +90,7 @@ class _Watcher:
       os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     deadline = time.monotonic() + 30
     while progress.num_frames == 18 and not self.worker.is_ready:
-      self.worker.tend()
+      self.worker.poll()
       assert time.monotonic() < deadline
       time.sleep(0.005)
 
@@ -153,15 +153,15 @@ def test_job_ends_its_worker():
     teacher_process=True,
   )
   job = job_lib.make_job(config)
-  assert isinstance(job.teacher, process.Worker) and job.teacher.pid
+  assert isinstance(job.teacher, process.InProcess) and job.teacher.pid
   job.close()
   assert job.teacher.pid is None
 
 
 def test_job_that_cannot_be_made_ends_its_worker(monkeypatch):
-  made, close = [], process.Worker.close
+  made, close = [], process.InProcess.close
   monkeypatch.setattr(
-    process.Worker, "close", lambda self: made.append(self) or close(self)
+    process.InProcess, "close", lambda self: made.append(self) or close(self)
   )
   config = RunConfig(
     stream="synthetic:street",

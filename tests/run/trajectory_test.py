@@ -15,9 +15,9 @@ import pytest
 from hypothesis import strategies as st
 
 from ojd.errors import UserError
-from ojd.formats import append_log
-from ojd.run import trajectory, trajectory_record
-from ojd.run.trajectory_record import Decision, Record
+from ojd.formats import log as log_lib
+from ojd.run import trajectory
+from ojd.run.trajectory import Decision, Record
 from ojd.types import IGNORE, Labels
 
 RUN = {"flags": {"seed": 3, "u_max": 8}, "stream": {"kind": "made up"}}
@@ -38,15 +38,15 @@ def _decision(**other):
 def _records():
   late = _decision(delay=2, key_t=8, loss=float("inf"))
   return [
-    trajectory_record.key(0, _labels(0), _decision()),
-    trajectory_record.failure(8, "it hangs, so does \udcff"),
-    trajectory_record.evaluation(8, _labels(1)),
-    trajectory_record.key(10, _labels(2), late),
+    trajectory.key_record(0, _labels(0), _decision()),
+    trajectory.failed_record(8, "it hangs, so does \udcff"),
+    trajectory.eval_record(8, _labels(1)),
+    trajectory.key_record(10, _labels(2), late),
   ]
 
 
 def _write(path, records, identity=RUN):
-  with trajectory.Writer(path, identity) as writer:
+  with trajectory.TrajectoryWriter(path, identity) as writer:
     for record in records:
       writer.append(record)
   return path / trajectory.LOG
@@ -54,11 +54,15 @@ def _write(path, records, identity=RUN):
 
 def _bits(record):
   """Something to compare that takes a NaN for what it is."""
-  return trajectory_record.pack(record)
+  return record.t, record.kind, trajectory.pack(record)
+
+
+def _there_and_back(record):
+  return trajectory.unpack(record.t, record.kind, trajectory.pack(record))
 
 
 def _read(path):
-  return [_bits(record) for record in trajectory.read(path)]
+  return [_bits(record) for record in trajectory.Trajectory(path)]
 
 
 def _one_line(error, path):
@@ -85,8 +89,8 @@ _HASHES = st.binary(max_size=64).map(bytes.hex)
   _COUNTS,
 )
 def test_any_decision_comes_back(decision, t):
-  record = trajectory_record.key(t, _labels(), decision)
-  got = trajectory_record.unpack(trajectory_record.pack(record))
+  record = trajectory.key_record(t, _labels(), decision)
+  got = _there_and_back(record)
   assert got._replace(decision=None) == record._replace(decision=None)
   for before, now in zip(decision, got.decision, strict=True):
     assert type(before) is type(now)
@@ -99,21 +103,21 @@ def test_any_decision_comes_back(decision, t):
 @hypothesis.settings(deadline=None)
 @hypothesis.given(st.text())
 def test_any_problem_comes_back(problem):
-  record = trajectory_record.failure(4, problem)
-  got = trajectory_record.unpack(trajectory_record.pack(record))
+  record = trajectory.failed_record(4, problem)
+  got = _there_and_back(record)
   assert got == record and got.labels() is None
   assert got.problem == problem
 
 
 def test_long_problem_is_cut_and_one_that_is_no_text_told():
-  assert len(trajectory_record.failure(0, "é" * 99_999).problem) == 1 << 15
-  assert trajectory_record.failure(0, "a\udcff").problem == "a\\udcff"
+  assert len(trajectory.failed_record(0, "é" * 99_999).problem) == 1 << 15
+  assert trajectory.failed_record(0, "a\udcff").problem == "a\\udcff"
 
 
 def test_numbers_of_numpy_are_taken():
   decision = _decision(stride=np.int32(8), loss=np.float32(0.1))
-  record = trajectory_record.key(np.int64(3), _labels(), decision)
-  got = trajectory_record.unpack(trajectory_record.pack(record))
+  record = trajectory.key_record(np.int64(3), _labels(), decision)
+  got = _there_and_back(record)
   assert got.decision.stride == 8
   assert got.decision.loss == float(np.float32(0.1))
 
@@ -143,7 +147,7 @@ def test_numbers_of_numpy_are_taken():
   ],
 )
 def test_what_is_no_record_is_not_written(tmp_path, record):
-  with trajectory.Writer(tmp_path, RUN) as writer:
+  with trajectory.TrajectoryWriter(tmp_path, RUN) as writer:
     size = writer.path.stat().st_size
     with pytest.raises(ValueError):
       writer.append(record)
@@ -153,7 +157,7 @@ def test_what_is_no_record_is_not_written(tmp_path, record):
 def test_written_and_read(tmp_path):
   records = _records()
   _write(tmp_path, records)
-  log = trajectory.read(tmp_path, RUN)
+  log = trajectory.Trajectory(tmp_path, RUN)
   assert log.problem == "" and log.identity == RUN and len(log) == 4
   assert log.records == [(0, "key"), (8, "failed"), (8, "eval"), (10, "key")]
   assert [_bits(x) for x in log] == [_bits(x) for x in records]
@@ -167,30 +171,29 @@ def test_written_and_read(tmp_path):
 
 
 def test_it_can_be_read_while_it_is_written(tmp_path):
-  with trajectory.Writer(tmp_path, RUN) as writer:
-    assert len(trajectory.read(tmp_path)) == 0
+  with trajectory.TrajectoryWriter(tmp_path, RUN) as writer:
+    assert len(trajectory.Trajectory(tmp_path)) == 0
     for i, record in enumerate(_records()):
       writer.append(record)
-      assert len(trajectory.read(tmp_path)) == i + 1
+      assert len(trajectory.Trajectory(tmp_path)) == i + 1
     writer.sync()
 
 
 def test_frames_come_in_order(tmp_path):
-  with trajectory.Writer(tmp_path, RUN) as writer:
+  with trajectory.TrajectoryWriter(tmp_path, RUN) as writer:
     with pytest.raises(ValueError, match="frame -1"):
-      writer.append(trajectory_record.failure(-1, ""))
-    writer.append(trajectory_record.failure(4, ""))
-    writer.append(trajectory_record.failure(4, ""))
+      writer.append(trajectory.failed_record(-1, ""))
+    writer.append(trajectory.failed_record(4, ""))
+    writer.append(trajectory.failed_record(4, ""))
     with pytest.raises(ValueError, match="frame 3 comes after frame 4"):
-      writer.append(trajectory_record.failure(3, ""))
+      writer.append(trajectory.failed_record(3, ""))
 
 
 def test_frames_out_of_order_in_the_file_are_left_out(tmp_path):
-  path = _write(tmp_path, [trajectory_record.failure(4, "a")])
-  payload = trajectory_record.pack(trajectory_record.failure(3, "b"))
+  path = _write(tmp_path, [trajectory.failed_record(4, "a")])
   with path.open("ab") as file:
-    file.write(append_log.frame(payload))
-  assert trajectory.read(tmp_path).records == [(4, "failed")]
+    file.write(log_lib.record(3, 2, b"b"))
+  assert trajectory.Trajectory(tmp_path).records == [(4, "failed")]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +203,7 @@ def test_who_goes_back_drops_what_is_later(tmp_path, t, num_kept):
   records = _records()
   path = _write(tmp_path, records)
   whole = path.read_bytes()
-  with trajectory.Writer(tmp_path, RUN) as writer:
+  with trajectory.TrajectoryWriter(tmp_path, RUN) as writer:
     writer.truncate_from(t)
     assert len(writer.records) == num_kept
     assert _read(tmp_path) == [_bits(x) for x in records[:num_kept]]
@@ -213,21 +216,21 @@ def test_killed_at_any_byte(tmp_path):
   records = _records()
   path = _write(tmp_path, records)
   whole = path.read_bytes()
-  ends = [span.end for _, _, span in trajectory.read(tmp_path)._entries]
-  head = len(append_log.make_head(trajectory._FORMAT, RUN))
+  ends = [span.end for _, _, span in trajectory.Trajectory(tmp_path)._entries]
+  head = len(log_lib.make_head(trajectory._FORMAT, RUN))
   for cut in range(len(whole) + 1):
     path.write_bytes(whole[:cut])
     num = sum(end <= cut for end in ends)
     is_clean = cut in (0, head, *ends)
     if cut >= head:
-      log = trajectory.read(tmp_path)
+      log = trajectory.Trajectory(tmp_path)
       assert [_bits(x) for x in log] == [_bits(x) for x in records[:num]]
       assert (log.problem == "") == is_clean
     else:
       with pytest.raises(UserError) as error:
-        trajectory.read(tmp_path)
+        trajectory.Trajectory(tmp_path)
       assert _one_line(error, path)
-    with trajectory.Writer(tmp_path, RUN) as writer:
+    with trajectory.TrajectoryWriter(tmp_path, RUN) as writer:
       assert len(writer.records) == num
       assert (writer.problem == "") == (is_clean or cut < head)
       for record in records[num:]:
@@ -238,10 +241,10 @@ def test_killed_at_any_byte(tmp_path):
 def test_begun_log_tells_of_its_torn_tail_once(tmp_path):
   path = _write(tmp_path, _records())
   path.write_bytes(path.read_bytes()[:-3])
-  with trajectory.Writer(tmp_path, RUN) as writer:
+  with trajectory.TrajectoryWriter(tmp_path, RUN) as writer:
     assert str(path) in writer.problem and "left out" in writer.problem
     assert "\n" not in writer.problem
-  with trajectory.Writer(tmp_path, RUN) as writer:
+  with trajectory.TrajectoryWriter(tmp_path, RUN) as writer:
     assert writer.problem == "" and len(writer.records) == 3
 
 
@@ -250,20 +253,20 @@ def test_room_that_was_never_filled_is_dropped(tmp_path, num):
   path = _write(tmp_path, _records())
   with path.open("ab") as file:
     file.write(bytes(num))
-  log = trajectory.read(tmp_path)
+  log = trajectory.Trajectory(tmp_path)
   assert len(log) == 4 and f"the {num} bytes" in log.problem
 
 
 def test_damage_in_the_middle_drops_all_from_there(tmp_path):
   path = _write(tmp_path, _records())
-  spans = [span for _, _, span in trajectory.read(tmp_path)._entries]
+  spans = [span for _, _, span in trajectory.Trajectory(tmp_path)._entries]
   whole = bytearray(path.read_bytes())
-  whole[spans[1].start + 12] ^= 4
+  whole[spans[1].payload_start + 12] ^= 4
   path.write_bytes(whole)
-  log = trajectory.read(tmp_path)
+  log = trajectory.Trajectory(tmp_path)
   assert log.records == [(0, "key")]
   assert f"byte {spans[0].end};" in log.problem
-  with trajectory.Writer(tmp_path, RUN) as writer:
+  with trajectory.TrajectoryWriter(tmp_path, RUN) as writer:
     assert writer.records == [(0, "key")] and writer.problem == log.problem
   assert path.stat().st_size == spans[0].end
 
@@ -288,7 +291,7 @@ def test_flipped_bytes_never_give_a_wrong_record(tmp_path):
 
 def test_log_damaged_after_it_was_opened_is_told(tmp_path):
   path = _write(tmp_path, _records())
-  log = trajectory.read(tmp_path)
+  log = trajectory.Trajectory(tmp_path)
   whole = bytearray(path.read_bytes())
   whole[-5] ^= 1
   path.write_bytes(whole)
@@ -302,10 +305,10 @@ def test_log_damaged_after_it_was_opened_is_told(tmp_path):
 
 
 def test_record_put_in_the_place_of_another_is_not_taken_for_it(tmp_path):
-  record = trajectory_record.failure(3, "a")
+  record = trajectory.failed_record(3, "a")
   _write(tmp_path, [record])
-  log = trajectory.read(tmp_path)
-  with trajectory.Writer(tmp_path, RUN) as writer:
+  log = trajectory.Trajectory(tmp_path)
+  with trajectory.TrajectoryWriter(tmp_path, RUN) as writer:
     writer.truncate_from(0)
     writer.append(record._replace(t=2))
   with pytest.raises(UserError, match="frame 3 is damaged"):
@@ -317,19 +320,21 @@ def _enemy(tmp_path, *payloads):
   path = _write(tmp_path, [])
   with path.open("ab") as file:
     for payload in payloads:
-      file.write(append_log.frame(payload))
+      file.write(log_lib.record(*payload))
 
 
 def test_payloads_of_an_enemy_end_in_one_line(tmp_path):
-  payloads = [trajectory_record.pack(record) for record in _records()]
+  payloads = [trajectory.pack(record) for record in _records()]
   rng = np.random.default_rng(1)
   for _ in range(300):
-    changed = bytearray(payloads[rng.integers(0, 4)])
+    number = rng.integers(0, 4)
+    changed = bytearray(payloads[number])
     for place in rng.integers(0, min(len(changed), 110), 2):
       changed[place] = rng.integers(0, 256)
-    _enemy(tmp_path, bytes(changed[: rng.integers(1, len(changed) + 1)]))
+    cut = bytes(changed[: rng.integers(0, len(changed) + 1)])
+    _enemy(tmp_path, (7, rng.integers(0, 4), cut))
     try:
-      for record in trajectory.read(tmp_path):
+      for record in trajectory.Trajectory(tmp_path):
         record.labels()
     except UserError as error:
       assert "\n" not in str(error) and "damaged" in str(error)
@@ -337,9 +342,9 @@ def test_payloads_of_an_enemy_end_in_one_line(tmp_path):
 
 
 def test_torn_labels_behind_a_right_checksum_are_told(tmp_path):
-  record = trajectory_record.evaluation(7, _labels())
-  _enemy(tmp_path, trajectory_record.pack(record)[:-2])
-  (got,) = trajectory.read(tmp_path)
+  record = trajectory.eval_record(7, _labels())
+  _enemy(tmp_path, (7, 1, trajectory.pack(record)[:-2]))
+  (got,) = trajectory.Trajectory(tmp_path)
   with pytest.raises(UserError, match="labels of frame 7 are damaged"):
     got.labels()
 
@@ -357,7 +362,7 @@ def test_torn_labels_behind_a_right_checksum_are_told(tmp_path):
 def test_log_of_another_run_is_refused(tmp_path, identity, words):
   path = _write(tmp_path, _records())
   before = path.read_bytes()
-  for open_log in (trajectory.Writer, trajectory.read):
+  for open_log in (trajectory.TrajectoryWriter, trajectory.Trajectory):
     with pytest.raises(UserError, match="another run") as error:
       open_log(tmp_path, identity)
     assert _one_line(error, path) and words in str(error.value)
@@ -366,10 +371,10 @@ def test_log_of_another_run_is_refused(tmp_path, identity, words):
 
 def test_identity_is_compared_as_json_has_it(tmp_path):
   _write(tmp_path, _records(), {"size": (2, 3), "b": 1, "a": 2})
-  trajectory.read(tmp_path, {"a": 2, "b": 1, "size": [2, 3]})
+  trajectory.Trajectory(tmp_path, {"a": 2, "b": 1, "size": [2, 3]})
 
 
-def _head(version=2, text=b"{}", length=None, checksum=None):
+def _head(version=3, text=b"{}", length=None, checksum=None):
   length = len(text) if length is None else length
   checksum = zlib.crc32(text) if checksum is None else checksum
   return struct.pack("<4sIII", b"OJDT", version, length, checksum) + text
@@ -381,7 +386,7 @@ def _head(version=2, text=b"{}", length=None, checksum=None):
     (b"dear diary", "is no trajectory log"),
     (bytes(5000), "is no trajectory log"),
     (_head()[:15], "is no trajectory log"),
-    (_head(version=3), "version 3, and only 2 is known"),
+    (_head(version=2), "version 2, and only 3 is known"),
     (_head(checksum=1), "head of this trajectory log is damaged"),
     (_head(length=3), "damaged"),
     (_head(length=1 << 31), "damaged"),
@@ -389,13 +394,16 @@ def _head(version=2, text=b"{}", length=None, checksum=None):
     (_head(text=b"\xff"), "damaged"),
     (_head(text=b"{" * 9), "damaged"),
     (_head(text=b"[" * 200_000), "damaged"),
-    (_head(text=b'{"a":' * 600 + b"1" + b"}" * 600), "another run: a ("),
+    (
+      _head(text=b'{"a":' * 600 + b"1" + b"}" * 600),
+      "another run: a (",
+    ),
   ],
 )
 def test_what_is_no_log_is_refused_and_left_alone(tmp_path, content, words):
   path = tmp_path / trajectory.LOG
   path.write_bytes(content)
-  for open_log in (trajectory.Writer, trajectory.read):
+  for open_log in (trajectory.TrajectoryWriter, trajectory.Trajectory):
     with pytest.raises(UserError) as error:
       open_log(tmp_path, RUN)
     assert words in str(error.value) and _one_line(error, path)
@@ -406,12 +414,12 @@ def test_files_in_the_way_are_told(tmp_path):
   (tmp_path / "file").write_text("")
   (tmp_path / "folder" / trajectory.LOG).mkdir(parents=True)
   for name in ("file", "folder"):
-    for open_log in (trajectory.Writer, trajectory.read):
+    for open_log in (trajectory.TrajectoryWriter, trajectory.Trajectory):
       with pytest.raises(UserError, match="cannot be") as error:
         open_log(tmp_path / name, RUN)
       assert _one_line(error, tmp_path / name)
   with pytest.raises(UserError, match="No such file"):
-    trajectory.read(tmp_path / "nowhere")
+    trajectory.Trajectory(tmp_path / "nowhere")
 
 
 class _Disk:
@@ -440,11 +448,11 @@ class _Disk:
 @pytest.mark.parametrize("room", [0, 1, 7, 8, 60, 100])
 def test_full_disk_leaves_a_whole_log(tmp_path, room, can_truncate):
   first, _, _, other = _records()
-  writer = trajectory.Writer(tmp_path, RUN)
+  writer = trajectory.TrajectoryWriter(tmp_path, RUN)
   writer.append(first)
   size = writer.path.stat().st_size
-  disk = _Disk(writer._appender._file, room, can_truncate)
-  writer._appender._file = disk
+  disk = _Disk(writer._log._appender._file, room, can_truncate)
+  writer._log._appender._file = disk
   for _ in range(2):
     with pytest.raises(OSError) as error:
       writer.append(other)
@@ -457,13 +465,13 @@ def test_full_disk_leaves_a_whole_log(tmp_path, room, can_truncate):
   writer.append(other)
   writer.close()
   assert _read(tmp_path) == [_bits(first), _bits(other)]
-  assert trajectory.read(tmp_path).problem == ""
+  assert trajectory.Trajectory(tmp_path).problem == ""
 
 
 def test_limit_of_the_system_in_the_midst_of_a_record(tmp_path):
   """The kernel takes the first bytes of a record and refuses the rest."""
   first, _, _, other = _records()
-  writer = trajectory.Writer(tmp_path, RUN)
+  writer = trajectory.TrajectoryWriter(tmp_path, RUN)
   writer.append(first)
   size = writer.path.stat().st_size
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -484,24 +492,24 @@ def test_head_that_does_not_fit_is_told_and_made_up_for(tmp_path, monkeypatch):
     file.write(data[:9])
     raise OSError(errno.ENOSPC, "No space left on device")
 
-  monkeypatch.setattr(append_log, "write_all", write_some)
+  monkeypatch.setattr(log_lib, "write_all", write_some)
   with pytest.raises(UserError, match="No space left") as error:
-    trajectory.Writer(tmp_path, RUN)
+    trajectory.TrajectoryWriter(tmp_path, RUN)
   assert _one_line(error, tmp_path)
   monkeypatch.undo()
   _write(tmp_path, _records())
-  assert len(trajectory.read(tmp_path, RUN)) == 4
+  assert len(trajectory.Trajectory(tmp_path, RUN)) == 4
 
 
 _ENDLESS = """
 import sys
 import numpy as np
-from ojd.run import trajectory, trajectory_record
+from ojd.run import trajectory
 from ojd.types import Labels
 
 labels = Labels(np.zeros((40, 40), np.uint8), np.ones((40, 40), np.float32))
-record = trajectory_record.evaluation(0, labels)
-with trajectory.Writer(sys.argv[1], {"run": 1}) as writer:
+record = trajectory.eval_record(0, labels)
+with trajectory.TrajectoryWriter(sys.argv[1], {"run": 1}) as writer:
   t = len(writer.records)
   while True:
     writer.append(record._replace(t=t))
@@ -521,7 +529,7 @@ def test_process_killed_while_it_writes(tmp_path):
       child.send_signal(signal.SIGKILL)
       lines = child.stdout.read().split("\n")
     told = [int(line) for line in lines[:-1]] or [num_told]
-    frames = [t for t, _ in trajectory.read(tmp_path, {"run": 1}).records]
+    frames = [t for t, _ in trajectory.Trajectory(tmp_path, {"run": 1}).records]
     assert frames == list(range(len(frames)))
     # At most one that was written could not be told of any more.
     assert 0 <= len(frames) - told[-1] <= 1 and len(frames) > num_told

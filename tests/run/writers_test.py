@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ojd.formats import append_log
+from ojd.formats import log as log_lib
 from ojd.run import writers
 
 
@@ -54,7 +54,7 @@ def test_metrics_stay_whole_where_the_disk_is_full(tmp_path, monkeypatch, room):
     if len(kept) < len(data):
       raise OSError(errno.ENOSPC, "No space left on device")
 
-  monkeypatch.setattr(append_log, "write_all", write_all)
+  monkeypatch.setattr(log_lib, "write_all", write_all)
   num_written = 0
   with pytest.raises(OSError, match="No space"):
     for t in range(9):

@@ -12,7 +12,7 @@ import pytest
 
 from ojd import labels
 from ojd.errors import UserError
-from ojd.teachers import asking, base, process
+from ojd.teachers import base, labelers, process
 from ojd.types import Sample
 from tests.reference import odd_teachers as odd
 
@@ -37,7 +37,7 @@ def start():
   workers = []
 
   def start(text=OBEDIENT, timeout=60.0, **kwargs):
-    worker = process.Worker(text, REQUEST, timeout=timeout, **kwargs)
+    worker = process.InProcess(text, REQUEST, timeout=timeout, **kwargs)
     worker.set_groups(GROUPS)
     workers.append(worker)
     return worker
@@ -151,7 +151,7 @@ def test_pauses_double_up_to_the_longest_and_a_good_answer_ends_them(
       assert answer.problem.endswith("it is started again in 0.1 s")
     assert worker.pid is None
     clock.now += 0.2
-    assert worker.tend() == "" and worker.pid is not None
+    assert worker.poll() == "" and worker.pid is not None
   assert _ask_patiently(worker).labels is not None
   assert _ask(worker, odd.DIE).problem.endswith("again in 1 s")
 
@@ -169,13 +169,13 @@ def test_nobody_waits_for_a_restart(start):
 def test_worker_killed_while_idle_is_told_of_once(start):
   clock = _Clock()
   worker = start(clock=clock)
-  assert _ask(worker).labels is not None and worker.tend() == ""
+  assert _ask(worker).labels is not None and worker.poll() == ""
   os.kill(worker.pid, signal.SIGKILL)
-  assert _until(worker.tend) == (
+  assert _until(worker.poll) == (
     "the teacher is away: its process was ended by SIGKILL; it is started "
     "again in 1 s"
   )
-  assert worker.tend() == ""
+  assert worker.poll() == ""
   clock.now += 1
   assert _ask_patiently(worker).labels is not None
 
@@ -247,7 +247,9 @@ def test_start_has_a_limit(monkeypatch):
   monkeypatch.setattr(process, "_POLL_SECONDS", 0.0)
   ticks = iter(range(0, 10_000, 30))
   with pytest.raises(RuntimeError, match="not ready within 600 s"):
-    process.Worker(OBEDIENT, REQUEST, timeout=60.0, clock=lambda: next(ticks))
+    process.InProcess(
+      OBEDIENT, REQUEST, timeout=60.0, clock=lambda: next(ticks)
+    )
 
 
 @pytest.mark.parametrize("what", [0, odd.HANG])
@@ -264,7 +266,7 @@ def test_nothing_is_left_after_the_end(start, what):
   worker.close()
   assert not _is_alive(pid) and time.monotonic() - before < 3
   worker.close()
-  assert worker.tend() == "" and worker.answer(wait=True) is None
+  assert worker.poll() == "" and worker.answer(wait=True) is None
   assert set(os.listdir("/proc/self/fd")) == files
 
 
@@ -272,7 +274,9 @@ _ORPHAN = f"""
 import time
 from tests.teachers import process_test
 from ojd.teachers import process
-worker = process.Worker(process_test.OBEDIENT, process_test.REQUEST, timeout=99)
+worker = process.InProcess(
+  process_test.OBEDIENT, process_test.REQUEST, timeout=99
+)
 worker.set_groups(process_test.GROUPS)
 worker.ask(process_test._sample({odd.HANG}))
 print(worker.pid, flush=True)
@@ -305,20 +309,20 @@ def test_teacher_is_asked_three_times():
   def insist(*results):
     calls.clear()
     results = iter(results)
-    return asking.insist(lambda: ask(results))
+    return labelers.retry(lambda: ask(results))
 
   error = OSError("the cable")
   assert insist("yes") == ("yes", "")
   assert insist(error, error, "yes") == ("yes", "")
   assert insist(error, error, error, "late") == (None, "OSError: the cable")
-  assert len(calls) == asking.TRIES
+  assert len(calls) == labelers.TRIES
   with pytest.raises(UserError):
     insist(error, UserError("no"), "yes")
 
 
 def test_other_thread_answers_later_and_passes_a_request_error_on():
   teacher = base.make_teacher(OBEDIENT, REQUEST)
-  thread = asking.OtherThread(teacher, GROUPS)
+  thread = labelers.InThread(teacher, GROUPS)
   assert thread.answer(wait=True) is None  # there is no question
   thread.ask(_sample())
   assert _until(lambda: thread.answer(wait=False)).labels is not None

@@ -18,7 +18,7 @@ from ojd.run import job as job_lib
 from ojd.run.config import RunConfig
 from ojd.run.job import Job
 from ojd.streams.base import StreamSpec
-from ojd.teachers import asking, base
+from ojd.teachers import base, labelers
 from ojd.types import Labels, Sample
 
 _AT_ONCE = 1000  # questions that wait at a replica
@@ -44,7 +44,7 @@ class Replica:
     spec: StreamSpec,
     sample: Sample,
     groups: ClassGroups,
-  ) -> asking.Answer:
+  ) -> labelers.Answer:
     """Waits for the answer; it goes back without the frame."""
     desk = self._desks.desk(self._config, spec)
     answer = desk.submit(sample, groups).result()
@@ -108,7 +108,7 @@ class Replicas:
     ask = lambda actor: actor.describe.remote(spec)
     return RemoteTeacher(*self.insist(ask))
 
-  def labeler(self, job: Job) -> asking.Labeler:
+  def labeler(self, job: Job) -> labelers.Labeler:
     if not isinstance(job.teacher, RemoteTeacher):
       return job_lib.make_labeler(job)
     return _Asking(self, job)
@@ -169,7 +169,7 @@ class _Asking:
   def ask(self, sample: Sample) -> None:
     self._sample = sample
 
-  def answer(self, wait: bool) -> asking.Answer | None:
+  def answer(self, wait: bool) -> labelers.Answer | None:
     del wait  # nobody else could ask again if a replica is lost
     sample, self._sample = self._sample, None
     if sample is None:
@@ -179,13 +179,13 @@ class _Asking:
     try:
       answer = self._replicas.insist(ask)
     except RuntimeError as error:
-      return asking.Answer(sample, None, str(error), 0.0)
+      return labelers.Answer(sample, None, str(error), 0.0)
     spent = time.perf_counter() - begun
     # On the way to the teacher and back is waiting, too.
     waited = max(spent - answer.seconds, 0.0)
     return answer._replace(sample=sample, waited=waited)
 
-  def tend(self) -> str:
+  def poll(self) -> str:
     return ""
 
   def close(self) -> None:
