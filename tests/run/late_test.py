@@ -250,7 +250,7 @@ def test_pictures_and_report_know_how_old_the_labels_are(tmp_path):
     sink.put = lambda record, put=put: records.append(record) or put(record)
   loop.run()
   titles = {r.caption.t: r.caption.reference_title for r in records}
-  by_t = {r.t: r for r in records}
+  by_t = {r.caption.t: r for r in records}
   assert by_t[4].reference is None
   assert titles[5] == "teacher, 5 frames ago"
   assert by_t[5].caption.is_key and not by_t[0].caption.is_key
