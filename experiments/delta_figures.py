@@ -41,7 +41,7 @@ def follow(size, repeats):
   net = convert(student, changes.rules(pair))
   delta = jax.jit(net.begin)(jax.random.key(0), params)
   made = jax.jit(net.follow)
-  tx = updates.sgd(0.01)
+  tx = updates.sgd(learning_rate=0.01)
   step = speed_figures.single_update(student, tx, frame, labels)
   opt_state = tx.init(params)
   return measure.compare(

@@ -69,7 +69,7 @@ _USED = (
   *("teacher_process", "teacher_timeout", "system", "workdir", "classes"),
   *("height", "width", "seed", "a_thresh", "delta_min", "delta_max"),
   *("u_max", "u_min", "update", "learning_rate", "norm", "precision"),
-  *("model", "width_multiplier", "init", "fraction", "sampling_rate"),
+  *("model", "width_multiplier", "init", "sampling_rate"),
   *("train_period", "horizon", "iterations", "batch_size"),
 )
 _SESSIONS_FOLDER = "sessions"

@@ -48,7 +48,9 @@ def streams(num_lanes, size, repeats):
   """A frame of one of many streams, beside a frame of one stream alone."""
   student, *_ = speed_figures.inputs(size)
   constants = dict(stride=_STRIDE, u_max=_UPDATES, u_min=_UPDATES)
-  system = _shifted(jit_lib.fixed(student, updates.sgd(0.01), **constants))
+  system = _shifted(
+    jit_lib.fixed(student, updates.sgd(learning_rate=0.01), **constants)
+  )
   run_many = _runner(system, num_lanes, size)
   alone = _runner(system, 1, size)
   found = measure.compare(

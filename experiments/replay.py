@@ -217,7 +217,7 @@ def _sweep(path):
   out = workdir.expand(_OUT.value) if _OUT.value else path / "sweep"
   own = dataclasses.asdict(run.config)
   if own["learning_rate"] is None:
-    own["learning_rate"] = updates.VARIANTS[run.config.update].learning_rate
+    own["learning_rate"] = updates.bind(own["update"]).options["learning_rate"]
   title = f"{run.config.stream}, {lanes[0].num_frames} frames"
   sweep_table.write(lanes, own, title, out)
   print(sweep_table.text(lanes))

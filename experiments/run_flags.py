@@ -6,7 +6,7 @@ import typing
 
 from absl import flags
 
-from ojd import systems, updates
+from ojd import specs, systems, updates
 from ojd.models import student
 from ojd.models.delta import changes, skip
 from ojd.network import conditions
@@ -56,13 +56,9 @@ _HELP = {
   "delta_max": "most frames between teacher calls",
   "u_max": "most updates on a key frame",
   "u_min": "least updates on a key frame",
-  "update": "the gradient step: "
-  + ", ".join(updates.VARIANTS)
-  + "; empty: sgd, or the system's own",
-  "learning_rate": "of the gradient step; empty: "
-  + ", ".join(f"{n} {v.learning_rate}" for n, v in updates.VARIANTS.items()),
-  "fraction": "of all coordinates, those that a gradient step moves: "
-  + ", ".join(n for n, v in updates.VARIANTS.items() if v.has_fraction),
+  "update": "the gradient step and its options, NAME[:OPTION=VALUE]...; empty: "
+  "sgd, or the system's own.\n" + specs.describe(updates.STEPS) + "\n",
+  "learning_rate": "of the gradient step; empty: its own",
   "sampling_rate": "frames a second that ams asks the teacher about, the most "
   "where that follows the labels",
   "train_period": "seconds of the stream from lesson to lesson of ams",

@@ -110,7 +110,7 @@ def _forward(size, repeats, *, model="jitnet", by_compiler=False):
 def _update(size, repeats, *, model="jitnet", by_compiler=False):
   """A gradient step, in JAX and in torch; weights are float32 in both."""
   student, params, frame, labels = inputs(size, model)
-  tx = updates.sgd(0.01)
+  tx = updates.sgd(learning_rate=0.01)
   opt_state = tx.init(params)
   step = single_update(student, tx, frame, labels)
   step = step.lower(params, opt_state).compile()
@@ -155,7 +155,7 @@ def held(size, repeats):
 def adapt(size, repeats):
   """Eight updates in one `while_loop` against eight jitted single ones."""
   student, params, frame, labels = inputs(size)
-  tx = updates.sgd(0.01)
+  tx = updates.sgd(learning_rate=0.01)
   opt_state = tx.init(params)
 
   @jax.jit

@@ -18,7 +18,7 @@ from ojd import losses, metrics, updates
 from ojd.models.student import Norms, Params, Student, blank_norms
 from ojd.types import Frame, Labels, StepInfo
 from ojd.updates import partition
-from ojd.updates.step import Moving, Tx
+from ojd.updates.step import Carry, Tx
 from ojd.updates.step import State as StepState
 
 State = Any  # one pytree: everything of a system that changes
@@ -66,12 +66,12 @@ class AdaptResult(NamedTuple):
 class _AdaptLoop(NamedTuple):
   """Carry of the loop: what is proven so far and what is to be tried next.
 
-  Of the parameters those that train, of the step's state what moves.
+  Of the parameters those that train, of the step's state the carry.
   """
 
   proven: AdaptResult
   params: Params
-  opt_state: Moving
+  opt_state: Carry
   grad_norm: jax.Array
   num_tried: jax.Array  # int32, updates that led to `params`
   is_done: jax.Array
@@ -134,7 +134,7 @@ def adapt(
   counts = labels.weights > 0
   step = updates.as_step(tx)
   trained, others = partition.split(params, step.trains)
-  moving, held = step.begin(opt_state)
+  carry, constants = step.begin(opt_state)
 
   def look(trained):
     params = partition.merge(trained, others)
@@ -188,8 +188,10 @@ def adapt(
     def update():
       (grads,) = backward(jnp.ones_like(loss))
       grad_fn = functools.partial(jax.grad(loss_of), loop.params)
-      grads = step.gradient(grads, grad_fn, loop.opt_state, held)
-      steps, opt_state = step.update(grads, loop.opt_state, loop.params, held)
+      grads = step.gradient(grads, grad_fn, loop.opt_state, constants)
+      steps, opt_state = step.update(
+        grads, loop.opt_state, loop.params, constants
+      )
       if length is not None:
         steps = optax.tree.scale(length(tried.miou_before), steps)
       norm = optax.tree.norm(grads)
@@ -210,17 +212,17 @@ def adapt(
   blank = jnp.zeros(frame.shape[:2], jnp.uint8)
   no_norms = blank_norms(student, params, frame) if keep_norms else ()
   first = AdaptResult(
-    trained, moving, blank, none, none, zero, zero, zero, zero, no_norms
+    trained, carry, blank, none, none, zero, zero, zero, zero, no_norms
   )
-  loop = _AdaptLoop(first, trained, moving, zero, none, jnp.zeros((), bool))
+  loop = _AdaptLoop(first, trained, carry, zero, none, jnp.zeros((), bool))
   loop = lax.while_loop(lambda loop: ~loop.is_done, turn, loop)
   result, num_updates = loop.proven, loop.proven.num_updates
   if keep_best:  # those after the best were made, too
     num_updates = loop.num_tried - result.num_rolled_back
-  num_skipped = step.num_skipped(result.opt_state) - step.num_skipped(moving)
+  num_skipped = step.num_skipped(result.opt_state) - step.num_skipped(carry)
   return result._replace(
     params=partition.merge(result.params, others),
-    opt_state=step.end(result.opt_state, held, frame, labels),
+    opt_state=step.end(result.opt_state, constants, frame, labels),
     num_updates=num_updates - num_skipped,
     num_rolled_back=result.num_rolled_back + num_skipped,
   )

@@ -72,7 +72,7 @@ def make_tx(recipe: Recipe) -> optax.GradientTransformation:
     # The decay is part of the loss, so it goes through Adam.
     return optax.chain(decay, optax.adam(rate, eps=1.0))
   if recipe.optimizer == "sgd":
-    return optax.chain(decay, updates.sgd(recipe.learning_rate))
+    return optax.chain(decay, updates.sgd(learning_rate=recipe.learning_rate))
   rate = optax.warmup_cosine_decay_schedule(
     0.0, recipe.learning_rate, _WARM_UP, max(recipe.num_steps, _WARM_UP + 1)
   )

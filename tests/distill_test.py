@@ -16,7 +16,7 @@ from ojd.types import Labels
 from tests.reference import algorithm1, scenes, tiny_student
 
 STUDENT = tiny_student.make()
-TX = updates.sgd(0.3)
+TX = updates.sgd(learning_rate=0.3)
 
 
 def _labels_of(labels, t):
@@ -158,7 +158,7 @@ def _host_loop(system, frames, labels):
 def _system(a_thresh=0.8, learning_rate=0.3, student=STUDENT):
   return jit_lib.jit(
     student,
-    updates.sgd(learning_rate),
+    updates.sgd(learning_rate=learning_rate),
     a_thresh=a_thresh,
     delta_min=2,
     delta_max=16,
@@ -313,7 +313,7 @@ def test_lanes_of_a_named_axis_are_single_scans(a_thresh):
   def run(delta_min, rate, axis_name=None):
     system = jit_lib.jit(
       STUDENT,
-      updates.sgd(rate),
+      updates.sgd(learning_rate=rate),
       a_thresh=a_thresh,
       delta_min=delta_min,
       delta_max=8,

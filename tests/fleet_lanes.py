@@ -22,7 +22,12 @@ from tests.reference import scenes, tiny_student
 NUM_FRAMES = 12
 STUDENT = tiny_student.make()
 SYSTEM = jit_lib.jit(
-  STUDENT, updates.sgd(0.3), a_thresh=0.8, delta_min=2, delta_max=8, u_max=4
+  STUDENT,
+  updates.sgd(learning_rate=0.3),
+  a_thresh=0.8,
+  delta_min=2,
+  delta_max=8,
+  u_max=4,
 )
 
 

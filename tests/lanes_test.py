@@ -18,7 +18,9 @@ NUM_FRAMES = 14
 
 def _system(**constants):
   defaults = dict(a_thresh=0.8, delta_min=2, delta_max=8, u_max=4)
-  return jit_lib.jit(STUDENT, updates.sgd(0.3), **(defaults | constants))
+  return jit_lib.jit(
+    STUDENT, updates.sgd(learning_rate=0.3), **(defaults | constants)
+  )
 
 
 def _streams(num_lanes=3):

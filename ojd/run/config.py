@@ -12,7 +12,6 @@ from ojd.network import conditions, messages
 from ojd.run import flows, trackers
 from ojd.streams import window
 from ojd.systems import factories, jit
-from ojd.updates.top_k import FRACTION
 
 # Or a file that was made by training a student beforehand.
 INITS = ("random", "bundled")
@@ -51,7 +50,6 @@ class RunConfig:
   u_min: int = 0
   update: str | None = None  # the system's own
   learning_rate: float | None = None
-  fraction: float = FRACTION
   sampling_rate: float = 1.0
   train_period: float = 10.0
   horizon: float = 240.0
@@ -105,7 +103,7 @@ def check(config: RunConfig) -> None:
   method = systems.find(config.system)
   flows.check(config.flow)
   if config.update is not None:
-    _check_name("update", config.update, updates.VARIANTS)
+    updates.bind(config.update, config.learning_rate)
   _check_name("norm", config.norm, jit.NORM_MODES)
   _check_name("precision", config.precision, student.PRECISIONS)
   _check_name("save_masks", config.save_masks, MASKS)
@@ -141,8 +139,6 @@ def check(config: RunConfig) -> None:
   rate = config.learning_rate
   if rate is not None and not 0 < rate < math.inf:
     raise UserError(f"--learning_rate={rate}: above 0 and finite")
-  if not 0 < config.fraction <= 1:
-    raise UserError(f"--fraction={config.fraction}: above 0, at most 1")
   for flag, most in _SECONDS.items():
     value = getattr(config, flag)
     if not _LEAST <= value <= most:

@@ -21,7 +21,7 @@ from ojd.systems import offline_oracle, streamed
 from ojd.teachers import base as teachers
 from ojd.teachers import labelers, process
 from ojd.types import Labels
-from ojd.updates import memory
+from ojd.updates import replay_buffer
 from ojd.updates.step import Tx
 
 _MAX_MEMORY = 8 << 30  # bytes of samples
@@ -283,10 +283,7 @@ def program_key(job: Job) -> tuple[Any, ...]:
 
 def make_step(config: RunConfig) -> Tx:
   """The gradient step of a settled config."""
-  variant = updates.VARIANTS[config.update]
-  rate = config.learning_rate
-  rate = variant.learning_rate if rate is None else rate
-  return variant.factory(rate, *[config.fraction] * variant.has_fraction)
+  return updates.create(config.update, learning_rate=config.learning_rate)
 
 
 def first_interval(config: RunConfig, spec: streams.StreamSpec) -> int:
@@ -301,7 +298,10 @@ def _horizon(config, spec):
   limits = [n for n in (spec.num_frames, config.num_frames) if n is not None]
   horizon = min([config.horizon, *(n / spec.fps for n in limits)])
   num_samples = horizon * min(config.sampling_rate, spec.fps)
-  if num_samples * spec.height * spec.width * memory.BYTES > _MAX_MEMORY:
+  if (
+    num_samples * spec.height * spec.width * replay_buffer.BYTES_PER_PIXEL
+    > _MAX_MEMORY
+  ):
     raise UserError(
       f"--horizon={config.horizon:g}: {num_samples:.0f} samples of "
       f"{spec.height}x{spec.width} pixels are more than {_MAX_MEMORY >> 30} GB"

@@ -19,7 +19,7 @@ from ojd import distill, losses, metrics, schedules, updates
 from ojd.models.student import Params, Student
 from ojd.systems import ams_lesson, jit
 from ojd.types import StepInfo
-from ojd.updates import memory as memory_lib
+from ojd.updates import replay_buffer
 from ojd.updates.step import State as StepState
 from ojd.updates.step import Tx
 
@@ -48,7 +48,7 @@ class AmsState(NamedTuple):
 
   params: Params
   opt_state: StepState
-  memory: memory_lib.Memory
+  memory: replay_buffer.ReplayBuffer
   times: jax.Array  # [N] int32, the frames in memory
   num_seen: jax.Array  # int32, samples so far
   key: jax.Array  # a typed random key, of the batches
@@ -99,7 +99,7 @@ def ams(
     return AmsState(
       params=params,
       opt_state=updates.start(tx, params, frame),
-      memory=memory_lib.blank(capacity, frame),
+      memory=replay_buffer.empty_buffer(capacity, frame),
       times=jnp.zeros(capacity, jnp.int32),
       num_seen=none,
       key=jax.random.fold_in(rng_key, 1),
@@ -170,7 +170,7 @@ def ams(
   answer = jit.answer_of(student)
 
   def answering(state):
-    return updates.answer(tx, state.params, state.opt_state)
+    return updates.serving_params(tx, state.params, state.opt_state)
 
   def predict(state, frame):
     classes = answer(answering(state), frame)
@@ -197,7 +197,7 @@ def _look(student, params, frame, labels) -> _Look:
 def _remember(state, frame, labels, num_classes):
   """The sample in memory, and how much it looks like the one before."""
   capacity = len(state.times)
-  _, last = memory_lib.get(state.memory, (state.num_seen - 1) % capacity)
+  _, last = replay_buffer.get(state.memory, (state.num_seen - 1) % capacity)
   counts = (last.weights > 0) & (labels.weights > 0)
   similarity = metrics.frame_miou(
     last.classes, labels.classes, num_classes=num_classes, counts=counts
@@ -205,7 +205,7 @@ def _remember(state, frame, labels, num_classes):
   is_pair = state.num_seen > 0
   index = state.num_seen % capacity
   return state._replace(
-    memory=memory_lib.put(state.memory, frame, labels, index),
+    memory=replay_buffer.put(state.memory, frame, labels, index),
     times=state.times.at[index].set(state.t),
     num_seen=state.num_seen + 1,
     similarity=state.similarity + jnp.where(is_pair, similarity, 0),

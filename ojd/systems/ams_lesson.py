@@ -14,17 +14,16 @@ from jax import lax
 from ojd import losses, updates
 from ojd.models.student import Params, Student
 from ojd.types import Frame, Labels
-from ojd.updates import memory as memory_lib
-from ojd.updates import partition
-from ojd.updates.memory import Memory
-from ojd.updates.step import Moving, Tx
+from ojd.updates import partition, replay_buffer
+from ojd.updates.replay_buffer import ReplayBuffer
+from ojd.updates.step import Carry, Tx
 from ojd.updates.step import State as StepState
 
 
 class Samples(NamedTuple):
   """What a lesson is about: the newest of a ring."""
 
-  memory: Memory  # of N frames
+  memory: ReplayBuffer  # of N frames
   newest: jax.Array  # int32, the index of the newest
   count: jax.Array  # int32, how many, 1 to N
 
@@ -43,7 +42,7 @@ class _Turn(NamedTuple):
   """Carry of the loop; of the parameters those that train."""
 
   params: Params
-  moving: Moving
+  step_carry: Carry
   key: jax.Array
   num_updates: jax.Array
   num_refused: jax.Array
@@ -77,7 +76,7 @@ def teach(
   """
   step = updates.as_step(tx)
   trained, others = partition.split(params, step.trains)
-  moving, held = step.begin(opt_state)
+  step_carry, constants = step.begin(opt_state)
 
   def loss_of(trained, frame, labels):
     logits = student.apply(partition.merge(trained, others), frame)
@@ -97,12 +96,12 @@ def teach(
     grads = lax.fori_loop(0, batch_size, add, grads)
     grads = jax.tree.map(lambda g: g / batch_size, grads)
     grad_fn = functools.partial(jax.grad(loss_of), carry.params)
-    grads = step.gradient(grads, grad_fn, carry.moving, held)
-    steps, moved = step.update(grads, carry.moving, carry.params, held)
+    grads = step.gradient(grads, grad_fn, carry.step_carry, constants)
+    steps, moved = step.update(grads, carry.step_carry, carry.params, constants)
     norm = optax.tree.norm(grads)
     made = carry._replace(
       params=optax.apply_updates(carry.params, steps),
-      moving=moved,
+      step_carry=moved,
       key=key,
       num_updates=carry.num_updates + 1,
       grad_norm=norm,
@@ -112,12 +111,14 @@ def teach(
     return jax.tree.map(pick, made, refused)
 
   none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
-  carry = _Turn(trained, moving, key, none, none, zero)
+  carry = _Turn(trained, step_carry, key, none, none, zero)
   carry = lax.fori_loop(0, iterations, turn, carry)
-  num_skipped = step.num_skipped(carry.moving) - step.num_skipped(moving)
+  num_skipped = step.num_skipped(carry.step_carry) - step.num_skipped(
+    step_carry
+  )
   return Taught(
     _rounded(partition.merge(carry.params, others), params),
-    step.end(carry.moving, held, *newest),
+    step.end(carry.step_carry, constants, *newest),
     num_updates=carry.num_updates - num_skipped,
     num_refused=carry.num_refused + num_skipped,
     grad_norm=carry.grad_norm,
@@ -126,7 +127,7 @@ def teach(
 
 def _sample(samples, age):
   capacity = len(samples.memory.frames)
-  return memory_lib.get(samples.memory, (samples.newest - age) % capacity)
+  return replay_buffer.get(samples.memory, (samples.newest - age) % capacity)
 
 
 def _rounded(params, before):

@@ -169,7 +169,7 @@ def scheduled(
     return state, result.classes, info
 
   def answering(state):
-    return updates.answer(tx, state.params, state.opt_state)
+    return updates.serving_params(tx, state.params, state.opt_state)
 
   def norms_of(params, result, frame):
     """What the norms of the answering student do on the key frame."""
@@ -194,7 +194,7 @@ def answer_of(student: Student) -> Callable[[Params, Frame], jax.Array]:
 
 def look(student: Student, tx: Tx, state: JitState, frame: Frame) -> jax.Array:
   """What the student sees on a frame between key frames; [H, W, C] logits."""
-  params = updates.answer(tx, state.params, state.opt_state)
+  params = updates.serving_params(tx, state.params, state.opt_state)
   if not state.norms:
     return student.apply(params, frame)
   held, are_known = state.norms

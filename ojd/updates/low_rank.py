@@ -1,21 +1,19 @@
-"""Adapters of low rank: each convolution is what it was and an outer product.
+"""Gradient steps of low rank: two thin factors of each convolution's change.
 
-A kernel [KH, KW, I, O] is a matrix of KH*KW*I rows and O columns. What is
-trained is a product of two thin factors that is added to it. The student's
-parameters hold the sum, the state of the step the factors.
+A kernel [KH, KW, I, O] is a matrix of KH*KW*I rows and O columns, to which a
+product of two factors is added. The student's parameters hold the sum, the
+state of the step the factors.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
-from ojd.updates.step import GradientStep
-
-RANK = 1
+from ojd import specs
+from ojd.updates.step import GradientStep, Rate
 
 
 class Factors(NamedTuple):
@@ -32,11 +30,21 @@ class LowRankState(NamedTuple):
   adam: optax.OptState
 
 
-def rank1(learning_rate: ArrayLike, rank: int = RANK) -> GradientStep:
-  """Adam on adapters of the convolutions, and on norms and biases as they are.
+def rank1(
+  *,
+  learning_rate: Rate = 0.01,
+  rank: Annotated[int, specs.Range(1, 64)] = 1,
+) -> GradientStep:
+  """Adam on adapters of the convolutions, and on norms and biases themselves.
 
-  From the student's first parameters to its last, a kernel's change has at most
-  this rank. The gradients are those of the factors, by the chain rule.
+      kernel_t = kernel_0 + left_t right_t
+
+  as in LoRA (Hu et al., 2021). The gradients are those of the factors, by the
+  chain rule.
+
+  Args:
+    learning_rate: of Adam.
+    rank: the greatest of a kernel's change since the beginning.
   """
   adam = optax.adam(learning_rate)
 
@@ -48,12 +56,12 @@ def rank1(learning_rate: ArrayLike, rank: int = RANK) -> GradientStep:
     factors = tree.unflatten(map(fresh, keys, leaves))
     return LowRankState(factors, adam.init(_coordinates(params, factors)))
 
-  def update(grads, moving, params, held):
-    del held  # nothing
-    factors = moving.factors
+  def update(grads, carry, params, constants):
+    del constants  # there are none
+    factors = carry.factors
     steps, adam_state = adam.update(
       jax.tree.map(_pull_back, grads, factors),
-      moving.adam,
+      carry.adam,
       _coordinates(params, factors),
     )
     moved = jax.tree.map(_moved, params, factors, steps)

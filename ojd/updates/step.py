@@ -1,55 +1,61 @@
-"""What a gradient step is to `distill.adapt`: an optax pair with hooks.
+"""The interface of gradient steps: an optax pair with hooks.
 
 What a step keeps from key frame to key frame is its state. While a key frame is
-learnt from it is in two: `moving` changes with every update, and goes back
-with an update that is undone; `held` stays as it is, and costs the loop nothing
-however large it is.
+learnt from, the state is split in two: the `carry` changes with every update,
+and is restored where an update is undone; the `constants` do not change, and
+cost the loop nothing however large they are.
 """
 
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from ojd import specs
 from ojd.types import Frame, Labels
 from ojd.updates import partition
 from ojd.updates.partition import Params
 
 State = Any  # a pytree of arrays, as are the next two
-Moving = Any
-Held = Any
+Carry = Any
+Constants = Any
 GradFn = Callable[[Frame, Labels], Params]
+# An array under `vmap`.
+Rate = Annotated[float | jax.Array, specs.Range(0, is_low_open=True)]
 
 
 class GradientStep(NamedTuple):
   """Pure functions; by default each hook does nothing.
 
-  All but `answer` are about the parameters that train: the others are None in
-  their trees.
+  All but `serving_params` see only the parameters that train: the others are
+  None in their trees.
   """
 
   init: Callable[[Params, Frame], State]
-  # (grads, moving, params, held) -> (steps to be added, moving)
-  update: Callable[[Params, Moving, Params, Held], tuple[Params, Moving]]
+  # (grads, carry, params, constants) -> (steps to be added, carry)
+  update: Callable[[Params, Carry, Params, Constants], tuple[Params, Carry]]
   # Which parameters train, by their names "layer/.../leaf"; None: all.
   trains: Callable[[Collection[str]], Collection[str]] | None = None
-  # A key frame begins: state -> (moving, held).
-  begin: Callable[[State], tuple[Moving, Held]] = lambda state: (state, ())
-  # What is descended: (grads, grad_fn, moving, held) -> grads. The first are
-  # this frame's; grad_fn gives those of any other, at the same parameters.
-  gradient: Callable[[Params, GradFn, Moving, Held], Params] = (
-    lambda grads, grad_fn, moving, held: grads
+  # Before the updates of a key frame: state -> (carry, constants).
+  begin: Callable[[State], tuple[Carry, Constants]] = lambda state: (state, ())
+  # The gradient to descend: (grads, grad_fn, carry, constants) -> grads. The
+  # first are this frame's; grad_fn gives those of any other frame, at the same
+  # parameters.
+  gradient: Callable[[Params, GradFn, Carry, Constants], Params] = (
+    lambda grads, grad_fn, carry, constants: grads
   )
-  # It is over: (moving, held, frame, labels) -> state.
-  end: Callable[[Moving, Held, Frame, Labels], State] = (
-    lambda moving, held, frame, labels: moving
+  # After them: (carry, constants, frame, labels) -> state.
+  end: Callable[[Carry, Constants, Frame, Labels], State] = (
+    lambda carry, constants, frame, labels: carry
   )
   # The parameters that answer between key frames: (params, state) -> params.
-  answer: Callable[[Params, State], Params] = lambda params, state: params
-  # Updates that were not made, since the beginning.
-  num_skipped: Callable[[Moving], jax.Array] = lambda moving: jnp.zeros(
+  serving_params: Callable[[Params, State], Params] = lambda params, state: (
+    params
+  )
+  # Updates that were skipped since the beginning.
+  num_skipped: Callable[[Carry], jax.Array] = lambda carry: jnp.zeros(
     (), jnp.int32
   )
 
@@ -58,12 +64,14 @@ Tx = GradientStep | optax.GradientTransformation
 
 
 def as_step(tx: Tx) -> GradientStep:
-  """The step itself, or an optax pair as one."""
+  """The step itself, or an optax pair as a step."""
   if isinstance(tx, GradientStep):
     return tx
   return GradientStep(
     init=lambda params, frame: tx.init(params),
-    update=lambda grads, moving, params, held: tx.update(grads, moving, params),
+    update=lambda grads, carry, params, constants: tx.update(
+      grads, carry, params
+    ),
   )
 
 
@@ -80,37 +88,39 @@ def start(tx: Tx, params: Params, frame: Frame) -> State:
   return step.init(trained, frame)
 
 
-def answer(tx: Tx, params: Params, state: State) -> Params:
+def serving_params(tx: Tx, params: Params, state: State) -> Params:
   """The parameters that answer between key frames."""
-  return as_step(tx).answer(params, state)
+  return as_step(tx).serving_params(params, state)
 
 
-def around(inner: GradientStep) -> GradientStep:
-  """`inner` over records whose field `inner` is its state; all else stays.
+def lift(inner: GradientStep) -> GradientStep:
+  """`inner` on records whose field `inner` is its state; other fields stay.
 
-  A step built on another replaces `init` and those hooks that it has a use for.
+  A step built on another replaces `init` and the hooks that it changes.
   """
 
-  def update(grads, moving, params, held):
-    steps, moved = inner.update(grads, moving.inner, params, held)
-    return steps, moving._replace(inner=moved)
+  def update(grads, carry, params, constants):
+    steps, moved = inner.update(grads, carry.inner, params, constants)
+    return steps, carry._replace(inner=moved)
 
   def begin(state):
-    moving, held = inner.begin(state.inner)
-    return state._replace(inner=moving), held
+    carry, constants = inner.begin(state.inner)
+    return state._replace(inner=carry), constants
 
-  def gradient(grads, grad_fn, moving, held):
-    return inner.gradient(grads, grad_fn, moving.inner, held)
+  def gradient(grads, grad_fn, carry, constants):
+    return inner.gradient(grads, grad_fn, carry.inner, constants)
 
-  def end(moving, held, frame, labels):
-    state = inner.end(moving.inner, held, frame, labels)
-    return moving._replace(inner=state)
+  def end(carry, constants, frame, labels):
+    state = inner.end(carry.inner, constants, frame, labels)
+    return carry._replace(inner=state)
 
   return inner._replace(
     update=update,
     begin=begin,
     gradient=gradient,
     end=end,
-    answer=lambda params, state: inner.answer(params, state.inner),
-    num_skipped=lambda moving: inner.num_skipped(moving.inner),
+    serving_params=lambda params, state: inner.serving_params(
+      params, state.inner
+    ),
+    num_skipped=lambda carry: inner.num_skipped(carry.inner),
   )

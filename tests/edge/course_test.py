@@ -21,7 +21,7 @@ TERMS = Terms(32, 40, 25.0, "raw", "person")
 
 def _system_of(student):
   return shadowtutor.shadowtutor(
-    student, updates.adam(0.05), delta_min=2, delta_max=16
+    student, updates.adam(learning_rate=0.05), delta_min=2, delta_max=16
   )
 
 

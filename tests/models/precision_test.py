@@ -88,7 +88,7 @@ def test_learns_as_well():
   frame, labels = _example()
   reached = []
   for precision in ("float32", "bfloat16"):
-    student, tx = from_linen(NET, precision), updates.sgd(0.05)
+    student, tx = from_linen(NET, precision), updates.sgd(learning_rate=0.05)
     params = jax.jit(student.init)(jax.random.key(1), frame)
     adapt = jax.jit(
       lambda params, opt_state, student=student, tx=tx: distill.adapt(

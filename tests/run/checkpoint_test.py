@@ -21,7 +21,12 @@ NUM_FRAMES, ASLEEP = 30, range(3, 14)
 TIMES = ("seconds", "fps", "speedup_measured", "first_frame_seconds")
 STUDENT = tiny_student.make()
 SYSTEM = jit_lib.jit(
-  STUDENT, updates.sgd(0.3), a_thresh=0.8, delta_min=2, delta_max=8, u_max=4
+  STUDENT,
+  updates.sgd(learning_rate=0.3),
+  a_thresh=0.8,
+  delta_min=2,
+  delta_max=8,
+  u_max=4,
 )
 COMPILED = job_lib.compile_system(SYSTEM, 16, 20, 0, with_peek=True)
 

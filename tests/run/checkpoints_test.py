@@ -157,7 +157,7 @@ def test_saved_state_outlives_its_buffers(checkpoints):
 def test_run_goes_on_as_if_never_interrupted(checkpoints):
   frames, labels = scenes.coloured_squares(12)
   labels = [Labels(*(x[t] for x in labels)) for t in range(12)]
-  student, tx = tiny_student.make(), updates.sgd(0.3)
+  student, tx = tiny_student.make(), updates.sgd(learning_rate=0.3)
   system = jit_lib.jit(student, tx, delta_min=2, delta_max=4, u_max=2)
   init = jax.jit(lambda: system.init(jax.random.key(0), frames[0]))
   abstract = jax.eval_shape(init)

@@ -237,7 +237,11 @@ class _Squares:
 
 def test_pictures_change_nothing_of_the_run(tmp_path):
   system = jit_lib.jit(
-    tiny_student.make(), updates.sgd(0.3), delta_min=2, delta_max=8, u_max=4
+    tiny_student.make(),
+    updates.sgd(learning_rate=0.3),
+    delta_min=2,
+    delta_max=8,
+    u_max=4,
   )
   stories = []
   for has_pictures in (False, True):

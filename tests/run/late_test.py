@@ -21,7 +21,7 @@ GROUPS = labels.parse_groups("", scenes.NAMES)
 NUM_FRAMES = 30
 SYSTEM = jit_lib.jit(
   tiny_student.make(),
-  updates.sgd(0.3),
+  updates.sgd(learning_rate=0.3),
   a_thresh=0.8,
   delta_min=2,
   delta_max=8,

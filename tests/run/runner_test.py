@@ -42,7 +42,7 @@ class _Teacher:
 
 
 def _system(tx=None):
-  tx = tx or updates.sgd(0.3)
+  tx = tx or updates.sgd(learning_rate=0.3)
   return jit_lib.jit(
     STUDENT, tx, a_thresh=0.8, delta_min=2, delta_max=8, u_max=4
   )

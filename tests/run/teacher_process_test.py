@@ -27,7 +27,7 @@ MODULE = "tests.reference.odd_teachers"
 GROUPS = labels.parse_groups("", odd.NAMES)
 STRIDE = 4
 SYSTEM = jit_lib.fixed(
-  tiny_student.make(), updates.sgd(0.3), stride=STRIDE, u_max=4
+  tiny_student.make(), updates.sgd(learning_rate=0.3), stride=STRIDE, u_max=4
 )
 
 

@@ -14,9 +14,9 @@ from tests.reference import scenes, small_run
 
 # The others are optax's own, or one of these with other layers.
 NAMES = sorted(
-  set(updates.VARIANTS)
+  set(updates.STEPS)
   - {"sgd", "nesterov", "adam", "partial_adam", "decoder"}
-  - {"first", "last", "both"}
+  - {"first_layers", "last_layers", "both_ends"}
 )
 
 
@@ -70,7 +70,7 @@ def test_lanes_are_single_scans(name):
   frames, labels = scenes.coloured_squares(8)
 
   def run(rate, axis_name=None):
-    tx = updates.VARIANTS[name].factory(rate)
+    tx = updates.STEPS[name].factory(learning_rate=rate)
     system = jit_lib.fixed(student, tx, stride=3, u_max=2, a_thresh=0.95)
     state = system.init(jax.random.key(0), frames[0])
     scanned = distill.scan_stream(

@@ -10,7 +10,6 @@ from jax import flatten_util
 from ojd import losses, updates
 from ojd.systems import ams as ams_lib
 from ojd.types import Labels
-from ojd.updates import top_k
 from tests.reference import scenes, tiny_student
 
 STUDENT = tiny_student.make()
@@ -29,7 +28,7 @@ TIMING = ams_lib.Timing(
 def _system(tx=None, **changes):
   given = {"iterations": TURNS, "batch_size": 2}
   given |= {n: changes.pop(n) for n in given if n in changes}
-  tx = tx or top_k.top_k(RATE, FRACTION)
+  tx = tx or updates.top_k(learning_rate=RATE, fraction=FRACTION)
   timing = TIMING._replace(**changes)
   return ams_lib.ams(STUDENT, tx, timing=timing, **given)
 
@@ -128,7 +127,7 @@ def test_all_coordinates_are_adam_on_the_mean_of_a_batch():
   for batch_size in (1, 5):
     frames = np.repeat(FRAMES[:1], 9, axis=0)
     labels = Labels(*(np.repeat(x[:1], 9, axis=0) for x in LABELS))
-    system = _system(updates.adam(RATE), batch_size=batch_size)
+    system = _system(updates.adam(learning_rate=RATE), batch_size=batch_size)
     results.append(_run(system, 9, frames, labels)[1][-1][2])
   np.testing.assert_allclose(*results, rtol=2e-3, atol=1e-4)
 
@@ -164,14 +163,17 @@ def test_one_time_is_one_long_lesson():
   frames = np.concatenate([FRAMES, FRAMES])
   labels = Labels(*(np.concatenate([x, x]) for x in LABELS))
   _, told = _run(
-    _system(updates.adam(RATE), is_one_time=True), 80, frames, labels
+    _system(updates.adam(learning_rate=RATE), is_one_time=True),
+    80,
+    frames,
+    labels,
   )
   lessons = [(t, int(i.num_updates)) for t, i, _ in told if int(i.num_updates)]
   assert lessons == [(48, 10 * TURNS)]
 
 
 def test_lesson_that_is_not_finite_is_undone():
-  system = _system(updates.adam(np.float32(np.inf)))
+  system = _system(updates.adam(learning_rate=np.float32(np.inf)))
   first = _flat(system.init(jax.random.key(0), FRAMES[0]).params)
   _, told = _run(system, 9)
   _, info, params = told[-1]
@@ -190,7 +192,7 @@ def test_values_without_room_in_half_precision_stay():
 @pytest.mark.parametrize("name", ["ema", "replay", "nonfinite_guard"])
 def test_steps_with_a_will_of_their_own(name):
   """Each does in a lesson what it does on a key frame."""
-  system = _system(updates.VARIANTS[name].factory(0.01))
+  system = _system(updates.STEPS[name].factory(learning_rate=0.01))
   state, told = _run(system, 17)
   assert [int(i.num_updates) for _, i, _ in told if int(i.num_updates)] == [
     *(TURNS, TURNS),
@@ -199,6 +201,8 @@ def test_steps_with_a_will_of_their_own(name):
   assert np.array_equal(answers, _flat(state.params)) == (name != "ema")
   if name == "replay":
     assert int(state.opt_state.num_seen) == 2
-  broken = _system(updates.VARIANTS[name].factory(np.float32(np.inf)))
+  broken = _system(
+    updates.STEPS[name].factory(learning_rate=np.float32(np.inf))
+  )
   _, told = _run(broken, 9)
   assert int(told[-1][1].num_updates) == 0

@@ -17,7 +17,7 @@ from ojd.types import Labels
 from tests.reference import kernels, layered_student, scenes, tiny_student
 
 STUDENT = layered_student.STUDENT
-TX = updates.sgd(0.05)
+TX = updates.sgd(learning_rate=0.05)
 FRAMES, LABELS = scenes.coloured_squares(8)
 PAIR = changes.from_key(changes.pair(gamma=2))
 

@@ -11,7 +11,7 @@ from ojd.types import Labels
 from tests.reference import scenes, small_run
 
 STUDENT = from_linen(small_run.SmallNet(num_classes=3))
-TX = updates.sgd(0.05)
+TX = updates.sgd(learning_rate=0.05)
 
 
 def _system(norm, **constants):

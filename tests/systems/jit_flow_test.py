@@ -15,7 +15,7 @@ from tests.reference import scenes, tiny_student
 
 SIZE, NUM_FRAMES = (32, 48), 9
 CONSTANTS = dict(a_thresh=0.9, delta_min=4, delta_max=4, u_max=2)
-TX = updates.sgd(0.05)
+TX = updates.sgd(learning_rate=0.05)
 
 
 def _shift(frame, previous):

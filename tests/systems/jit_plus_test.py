@@ -14,7 +14,7 @@ from ojd.types import Labels
 from tests.reference import scenes, tiny_student
 
 STUDENT = tiny_student.make()
-TX = updates.sgd(0.3)
+TX = updates.sgd(learning_rate=0.3)
 NOTHING = jit_plus.NOTHING
 CONSTANTS = dict(a_thresh=0.7, delta_min=2, delta_max=16, u_max=4)
 
@@ -118,13 +118,17 @@ def test_zeal_goes_on_after_the_threshold():
 
 
 def test_boost_lengthens_every_step_by_what_was_wrong_at_first():
-  boosted = _plus(NOTHING._replace(boost=4.0), updates.sgd(0.1), a_thresh=1.0)
+  boosted = _plus(
+    NOTHING._replace(boost=4.0), updates.sgd(learning_rate=0.1), a_thresh=1.0
+  )
   state, frames, labels = _first(boosted)
   after, _, info = boosted.learn(state, frames[0], _labels_of(labels, 0))
   assert int(info.num_updates) == 4
   assert 0 < info.miou_before < info.miou_after
   rate = 0.1 * (1 + 4 * (1 - float(info.miou_before)))
-  alike = jit_lib.jit(STUDENT, updates.sgd(rate), **CONSTANTS | {"a_thresh": 1})
+  alike = jit_lib.jit(
+    STUDENT, updates.sgd(learning_rate=rate), **CONSTANTS | {"a_thresh": 1}
+  )
   expected, _, _ = alike.learn(
     alike.init(jax.random.key(0), frames[0]), frames[0], _labels_of(labels, 0)
   )
@@ -138,7 +142,9 @@ def test_stretch_is_of_the_most_updates_too():
   frames, labels = scenes.coloured_squares(1)
   for u_max, expected in ((4, 5), (8, 10)):
     extras = NOTHING._replace(stretch=1.25)
-    system = _plus(extras, updates.sgd(1e-4), u_max=u_max, a_thresh=1.0)
+    system = _plus(
+      extras, updates.sgd(learning_rate=1e-4), u_max=u_max, a_thresh=1.0
+    )
     state = system.init(jax.random.key(0), frames[0])
     _, _, info = system.learn(state, frames[0], _labels_of(labels, 0))
     assert int(info.num_updates) == expected
@@ -161,7 +167,9 @@ def test_words_of_the_table_leave_a_part_out(word, is_honest, stride, u_max):
 
   def learn(a_thresh, rate, name=name, **constants):
     settings = systems.Settings(a_thresh=a_thresh, **constants)
-    system = systems.make(name, STUDENT, updates.sgd(rate), settings)
+    system = systems.make(
+      name, STUDENT, updates.sgd(learning_rate=rate), settings
+    )
     state = system.init(jax.random.key(0), frames[0])
     return jax.jit(system.learn)(state, frames[0], _labels_of(labels, 0))
 

@@ -17,7 +17,7 @@ from ojd.systems import osvos as osvos_lib
 from ojd.types import Labels
 from tests.reference import scenes, tiny_student
 
-TX = updates.sgd(0.05)
+TX = updates.sgd(learning_rate=0.05)
 PASSES, INTERVAL = 2, 3
 
 

@@ -54,7 +54,7 @@ def _published(tx, params, state, frame, labels, a_thresh, u_max):
 )
 def test_key_frame_is_the_published_one(rate, has_noise):
   """What is drawn at random is not learnt: there the best is not the last."""
-  tx = updates.adam(rate)
+  tx = updates.adam(learning_rate=rate)
   system = shadowtutor.shadowtutor(STUDENT, tx, **CONSTANTS)
   frames, labels = scenes.coloured_squares(6)
   if has_noise:
@@ -110,7 +110,9 @@ def test_threshold_has_to_be_exceeded():
 
 def test_scan_equals_the_host_loop():
   frames, labels = scenes.coloured_squares(40)
-  system = shadowtutor.shadowtutor(STUDENT, updates.adam(0.05), **CONSTANTS)
+  system = shadowtutor.shadowtutor(
+    STUDENT, updates.adam(learning_rate=0.05), **CONSTANTS
+  )
   first = system.init(jax.random.key(0), frames[0])
   scan = jax.jit(lambda *x: distill.scan_stream(system, *x))
   ended, (classes, infos) = scan(first, frames, labels)

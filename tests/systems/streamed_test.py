@@ -13,7 +13,7 @@ from tests.reference import scenes, tiny_student
 
 STUDENT = tiny_student.make()
 FRAMES, LABELS = scenes.coloured_squares(30)
-TX = updates.adam(0.05)
+TX = updates.adam(learning_rate=0.05)
 CONSTANTS = dict(a_thresh=0.75, delta_min=3, delta_max=12, u_max=8)
 
 

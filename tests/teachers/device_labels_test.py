@@ -213,7 +213,7 @@ def test_run_is_the_same_with_labels_of_jax(tmp_path):
   groups = labels_lib.parse_groups("", scenes.NAMES)
   system = jit_lib.jit(
     tiny_student.make(),
-    updates.sgd(0.3),
+    updates.sgd(learning_rate=0.3),
     a_thresh=0.8,
     delta_min=2,
     delta_max=8,

@@ -28,7 +28,7 @@ def _singular_values(before, after):
 
 @pytest.mark.parametrize(("rank", "jit"), [(1, False), (1, True), (2, True)])
 def test_change_of_every_kernel_has_the_rank(rank, jit):
-  tx = low_rank.rank1(RATE, rank)
+  tx = low_rank.rank1(learning_rate=RATE, rank=rank)
   start, opt_state = layered_student.begin(tx)
   learn, params = layered_student.adapting(tx, jit=jit), start
   for t in range(2):
@@ -43,7 +43,7 @@ def test_change_of_every_kernel_has_the_rank(rank, jit):
 
 
 def test_norms_and_biases_move_as_they_are():
-  tx = low_rank.rank1(RATE)
+  tx = low_rank.rank1(learning_rate=RATE)
   params, opt_state = layered_student.begin(tx)
   result = layered_student.adapting(tx)(params, opt_state, 0)
   before, after = map(pretrained.flatten, (params, result.params))
@@ -55,7 +55,7 @@ def test_norms_and_biases_move_as_they_are():
 
 def test_equals_factors_trained_by_themselves():
   """Autodiff through kernel + left @ right, with optax on the factors."""
-  tx = low_rank.rank1(RATE)
+  tx = low_rank.rank1(learning_rate=RATE)
   params, opt_state = layered_student.begin(tx)
   result = layered_student.adapting(tx)(params, opt_state, 0)
 

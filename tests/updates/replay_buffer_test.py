@@ -8,7 +8,6 @@ import pytest
 
 from ojd import losses, updates
 from ojd.types import Labels
-from ojd.updates import rehearsal
 from tests.reference import layered_student, tiny_student
 
 STUDENT = tiny_student.make()
@@ -32,7 +31,10 @@ def _close(ours, theirs):
 @pytest.mark.parametrize("jit", [False, True])
 def test_first_key_frame_is_that_of_sgd(jit):
   results = []
-  for tx in (updates.VARIANTS["replay"].factory(RATE), updates.sgd(RATE)):
+  for tx in (
+    updates.STEPS["replay"].factory(learning_rate=RATE),
+    updates.sgd(learning_rate=RATE),
+  ):
     learn = layered_student.adapting(tx, STUDENT, jit=jit)
     results.append(learn(*layered_student.begin(tx, STUDENT), 0))
   assert int(results[0].num_updates) == 3
@@ -41,16 +43,19 @@ def test_first_key_frame_is_that_of_sgd(jit):
 
 
 def test_without_a_past_the_gradient_stays_bit_for_bit():
-  tx = updates.VARIANTS["replay"].factory(RATE)
+  tx = updates.STEPS["replay"].factory(learning_rate=RATE)
   params, opt_state = layered_student.begin(tx, STUDENT)
-  moving, held = tx.begin(opt_state)
+  carry, constants = tx.begin(opt_state)
   broken = lambda frame, labels: jax.tree.map(lambda x: x * np.nan, params)
   for gradient in (tx.gradient, jax.jit(tx.gradient, static_argnums=1)):
-    _equal(gradient(params, broken, moving, held), params)
+    _equal(gradient(params, broken, carry, constants), params)
 
 
 def test_later_ones_descend_the_mean_of_two_losses():
-  tx, sgd = rehearsal.rehearsing(updates.sgd(RATE), 1), updates.sgd(RATE)
+  tx, sgd = (
+    updates.with_replay(updates.sgd(learning_rate=RATE), 1),
+    updates.sgd(learning_rate=RATE),
+  )
   params, opt_state = layered_student.begin(tx, STUDENT)
   learn = layered_student.adapting(tx, STUDENT)
   first = learn(params, opt_state, 0)
@@ -76,28 +81,28 @@ def _remembering(tx, times):
   """The state of a step that was through some frames; nothing is learnt."""
   _, state = layered_student.begin(tx, STUDENT)
   for t in times:
-    moving, held = tx.begin(state)
-    state = tx.end(moving, held, FRAMES[t], layered_student.labels_of(t))
+    carry, constants = tx.begin(state)
+    state = tx.end(carry, constants, FRAMES[t], layered_student.labels_of(t))
   return state
 
 
 def test_ring_holds_the_last_ones_whole():
-  tx = rehearsal.rehearsing(updates.sgd(RATE), 2)
-  memory = _remembering(tx, [0, 1, 2]).memory
+  tx = updates.with_replay(updates.sgd(learning_rate=RATE), 2)
+  buffer = _remembering(tx, [0, 1, 2]).buffer
   for slot, t in enumerate((2, 1)):
     labels = layered_student.labels_of(t)
-    np.testing.assert_array_equal(memory.frames[slot], FRAMES[t])
-    np.testing.assert_array_equal(memory.classes[slot], labels.classes)
-    np.testing.assert_array_equal(memory.weights[slot], labels.weights)
+    np.testing.assert_array_equal(buffer.frames[slot], FRAMES[t])
+    np.testing.assert_array_equal(buffer.classes[slot], labels.classes)
+    np.testing.assert_array_equal(buffer.weights[slot], labels.weights)
   height, width = FRAMES.shape[1:3]
-  assert sum(x.nbytes for x in memory) == 6 * 2 * height * width
+  assert sum(x.nbytes for x in buffer) == 6 * 2 * height * width
 
 
 @pytest.mark.parametrize("times", [[1], [0, 2], [3, 2, 1, 0, 3, 1]])
 def test_each_kept_one_is_drawn_about_as_often(times):
-  tx = updates.VARIANTS["replay"].factory(RATE)
+  tx = updates.STEPS["replay"].factory(learning_rate=RATE)
   params, _ = layered_student.begin(tx, STUDENT)
-  moving, held = tx.begin(_remembering(tx, times))
+  carry, constants = tx.begin(_remembering(tx, times))
   zeros = jax.tree.map(jnp.zeros_like, params)
   kinds = [float(x.mean()) for x in FRAMES.astype(np.float32)]
 
@@ -106,12 +111,12 @@ def test_each_kept_one_is_drawn_about_as_often(times):
     mean = jnp.mean(frame.astype(jnp.float32))
     return jax.tree.map(lambda x: jnp.full_like(x, mean), params)
 
-  def turn(moving, _):
-    grads = tx.gradient(zeros, grad_fn, moving, held)
-    _, moving = tx.update(grads, moving, params, held)
-    return moving, 2 * jnp.max(grads["bias"])
+  def turn(carry, _):
+    grads = tx.gradient(zeros, grad_fn, carry, constants)
+    _, carry = tx.update(grads, carry, params, constants)
+    return carry, 2 * jnp.max(grads["bias"])
 
-  _, drawn = jax.lax.scan(turn, moving, length=400)
+  _, drawn = jax.lax.scan(turn, carry, length=400)
   near = np.abs(np.asarray(drawn)[:, None] - kinds)
   assert near.min(1).max() < 1e-3
   counts = np.bincount(near.argmin(1), minlength=4)
@@ -122,9 +127,9 @@ def test_each_kept_one_is_drawn_about_as_often(times):
 
 
 def test_frame_without_labels_is_not_kept():
-  tx = updates.VARIANTS["replay"].factory(RATE)
+  tx = updates.STEPS["replay"].factory(learning_rate=RATE)
   state = _remembering(tx, [0])
   nothing = Labels(*(0 * x for x in layered_student.labels_of(1)))
   after = tx.end(*tx.begin(state), FRAMES[1], nothing)
   assert int(after.num_seen) == 1
-  _equal(after.memory, state.memory)
+  _equal(after.buffer, state.buffer)

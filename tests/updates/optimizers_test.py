@@ -1,0 +1,270 @@
+"""Gradient steps of all parameters: against torch, and against each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from ojd import distill, updates
+from ojd.errors import UserError
+from ojd.models.student import Student
+from ojd.systems import jit as jit_lib
+from tests.reference import layered_student, tiny_student
+
+TINY, LAYERED = tiny_student.make(), layered_student.STUDENT
+FRAMES = layered_student.FRAMES
+RATE = 0.1
+
+MATRIX = np.float32([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]])
+START = np.float32([1.0, -2.0, 0.5])
+NUM_STEPS = 5
+
+TORCH = {
+  "sgd": lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9),
+  "nesterov": lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9, nesterov=True),
+  "adam": lambda p, lr: torch.optim.Adam(p, lr),
+}
+
+
+def _ours(name, learning_rate):
+  """Parameters after each step, [NUM_STEPS, 3]."""
+  tx = updates.STEPS[name].factory(learning_rate=learning_rate)
+  loss = lambda x: 0.5 * x @ MATRIX @ x
+  params = jnp.asarray(START)
+  opt_state, path = tx.init(params), []
+  for _ in range(NUM_STEPS):
+    steps, opt_state = tx.update(jax.grad(loss)(params), opt_state, params)
+    params = optax.apply_updates(params, steps)
+    path.append(params)
+  return jnp.stack(path)
+
+
+def _theirs(name, learning_rate):
+  params = torch.tensor(START, requires_grad=True)
+  optimiser, path = TORCH[name]([params], learning_rate), []
+  for _ in range(NUM_STEPS):
+    optimiser.zero_grad()
+    (0.5 * params @ torch.from_numpy(MATRIX) @ params).backward()
+    optimiser.step()
+    path.append(params.detach().numpy().copy())
+  return np.stack(path)
+
+
+@pytest.mark.parametrize("learning_rate", [0.01, 0.1])
+@pytest.mark.parametrize("name", TORCH)
+def test_steps_equal_torch(name, learning_rate):
+  expected = _theirs(name, learning_rate)
+  np.testing.assert_allclose(_ours(name, learning_rate), expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_learning_rates_in_one_call(name):
+  rates = jnp.array([0.001, 0.01, 0.1])
+  together = jax.jit(jax.vmap(lambda rate: _ours(name, rate)))(rates)
+  for ours, rate in zip(together, rates, strict=True):
+    np.testing.assert_allclose(ours, _theirs(name, float(rate)), rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_default_learning_rate_goes_down(name):
+  rate = updates.bind(name).options["learning_rate"]
+  path = np.vstack([START, _ours(name, rate)])
+  values = np.einsum("ti,ij,tj->t", path, MATRIX, path)
+  assert (np.diff(values) < 0).all()
+
+
+def test_paper_constants():
+  assert updates.MOMENTUM == 0.9
+  assert updates.bind("sgd").options == {"learning_rate": 0.01}
+
+
+@pytest.mark.parametrize(
+  ("text", "rate", "words"),
+  [
+    ("fast", None, "unknown; known are sgd, nesterov"),
+    ("sgd:fraction=0.1", None, "sgd has no option 'fraction'"),
+    ("top_k:fraction=0", None, "fraction=0: number, above 0"),
+    ("top_k", float("inf"), "--learning_rate=inf: number, above 0"),
+    ("top_k:learning_rate=0.1", 0.2, "has learning_rate, too"),
+  ],
+)
+def test_text_that_names_no_step_is_refused(text, rate, words):
+  with pytest.raises(UserError, match=words):
+    updates.create(text, learning_rate=rate)
+
+
+def test_first_nesterov_step_is_longer_in_the_same_direction():
+  first = lambda name: _ours(name, 0.01)[0] - START
+  np.testing.assert_allclose(first("nesterov"), 1.9 * first("sgd"), rtol=1e-4)
+
+
+def test_fast_head_is_adam_with_steps_ten_times_as_long_in_the_head():
+  frame = np.zeros((32, 32, 3), np.uint8)
+  names = ("conv1", "enc2", "decoder_conv2", "logits", "logits_of_old")
+  layer = {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}
+  params = {name: dict(layer) for name in names}
+  grads = jax.tree.map(lambda x: jnp.cos(x + 1), params)
+  ours, adam = (
+    updates.STEPS["fast_head"].factory(learning_rate=0.01),
+    updates.adam(learning_rate=0.01),
+  )
+  state, expected_state = updates.start(ours, params, frame), adam.init(params)
+  for _ in range(2):
+    carry, constants = ours.begin(state)
+    steps, carry = ours.update(grads, carry, params, constants)
+    state = ours.end(carry, constants, frame, None)
+    expected, expected_state = adam.update(grads, expected_state, params)
+    for name, layer in steps.items():
+      speed = 10 if name == "logits" else 1
+      for step, other in zip(
+        jax.tree.leaves(layer), jax.tree.leaves(expected[name]), strict=True
+      ):
+        assert jnp.abs(step).max() > 0
+        np.testing.assert_allclose(step, speed * other, rtol=1e-6)
+
+
+def _torn():
+  """A student whose logits are finite and whose first gradient is not."""
+
+  def apply(params, frame):
+    nothing = jnp.sqrt(jnp.sum(jnp.square(params["bias"])))
+    return TINY.apply(params, frame) + nothing
+
+  return Student(TINY.init, apply, TINY.num_classes)
+
+
+def _equal(ours, theirs):
+  jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def _close(ours, theirs):
+  """But for the rounding of programs that were compiled apart."""
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+    ours,
+    theirs,
+  )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_nonfinite_gradients_change_nothing_and_are_counted(jit):
+  student = _torn()
+  for name, num_undone in (("sgd", 1), ("nonfinite_guard", 3)):
+    tx = updates.STEPS[name].factory(learning_rate=RATE)
+    params, opt_state = layered_student.begin(tx, student)
+    learn = layered_student.adapting(tx, student, jit=jit)
+    result = learn(params, opt_state, 0)
+    assert int(result.num_updates) == 0
+    assert int(result.num_rolled_back) == num_undone
+    assert np.isfinite(result.grad_norm) and np.isfinite(result.loss)
+    _equal(result.params, params)
+  _equal(result.opt_state.inner, opt_state.inner)
+  assert int(result.opt_state.num_skipped) == 3
+  # Counted from the key frame's beginning, not from the run's.
+  again = learn(result.params, result.opt_state, 1)
+  assert int(again.num_rolled_back) == 3
+  assert int(again.opt_state.num_skipped) == 6
+
+
+def test_guard_on_finite_gradients_is_sgd():
+  results = []
+  for name in ("sgd", "nonfinite_guard"):
+    tx = updates.STEPS[name].factory(learning_rate=RATE)
+    learn = layered_student.adapting(tx, TINY)
+    results.append(learn(*layered_student.begin(tx, TINY), 0))
+  ours, theirs = results[1], results[0]
+  _close(ours.params, theirs.params)
+  _close(ours.opt_state.inner, theirs.opt_state)
+  assert int(ours.num_updates) == 3
+  assert int(ours.num_rolled_back) == 0
+
+
+@pytest.mark.parametrize(
+  "inner",
+  [
+    updates.adam(learning_rate=RATE),
+    updates.averaged(updates.sgd(learning_rate=RATE)),
+    updates.with_replay(updates.sgd(learning_rate=RATE)),
+  ],
+)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_guarded_step_is_as_if_the_gradient_had_not_been(inner, value):
+  """Of good, bad and good gradients the second leaves no trace."""
+  step, alone = updates.guarded(inner), updates.as_step(inner)
+  params, state = layered_student.begin(step, TINY)
+  carry, constants = step.begin(state)
+  other, other_constants = alone.begin(state.inner)
+  good = jax.tree.map(jnp.ones_like, params)
+  bad = good | {"bias": good["bias"].at[0, 0, 0].set(value)}
+  ours = theirs = params
+  for grads in (good, bad, good):
+    steps, carry = step.update(grads, carry, ours, constants)
+    ours = optax.apply_updates(ours, steps)
+    if grads is good:
+      steps, other = alone.update(grads, other, theirs, other_constants)
+      theirs = optax.apply_updates(theirs, steps)
+  _equal(ours, theirs)
+  plain = lambda x: (
+    jax.random.key_data(x)
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    else x
+  )
+  _equal(jax.tree.map(plain, carry.inner), jax.tree.map(plain, other))
+  assert int(step.num_skipped(carry)) == 1
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_average_of_all_updates_of_sgd(jit):
+  """Three updates are three key frames of `sgd` with one update each."""
+  tx = updates.averaged(updates.sgd(learning_rate=RATE), decay=0.75)
+  params, opt_state = layered_student.begin(tx)
+  result = layered_student.adapting(tx, jit=jit)(params, opt_state, 0)
+  sgd = updates.sgd(learning_rate=RATE)
+  one = layered_student.adapting(sgd, num_updates=1)
+  ours, sgd_state = layered_student.begin(sgd)
+  expected = ours
+  for _ in range(3):
+    after = one(ours, sgd_state, 0)
+    ours, sgd_state = after.params, after.opt_state
+    expected = jax.tree.map(
+      lambda old, new: 0.75 * old + 0.25 * new, expected, ours
+    )
+  _close(result.params, ours)
+  _close(updates.serving_params(tx, result.params, result.opt_state), expected)
+
+
+@pytest.mark.parametrize("norm", jit_lib.NORM_MODES)
+def test_frames_between_key_frames_are_answered_by_it(norm):
+  # A high rate: average and newest differ in what they say.
+  tx = updates.STEPS["ema"].factory(learning_rate=0.5)
+  constants = dict(stride=3, a_thresh=1.1, u_max=3, norm=norm)
+  system = jit_lib.fixed(LAYERED, tx, **constants)
+  state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
+  learn = jax.jit(system.learn, donate_argnums=0)
+  state, classes, _ = learn(state, FRAMES[0], layered_student.labels_of(0))
+
+  def answers(params):
+    if norm == "frame":
+      return distill.classify(LAYERED.apply(params, FRAMES[1]))
+    _, norms = LAYERED.observe(params, FRAMES[0])
+    return distill.classify(LAYERED.apply_held(params, norms, FRAMES[1]))
+
+  mean, newest = system.answering(state), state.params
+  own = distill.classify(LAYERED.apply(newest, FRAMES[0]))
+  assert np.mean(classes == own) > 0.99  # the key frame: by the newest
+  _, classes = system.predict(state, FRAMES[1])
+  assert np.mean(classes == answers(mean)) > 0.99
+  assert np.mean(answers(newest) == answers(mean)) < 0.95
+
+
+def test_of_a_part_the_others_are_the_students_own():
+  tx = updates.averaged(updates.STEPS["head"].factory(learning_rate=RATE))
+  params, opt_state = layered_student.begin(tx)
+  result = layered_student.adapting(tx)(params, opt_state, 0)
+  mean = updates.serving_params(tx, result.params, result.opt_state)
+  _close(mean["conv1"], params["conv1"])
+  head = [x["logits"]["kernel"] for x in (params, mean, result.params)]
+  assert np.abs(head[0] - head[1]).max() > 0
+  assert np.abs(head[2] - head[1]).max() > 0

@@ -1,0 +1,206 @@
+"""Steps of some layers or coordinates: the others stay."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import flatten_util
+
+from ojd import distill, losses, updates
+from ojd.errors import UserError
+from ojd.models import pretrained
+from ojd.updates import partition, subsets
+from tests.reference import layered_student, tiny_student
+
+DECODER = {"dec1", "dec2", "decoder_conv1", "logits"}
+LAYERS = {
+  "head": {"logits"},
+  "partial": DECODER - {"dec1"},
+  "decoder": DECODER,
+}
+# Passes through the five convolutions, kernel and input gradients: an input
+# gradient is needed of every layer behind the first that trains.
+PRODUCTS = {
+  "sgd": 5 + 5 + 4,
+  "decoder": 5 + 4 + 3,
+  "partial": 5 + 3 + 2,
+  "head": 5 + 1 + 0,
+  "norm_only": 5 + 0 + 4,
+}
+
+FRACTION, RATE = 0.1, 0.05
+FIXED = ("first_layers", "last_layers", "both_ends", "random_coordinates")
+TINY = tiny_student.make()
+NUM_UPDATES = 3
+
+
+def _flat(tree):
+  return np.asarray(flatten_util.ravel_pytree(tree)[0])
+
+
+def _trains(name, leaf):
+  if name == "norm_only":
+    return leaf.split("/")[1] == "norm"
+  return leaf.split("/")[0] in LAYERS[name]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("name", [*LAYERS, "norm_only"])
+def test_only_those_move(name, jit):
+  tx = updates.STEPS[name].factory(learning_rate=0.05)
+  params, opt_state = layered_student.begin(tx)
+  learn = layered_student.adapting(tx, jit=jit)
+  result = learn(params, opt_state, 0)
+  assert int(result.num_updates) == 3
+  before, after = map(pretrained.flatten, (params, result.params))
+  assert before.keys() == after.keys()
+  for leaf in before:
+    if _trains(name, leaf):
+      assert np.any(before[leaf] != after[leaf]), leaf
+    else:
+      np.testing.assert_array_equal(before[leaf], after[leaf])
+  # Moments are kept of nothing else.
+  size = sum(x.size for n, x in before.items() if _trains(name, n))
+  assert sum(x.size for x in jax.tree.leaves(result.opt_state)) == size
+
+
+def test_first_step_of_what_moves_is_that_of_all():
+  moved = {}
+  for name in ("sgd", "partial", "norm_only"):
+    tx = updates.STEPS[name].factory(learning_rate=0.05)
+    learn = layered_student.adapting(tx, num_updates=1)
+    result = learn(*layered_student.begin(tx), 0)
+    moved[name] = pretrained.flatten(result.params)
+  for name in ("partial", "norm_only"):
+    for leaf in moved["sgd"]:
+      if _trains(name, leaf):
+        np.testing.assert_allclose(
+          moved[name][leaf], moved["sgd"][leaf], rtol=1e-4, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_backward_pass_ends_at_the_first_layer_that_trains(name):
+  tx = updates.STEPS[name].factory(learning_rate=0.05)
+  params, opt_state = layered_student.begin(tx)
+  frame, labels = layered_student.FRAMES[0], layered_student.labels_of(0)
+  adapt = lambda params, opt_state, u_max: distill.adapt(
+    *(layered_student.STUDENT, tx, params, opt_state, frame, labels),
+    a_thresh=1.1,
+    u_max=u_max,
+  )
+  text = jax.jit(adapt).lower(params, opt_state, jnp.int32(3)).compile()
+  products = re.findall(r"= \S+ (?:convolution|dot)\(", text.as_text())
+  assert len(products) == PRODUCTS[name]
+
+
+def test_student_without_such_layers_is_refused():
+  student, tx = TINY, updates.STEPS["partial"].factory(learning_rate=0.1)
+  with pytest.raises(UserError, match="--update=partial: this student has"):
+    layered_student.begin(tx, student)
+
+
+def _where_moved(name, num_keys=2):
+  """Where parameters moved over key frames, and where they are."""
+  tx = updates.STEPS[name].factory(learning_rate=RATE, fraction=FRACTION)
+  params, opt_state = layered_student.begin(tx)
+  first, learn = _flat(params), layered_student.adapting(tx)
+  for t in range(num_keys):
+    result = learn(params, opt_state, t)
+    params, opt_state = result.params, result.opt_state
+  return _flat(params) != first, params
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_fraction_moves_and_it_is_always_the_same(name):
+  moved, params = _where_moved(name)
+  count = round(FRACTION * moved.size)
+  assert 0.7 * count < moved.sum() <= count + 1
+  layers = [
+    path.split("/")[0]
+    for path, leaf in zip(
+      partition.names(params), jax.tree.leaves(params), strict=True
+    )
+    for _ in range(leaf.size)
+  ]
+  there = {layer for layer, is_in in zip(layers, moved, strict=True) if is_in}
+  ends = {
+    "first_layers": ("conv1", "logits"),
+    "last_layers": ("logits", "conv1"),
+  }
+  if name in ends:
+    near, far = ends[name]
+    assert near in there and far not in there
+  else:
+    assert {"conv1", "logits"} <= there
+
+
+@pytest.mark.parametrize("name", [*FIXED, "top_k"])
+def test_all_coordinates_are_adam(name):
+  results = []
+  for tx in (
+    updates.create(name + ":fraction=1", learning_rate=RATE),
+    updates.adam(learning_rate=RATE),
+  ):
+    params, opt_state = layered_student.begin(tx)
+    learn = layered_student.adapting(tx)
+    results.append(_flat(learn(params, opt_state, 0).params))
+  np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-7)
+
+
+def _changed(before, after):
+  return np.flatnonzero(_flat(before) != _flat(after))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_at_most_k_coordinates_move_on_a_key_frame(jit):
+  tx = updates.top_k(learning_rate=RATE)
+  params, opt_state = layered_student.begin(tx)
+  learn = layered_student.adapting(tx, jit=jit)
+  count = round(0.05 * _flat(params).size)
+  chosen = []
+  for t in range(2):
+    result = learn(params, opt_state, t)
+    assert int(result.num_updates) == 3
+    chosen.append(_changed(params, result.params))
+    assert 0.8 * count < len(chosen[-1]) <= count
+    params, opt_state = result.params, result.opt_state
+  assert set(chosen[0]) != set(chosen[1])
+
+
+def test_follows_the_sizes_of_the_last_dense_step():
+  """The whole of two key frames with optax alone and numpy's sort."""
+  tx = updates.top_k(learning_rate=RATE, fraction=0.25)
+  params, opt_state = layered_student.begin(tx, TINY)
+  count = round(0.25 * _flat(params).size)
+  learn = layered_student.adapting(tx, TINY, NUM_UPDATES)
+  first = learn(params, opt_state, 0)
+
+  adam = optax.adam(RATE)
+  ours, unravel = flatten_util.ravel_pytree(params)
+  adam_state = adam.init(params)
+  mask = np.isin(np.arange(ours.size), _changed(params, first.params))
+  assert mask.sum() == count  # random; the next is the largest
+  results = [first, learn(first.params, first.opt_state, 1)]
+  for t, result in enumerate(results):
+    frame, labels = layered_student.FRAMES[t], layered_student.labels_of(t)
+    loss = lambda p, frame=frame, labels=labels: losses.weighted_cross_entropy(
+      TINY.apply(p, frame), labels
+    )
+    for _ in range(NUM_UPDATES):
+      grads = jax.grad(loss)(unravel(ours))
+      steps, adam_state = adam.update(grads, adam_state)
+      last = _flat(steps)
+      ours = ours + jnp.where(mask, last, 0)
+    np.testing.assert_allclose(_flat(result.params), ours, rtol=1e-4, atol=1e-5)
+    mask = np.zeros(ours.size, bool)
+    mask[np.argsort(-np.abs(last))[:count]] = True
+
+
+def test_equal_values_are_not_more_than_k():
+  for values in (np.zeros(100), np.repeat([1.0, 2.0], 50)):
+    mask = np.asarray(subsets.largest(jnp.asarray(values), 7))
+    assert mask.sum() == 7 and (values[mask] == values.max()).all()
