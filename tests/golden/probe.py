@@ -98,11 +98,11 @@ UPDATES = {
   "partial_adam": {},
   "head": {},
   "norm_only": {},
-  "top_k": dict(fraction=0.1),
-  "first_layers": dict(update="first", fraction=0.1),
-  "last_layers": dict(update="last"),
-  "both_ends": dict(update="both"),
-  "random_coordinates": dict(update="scattered"),
+  "top_k": dict(update="top_k:fraction=0.1"),
+  "first_layers": dict(update="first_layers:fraction=0.1"),
+  "last_layers": {},
+  "both_ends": {},
+  "random_coordinates": {},
   "rank1": {},
   "ema": {},
   "replay": {},
@@ -328,7 +328,7 @@ def _fleet(path):
 
 def _linked(flags):
   def case(path):
-    from ojd.edge import uplink, wire
+    from ojd.network import uplink, wire
 
     digest, counts = hashlib.sha256(), [0, 0]
 
