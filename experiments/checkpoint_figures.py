@@ -51,7 +51,7 @@ def share(size, repeats):
       loop.run()
       stages = loop.stages
       spent = 1e3 * stages.seconds["checkpoint"]
-      pairs.append((spent, 1e3 * stats.seconds_of_work(stages)))
+      pairs.append((spent, 1e3 * stages.seconds_of_method()))
   count = stages.counts["checkpoint"]
   note = f"{count} checkpoints and all of a run, {size[0]}x{size[1]}"
   return measure.figure("checkpoint_share", np.array(pairs), note)
@@ -73,7 +73,7 @@ def restore(size, repeats):
     path = pathlib.Path(folder)
     for t in range(repeats + 1):
       (path / workdir.METRICS).write_text("{}\n" * t)
-      counts = stats.empty(len(made.groups.names))
+      counts = stats.RunStats.empty(len(made.groups.names))
       snapshot = checkpoint.Snapshot(t, state, None, None, counts, {}, {})
       writer = checkpoint.Checkpointer(path, abstract, {})
       start = time.perf_counter()

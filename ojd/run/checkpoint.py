@@ -95,7 +95,7 @@ class Checkpointer:
     if snapshot.t == self._latest:
       return
     meta = {
-      "stats": stats_lib.to_json(snapshot.stats),
+      "stats": snapshot.stats.to_json(),
       "seconds": snapshot.seconds,
       "counts": snapshot.counts,
       "reference_t": snapshot.reference_t,
@@ -126,7 +126,7 @@ def _snapshot(found: checkpoints.Restored) -> Snapshot:
     state=found.state.system,
     reference=reference,
     reference_t=meta["reference_t"],
-    stats=stats_lib.from_json(meta["stats"]),
+    stats=stats_lib.RunStats.from_json(meta["stats"]),
     seconds=meta["seconds"],
     counts=meta["counts"],
   )

@@ -141,7 +141,7 @@ def first_snapshot(
 
 def _snapshot(fork, job, state):
   """The first snapshot of a fork, whose counts begin at 0."""
-  counts = stats.empty(len(job.groups.names))
+  counts = stats.RunStats.empty(len(job.groups.names))
   counts.first_t = fork.t
   counts.num_before = describe(fork)["num_before"]
   past = [row for row in fork.parent.rows if row["t"] < fork.t]

@@ -10,7 +10,6 @@ that has learnt nothing.
 import numpy as np
 
 from ojd.run import loop
-from ojd.run import stats as stats_lib
 from ojd.teachers import labelers
 from ojd.types import Sample
 
@@ -35,9 +34,7 @@ class LateLoop(loop.Loop):
       classes, info = self._learn_late(answer, sample, line)
       return classes, info, None, ""
     if answer is not None:
-      problem = stats_lib.count_unanswered(
-        self.stats, answer.problem, answer.sample.t
-      )
+      problem = self.stats.count_unlabelled(answer.problem, answer.sample.t)
       self._leave(lambda log: log.failed(sample.t, problem))
       self.stats.next_key = int(self.system.next_key(self.state))
     is_asked = self.stats.clock == self.stats.next_key

@@ -21,7 +21,6 @@ from ojd.run import job as job_lib
 from ojd.run import outputs as outputs_lib
 from ojd.run import prefetch, trajectory, workdir, writers
 from ojd.run import stats as stats_lib
-from ojd.run import work as work_lib
 from ojd.streams import base as streams
 from ojd.teachers import labelers
 from ojd.types import Labels, Sample, StepInfo, check_frame
@@ -81,7 +80,10 @@ class Loop:
     self.knows = knows
     self.reference = outputs_lib.reference_of(start)
     if start is None:
-      self.stats, self.next_t = stats_lib.empty(len(job.groups.names)), 0
+      self.stats, self.next_t = (
+        stats_lib.RunStats.empty(len(job.groups.names)),
+        0,
+      )
     else:
       self.stats, self.next_t = start.stats, start.t
       self.stages.restore(start.seconds, start.counts)
@@ -99,7 +101,14 @@ class Loop:
         files.callback(self._close_outputs)
         self._compile()
         is_over = self._go_through()
-        work_lib.note(self.stats, self.job, self.system.read(self.state))
+        spec = self.job.stream.spec
+        self.stats.gmac_per_frame = stats_lib.gmac_per_frame(
+          *(self.job.system, self.job.student),
+          self.system.read(self.state),
+          height=spec.height,
+          width=spec.width,
+          num_frames=self.stats.clock,
+        )
         self._keep()
       # Only now is every file whole.
       self.stats.finished = is_over
@@ -254,7 +263,7 @@ class Loop:
     if answer.labels is None:
       # Apart from the answers: their mean is what the teacher takes.
       self.stages.add(f"{stage}_failed", spent)
-      problem = stats_lib.count_unanswered(self.stats, answer.problem, sample.t)
+      problem = self.stats.count_unlabelled(answer.problem, sample.t)
       self._leave(lambda log: log.failed(sample.t, problem))
       return None, problem
     if not is_known:  # else there was no teacher to be timed
@@ -272,7 +281,7 @@ class Loop:
     labels = record.labels()
     if labels is not None:
       return labels, ""
-    stats_lib.count_unanswered(self.stats, record.problem)
+    self.stats.count_unlabelled(record.problem)
     self._leave(lambda log: log.failed(t, record.problem))
     return None, record.problem
 
@@ -294,7 +303,8 @@ class Loop:
     info: StepInfo = jax.tree.map(lambda x: np.asarray(x).item(), info)
     delay = self._pass_on(info, line)
     self.stats.next_key = int(self.system.next_key(self.state))
-    line.update(stats_lib.count_key(self.stats, info))
+    self.stats.count_key(info)
+    line.update(writers.step_fields(info))
     line["ms_learn"] = self.stages.milliseconds("learn")
     self._leave(
       lambda log: log.learned(
@@ -383,9 +393,7 @@ class Loop:
   def _report_progress(self, problem):
     limits = (self.job.stream.spec.num_frames, self.job.config.num_frames)
     total = min((x for x in limits if x is not None), default=None)
-    self.progress_fn(
-      stats_lib.progress(self.stats, self.stages, total, problem)
-    )
+    self.progress_fn(self.stats.progress(self.stages, total, problem))
 
   def summary(self) -> dict[str, Any]:
     """The content of summary.json."""

@@ -226,7 +226,7 @@ def _seconds_live(run, num_frames):
     return None
   stages = stats.Stages()
   stages.restore(summary["seconds"], dict.fromkeys(summary["seconds"], 1))
-  work = stats.seconds_of_work(stages)
+  work = stages.seconds_of_method()
   return work * num_frames / summary["num_frames"]
 
 

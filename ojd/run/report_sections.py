@@ -13,7 +13,7 @@ from PIL import Image
 
 from ojd.run import palette
 from ojd.run import report_text as text
-from ojd.run.stats import APART
+from ojd.run.stats import EXCLUDED_STAGES
 from ojd.types import MAX_CLASSES
 
 _MAX_IMAGE_WIDTH = 1600  # of a sample frame in the page
@@ -139,8 +139,10 @@ def times(run: Run) -> str:
     return ""
   known = [name for name in _STAGES if name in seconds]
   names = known + [name for name in seconds if name not in _STAGES]
-  total = sum(value for name, value in seconds.items() if name not in APART)
-  ordered = sorted(names, key=lambda name: name in APART)
+  total = sum(
+    value for name, value in seconds.items() if name not in EXCLUDED_STAGES
+  )
+  ordered = sorted(names, key=lambda name: name in EXCLUDED_STAGES)
   rows = "".join(_time_row(run, name, seconds[name], total) for name in ordered)
   return f"""<section><h2>Time</h2>
 <div class="card"><table><thead><tr><th>stage</th><th class="n">seconds</th>
@@ -151,7 +153,7 @@ per second and speed-up leave them out.</p></section>"""
 
 
 def _time_row(run, name, seconds, total):
-  is_apart = name in APART
+  is_apart = name in EXCLUDED_STAGES
   share = "" if is_apart else text.percent(seconds / total if total else 0.0)
   count = _occurrences(run, name)
   each = f"{1e3 * seconds / count:.1f}" if count else ""

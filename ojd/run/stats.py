@@ -1,4 +1,4 @@
-"""The counts of a run, its clock, and the run in numbers."""
+"""The statistics of a run: its counts, its clock and its summary."""
 
 import contextlib
 import dataclasses
@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd import metrics
+from ojd import distill, metrics
 from ojd.costs import Costs
+from ojd.models import student as student_lib
+from ojd.models.delta import sites
 from ojd.teachers import labelers
 from ojd.types import StepInfo
 
-# What the method itself does not take: compiling, being judged, what the
-# teacher does while the stream goes on, and all that is done before it begins.
-APART = (
+# Stages that are no part of the method: compiling, evaluating, what the teacher
+# does while the stream goes on, and what comes before the first frame.
+EXCLUDED_STAGES = (
   "compile",
   "evaluate",
   "eval_teacher",
@@ -26,8 +28,8 @@ APART = (
   "teacher_async",
   "pretrain",
 )
-
-
+# The first of these that was timed says how long the teacher takes.
+_TEACHER_STAGES = ("teacher", "teacher_async", "eval_teacher")
 _STUDENT = Costs()
 
 
@@ -73,96 +75,17 @@ class Stages:
     """Seconds of an average block; 0 without any."""
     return self.seconds.get(name, 0.0) / max(self.counts.get(name, 0), 1)
 
+  def mean_of_teacher(self) -> float:
+    """Seconds of an average answer of the teacher; 0 without any."""
+    return next(filter(None, map(self.mean, _TEACHER_STAGES)), 0.0)
 
-@dataclasses.dataclass
-class RunStats:
-  """Counts of a run in progress."""
-
-  confusion: np.ndarray  # [C, C] int64
-  first_t: int = 0  # the first frame; of a fork not that of the stream
-  num_before: int = 0  # frames that the system had seen by then
-  num_frames: int = 0
-  num_keys: int = 0
-  num_updates: int = 0
-  num_recalled: int = 0  # questions whose answer was known
-  num_rolled_back: int = 0
-  num_skipped: int = 0  # frames that could not be read
-  num_teacher_failures: int = 0
-  num_deferred: int = 0  # questions that a teacher of many was not asked
-  eval_frames: int = 0
-  stride: int = 0
-  # Frames from questions to what was learnt of them; None where all wait.
-  total_delay: int | None = None
-  link: dict[str, Any] | None = None  # of `linked`; None without a network
-  next_key: int = 0
-  first_frame_seconds: float | None = None  # from the start to the answer
-  gmac_per_frame: float | None = None  # of the student's answers
-  num_resumed: int = 0  # times that the run was gone on with
-  finished: bool = False
-
-  @property
-  def clock(self) -> int:
-    """Frames that the system has seen."""
-    return self.num_before + self.num_frames
-
-  def miou(self) -> float | None:
-    """Of the run so far; None where nothing was compared."""
-    return metrics.run_miou(self.confusion) if self.eval_frames else None
-
-
-def empty(num_classes: int) -> RunStats:
-  """The counts before the first frame."""
-  return RunStats(np.zeros((num_classes, num_classes), np.int64))
-
-
-def to_json(stats: RunStats) -> dict[str, Any]:
-  """The counts as `from_json` takes them."""
-  return dataclasses.asdict(stats) | {"confusion": stats.confusion.tolist()}
-
-
-def from_json(content: dict[str, Any]) -> RunStats:
-  """The counts that `to_json` wrote down."""
-  confusion = np.array(content["confusion"], np.int64)
-  return RunStats(**content | {"confusion": confusion})
-
-
-def count_key(stats: RunStats, info: StepInfo) -> dict[str, Any]:
-  """Counts a key frame; returns what metrics.jsonl says of it.
-
-  Args:
-    stats: which is changed.
-    info: of the step, as plain numbers.
-  """
-  stats.stride = info.stride
-  stats.num_keys += 1
-  stats.num_updates += info.num_updates
-  stats.num_rolled_back += info.num_rolled_back
-  return {
-    "is_key": True,
-    "num_updates": info.num_updates,
-    "num_rolled_back": info.num_rolled_back,
-    "miou_before": info.miou_before,
-    "miou_after": info.miou_after,
-    "loss": info.loss,
-    "grad_norm": info.grad_norm,
-  }
-
-
-def count_unanswered(
-  stats: RunStats, problem: str, t: int | None = None
-) -> str:
-  """Counts a question that brought no labels; returns what to write down.
-
-  Args:
-    stats: which is changed.
-    problem: why there are none.
-    t: the frame of the question; None where it was told before.
-  """
-  if problem == labelers.DEFERRED:
-    stats.num_deferred += 1
-    return problem
-  stats.num_teacher_failures += 1
-  return problem if t is None else f"the teacher failed on frame {t}: {problem}"
+  def seconds_of_method(self) -> float:
+    """Seconds of all stages that are part of the method."""
+    return sum(
+      seconds
+      for name, seconds in self.seconds.items()
+      if name not in EXCLUDED_STAGES
+    )
 
 
 class Progress(NamedTuple):
@@ -181,40 +104,103 @@ class Progress(NamedTuple):
   seconds: Mapping[str, float] = types.MappingProxyType({})  # by stage
 
 
-def progress(
-  stats: RunStats, stages: Stages, total: int | None, problem: str
-) -> Progress:
-  """The counts as a watcher wants them."""
-  return Progress(
-    num_frames=stats.first_t + stats.num_frames + stats.num_skipped,
-    total=total,
-    fps=_frames_per_second(stats, stages),
-    stride=stats.stride,
-    num_keys=stats.num_keys,
-    num_updates=stats.num_updates,
-    miou=stats.miou(),
-    problem=problem,
-    num_skipped=stats.num_skipped,
-    num_teacher_failures=stats.num_teacher_failures,
-    seconds=dict(stages.seconds),
-  )
+@dataclasses.dataclass
+class RunStats:
+  """The counts of a run in progress."""
 
+  confusion: np.ndarray  # [C, C] int64
+  first_t: int = 0  # the first frame; of a fork not that of the stream
+  num_before: int = 0  # frames that the system had seen by then
+  num_frames: int = 0
+  num_keys: int = 0
+  num_updates: int = 0
+  num_recalled: int = 0  # requests whose labels were recorded before
+  num_rolled_back: int = 0
+  num_skipped: int = 0  # frames that could not be read
+  num_teacher_failures: int = 0
+  num_deferred: int = 0  # requests that a shared teacher was not asked
+  eval_frames: int = 0
+  stride: int = 0
+  # Frames from requests to the updates; None where the stream waits.
+  total_delay: int | None = None
+  link: dict[str, Any] | None = None  # of `linked`; None without a network
+  next_key: int = 0
+  first_frame_seconds: float | None = None  # from the start to the answer
+  gmac_per_frame: float | None = None  # of the student's answers
+  num_resumed: int = 0  # times that the run was resumed
+  finished: bool = False
 
-def seconds_of_work(stages: Stages) -> float:
-  """Time that the method took: no compilation, no judging."""
-  return sum(s for name, s in stages.seconds.items() if name not in APART)
+  @classmethod
+  def empty(cls, num_classes: int) -> "RunStats":
+    """The counts before the first frame."""
+    return cls(np.zeros((num_classes, num_classes), np.int64))
 
+  @classmethod
+  def from_json(cls, content: dict[str, Any]) -> "RunStats":
+    """The counts that `to_json` gives."""
+    confusion = np.array(content["confusion"], np.int64)
+    return cls(**content | {"confusion": confusion})
 
-def _frames_per_second(stats, stages):
-  seconds = seconds_of_work(stages)
-  return stats.num_frames / seconds if seconds else 0.0
+  def to_json(self) -> dict[str, Any]:
+    """The counts as `from_json` takes them."""
+    return dataclasses.asdict(self) | {"confusion": self.confusion.tolist()}
 
+  @property
+  def clock(self) -> int:
+    """Frames that the system has seen."""
+    return self.num_before + self.num_frames
 
-def _measured_speedup(stats, stages):
-  """Over the teacher on every frame, from its average time."""
-  names = ("teacher", "teacher_async", "eval_teacher")
-  teacher = next(filter(None, map(stages.mean, names)), 0.0)
-  return teacher * _frames_per_second(stats, stages)
+  def miou(self) -> float | None:
+    """Of the run so far; None where nothing was compared."""
+    return metrics.run_miou(self.confusion) if self.eval_frames else None
+
+  def count_key(self, info: StepInfo) -> None:
+    """Counts a key frame, whose info is plain numbers."""
+    self.stride = info.stride
+    self.num_keys += 1
+    self.num_updates += info.num_updates
+    self.num_rolled_back += info.num_rolled_back
+
+  def count_unlabelled(self, problem: str, t: int | None = None) -> str:
+    """Counts a request that brought no labels.
+
+    Args:
+      problem: why there are none.
+      t: the frame of the request; None where the problem names it already.
+
+    Returns:
+      The problem as it is recorded and shown.
+    """
+    if problem == labelers.DEFERRED:
+      self.num_deferred += 1
+      return problem
+    self.num_teacher_failures += 1
+    if t is None:
+      return problem
+    return f"the teacher failed on frame {t}: {problem}"
+
+  def fps(self, stages: Stages) -> float:
+    """Frames a second of the method's own time; 0 before any."""
+    seconds = stages.seconds_of_method()
+    return self.num_frames / seconds if seconds else 0.0
+
+  def progress(
+    self, stages: Stages, total: int | None, problem: str = ""
+  ) -> Progress:
+    """The counts for a watcher."""
+    return Progress(
+      num_frames=self.first_t + self.num_frames + self.num_skipped,
+      total=total,
+      fps=self.fps(stages),
+      stride=self.stride,
+      num_keys=self.num_keys,
+      num_updates=self.num_updates,
+      miou=self.miou(),
+      problem=problem,
+      num_skipped=self.num_skipped,
+      num_teacher_failures=self.num_teacher_failures,
+      seconds=dict(stages.seconds),
+    )
 
 
 def summarize(
@@ -227,11 +213,22 @@ def summarize(
   num_interrupted: int,
   costs: Costs = _STUDENT,
 ) -> dict[str, Any]:
-  """The content of summary.json."""
+  """The content of summary.json.
+
+  Args:
+    stats: of the run.
+    stages: its clock.
+    class_names: background first.
+    has_truth: whether the stream's own labels are what mIoU is against.
+    is_teacher_free: whether the teacher takes no time worth a comparison.
+    num_interrupted: runs in the same workdir that were set aside.
+    costs: what the paper charges for the method.
+  """
   per_class = metrics.iou_per_class(stats.confusion)
   counts = stats.num_frames, stats.num_keys, stats.num_updates
   paper = paper_speedup(*counts, costs)
-  measured = None if is_teacher_free else _measured_speedup(stats, stages)
+  # Against the teacher on every frame.
+  measured = stages.mean_of_teacher() * stats.fps(stages)
   late = {}
   if stats.total_delay is not None:
     delay = stats.total_delay / stats.num_keys if stats.num_keys else None
@@ -251,16 +248,20 @@ def summarize(
     "miou": {
       "mean": stats.miou(),
       "per_class": {
-        name: _finite(float(per_class[i]))
-        for i, name in enumerate(class_names)
-        if i
+        name: float(iou) if np.isfinite(iou) else None
+        for name, iou in zip(class_names[1:], per_class[1:], strict=True)
       },
       "reference": "truth" if has_truth else "teacher",
     },
     "eval_frames": stats.eval_frames,
     "gmac_per_frame": stats.gmac_per_frame,
-    "fps": round(_frames_per_second(stats, stages), 3),
-    "speedup_measured": None if measured is None else round(measured, 3),
+    "fps": round(stats.fps(stages), 3),
+    "ms": {
+      "teacher": round(1e3 * stages.mean_of_teacher(), 3),
+      "learn": round(1e3 * stages.mean("learn"), 3),
+      "predict": round(1e3 * stages.mean("predict"), 3),
+    },
+    "speedup_measured": None if is_teacher_free else round(measured, 3),
     "speedup_paper_model": round(paper, 3),
     "paper_ms": costs._asdict(),
     "seconds": {name: round(s, 4) for name, s in stages.seconds.items()},
@@ -269,11 +270,6 @@ def summarize(
     "interrupted": num_interrupted + stats.num_resumed + (not stats.finished),
     "resumed": stats.num_resumed,
   }
-
-
-def _finite(x: float) -> float | None:
-  """NaN and infinity are no JSON."""
-  return x if np.isfinite(x) else None
 
 
 def peak_memory_mb() -> float:
@@ -285,12 +281,37 @@ def peak_memory_mb() -> float:
 def paper_speedup(
   num_frames: int, num_keys: int, num_updates: int, costs: Costs = _STUDENT
 ) -> float:
-  """How much faster than the teacher on every frame, by the paper's prices.
+  """The speed-up over the teacher on every frame, by the paper's cost model.
 
-  300 N / (7 (N - n) + 300 n + 30 u) for a student; it is not charged on key
-  frames. Methods of other prices have theirs.
+  300 N / (7 (N - n) + 300 n + 30 u) for a student of N frames, n of them key
+  frames, and u updates; its own answers on key frames are not charged. Methods
+  of other costs have theirs.
   """
   spent = costs.predict * (num_frames - num_keys)
   spent += (costs.teacher + costs.lesson) * num_keys
   spent += costs.update * num_updates
   return costs.teacher * num_frames / spent if spent else 0.0
+
+
+def gmac_per_frame(
+  system: distill.System,
+  student: student_lib.Student | None,
+  state: distill.State,
+  *,
+  height: int,
+  width: int,
+  num_frames: int,
+) -> float | None:
+  """Multiply-accumulates / 1e9 of the student's convolutions for an answer.
+
+  The average over the frames that the state has seen, without learning; None
+  where it is not known.
+  """
+  if system.work is not None:
+    total = float(system.work(state))
+    return total / num_frames if num_frames else None
+  # Else each answer is that of the whole student, or of something else.
+  if system.answer is not None and student is not None and student.run:
+    found = sites.trace(student, height, width)
+    return sum(site.macs for site in found) / 1e9
+  return None

@@ -19,6 +19,7 @@ import av
 import numpy as np
 
 from ojd.formats import log as log_lib
+from ojd.types import StepInfo
 
 _QUEUE_LENGTH = 8  # then the stream waits: memory stays bounded
 _MAX_DENOMINATOR = 2**16 - 1  # of a frame rate, in any container
@@ -60,6 +61,13 @@ class FrameRecord(NamedTuple):
       for name, x in self._asdict().items()
       if x is not None
     }
+
+
+def step_fields(info: StepInfo) -> dict[str, Any]:
+  """The fields of a key frame's record, from the plain numbers of its step."""
+  names = ("num_updates", "num_rolled_back", "miou_before", "miou_after")
+  names += ("loss", "grad_norm")
+  return {"is_key": True, **{name: getattr(info, name) for name in names}}
 
 
 class Background:

@@ -18,7 +18,7 @@ from ojd.systems import jit as jit_lib
 from tests.reference import scenes, tiny_student
 
 NUM_FRAMES, ASLEEP = 30, range(3, 14)
-TIMES = ("seconds", "fps", "speedup_measured", "first_frame_seconds")
+TIMES = ("seconds", "fps", "ms", "speedup_measured", "first_frame_seconds")
 STUDENT = tiny_student.make()
 SYSTEM = jit_lib.jit(
   STUDENT,

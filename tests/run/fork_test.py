@@ -66,7 +66,7 @@ def _lines(path, start=0):
 
 def _counts(summary):
   apart = ("seconds", "fps", "first_frame_seconds", "peak_memory_mb")
-  apart += ("interrupted", "resumed", "speedup_measured")
+  apart += ("interrupted", "resumed", "speedup_measured", "ms")
   return {k: v for k, v in summary.items() if k not in apart}
 
 

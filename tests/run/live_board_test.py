@@ -247,11 +247,11 @@ def test_prometheus_before_the_first_frame_and_after_the_last():
 
 
 def test_progress_tells_what_is_scraped():
-  stats = stats_lib.empty(2)
+  stats = stats_lib.RunStats.empty(2)
   stats.num_skipped, stats.num_teacher_failures = 3, 4
   stages = stats_lib.Stages()
   stages.add("learn", 0.5)
-  progress = stats_lib.progress(stats, stages, None, "")
+  progress = stats.progress(stages, None)
   stages.add("learn", 0.5)
   # A later stage does not change what was told.
   assert progress.seconds == {"learn": 0.5}

@@ -62,6 +62,7 @@ def test_numbers_by_hand():
   assert summary["speedup_measured"] == pytest.approx(5.0)
   expected = 300 * 100 / (7 * 95 + 300 * 5 + 30 * 7)
   assert summary["speedup_paper_model"] == pytest.approx(expected, abs=1e-3)
+  assert summary["ms"] == {"teacher": 500.0, "learn": 300.0, "predict": 1200.0}
   assert summary["interrupted"] == 2
   json.dumps(summary, allow_nan=False)
 
