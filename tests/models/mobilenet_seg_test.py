@@ -8,7 +8,8 @@ from flax import traverse_util
 from torchvision.models import _utils, mobilenet_v2
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
-from experiments import torch_mobilenet, torchvision_weights
+from experiments import torchvision_weights
+from experiments.benchmarks import torch_mobilenet
 from ojd.models import exported, mobilenet_seg, pretrained, student
 
 FRAME = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)

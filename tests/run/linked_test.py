@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import edge_figures
+from experiments.benchmarks import edge as edge_entry
 from ojd.comparison import numbers
 from ojd.errors import UserError
 from ojd.models.pretrained import flatten
@@ -147,7 +147,7 @@ def test_messages_are_reckoned_over_another_network(tmp_path):
   rules = reckoning.Rules(FPS, there.pace, 8)
   seed = small_run.CONFIG.seed
   rows = _rows(tmp_path / "ideal")
-  found = edge_figures.retimed(rows, there.link, rules, seed)
+  found = edge_entry.retimed(rows, there.link, rules, seed)
   assert found == _link(tmp_path / "slow")
   assert found["waited_seconds"] > 0
 

@@ -1,4 +1,14 @@
-"""Figures of many cameras on one machine: `benchmark --what=fleet`."""
+"""Many cameras on one machine.
+
+fleet_S_vs_processes
+    a frame of one of S streams in one process, over one of as many processes
+    that begin together (at most 1)
+fleet_ray_vs_none
+    the same of 8 streams on a Ray, over no Ray
+fleet_recovery_vs_start
+    from the kill of an actor until all its streams are farther than before,
+    over the start of the fleet
+"""
 
 import contextlib
 import functools
@@ -14,16 +24,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import io_figures
+from experiments.benchmarks import io, measure
+from experiments.benchmarks.measure import Case
 from ojd.fleet import capacity, folder
-from ojd.run import measure
 
 NUM_STREAMS = (1, 2, 4, 8, 16, 32)
 _ON_RAY = 8
 _NUM_FRAMES, _FEW_FRAMES = 150, 40
 _SCENES = ("street", "sports", "park", "night_fall")
 # What a process of its own takes, as measured.
-_RIVAL_BYTES = 900 << 20
+_PROCESS_BYTES = 900 << 20
 _SECONDS = 1800
 
 
@@ -48,7 +58,7 @@ def _videos(size, num_frames):
   for scene in _SCENES:
     path = pathlib.Path(place.name) / f"{scene}.mp4"
     uri = f"synthetic:{scene}?seed=7"
-    io_figures.write_video(path, uri, size, num_frames)
+    io.write_video(path, uri, size, num_frames)
     paths.append(path)
   return place, paths
 
@@ -94,26 +104,26 @@ def _processes(number, size, num_frames) -> _Ran:
   with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
     place = pathlib.Path(name)
     paths = _streams(place, number, size, num_frames)
-    rivals = []
+    baselines = []
     for i, path in enumerate(paths):
-      command = [sys.executable, "-m", "experiments.fleet_rival"]
+      command = [sys.executable, "-m", "experiments.benchmarks.fleet_baseline"]
       command += [str(place / f"w{i}"), str(path), *map(str, size)]
-      rival = subprocess.Popen(
+      baseline = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
       )
-      stack.callback(rival.kill)
-      rivals.append(rival)
-    for rival in rivals:
-      if rival.stdout.readline().strip() != "ready":
+      stack.callback(baseline.kill)
+      baselines.append(baseline)
+    for baseline in baselines:
+      if baseline.stdout.readline().strip() != "ready":
         raise RuntimeError("a process alone did not get ready")
-    for rival in rivals:
-      rival.stdin.write("\n")
-      rival.stdin.flush()
-    ends = [rival.communicate()[0].split() for rival in rivals]
+    for baseline in baselines:
+      baseline.stdin.write("\n")
+      baseline.stdin.flush()
+    ends = [baseline.communicate()[0].split() for baseline in baselines]
   begun, ended, frames, keys = np.array(ends, float).T
   seconds = ended.max() - begun.min()
   return _Ran(seconds, int(frames.sum()), int(keys.sum()))
@@ -124,53 +134,51 @@ def _check(ended):
     raise RuntimeError(f"a fleet failed: {ended.stderr[-300:]}")
 
 
-def against_processes(number, size, repeats):
+def against_processes(number, at):
   """A frame of one of many streams, beside as many processes.
 
   Or as many as memory holds: there a frame of the first is no faster.
   """
-  fitting = min(number, capacity.free_on_host() // _RIVAL_BYTES)
-  num_frames = _NUM_FRAMES if repeats > 3 else _FEW_FRAMES
-  pairs, told = [], []
-  for _ in range(max(1, repeats // 3)):
-    ours = _fleet(number, size, num_frames)
-    theirs = _processes(fitting, size, num_frames)
+  fitting = min(number, capacity.free_on_host() // _PROCESS_BYTES)
+  num_frames = _NUM_FRAMES if at.repeats > 3 else _FEW_FRAMES
+  pairs = []
+  for _ in range(max(1, at.repeats // 3)):
+    ours = _fleet(number, at.size, num_frames)
+    theirs = _processes(fitting, at.size, num_frames)
     pairs.append((ours.ms, theirs.ms))
-    told.append((ours, theirs))
   rates = 1e3 / np.median(pairs, axis=0)
-  ours, theirs = told[-1]
   note = (
     f"{rates[0]:.1f} frames/s of {number} streams, {rates[1]:.1f} in "
     f"{fitting} processes; {ours.num_keys} and {theirs.num_keys} teacher "
-    f"calls; {num_frames} frames each, {size[0]}x{size[1]}"
+    f"calls; {num_frames} frames each, {at.size_text}"
   )
-  name = f"fleet_{number}_vs_processes"
-  return measure.figure(name, np.array(pairs), note)
+  return measure.of_pairs(f"fleet_{number}_vs_processes", pairs, note)
 
 
-def on_ray(size, repeats):
+def on_ray(at):
   """A frame of one of some streams on a Ray of its own, beside no Ray."""
-  num_frames = _NUM_FRAMES if repeats > 3 else _FEW_FRAMES
+  num_frames = _NUM_FRAMES if at.repeats > 3 else _FEW_FRAMES
   pairs = []
-  for _ in range(max(1, repeats // 3)):
+  for _ in range(max(1, at.repeats // 3)):
     # The Ray's clock begins before its actors do: what is the same for a
     # short and a long run is no part of a frame.
     short, long = (
-      _fleet(_ON_RAY, size, n, "--ray=local") for n in (_FEW_FRAMES, num_frames)
+      _fleet(_ON_RAY, at.size, n, "--ray=local")
+      for n in (_FEW_FRAMES, num_frames)
     )
     spent = long.seconds - short.seconds
     ms = 1e3 * spent / max(long.num_frames - short.num_frames, 1)
-    pairs.append((ms, _fleet(_ON_RAY, size, num_frames).ms))
-  note = f"{_ON_RAY} streams, {size[0]}x{size[1]}"
-  return measure.figure("fleet_ray_vs_none", np.array(pairs), note)
+    pairs.append((ms, _fleet(_ON_RAY, at.size, num_frames).ms))
+  note = f"{_ON_RAY} streams, {at.size_text}"
+  return measure.of_pairs("fleet_ray_vs_none", pairs, note)
 
 
-def recovery(size, repeats):
+def recovery(at):
   """From the kill of an actor until all its streams are farther than then."""
-  pairs = [_kill_one(size) for _ in range(max(1, repeats // 3))]
-  note = "of one of two actors of Ray that run two streams each"
-  note += f", beside the start of all; {size[0]}x{size[1]}"
-  return measure.figure("fleet_recovery_vs_start", np.array(pairs), note)
+  pairs = [_kill_one(at.size) for _ in range(max(1, at.repeats // 3))]
+  note = "one of two Ray actors that run two streams each, over the start of "
+  note += f"all; {at.size_text}"
+  return measure.of_pairs("fleet_recovery_vs_start", pairs, note)
 
 
 def _kill_one(size):
@@ -221,7 +229,12 @@ def _actor():
   raise RuntimeError("no actor is there")
 
 
-ALL = [
-  *(functools.partial(against_processes, n) for n in NUM_STREAMS),
-  *(on_ray, recovery),
+CASES = [
+  Case(fn, measure.MIDDLE, is_long=bool(i))
+  for i, fn in enumerate(
+    [
+      *(functools.partial(against_processes, n) for n in NUM_STREAMS),
+      *(on_ray, recovery),
+    ]
+  )
 ]

@@ -1,4 +1,15 @@
-"""Figures of what goes in and out of a run: `benchmark --what=io`."""
+"""What goes in and out of a run.
+
+decode_vs_student, resize_vs_student
+    decoding a frame of an H.264 file, and resizing it to half the sides too,
+    over the student's answer to that
+read_share
+    what of this the loop waits for, decoding ahead, over the same (below 0.1 at
+    720x1280)
+with_SINK_vs_without
+    the whole loop with overlay, png_masks, mask_video, boxes or areas, over the
+    loop without
+"""
 
 import dataclasses
 import functools
@@ -9,7 +20,9 @@ import time
 import imageio.v3 as iio
 import numpy as np
 
-from ojd.run import job, measure, runner
+from experiments.benchmarks import measure
+from experiments.benchmarks.measure import Case
+from ojd.run import job, runner
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.streams import video_frames
@@ -80,32 +93,31 @@ def _predict_ms(size):
   return 1e3 * (time.perf_counter() - begun) / _NUM_FRAMES
 
 
-def decode(size, repeats):
+def decode(at):
   """Decoding a frame, and nothing else, beside the student's answer."""
-  _, path = _video(size)
-  take = lambda: sum(1 for _ in video_frames.decode(path))
-  return _read_figure("decode_vs_student", size, repeats, take, "decoded")
+  _, path = _video(at.size)
+  read = lambda: sum(1 for _ in video_frames.decode(path))
+  return _read("decode_vs_student", at, read, "decoded")
 
 
-def decode_and_resize(size, repeats):
+def decode_and_resize(at):
   """Decoding and resizing a frame beside the student's answer."""
-  stream = job.open_stream(_config(size))
-  take = lambda: sum(1 for _ in stream.read())
-  words = "decoded and resized"
-  return _read_figure("resize_vs_student", size, repeats, take, words)
+  stream = job.open_stream(_config(at.size))
+  read = lambda: sum(1 for _ in stream.read())
+  return _read("resize_vs_student", at, read, "decoded and resized")
 
 
-def _read_figure(name, size, repeats, take, words):
-  take()
+def _read(name, at, read, words):
+  read()
   pairs = []
-  for _ in range(repeats):
+  for _ in range(at.repeats):
     begun = time.perf_counter()
-    count = take()
+    count = read()
     ms = 1e3 * (time.perf_counter() - begun) / count
-    pairs.append((ms, _predict_ms(size)))
+    pairs.append((ms, _predict_ms(at.size)))
   rate = 1e3 / np.median(pairs, axis=0)[0]
-  note = f"{rate:.0f} frames/s {words}, H.264 {size[0]}x{size[1]}"
-  return measure.figure(name, np.array(pairs), note)
+  note = f"{rate:.0f} frames/s {words}, H.264 {at.size_text}"
+  return measure.of_pairs(name, pairs, note)
 
 
 def _run(size, **flags):
@@ -123,25 +135,30 @@ def _run(size, **flags):
   ] / num_frames
 
 
-def read_share(size, repeats):
+def read_share(at):
   """Waiting for decoded frames in the loop beside the student's answers."""
-  pairs = [(_run(size)[1], _predict_ms(size)) for _ in range(repeats)]
+  size = at.size
+  pairs = [(_run(size)[1], _predict_ms(size)) for _ in range(at.repeats)]
   height, width = _student_size(size)
-  note = f"the loop waits for a frame of {size[0]}x{size[1]}, {height}x{width}"
-  return measure.figure("read_share", np.array(pairs), note)
+  note = f"the loop waits for a frame of {at.size_text}, {height}x{width}"
+  return measure.of_pairs("read_share", pairs, note)
 
 
-def sink(name, size, repeats):
+def sink(name, at):
   """The whole loop with a sink beside the loop without."""
   pairs = [
-    (_run(size, **SINKS[name])[0], _run(size)[0]) for _ in range(repeats)
+    (_run(at.size, **SINKS[name])[0], _run(at.size)[0])
+    for _ in range(at.repeats)
   ]
   rates = 1e3 / np.median(pairs, axis=0)
   note = f"{rates[0]:.0f} frames/s with it, {rates[1]:.0f} without"
-  return measure.figure(f"with_{name}_vs_without", np.array(pairs), note)
+  return measure.of_pairs(f"with_{name}_vs_without", pairs, note)
 
 
-ALL = (
-  *(decode, decode_and_resize, read_share),
-  *(functools.partial(sink, name) for name in SINKS),
-)
+CASES = [
+  Case(fn, measure.BIG)
+  for fn in (
+    *(decode, decode_and_resize, read_share),
+    *(functools.partial(sink, name) for name in SINKS),
+  )
+]

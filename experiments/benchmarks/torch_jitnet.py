@@ -1,4 +1,4 @@
-"""JITNet in torch, as one would write it: the opponent of the benchmarks.
+"""JITNet in torch, as one would write it: the baseline of the benchmarks.
 
 Channels last, norms by the statistics of the frame, bilinear resizes by
 `interpolate`, logits before the last resize as in the Flax student; the weights

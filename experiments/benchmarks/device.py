@@ -1,9 +1,13 @@
-"""Figures of a device over loopback: `benchmark --what=device`.
+"""An edge client over loopback.
 
-How fast it is with a server that trains for it, one that is hardly reached, and
-one that is killed on the way, over how fast it is alone. Server and device have
-a core each, where there are two; as cores share more than is seen, alone is
-beside a core as busy as the server's would be.
+device_up_vs_alone, device_throttled_vs_alone, device_killed_vs_alone
+    a frame of a client with a server, with one behind a line of a megabit a
+    second, and with one that is killed, over a frame without any (the first at
+    most 1.05)
+
+Server and client are pinned to a core each, where there are two. Since cores
+share caches and memory, the first is compared with a client beside a core that
+is as busy as the server's.
 """
 
 import contextlib
@@ -18,9 +22,9 @@ import tempfile
 import threading
 import time
 
-import numpy as np
-
-from ojd.run import measure, workdir
+from experiments.benchmarks import measure
+from experiments.benchmarks.measure import Case
+from ojd.run import workdir
 
 _SECONDS = 60.0  # for a server to start
 _SLOW_BYTES = 125_000  # a second, of a throttled line: a megabit
@@ -34,25 +38,22 @@ while True:
 """
 
 
-def beside(kind, size, repeats):
+def beside(kind, at):
   """A frame of a device with a server of some kind, over one alone."""
   alone = "busy" if kind == "up" else "alone"
   pairs = [
-    [_frame_ms(each, size) for each in (kind, alone)]
-    for _ in range(max(1, repeats // 3))
+    [_frame_ms(each, at.size) for each in (kind, alone)]
+    for _ in range(max(1, at.repeats // 3))
   ]
-  return measure.figure(
-    f"device_{kind}_vs_alone",
-    np.array(pairs),
-    f"{_NUM_FRAMES} frames over loopback, {size[0]}x{size[1]}",
-  )
+  note = f"{_NUM_FRAMES} frames over loopback, {at.size_text}"
+  return measure.of_pairs(f"device_{kind}_vs_alone", pairs, note)
 
 
 def _frame_ms(kind, size):
   """Of a device's run, all that goes with a frame."""
   cores = range(os.cpu_count())
   with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ends:
-    url = "ws://127.0.0.1:9"  # nobody is there
+    url = "ws://127.0.0.1:9"  # nothing listens
     if kind == "busy":
       neighbour = _pinned([sys.executable, "-c", _BUSY], cores[-1])
       ends.callback(neighbour.wait)
@@ -137,6 +138,7 @@ def _carry(source, target):
       time.sleep(len(data) / _SLOW_BYTES)
 
 
-ALL = tuple(
-  functools.partial(beside, kind) for kind in ("up", "throttled", "killed")
-)
+CASES = [
+  Case(functools.partial(beside, kind), measure.TINY)
+  for kind in ("up", "throttled", "killed")
+]

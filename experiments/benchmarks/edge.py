@@ -1,4 +1,17 @@
-"""Figures of a device apart from its server: `benchmark --what=edge`."""
+"""A student on a device whose teacher is on a server, by simulation.
+
+edge_mask_vs_entropy
+    bytes that encode which twentieth of all coordinates is sent, over their
+    entropy (at most 1.05)
+edge_partial_vs_full
+    an update of ShadowTutor's over one of all parameters
+edge_traffic_vs_every_frame
+    what ShadowTutor sends up and down, over every frame up and its class map
+    down (0.05 as published)
+edge_at_N_mbps_vs_remote
+    a frame of ShadowTutor on a slow device, over a frame sent to the teacher
+    and answered (0.33 as published)
+"""
 
 import dataclasses
 import functools
@@ -7,6 +20,8 @@ import tempfile
 
 import numpy as np
 
+from experiments.benchmarks import measure
+from experiments.benchmarks.measure import Case
 from ojd.network import (
   conditions,
   difference,
@@ -15,7 +30,7 @@ from ojd.network import (
   reckoning,
 )
 from ojd.run import config as config_lib
-from ojd.run import measure, report, runner, workdir
+from ojd.run import report, runner, workdir
 from ojd.run.config import RunConfig
 
 # What is published of Adaptive Model Streaming: its student's coordinates, the
@@ -38,9 +53,9 @@ _CONFIG = RunConfig(
 )
 
 
-def mask(size, repeats):
-  """What tells which coordinates were chosen, over the least it could be."""
-  del size, repeats
+def mask(at):
+  """The code of which coordinates were chosen, over the least it could be."""
+  del at
   rng = np.random.default_rng(0)
   chosen = np.zeros(_NUM_COORDS, bool)
   count = round(_FRACTION * _NUM_COORDS)
@@ -49,79 +64,67 @@ def mask(size, repeats):
   _, gzipped = mask_code.encode(chosen, [_NUM_COORDS], mask_code.GZIP)
   least = difference.mask_bytes(count, _NUM_COORDS)
   kbps = lambda mask: 8e-3 * (2 * count + len(mask)) / _PERIOD
-  return measure.Figure(
+  return measure.of_ratios(
     "edge_mask_vs_entropy",
-    round(len(code) / least, 4),
-    *(None, None, 0.0),
+    [len(code) / least],
     f"a random twentieth of {_NUM_COORDS:,} coordinates every {_PERIOD} s: "
     f"{kbps(code):.0f} Kbps, and {kbps(gzipped):.0f} with the mask as gzip",
   )
 
 
-def decoder_alone(size, repeats):
+def decoder_alone(at):
   """An update of the decoder alone over one of all parameters."""
-  del repeats
   sizes = []
   for system in ("shadowtutor", "shadowtutor:full"):
-    told = [r["bytes_down"] for r in _run(size, system) if "bytes_down" in r]
-    sizes.append(np.mean(told))
-  return measure.Figure(
-    "edge_partial_vs_full",
-    round(float(sizes[0] / sizes[1]), 4),
-    *(None, None, 0.0),
-    f"{sizes[0]:,.0f} and {sizes[1]:,.0f} bytes a key frame",
-  )
+    rows = _run(at.size, system)
+    sizes.append(np.mean([r["bytes_down"] for r in rows if "bytes_down" in r]))
+  note = f"{sizes[0]:,.0f} and {sizes[1]:,.0f} bytes a key frame"
+  return measure.of_ratios("edge_partial_vs_full", [sizes[0] / sizes[1]], note)
 
 
-def traffic(size, repeats):
+def traffic(at):
   """All that ShadowTutor sends over all frames up and class maps down."""
-  del repeats
-  rows = _run(size, "shadowtutor")
+  rows = _run(at.size, "shadowtutor")
   names = ("bytes_up", "bytes_down")
   ours = sum(row.get(name, 0) for row in rows for name in names)
-  every = 4 * size[0] * size[1] * len(rows)
+  every = 4 * at.size[0] * at.size[1] * len(rows)
   keys = sum(row["is_key"] for row in rows)
-  return measure.Figure(
-    "edge_traffic_vs_every_frame",
-    round(ours / every, 4),
-    *(None, None, 0.0),
-    f"{keys / len(rows):.1%} key frames of {len(rows)}, {size[0]}x{size[1]}",
-  )
+  note = f"{keys / len(rows):.1%} key frames of {len(rows)}, {at.size_text}"
+  return measure.of_ratios("edge_traffic_vs_every_frame", [ours / every], note)
 
 
-def throughput(mbps, size, repeats):
+def throughput(mbps, at):
   """A frame of ShadowTutor over a frame answered by the teacher, remotely."""
-  del repeats
-  rows = _run(size, "shadowtutor")
+  rows = _run(at.size, "shadowtutor")
   network = link.Link(up_mbps=mbps, down_mbps=mbps, rtt_ms=_RTT_MS)
   # As many frames a second as the device can take.
   rules = reckoning.Rules(1e3, _PACE, _CONFIG.delta_min)
   ours = 1e3 / retimed(rows, network, rules)["fps"]
-  bits = 8 * 4 * size[0] * size[1]
+  bits = 8 * 4 * at.size[0] * at.size[1]
   remote = 1e-3 * bits / mbps + _RTT_MS + _PACE.teacher_ms
-  return measure.Figure(
-    f"edge_at_{mbps}_mbps_vs_remote",
-    *(round(ours / remote, 4), round(ours, 1), round(remote, 1), 0.0),
-    f"reckoned: {_PACE.device_ms} ms a frame on the device, the teacher "
-    f"{_PACE.teacher_ms}, a round trip {_RTT_MS}, {size[0]}x{size[1]}",
+  note = (
+    f"simulated: {_PACE.device_ms} ms a frame on the device, the teacher "
+    f"{_PACE.teacher_ms}, a round trip {_RTT_MS}, {at.size_text}"
   )
+  name = f"edge_at_{mbps}_mbps_vs_remote"
+  return measure.of_pairs(name, [(ours, remote)], note)
 
 
 def retimed(rows, network, rules, seed=0):
   """The summary of a run's messages over another network.
 
-  Right for methods that wait: what they learn does not depend on it.
+  Exact for methods that wait: what they learn does not depend on the network.
   """
-  told = reckoning.Course(link.init(network, seed))
+  course = reckoning.Course(link.init(network, seed))
   for t, row in enumerate(rows):
-    told = reckoning.begin_frame(rules, told, t)
+    course = reckoning.begin_frame(rules, course, t)
     if "bytes_up" in row:
-      told = reckoning.send_frames(
-        rules, told, row["bytes_up"], 1, row["num_updates"]
+      course = reckoning.send_frames(
+        rules, course, row["bytes_up"], 1, row["num_updates"]
       )
     if "bytes_down" in row:
-      told, _ = reckoning.send_update(rules, told, t, row["bytes_down"])
-  return reckoning.summary(rules, told, len(rows))
+      course, _ = reckoning.send_update(rules, course, t, row["bytes_down"])
+  return reckoning.summary(rules, course, len(rows))
 
 
 @functools.cache
@@ -142,7 +145,10 @@ def _run(size, system):
     return report.read_metrics(path / workdir.METRICS)
 
 
-ALL = (
-  *(mask, decoder_alone, traffic),
-  *(functools.partial(throughput, mbps) for mbps in _MBPS),
-)
+CASES = [
+  Case(fn, measure.BIG)
+  for fn in (
+    *(mask, decoder_alone, traffic),
+    *(functools.partial(throughput, mbps) for mbps in _MBPS),
+  )
+]

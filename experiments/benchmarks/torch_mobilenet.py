@@ -1,4 +1,4 @@
-"""MobileNetV2 with DeepLabV3's head, of torchvision's modules: the opponent.
+"""MobileNetV2 with DeepLabV3's head, of torchvision's modules: the baseline.
 
 Norms are by the statistics of the frame and there is no dropout, as a student
 has it; that of the one pixel of image pooling is scale and bias alone.

@@ -1,6 +1,6 @@
-"""A stream alone in its process, for figures: compiles, waits, and runs.
+"""The baseline of `fleet`, a stream in a process: compiles, waits, and runs.
 
-    python -m experiments.fleet_rival WORKDIR STREAM HEIGHT WIDTH
+    python -m experiments.benchmarks.fleet_baseline WORKDIR STREAM HEIGHT WIDTH
 
 Prints `ready` once it has compiled and begins when a line comes; then prints
 the clock at its beginning and its end, its frames and its key frames.
@@ -28,7 +28,7 @@ def main() -> None:
   sys.stdin.readline()
   begun = time.monotonic()
   own = runner.Equipment(make_job=lambda config: made, compiled=compiled)
-  summary = runner.run(config, "a figure", equipment=own).summary
+  summary = runner.run(config, "a benchmark", equipment=own).summary
   counts = summary["num_frames"], summary["num_key_frames"]
   print(begun, time.monotonic(), *counts, flush=True)
 

@@ -1,0 +1,185 @@
+"""What the benchmarks compare is the same work on both sides."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import traverse_util
+
+from experiments import benchmarks
+from experiments.benchmarks import measure, streams, torch_jitnet
+from ojd import distill, updates
+from ojd.models import jitnet
+from ojd.systems import jit as jit_lib
+from ojd.types import Labels
+from tests import binaries
+from tests.reference import scenes, tiny_student
+
+_PLACES = {
+  "conv1/conv": "conv1.0",
+  "conv1/norm": "conv1.1",
+  "conv2/conv": "conv2.0",
+  "conv2/norm": "conv2.1",
+  "decoder_conv2/conv": "head.0.0",
+  "decoder_conv2/norm": "head.0.1",
+  "decoder_conv1/conv": "head.1.0",
+  "decoder_conv1/norm": "head.1.1",
+  "logits": "logits",
+}
+_IN_UNIT = {
+  "preact": "preact",
+  "shortcut": "shortcut",
+  "conv1/conv": "body.0.0",
+  "conv1/norm": "body.0.1",
+  "conv2_1x3": "body.1",
+  "conv2_3x1": "body.2",
+}
+for _name in ("enc1", "enc2", "enc3", "dec1", "dec2", "dec3"):
+  _PLACES |= {f"{_name}/{k}": f"{_name}.{v}" for k, v in _IN_UNIT.items()}
+
+
+def _state(params):
+  """Flax parameters under torch's names."""
+  state = {}
+  for name, x in traverse_util.flatten_dict(params, sep="/").items():
+    layer, _, leaf = name.rpartition("/")
+    x = torch.tensor(np.asarray(x))
+    if leaf == "kernel":
+      x = x.permute(3, 2, 0, 1)
+    leaf = "bias" if leaf == "bias" else "weight"
+    state[f"{_PLACES[layer]}.{leaf}"] = x
+  return state
+
+
+@pytest.mark.parametrize(
+  ("num_classes", "size"), [(9, (96, 128)), (2, (65, 97))]
+)
+def test_torch_student_has_the_same_logits(num_classes, size):
+  rng = np.random.default_rng(0)
+  frame = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+  net = jitnet.JITNet(num_classes)
+  params = jax.jit(net.init)(jax.random.key(0), frame[None])["params"]
+  baseline = torch_jitnet.make(num_classes, "cpu")
+  baseline.load_state_dict(_state(params), strict=True)
+  expected = jax.jit(net.apply)({"params": params}, frame[None])[0]
+  with torch.inference_mode():
+    logits = baseline(torch.as_tensor(frame)[None])[0].permute(1, 2, 0)
+  np.testing.assert_allclose(logits, expected, atol=2e-3)
+  classes = torch_jitnet.forward_fn(baseline, frame)()[0]
+  assert np.mean(classes.numpy() == np.argmax(expected, -1)) > 0.999
+
+
+def test_torch_update_lowers_the_loss():
+  rng = np.random.default_rng(0)
+  frame = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+  classes = (frame[..., 0] > 127).astype(np.uint8)
+  net = torch_jitnet.make(2, "cpu")
+  step = torch_jitnet.update_fn(net, frame, classes)
+  agreement = lambda: np.mean(
+    torch_jitnet.forward_fn(net, frame)()[0].numpy() == classes
+  )
+  before = agreement()
+  for _ in range(30):
+    step()
+  assert agreement() > max(before, 0.5)
+
+
+SYSTEM = jit_lib.jit(
+  tiny_student.make(),
+  updates.sgd(learning_rate=0.3),
+  a_thresh=0.8,
+  delta_min=2,
+  delta_max=8,
+  u_max=4,
+)
+NUM_FRAMES = 14
+
+
+def _streams(num_streams):
+  """Frames [T, S, ...] and labels that make the key frames differ."""
+  made = [
+    scenes.coloured_squares(NUM_FRAMES, seed=s) for s in range(num_streams)
+  ]
+  frames, labels = zip(*made, strict=True)
+  frames = np.stack(frames, 1)
+  # By the labels of the last nothing is there: it is right at once.
+  classes = np.stack([x.classes for x in labels], 1)
+  classes[:, -1] = 0
+  weights = np.stack([x.weights for x in labels], 1)
+  keys = jax.random.split(jax.random.key(0), num_streams)
+  return streams.init(SYSTEM, keys, frames[0]), frames, Labels(classes, weights)
+
+
+@pytest.mark.parametrize(
+  ("num_devices", "bucket"), [(1, None), (2, None), (1, 1), (1, 3)]
+)
+def test_many_streams_are_streams_alone(num_devices, bucket):
+  states, frames, labels = _streams(4)
+  run = streams.scan_over(jax.devices()[:num_devices], SYSTEM, bucket=bucket)
+  ended, (classes, infos) = run(states, frames, labels, 0)
+  keys = np.asarray(infos.is_key)
+  assert len({tuple(each) for each in keys.T}) > 1, "all are due together"
+  scan = jax.jit(functools.partial(distill.scan_stream, SYSTEM))
+  for i in range(4):
+    alone, (expected, info) = scan(
+      jax.tree.map(lambda x, i=i: x[i], states),
+      frames[:, i],
+      Labels(labels.classes[:, i], labels.weights[:, i]),
+    )
+    np.testing.assert_array_equal(keys[:, i], info.is_key)
+    np.testing.assert_array_equal(infos.num_updates[:, i], info.num_updates)
+    np.testing.assert_allclose(infos.loss[:, i], info.loss, atol=1e-5)
+    np.testing.assert_array_equal(classes[:, i], expected)
+    jax.tree.map(
+      lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-5),
+      ended,
+      alone,
+    )
+
+
+@pytest.mark.parametrize("bucket", [None, 1])
+def test_only_due_streams_learn(bucket):
+  """Learning is called for the due streams only: counted, not assumed."""
+  called = []
+
+  def counted(state, frame, labels):
+    jax.debug.callback(lambda: called.append(None))
+    return SYSTEM.learn(state, frame, labels)
+
+  states, frames, labels = _streams(3)
+  spied = SYSTEM._replace(learn=counted)
+  scan = jax.jit(functools.partial(streams.scan, spied, bucket=bucket))
+  _, (_, infos) = scan(states, frames, labels)
+  jax.effects_barrier()
+  assert len(called) == int(jnp.sum(infos.is_key)) < 3 * NUM_FRAMES
+
+
+def test_every_entry_says_what_it_measures():
+  for name in benchmarks.ENTRIES:
+    entry = benchmarks.load(name)
+    assert entry.CASES and "_" in entry.__doc__
+
+
+def test_ratio_is_ours_over_the_opponents():
+  result = measure.of_pairs("a_vs_b", [(1, 2), (3, 4), (9, 10)], "")
+  assert result[:4] == ("a_vs_b", 0.75, 3.0, 4.0)
+
+
+def test_json_is_a_list_of_results(tmp_path):
+  path = tmp_path / "found.json"
+  done = binaries.run("benchmark", "--smoke", "--what=draw", f"--json={path}")
+  assert done.returncode == 0, done.stderr
+  (row,) = json.loads(path.read_text())
+  assert row["name"] == "drawing_vs_student"
+  numbers = [row[k] for k in ("ratio", "ms", "opponent_ms", "spread")]
+  assert all(isinstance(x, float) for x in numbers)
+
+
+@pytest.mark.parametrize("flag", ["--what=nothing", "--size=9", "--repeats=0"])
+def test_bad_request_is_one_line(flag):
+  done = binaries.run("benchmark", flag)
+  assert done.returncode == 2 and done.stderr.count("\n") == 1
