@@ -44,8 +44,8 @@ import jax
 from absl import flags
 from jax.sharding import Mesh
 
-from experiments import album, cli, judging, lessons, progress, spread_flags
-from ojd import distill, pretraining, spreading
+from experiments import album, cli, judging, lessons, parallel_flags, progress
+from ojd import data_parallel, distill, pretraining
 from ojd.errors import UserError
 from ojd.formats import coco
 from ojd.models import pretrained
@@ -108,7 +108,7 @@ def synthetic_course(mesh: Mesh | None) -> Course:
   if _SMOKE.value:
     recipe = recipe._replace(num_steps=3, batch=_smoke_batch(2, mesh))
     worlds, frames = 2, 2
-  rows = spreading.rows(mesh, recipe.batch)
+  rows = data_parallel.rows(mesh, recipe.batch)
   plan = album.Plan(
     _ALBUM_SEED + _SEED.value, worlds, frames, recipe.height, recipe.width
   )
@@ -132,7 +132,7 @@ def coco_course(folder: str, split: str, mesh: Mesh | None) -> Course:
   if _SMOKE.value:
     batch = _smoke_batch(1, mesh)
     recipe = recipe._replace(num_steps=2, batch=batch, height=96, width=96)
-  rows = spreading.rows(mesh, recipe.batch)
+  rows = data_parallel.rows(mesh, recipe.batch)
   steps = max(lessons.COCO_EPOCHS_A_DECAY * len(images) // recipe.batch, 1)
   return Course(
     recipe._replace(decay_steps=steps),
@@ -152,7 +152,7 @@ def stream_course(
     should_stop: asked before each of them.
     mesh: of the devices to train on.
   """
-  if spread_flags.are_hosts():
+  if parallel_flags.are_hosts():
     raise UserError("--stream is learnt on one host; without --coordinator")
   if _EVERY.value < 1:
     raise UserError(f"--every={_EVERY.value}: at least 1")
@@ -175,7 +175,7 @@ def stream_course(
   recipe = _changed(offline_oracle.make_recipe(wanted, len(found.frames)))
   if _SMOKE.value:
     recipe = recipe._replace(num_steps=2, batch=_smoke_batch(1, mesh))
-  spreading.rows(mesh, recipe.batch)  # refuses those that do not divide
+  data_parallel.rows(mesh, recipe.batch)  # refuses those that do not divide
   batch_fn = functools.partial(found.batch, recipe)
   about = {"data": "stream", "every": _EVERY.value, **wanted.about}
   return Course(recipe, wanted.class_names, about, batch_fn, wanted.student)
@@ -238,7 +238,7 @@ def _folder():
   """The workdir; of smoke a new one."""
   folder = pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
   try:
-    if spreading.is_first():
+    if data_parallel.is_first_host():
       folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(f"--workdir={folder}: {error.strerror}") from None
@@ -257,7 +257,7 @@ def _train(folder, course, mesh, should_stop):
 
   def report(made):
     steps[:] = [made.step + 1]
-    if spreading.is_first():
+    if data_parallel.is_first_host():
       log(made.step + 1, f"loss {made.loss:.3f}")
 
   params = pretraining.train(
@@ -295,14 +295,14 @@ def main() -> int:
   student_lib.check_model(_MODEL.value, _MULTIPLIER.value)
   compilation.enable_cache(compilation.default_cache())
   interrupt = cli.Interrupt()
-  with spread_flags.joined() as mesh:
-    is_first = spreading.is_first()
+  with parallel_flags.joined() as mesh:
+    is_first = data_parallel.is_first_host()
 
     def prepare():
       folder = _folder()
       return folder, _course(folder, interrupt.is_wanted, mesh)
 
-    folder, course = spreading.all_do(prepare)
+    folder, course = data_parallel.on_all_hosts(prepare)
     if course is None:
       return interrupt.exit_code()
     trained = _train(folder, course, mesh, interrupt.is_wanted)

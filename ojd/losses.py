@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ojd import fences
+from ojd import xla
 from ojd.types import Labels
 
 
@@ -28,7 +28,7 @@ def weighted_cross_entropy(logits: jax.Array, labels: Labels) -> jax.Array:
   count = jnp.maximum(jnp.sum(labels.weights > 0), 1)
   entropy = _cross_entropy(jnp.swapaxes(logits, -1, -2), labels.classes)
   # Without the barrier a loop of one thread adds up what it also computes.
-  return jnp.sum(fences.on_cpu(labels.weights * entropy)) / count
+  return jnp.sum(xla.cpu_barrier(labels.weights * entropy)) / count
 
 
 @jax.custom_vjp
@@ -48,7 +48,7 @@ def _cross_entropy_forward(rows, classes):
   for i, plane in enumerate(planes):
     total += jnp.exp(plane - highest)
     picked = jnp.where(classes == i, plane, picked)
-  log_total = fences.on_cpu(jnp.log(total) + highest)
+  log_total = xla.cpu_barrier(jnp.log(total) + highest)
   return log_total - picked, (rows, log_total, classes)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ojd import fences
+from ojd import xla
 from ojd.types import BACKGROUND, IGNORE, Array
 
 
@@ -28,7 +28,7 @@ def frame_miou(
   """
   objects = jnp.arange(num_classes, dtype=jnp.int32) != BACKGROUND
   # Once, as bytes, and not anew for every class.
-  labels, classes = fences.on_cpu(
+  labels, classes = xla.cpu_barrier(
     tuple(
       jnp.where(counts, x, IGNORE).astype(jnp.uint8) for x in (labels, classes)
     )

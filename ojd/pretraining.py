@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ojd import losses, spreading, updates
+from ojd import data_parallel, losses, updates
 from ojd.errors import UserError
 from ojd.models.student import Params, Student
 from ojd.types import Labels
@@ -151,7 +151,7 @@ def train(
     recipe: how.
     about: JSON; what else decides the weights. Another one is refused.
     batch_fn: frames and labels of a step, a function of the step alone; over
-      several hosts the `spreading.rows` of this one.
+      several hosts the `data_parallel.rows` of this one.
     folder: where the state is kept; by the first host alone.
     save_every: steps between two savings.
     report_fn: called after every step.
@@ -160,7 +160,7 @@ def train(
     mesh: of the devices to train on; None is the default one.
   """
   tx = make_tx(recipe)
-  mean_fn = spreading.mean if mesh else lambda tree: tree
+  mean_fn = data_parallel.mean if mesh else lambda tree: tree
   state = carry_on(
     init(student, recipe),
     lambda state, *batch: update(student, tx, state, *batch, mean_fn),
@@ -194,7 +194,7 @@ def carry_on(
   Args:
     state: the first, with `step`.
     step_fn: (state, frames, labels) -> (state, loss); compiled here. With a
-      mesh it is one of `spreading.spread`.
+      mesh it is one of `data_parallel.parallel`.
     about: JSON; all that decides the outcome.
     batch_fn: as for `train`, as is what follows.
     folder: where the state is kept.
@@ -224,21 +224,21 @@ def _begin(folder, about, state, mesh):
   """The state to go on from: the first host's, for all."""
 
   def look():
-    if not spreading.is_first():
+    if not data_parallel.is_first_host():
       return state
     _claim(folder / _RECIPE, about)
     return _restore(folder / _STATE, state)
 
   if mesh is None:
     return look()
-  spreading.check_same({**about, "devices": mesh.size})
-  return spreading.begin(mesh, spreading.all_do(look))
+  data_parallel.check_same({**about, "devices": mesh.size})
+  return data_parallel.replicate(mesh, data_parallel.on_all_hosts(look))
 
 
 def _compiled(step_fn, mesh):
   """(state, wish, batch) -> (state, loss, whether to stop)."""
   if mesh is not None:
-    return spreading.spread(mesh, step_fn)
+    return data_parallel.parallel(mesh, step_fn)
   step_fn = jax.jit(step_fn, donate_argnums=0)
   return lambda state, wish, batch: (*step_fn(state, *batch), wish)
 
@@ -267,7 +267,7 @@ def _claim(path, recipe):
 
 
 def _save(path, state):
-  if not spreading.is_first():
+  if not data_parallel.is_first_host():
     return
   beside = path.with_suffix(".part")
   beside.write_bytes(flax.serialization.to_bytes(jax.device_get(state)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import binaries
-from tests.reference import spread_training
+from tests.reference import parallel_training
 
 NUM_STEPS = 6
 _TIMEOUT = 240  # seconds
@@ -50,12 +50,12 @@ def test_two_hosts_stop_together_go_on_and_learn_what_one_does(
   folders = [tmp_path / name for name in ("first", "second", "alone")]
   for folder in folders:
     folder.mkdir()
-  alone = spread_training.train(folders[2], NUM_STEPS, None)
+  alone = parallel_training.train(folders[2], NUM_STEPS, None)
   words = [
     [f"--devices={devices}", str(folder), str(NUM_STEPS), fault, "none"]
     for folder, fault in zip(folders, ("none", "stop=2"), strict=False)
   ]
-  codes, said, errors = _hosts("tests.reference.spread_training", words)
+  codes, said, errors = _hosts("tests.reference.parallel_training", words)
   assert codes == [0, 0], errors
   first, second = (json.loads(text.splitlines()[-1]) for text in said)
   assert first == second
@@ -73,7 +73,7 @@ def test_two_hosts_stop_together_go_on_and_learn_what_one_does(
 def test_a_host_that_ends_alone_ends_the_other(fault, which, tmp_path):
   words = [[str(tmp_path), str(NUM_STEPS), "none"] for _ in range(2)]
   words[which][-1] = fault
-  codes, _, errors = _hosts("tests.reference.spread_training", words)
+  codes, _, errors = _hosts("tests.reference.parallel_training", words)
   assert codes[which] == (9 if fault == "die=2" else 1)
   if fault == "fail=2":
     assert "error: OSError: the disk is gone" in errors[which]
@@ -83,16 +83,16 @@ def test_a_host_that_ends_alone_ends_the_other(fault, which, tmp_path):
 @pytest.mark.slow
 def test_hosts_of_other_flags_or_another_workdir_are_refused(tmp_path):
   words = [[str(tmp_path), num_steps, "none"] for num_steps in "67"]
-  codes, _, errors = _hosts("tests.reference.spread_training", words)
+  codes, _, errors = _hosts("tests.reference.parallel_training", words)
   assert codes == [2, 2]
   assert all("other flags or other data" in text for text in errors)
   assert not list(tmp_path.iterdir())
-  spread_training.train(tmp_path, 5, None)
+  parallel_training.train(tmp_path, 5, None)
   words = [[str(tmp_path), "6", "none"]] * 2
-  codes, _, errors = _hosts("tests.reference.spread_training", words)
+  codes, _, errors = _hosts("tests.reference.parallel_training", words)
   assert codes == [2, 1]
   assert "holds a training with num_steps=5, not 6" in errors[0]
-  assert "another host could not go on" in errors[1]
+  assert "another host failed" in errors[1]
 
 
 @pytest.mark.slow

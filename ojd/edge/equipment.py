@@ -13,7 +13,7 @@ from ojd.edge.player import Pace, Player
 from ojd.edge.transport import Timing
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
-from ojd.models import exported, pretrained
+from ojd.models import export, pretrained
 from ojd.network import layout as layout_lib
 from ojd.network.messages import JPEG, Terms
 from ojd.network.weights import Weights
@@ -57,7 +57,7 @@ def make_player(
   student = job_lib.make_student(config, groups)
   first = beginning.first_weights(student, config.seed)
   if settings.program:
-    program = exported.load(settings.program)
+    program = export.load(settings.program)
     answer, stage = player.program_stage(program, first)
   else:
     answer, stage = player.student_stage(jit.answer_of(student), first)

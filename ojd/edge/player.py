@@ -292,7 +292,7 @@ def student_stage(
 def program_stage(
   program: Callable[..., jax.Array], first: Params, version: int = 0
 ) -> tuple[Answer, Stage]:
-  """The same of a program that was exported (`ojd.models.exported`)."""
+  """The same of a program that was exported (`ojd.models.export`)."""
   stage = Stage(lambda named: jax.device_put(dict(named)))
   stage.latest = Staged(jax.device_put(dict(first)), version, None)
   return lambda params, frame: program(params, frame[None])[0], stage

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ojd.models import frame_norm, layers, pixels, resizing
+from ojd.models import layers, resize
+from ojd.models import norm as norm_lib
 from ojd.models.blocks import BasicBlock, Bottleneck, ConvNorm
 
 PYRAMID = 128
@@ -50,7 +51,7 @@ class Backbone(nn.Module):
   @nn.compact
   def __call__(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
     planes, relu = self.planes, jax.nn.relu
-    x = pixels.of_imagenet(frames)
+    x = layers.imagenet_input(frames)
     for i in (1, 2):
       x = ConvNorm(planes, 3, 2, use_bias=True, name=f"stem{i}")(x)
     x = relu(Layer(planes, name="low1")(x))
@@ -68,7 +69,7 @@ class Backbone(nn.Module):
   def _exchange(self, low, high, level):
     """Adds to each branch what the other has found, at its own size."""
     up = ConvNorm(2 * self.planes, is_cut=False, name=f"up{level}")
-    up = resizing.resize(up(jax.nn.relu(low)), high.shape[1:3], by_edges=True)
+    up = resize.resize(up(jax.nn.relu(low)), high.shape[1:3], by_edges=True)
     down, num_steps = jax.nn.relu(high), level - 2
     for i in range(num_steps):
       features, is_last = 4 * self.planes << i, i == num_steps - 1
@@ -111,7 +112,7 @@ class Pyramid(nn.Module):
     looks = [_Look(self.width, name="scale0")(x)]
     for i, y in enumerate(pooled, 1):
       y = _Look(self.width, name=f"scale{i}")(y)
-      y = resizing.resize(y, x.shape[1:3], by_edges=True)
+      y = resize.resize(y, x.shape[1:3], by_edges=True)
       looks.append(_Look(self.width, 3, name=f"process{i}")(y + looks[-1]))
     looks = jnp.concatenate(looks, axis=-1)
     past = _Look(self.features, name="shortcut")(x)
@@ -158,12 +159,12 @@ class _DDRNet(nn.Module):
     planes = scaled(self.PLANES)
     high, low = Backbone(planes, name="backbone")(frames)
     low = Pyramid(scaled(PYRAMID), 4 * planes, name="pyramid")(low)
-    x = high + resizing.resize(low, high.shape[1:3], by_edges=True)
+    x = high + resize.resize(low, high.shape[1:3], by_edges=True)
     x = _Look(scaled(self.HEAD), 3, name="head")(x)
     x = layers.NormRelu(name="head_norm")(x)
     logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
-    return resizing.resize_few(
-      frame_norm.wide(logits(x)), frames.shape[1:3], by_edges=True
+    return resize.resize_few(
+      norm_lib.wide(logits(x)), frames.shape[1:3], by_edges=True
     )
 
 

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.models import frame_norm, layers, pixels, resizing
+from ojd.models import layers, norm, resize
 from ojd.models.blocks import BasicBlock, Bottleneck, ConvNorm
 
 STEM = 64
@@ -46,7 +46,7 @@ class Module(nn.Module):
     for j, x in enumerate(found):
       if j > i:
         up = ConvNorm(own.shape[-1], is_cut=False, name=f"from{j}_to{i}")
-        x = resizing.resize(up(x), own.shape[1:3], by_edges=True)
+        x = resize.resize(up(x), own.shape[1:3], by_edges=True)
       elif j < i:
         x = self._down(x, j, i, own.shape[-1])
       total = x if total is None else total + x
@@ -92,7 +92,7 @@ class Backbone(nn.Module):
 
   @nn.compact
   def __call__(self, frames: jax.Array) -> list[jax.Array]:
-    x = pixels.of_imagenet(frames)
+    x = layers.imagenet_input(frames)
     for i in (1, 2):
       x = ConvNorm(self.stem, 3, 2, name=f"stem{i}")(x)
     for i in (1, 2):
@@ -126,10 +126,10 @@ class HRNetW18Small(nn.Module):
     branches = Backbone(tuple(widths), scaled(STEM), name="backbone")(frames)
     branches = Stage(last, NUM_MODULES[2], name="stage4")(branches)
     size = branches[0].shape[1:3]
-    branches = [resizing.resize(x, size, by_edges=True) for x in branches]
+    branches = [resize.resize(x, size, by_edges=True) for x in branches]
     x = jnp.concatenate(branches, axis=-1)
     x = ConvNorm(x.shape[-1], use_bias=True, name="head")(x)
     logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
-    return resizing.resize_few(
-      frame_norm.wide(logits(x)), frames.shape[1:3], by_edges=True
+    return resize.resize_few(
+      norm.wide(logits(x)), frames.shape[1:3], by_edges=True
     )

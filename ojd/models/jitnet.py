@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.models import frame_norm, layers, resizing
+from ojd.models import layers, norm, resize
 
 STEM = (16, 64)
 ENCODER = (128, 128, 256)
@@ -109,19 +109,19 @@ class JITNet(nn.Module):
     x = self._block(x, "dec1", decoder_width(DECODER[0]))
     for i, w in enumerate(DECODER[1:], 2):
       skip = skips.pop()
-      x = resizing.resize(x, skip.shape[-3:-1])
+      x = resize.resize(x, skip.shape[-3:-1])
       x = jnp.concatenate([skip, x], axis=-1)
       x = self._block(x, f"dec{i}", decoder_width(w))
 
     # Two steps, as published: they differ from one resize to the half size.
-    x = resizing.resize(resizing.resize(x, quarter_size), stem_size)
+    x = resize.resize(resize.resize(x, quarter_size), stem_size)
     x = _ConvNormRelu(decoder_width(HEAD[0]), name="decoder_conv2")(x)
     x = _ConvNormRelu(decoder_width(HEAD[1]), name="decoder_conv1")(x)
     logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
     full_size = frames.shape[-3:-1]
     if self.resize_logits:
-      return resizing.resize_few(frame_norm.wide(logits(x)), full_size)
-    return frame_norm.wide(logits(resizing.resize(x, full_size)))
+      return resize.resize_few(norm.wide(logits(x)), full_size)
+    return norm.wide(logits(resize.resize(x, full_size)))
 
   def _block(self, x, name, features, stride=1):
     """`num_units` units; only the last strides."""

@@ -3,9 +3,13 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ojd.models import convolution, depthwise, frame_norm
+from ojd.models import convolution, depthwise, norm
 
+# Of red, green and blue, 0 to 1.
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
+_IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
 _kernel_init = nn.initializers.lecun_normal()
 
 
@@ -58,21 +62,21 @@ NORMS = "norms"  # the collection of what the norms of a network do
 
 
 class Norm(nn.Module):
-  """`frame_norm.norm` with its scale and bias, at first ones and zeros.
+  """`norm.norm` with its scale and bias, at first ones and zeros.
 
   Where the collection `NORMS` is asked for, it is told what was done to this
   frame; where it is given, that is done again, whatever the frame shows.
   """
 
-  limits: frame_norm.Limits = frame_norm.LINEAR
+  limits: norm.Limits = norm.LINEAR
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     scale, bias = _scale_and_bias(self, x.shape[-1])
     if self.has_variable(NORMS, "held"):
       held = self.get_variable(NORMS, "held")
-      return frame_norm.held_norm(x, held, self.limits)
-    y, held = frame_norm.norm(x, scale, bias, self.limits)
+      return norm.held_norm(x, held, self.limits)
+    y, held = norm.norm(x, scale, bias, self.limits)
     if self.is_mutable_collection(NORMS) and not self.is_initializing():
       self.put_variable(NORMS, "held", held)
     return y
@@ -81,13 +85,13 @@ class Norm(nn.Module):
 class NormRelu(Norm):
   """`Norm` with the ReLU behind it."""
 
-  limits: frame_norm.Limits = frame_norm.RELU
+  limits: norm.Limits = norm.RELU
 
 
 class NormRelu6(Norm):
   """`Norm` with the ReLU behind it that ends at 6."""
 
-  limits: frame_norm.Limits = frame_norm.RELU6
+  limits: norm.Limits = norm.RELU6
 
 
 class ScaleRelu(nn.Module):
@@ -107,3 +111,15 @@ def _scale_and_bias(module, num_channels):
   scale = module.param("scale", nn.initializers.ones, (num_channels,))
   bias = module.param("bias", nn.initializers.zeros, (num_channels,))
   return scale, bias
+
+
+def imagenet_input(frames: jax.Array) -> jax.Array:
+  """[B, H, W, 3], 0..255, to ImageNet's zero mean and unit variance.
+
+  Frames in floating point keep their precision; the step itself is exact.
+  """
+  is_float = jnp.issubdtype(frames.dtype, jnp.floating)
+  x = norm.wide(frames)
+  row = lambda values: jnp.asarray(255 * values, x.dtype).reshape(1, 1, 1, 3)
+  x = (x - row(_IMAGENET_MEAN)) / row(_IMAGENET_DEVIATION)
+  return x.astype(frames.dtype) if is_float else x

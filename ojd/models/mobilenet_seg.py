@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.models import frame_norm, layers, pixels, resizing
+from ojd.models import layers, resize
+from ojd.models import norm as norm_lib
 
 STEM, LAST = 32, 1280
 # Expansion, channels, blocks, stride of the first; as published.
@@ -90,7 +91,7 @@ class Backbone(nn.Module):
 
   @nn.compact
   def __call__(self, frames: jax.Array) -> jax.Array:
-    x = pixels.of_imagenet(frames)
+    x = layers.imagenet_input(frames)
     x = _Conv(scaled(STEM, self.width), 3, 2, name="stem")(x)
     number, scale, dilation = 1, 2, 1
     for expansion, channels, num_blocks, published in STAGES:
@@ -165,4 +166,4 @@ class MobileNetSeg(nn.Module):
     x = Pyramid(name="pyramid")(x)
     x = _ConvNormRelu(3, name="head")(x)
     logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
-    return resizing.resize_few(frame_norm.wide(logits(x)), frames.shape[-3:-1])
+    return resize.resize_few(norm_lib.wide(logits(x)), frames.shape[-3:-1])

@@ -14,7 +14,7 @@ from ojd.models import (
   jitnet,
   layers,
   mobilenet_seg,
-  shadow_student,
+  shadow,
 )
 from ojd.types import Frame
 
@@ -95,7 +95,7 @@ MODELS = {
   "hrnet_w18_small": hrnet.HRNetW18Small,
   "jitnet": jitnet.JITNet,
   "mobilenet_v2": mobilenet_seg.MobileNetSeg,
-  "shadow": shadow_student.ShadowStudent,
+  "shadow": shadow.ShadowStudent,
 }
 _LEAST_WIDTH, _GREATEST_WIDTH = 0.01, 8.0
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ojd import systems
+from ojd import distill, systems
 from ojd.errors import UserError
-from ojd.models import exported, pretrained
+from ojd.models import export, pretrained
 from ojd.run import job as job_lib
 from ojd.run import recorded_run, retell
 from ojd.run.recorded_run import RecordedRun
@@ -23,7 +23,7 @@ class Taken(NamedTuple):
   """The files that a student was written to."""
 
   params: pathlib.Path  # safetensors, which --init takes
-  program: pathlib.Path  # of `exported.save`
+  program: pathlib.Path  # of `export.save`
   num_params: int
   size: str  # of the program's frames
   jax: str  # the version that wrote it
@@ -64,14 +64,17 @@ def take(
     "stream": run.config.stream,
     "update": run.config.update,
     "program": f"{program.name}: jax {jax.__version__}, and for "
-    f"{exported.MONTHS} months what comes after",
+    f"{export.MONTHS} months what comes after",
   }
   named = pretrained.flatten(params)
   try:
     pretrained.save(
       path, pretrained.Pretrained(named, run.groups.names, about), np.float32
     )
-    exported.save(program, student, params, spec.height, spec.width)
+    answer = lambda params, frame: distill.classify(
+      student.apply(params, frame)
+    )
+    export.save(program, answer, params, spec.height, spec.width)
   except OSError as error:
     raise UserError(f"--export={path}: {error.strerror}") from None
   return Taken(
@@ -80,7 +83,7 @@ def take(
     num_params=sum(x.size for x in named.values()),
     size=f"{spec.height}x{spec.width}",
     jax=jax.__version__,
-    months=exported.MONTHS,
+    months=export.MONTHS,
   )
 
 

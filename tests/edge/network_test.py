@@ -14,13 +14,14 @@ import pytest
 from websockets import exceptions
 from websockets.sync import client as websockets_client
 
+from ojd import distill
 from ojd import labels as labels_lib
 from ojd.edge import access, beginning
 from ojd.edge.device import Device
 from ojd.edge.player import Pace
 from ojd.edge.store import Store
 from ojd.edge.transport import Timing
-from ojd.models import exported
+from ojd.models import export
 from ojd.network import messages, wire
 from ojd.network.layout import layout_of
 from ojd.network.weights import Schedule, Weights
@@ -430,7 +431,8 @@ def test_exported_program_answers_as_the_student_does(tmp_path):
   student = job_lib.make_student(config, beginning.groups_of("person"))
   named = beginning.first_weights(student, config.seed)
   path = tmp_path / "s.jax"
-  exported.save(path, student, beginning.unflatten(named), 32, 40)
+  answer = lambda p, frame: distill.classify(student.apply(p, frame))
+  export.save(path, answer, beginning.unflatten(named), 32, 40)
   found = []
   for program in ("", str(path)):
     folder = tmp_path / f"run{len(found)}"

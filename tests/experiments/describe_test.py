@@ -2,7 +2,7 @@
 
 import pytest
 
-from ojd.models import describe, jitnet, mobilenet_seg, shadow_student
+from ojd.models import describe, jitnet, mobilenet_seg, shadow
 from tests import binaries
 
 
@@ -70,7 +70,7 @@ def test_binary_prints_the_totals_and_refuses_nonsense():
 
 
 def test_shadow_student_is_the_published_one():
-  model = shadow_student.ShadowStudent(9, resize_logits=False)
+  model = shadow.ShadowStudent(9, resize_logits=False)
   rows = describe.layer_table(model, 720, 1280)
   assert describe.num_params(rows) == 483_873
   assert describe.num_partial(rows) == 103_465

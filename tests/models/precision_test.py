@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ojd import distill, losses, updates
-from ojd.models import frame_norm, jitnet
+from ojd.models import jitnet, norm
 from ojd.models.student import from_linen
 from ojd.types import Labels
 from tests.reference import scenes, small_run
@@ -65,11 +65,11 @@ def test_statistics_are_those_of_single_precision():
   rng = np.random.default_rng(0)
   x = jnp.asarray(100 + 3 * rng.standard_normal((1, 40, 50, 2)), jnp.bfloat16)
   scale, bias = np.float32([1, 2]), np.float32([0.5, 0])
-  y, _ = frame_norm.norm(x, scale, bias)
+  y, _ = norm.norm(x, scale, bias)
   assert y.dtype == jnp.bfloat16
   exact = np.asarray(x, np.float64)
   mean, variance = exact.mean((1, 2)), exact.var((1, 2))
-  expected = (exact - mean) / np.sqrt(variance + frame_norm.EPSILON)
+  expected = (exact - mean) / np.sqrt(variance + norm.EPSILON)
   expected = np.maximum(expected * scale + bias, 0)
   np.testing.assert_allclose(np.asarray(y, np.float64), expected, atol=0.02)
 

@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 
-from ojd.models import jitnet, mobilenet_seg, shadow_student
+from ojd.models import jitnet, mobilenet_seg, shadow
 from ojd.models.student import from_linen
 
 NETWORKS = {
   "jitnet": jitnet.JITNet(3, width=0.125),
   "mobilenet_v2": mobilenet_seg.MobileNetSeg(3, width=0.1),
-  "shadow": shadow_student.ShadowStudent(3, width=0.125),
+  "shadow": shadow.ShadowStudent(3, width=0.125),
 }
 
 

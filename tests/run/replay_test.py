@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ojd.errors import UserError
-from ojd.models import exported, pretrained
+from ojd.models import export, pretrained
 from ojd.run import (
   recorded_run,
   replay,
@@ -180,7 +180,7 @@ def test_taken_student_is_that_of_the_log_and_runs_elsewhere(whole, tmp_path):
   assert state_arrays.marks(named).digest == hashes[key]
   assert taken.num_params == sum(x.size for x in named.values())
 
-  program = exported.load(taken.program)
+  program = export.load(taken.program)
   samples = recorded_run.open_job(run).stream.read(key)
   frames = np.stack([next(samples).frame for _ in range(3)])
   classes = np.asarray(program(found.params, frames))
@@ -282,9 +282,9 @@ def test_export_refuses_what_is_no_program(tmp_path):
   path = tmp_path / "x.jax"
   path.write_bytes(b"no program")
   with pytest.raises(UserError, match="no exported student"):
-    exported.load(path)
+    export.load(path)
   with pytest.raises(UserError, match="No such file"):
-    exported.load(tmp_path / "none")
+    export.load(tmp_path / "none")
 
 
 def test_state_is_consumed_by_no_one_else(whole):

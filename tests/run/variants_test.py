@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ojd import distill, updates
-from ojd.models import exported, pretrained
+from ojd.models import export, pretrained
 from ojd.models.student import from_linen
 from ojd.run import recorded_run, replay, take, workdir
 from ojd.systems import jit as jit_lib
@@ -56,7 +56,7 @@ def test_student_that_is_taken_is_the_one_that_answers(runs, tmp_path):
   params = pretrained.load(taken.params).params
   job = recorded_run.open_job(run)
   (sample,) = [s for s in job.stream.read(t) if s.t == t]
-  classes = exported.load(taken.program)(params, sample.frame[None])[0]
+  classes = export.load(taken.program)(params, sample.frame[None])[0]
   confusion = np.zeros((2, 2), int)
   expected = np.take(job.truth_groups.lookup, sample.truth)
   np.add.at(confusion, (expected, np.asarray(classes)), 1)

@@ -20,14 +20,14 @@ import jax
 import jax.numpy as jnp
 
 from ojd.errors import UserError
-from ojd.models import blocks, jitnet, layers, mobilenet_seg, shadow_student
+from ojd.models import blocks, jitnet, layers, mobilenet_seg, shadow
 from ojd.models.delta import sites as sites_lib
 from ojd.models.delta.convert import DELTA, MODEL, Between, DeltaStudent
 from ojd.models.student import Student
 
 # What a network of this package is built of, each from one array to one.
 KINDS = (
-  *(jitnet.Unit, shadow_student.Block, mobilenet_seg.InvertedResidual),
+  *(jitnet.Unit, shadow.Block, mobilenet_seg.InvertedResidual),
   *(blocks.BasicBlock, blocks.Bottleneck),
 )
 _KEPT, _TOLD = "kept", "told"  # collections

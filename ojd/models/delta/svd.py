@@ -9,7 +9,7 @@ truncated decomposition is nearest to the kernel.
 import jax
 import jax.numpy as jnp
 
-from ojd.models import frame_norm
+from ojd.models import norm
 
 
 def as_matrix(kernel: jax.Array) -> jax.Array:
@@ -25,7 +25,7 @@ def split(kernel: jax.Array, rank: int) -> tuple[jax.Array, jax.Array]:
     kernel: [KH, KW, I, O] float.
     rank: r, at most min(KH * I, KW * O).
   """
-  matrix = frame_norm.wide(as_matrix(kernel))
+  matrix = norm.wide(as_matrix(kernel))
   u, s, vt = jnp.linalg.svd(matrix, full_matrices=False)
   root = jnp.sqrt(s[:rank])
   left, right = u[:, :rank] * root[None], root[:, None] * vt[:rank]
@@ -40,9 +40,9 @@ def refine(
   From the best pair of a kernel that has changed a little since it is as good
   as a decomposition, for a small part of the time.
   """
-  matrix = frame_norm.wide(as_matrix(kernel))
+  matrix = norm.wide(as_matrix(kernel))
   rank = first.shape[-1]
-  right = frame_norm.wide(second[0]).transpose(1, 0, 2).reshape(rank, -1)
+  right = norm.wide(second[0]).transpose(1, 0, 2).reshape(rank, -1)
   left = _solve(right, matrix.T).T
   right = _solve(left.T, matrix)
   return _as_kernels(left, right, kernel)

@@ -1,9 +1,9 @@
-"""A student as a program of its own: `jax.export` of its answer.
+"""A student as a program that runs without this package, by `jax.export`.
 
-The program takes the parameters and a batch of frames of one size, any number
-of them, so that others can be put in their place. It runs without this package,
-on what it was exported for, by the jax that wrote it and those of the six
-months after; the parameters beside it, as safetensors, last.
+The program takes parameters and a batch of frames of one size, any number of
+them. It runs on the platforms that it was exported for, by the jax that wrote
+it and those of the six months after; the parameters are in a file beside it, as
+safetensors, which lasts.
 """
 
 import os
@@ -13,12 +13,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from flax import traverse_util
-from jax import export
+from jax import export as jax_export
 
-from ojd import distill
 from ojd.errors import UserError
 from ojd.models.pretrained import flatten
-from ojd.models.student import Params, Student
+from ojd.models.student import Params
+from ojd.types import Frame
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 MONTHS = 6  # for which jax reads what an older one wrote
@@ -29,29 +29,34 @@ Program = Callable[[dict[str, jax.Array], jax.Array], jax.Array]
 
 
 def save(
-  path: pathlib.Path, student: Student, params: Params, height: int, width: int
+  path: pathlib.Path,
+  answer_fn: Callable[[Params, Frame], jax.Array],
+  params: Params,
+  height: int,
+  width: int,
 ) -> None:
-  """Writes the student's answer as a program, whole or not at all.
+  """Writes a student's answer as a program, whole or not at all.
 
   Args:
     path: of the file.
-    student: whose `apply` is exported.
-    params: arrays or their shapes, which are fixed from here on.
+    answer_fn: (params, frame [H, W, 3]) -> classes [H, W].
+    params: arrays or their shapes, which the program fixes.
     height: of the frames; so is width.
   """
 
   def answer(named, frames):
     params = traverse_util.unflatten_dict(named, sep="/")
-    classify = lambda frame: distill.classify(student.apply(params, frame))
-    return jax.vmap(classify)(frames)
+    return jax.vmap(lambda frame: answer_fn(params, frame))(frames)
 
   shapes = {
     name: jax.ShapeDtypeStruct(x.shape, x.dtype)
     for name, x in flatten(params).items()
   }
-  (batch,) = export.symbolic_shape("b")
+  (batch,) = jax_export.symbolic_shape("b")
   frames = jax.ShapeDtypeStruct((batch, height, width, 3), np.uint8)
-  program = export.export(jax.jit(answer), platforms=PLATFORMS)(shapes, frames)
+  program = jax_export.export(jax.jit(answer), platforms=PLATFORMS)(
+    shapes, frames
+  )
   beside = path.with_name(path.name + ".part")
   beside.write_bytes(program.serialize())
   os.replace(beside, path)
@@ -67,10 +72,10 @@ def load(path: pathlib.Path | str) -> Program:
   except OSError as error:
     raise UserError(f"{path} cannot be read: {error.strerror}") from None
   try:
-    program = export.deserialize(content)
-  except Exception as error:  # of as many kinds as there is damage
+    program = jax_export.deserialize(content)
+  except Exception as error:  # of many kinds
     raise UserError(
-      f"{path} is no exported student, or one of another time's jax "
+      f"{path} is no exported student, or of another jax "
       f"({type(error).__name__})"
     ) from None
   return jax.jit(program.call)

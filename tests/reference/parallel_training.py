@@ -1,11 +1,11 @@
 """A small training as a process of its own, one host of several perhaps.
 
-    python -m tests.reference.spread_training WORKDIR NUM_STEPS FAULT ...
+    python -m tests.reference.parallel_training WORKDIR NUM_STEPS FAULT ...
 
 trains once for each FAULT, going on where the last ended, and prints the losses
 of the steps made each time, as JSON. Before a step this host is asked to end
 (`stop=3`), fails (`fail=3`), dies (`die=3`) or goes on (`none`). The flags are
-those of `experiments.spread_flags`.
+those of `experiments.parallel_flags`.
 """
 
 import json
@@ -15,8 +15,8 @@ import pathlib
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments import cli, spread_flags
-from ojd import pretraining, spreading
+from experiments import cli, parallel_flags
+from ojd import data_parallel, pretraining
 from ojd.models import student as student_lib
 from ojd.run import compilation
 from ojd.types import Labels
@@ -32,7 +32,7 @@ def train(
 ) -> list[float]:
   """The losses of the steps made."""
   kind, _, when = fault.partition("=")
-  rows = spreading.rows(mesh, RECIPE.batch)
+  rows = data_parallel.rows(mesh, RECIPE.batch)
   losses = []
 
   def batch_fn(step):
@@ -63,7 +63,7 @@ def main(words: list[str]) -> None:
   """Trains over the hosts that the flags name."""
   folder, num_steps, *faults = words
   compilation.enable_cache(compilation.default_cache())
-  with spread_flags.joined() as mesh:
+  with parallel_flags.joined() as mesh:
     losses = [
       train(pathlib.Path(folder), int(num_steps), mesh, fault)
       for fault in faults

@@ -1,11 +1,10 @@
 """Bilinear resize by corners or by edges, an axis at a time, fast on a CPU.
 
-`jax.image.resize` is a dense matrix product, knows no corners, and smooths what
-it makes smaller.
+`jax.image.resize` is a dense matrix product, does not align corners, and
+smooths where it shrinks.
 
-Every step stands behind a fence (`fences.on_cpu`): XLA's CPU back
-end would compute it once more in each step that reads it, and in their order of
-axes instead of its own.
+Every step ends in `xla.cpu_barrier`: XLA's CPU back end would fuse it into each
+step that reads it, compute it again there, and in their order of axes.
 """
 
 import functools
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ojd import fences
+from ojd import xla
 
 
 def resize(
@@ -46,7 +45,7 @@ def resize_few(
   memory.
   """
   x = _resize_axis(x, x.ndim - 2, size[1], by_edges)
-  rows = fences.on_cpu(jnp.swapaxes(x, -1, -2))
+  rows = xla.cpu_barrier(jnp.swapaxes(x, -1, -2))
   rows = _resize_axis(rows, x.ndim - 3, size[0], by_edges)
   return jnp.swapaxes(rows, -1, -2)
 
@@ -103,7 +102,7 @@ def _gather_sum(x, axis, indices, weights):
     term = jnp.take(x, index, axis=axis, indices_are_sorted=True, mode="clip")
     term = term * jnp.asarray(weight.reshape(shape), x.dtype)
     total = term if total is None else total + term
-  return fences.on_cpu(total)
+  return xla.cpu_barrier(total)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
@@ -119,7 +118,7 @@ def _gathered_forward(x, axis, size_out, by_edges):
 def _gathered_backward(axis, size_out, by_edges, size_in, g):
   taps = _taps(size_in, size_out, by_edges)
   taps = _transposed_taps(*taps, size_in)
-  return (_gather_sum(fences.on_cpu(g), axis, *taps),)
+  return (_gather_sum(xla.cpu_barrier(g), axis, *taps),)
 
 
 _gathered.defvjp(_gathered_forward, _gathered_backward)
@@ -144,7 +143,7 @@ def _doubled(x, size_out):
   odd = x * own_odd + _moved(x, -1) * after
   pairs = jnp.stack([even, odd], axis=-2)
   doubled = pairs.reshape(*x.shape[:-2], 2 * n, x.shape[-1])
-  return fences.on_cpu(doubled[..., :size_out, :])
+  return xla.cpu_barrier(doubled[..., :size_out, :])
 
 
 def _columns(weights, x):
@@ -169,7 +168,7 @@ def _doubled_backward(size_out, n, g):
   before, own, own_odd, after = _double_taps(n, size_out)
   # An end that is repeated is read by nobody.
   before, after = np.append(before[1:], 0.0), np.append(0.0, after[:-1])
-  g = fences.on_cpu(g)
+  g = xla.cpu_barrier(g)
   missing = 2 * n - size_out
   if missing:
     fill = jnp.zeros((*g.shape[:-2], missing, g.shape[-1]), g.dtype)
@@ -179,7 +178,7 @@ def _doubled_backward(size_out, n, g):
   before, own, own_odd, after = _columns((before, own, own_odd, after), g)
   own = even * own + odd * own_odd
   return (
-    fences.on_cpu(own + _moved(even, -1) * before + _moved(odd, 1) * after),
+    xla.cpu_barrier(own + _moved(even, -1) * before + _moved(odd, 1) * after),
   )
 
 

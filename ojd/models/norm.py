@@ -2,9 +2,7 @@
 
 There is no running average, in training or after: a student's state is its
 parameters. Where a network reads a norm through a ReLU alone, both are one step
-with one gradient: what autodiff derives takes half as long again. The fences
-keep XLA's CPU back end from computing a step once more in every step that reads
-it.
+with one gradient: what autodiff derives takes half as long again.
 """
 
 import functools
@@ -14,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ojd import fences
+from ojd import xla
 
 EPSILON = 1e-5
 
@@ -75,11 +73,11 @@ def norm(
 
 def _forward(x, scale, bias, limits):
   exact = wide(x)
-  mean = fences.on_cpu(jnp.mean(exact, axis=_AREA, keepdims=True))
+  mean = xla.cpu_barrier(jnp.mean(exact, axis=_AREA, keepdims=True))
   variance = jnp.mean(jnp.square(exact - mean), axis=_AREA, keepdims=True)
   rate = lax.rsqrt(variance + EPSILON)
   gain = _row(scale, x) * rate
-  held = Held(*fences.on_cpu((gain, _row(bias, x) - mean * gain)))
+  held = Held(*xla.cpu_barrier((gain, _row(bias, x) - mean * gain)))
   return (held_norm(x, held, limits), held), (x, mean, rate, held)
 
 
@@ -92,18 +90,18 @@ def _backward(limits, residuals, gradients):
   g, _ = gradients
   num_pixels = x.shape[-3] * x.shape[-2]
   dtype, x = x.dtype, wide(x)
-  g = wide(fences.on_cpu(g))
-  g = fences.on_cpu(_where_open(x * gain + offset, g, limits))
+  g = wide(xla.cpu_barrier(g))
+  g = xla.cpu_barrier(_where_open(x * gain + offset, g, limits))
   total = jnp.sum(g, axis=_AREA, keepdims=True)
   # Of the gradient with what the scale multiplies.
   product = rate * jnp.sum(g * (x - mean), axis=_AREA, keepdims=True)
-  slope, level = fences.on_cpu(
+  slope, level = xla.cpu_barrier(
     (gain * rate * product / num_pixels, gain * total / num_pixels)
   )
   in_x = gain * g - (x - mean) * slope - level
   num_channels = x.shape[-1]
   per_channel = lambda y: jnp.sum(y.reshape(-1, num_channels), axis=0)
-  in_x = fences.on_cpu(in_x.astype(dtype))
+  in_x = xla.cpu_barrier(in_x.astype(dtype))
   return in_x, per_channel(product), per_channel(total)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ojd import pretraining, spreading
+from ojd import data_parallel, pretraining
 from ojd.errors import UserError
 from ojd.models import student as student_lib
 from ojd.types import Labels
@@ -24,7 +24,7 @@ STUDENTS = {
 
 @pytest.fixture
 def mesh():
-  return spreading.over(jax.devices()[:2])
+  return data_parallel.mesh_of(jax.devices()[:2])
 
 
 def _batch(step):
@@ -71,10 +71,10 @@ def test_every_device_sees_its_rows_and_holds_the_whole_state(mesh):
 
   def step_fn(state, x):
     shapes.append(x.shape)
-    return state + 1, spreading.mean(x.sum())
+    return state + 1, data_parallel.mean(x.sum())
 
-  step = spreading.spread(mesh, step_fn)
-  state = spreading.begin(mesh, np.zeros(3, np.float32))
+  step = data_parallel.parallel(mesh, step_fn)
+  state = data_parallel.replicate(mesh, np.zeros(3, np.float32))
   x = np.array([1, 2, 10, 20], np.float32)
   state, loss, is_wished = step(state, False, (x,))
   assert (float(loss), int(is_wished)) == ((3 + 30) / 2, 0)
@@ -90,12 +90,12 @@ def test_devices_exchange_means_and_never_frames(mesh):
   """Kernels' gradients are loops over the batch, which XLA would gather."""
   student, tx = STUDENTS["small"], pretraining.make_tx(RECIPE)
   update = lambda state, *batch: pretraining.update(
-    student, tx, state, *batch, spreading.mean
+    student, tx, state, *batch, data_parallel.mean
   )
-  state = spreading.begin(mesh, pretraining.init(student, RECIPE))
+  state = data_parallel.replicate(mesh, pretraining.init(student, RECIPE))
   given = np.zeros(2, np.int32), _batch(0)
-  placed = spreading.place(mesh, P(spreading.AXIS), given)
-  program = spreading.program(mesh, update)
+  placed = data_parallel.shard(mesh, P(data_parallel.AXIS), given)
+  program = data_parallel.program(mesh, update)
   text = program.lower(state, *placed).compile().as_text()
   found = re.findall(r"(all-reduce|all-gather|all-to-all)(?:-start)?\(", text)
   assert set(found) == {"all-reduce"}
@@ -116,7 +116,7 @@ def test_stopped_training_goes_on_over_any_devices(mesh, tmp_path):
 
 
 def test_rows_of_a_batch_that_does_not_divide_are_refused(mesh):
-  assert spreading.rows(mesh, 6) == slice(0, 6)  # all are of this host
-  assert spreading.rows(None, 5) == slice(0, 5)
+  assert data_parallel.rows(mesh, 6) == slice(0, 6)  # all are of this host
+  assert data_parallel.rows(None, 5) == slice(0, 5)
   with pytest.raises(UserError, match="5 frames .* 2 devices"):
-    spreading.rows(mesh, 5)
+    data_parallel.rows(mesh, 5)

@@ -11,7 +11,7 @@ from absl import flags
 from jax.sharding import Mesh
 
 from experiments import cli
-from ojd import spreading
+from ojd import data_parallel
 from ojd.errors import UserError
 
 AUTO = "auto"
@@ -136,4 +136,4 @@ def _mesh():
   if asked is not None and asked > counts[0]:
     raise UserError(f"--devices={asked}: there are {counts[0]} here")
   chosen = [device for devices in hosts for device in devices[:asked]]
-  return spreading.over(chosen) if len(chosen) > 1 else None
+  return data_parallel.mesh_of(chosen) if len(chosen) > 1 else None

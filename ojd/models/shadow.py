@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ojd.models import frame_norm, layers, resizing
+from ojd.models import layers, norm, resize
 
 STEM = 8
 ENCODER = (64, 64, 128)
@@ -66,10 +66,10 @@ class ShadowStudent(nn.Module):
     """Maps [B, H, W, 3], raw values 0..255, to logits [B, H, W, C] float32."""
     scaled = lambda features: max(1, round(self.width * features))
     conv = functools.partial(layers.Conv, use_bias=True)
-    fit = lambda x, to: resizing.resize(x, to.shape[-3:-1], by_edges=True)
+    fit = lambda x, to: resize.resize(x, to.shape[-3:-1], by_edges=True)
 
     is_float = jnp.issubdtype(frames.dtype, jnp.floating)
-    x = frame_norm.wide(frames)
+    x = norm.wide(frames)
     x = x - jnp.asarray(_MEAN, x.dtype).reshape(1, 1, 1, 3)
     x = x.astype(frames.dtype) if is_float else x
     stem = conv(scaled(STEM), (3, 3), 2, name="conv1")(x)
@@ -87,7 +87,7 @@ class ShadowStudent(nn.Module):
     logits = conv(self.num_classes, (1, 1), name="logits")
     size = frames.shape[-3:-1]
     if self.resize_logits:
-      wide = frame_norm.wide(logits(x))
-      return resizing.resize_few(wide, size, by_edges=True)
-    x = resizing.resize(x, size, by_edges=True)
-    return frame_norm.wide(logits(x))
+      wide = norm.wide(logits(x))
+      return resize.resize_few(wide, size, by_edges=True)
+    x = resize.resize(x, size, by_edges=True)
+    return norm.wide(logits(x))

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ojd.models import frame_norm
+from ojd.models import norm as norm_lib
 
 
 def _case(seed, batch=2):
@@ -16,8 +16,8 @@ def _case(seed, batch=2):
   return x, draw(3), draw(3), draw(batch, 7, 6, 3)
 
 
-def _value_and_grads(x, scale, bias, g, limits=frame_norm.RELU):
-  norm = lambda *inputs: frame_norm.norm(*inputs, limits)[0]
+def _value_and_grads(x, scale, bias, g, limits=norm_lib.RELU):
+  norm = lambda *inputs: norm_lib.norm(*inputs, limits)[0]
   y, backward = jax.vjp(norm, x, scale, bias)
   return y, *backward(g)
 
@@ -28,7 +28,7 @@ def _by_torch(x, scale, bias, g, cut=F.relu):
   bias = torch.tensor(bias, requires_grad=True)
   x = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
   norm = lambda image: F.batch_norm(
-    image[None], None, None, scale, bias, training=True, eps=frame_norm.EPSILON
+    image[None], None, None, scale, bias, training=True, eps=norm_lib.EPSILON
   )
   y = cut(torch.cat([norm(image) for image in x]))
   y.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
@@ -49,7 +49,7 @@ def test_value_and_gradients_equal_torch(batch, jit):
 
 @pytest.mark.parametrize(
   ("limits", "cut"),
-  [(frame_norm.LINEAR, lambda x: x), (frame_norm.RELU6, F.relu6)],
+  [(norm_lib.LINEAR, lambda x: x), (norm_lib.RELU6, F.relu6)],
 )
 def test_other_ends_equal_torch(limits, cut):
   x, scale, bias, g = _case(4)
@@ -93,11 +93,11 @@ def test_constant_channel_answers_with_its_bias():
 def test_held_norm_is_by_the_statistics_of_the_earlier_frame():
   earlier, scale, bias, _ = (x.astype(np.float32) for x in _case(0))
   later = _case(1)[0].astype(np.float32)
-  y, held = frame_norm.norm(earlier, scale, bias)
-  np.testing.assert_array_equal(frame_norm.held_norm(earlier, held), y)
+  y, held = norm_lib.norm(earlier, scale, bias)
+  np.testing.assert_array_equal(norm_lib.held_norm(earlier, held), y)
   mean = earlier.mean((1, 2), keepdims=True)
-  rate = 1 / np.sqrt(earlier.var((1, 2), keepdims=True) + frame_norm.EPSILON)
+  rate = 1 / np.sqrt(earlier.var((1, 2), keepdims=True) + norm_lib.EPSILON)
   expected = np.maximum((later - mean) * rate * scale + bias, 0)
-  for limits, high in ((frame_norm.RELU, np.inf), (frame_norm.RELU6, 6)):
-    ours = frame_norm.held_norm(later, held, limits)
+  for limits, high in ((norm_lib.RELU, np.inf), (norm_lib.RELU6, 6)):
+    ours = norm_lib.held_norm(later, held, limits)
     np.testing.assert_allclose(ours, np.minimum(expected, high), atol=1e-4)

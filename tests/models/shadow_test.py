@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ojd.models import parts, shadow_student
+from ojd.models import parts, shadow
 from ojd.models.student import from_linen, make_model
 from ojd.updates import partition
 
@@ -108,7 +108,7 @@ def test_logits_and_gradients_equal_torch(size):
   (logits * torch.from_numpy(pull)).sum().backward()
   expected = logits.detach().numpy()
   with jax.enable_x64(True):
-    student = from_linen(shadow_student.ShadowStudent(NUM_CLASSES))
+    student = from_linen(shadow.ShadowStudent(NUM_CLASSES))
     params = _as_flax(theirs)
     ours = jax.jit(student.apply)(params, frame)
     np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)

@@ -1,9 +1,8 @@
-"""One training over many devices, of one host or of several.
+"""Data-parallel training over the devices of one host or of several.
 
-Every device holds the whole state and learns from rows of its own of every
-batch; the means over the devices are those over the batch, so that all take the
-same step. Hosts are processes that `jax.distributed` has joined; only the first
-of them writes.
+Every device holds the whole state and its own rows of every batch; gradients
+are averaged over the devices, so that all take the same step. Hosts are
+processes that `jax.distributed` has joined; only the first of them writes.
 """
 
 import itertools
@@ -24,17 +23,17 @@ from ojd.errors import UserError
 
 AXIS = "batch"
 _PATIENCE_MS = 3_600_000
-_places = itertools.count()  # hosts come by the same ones in the same order
+_barriers = itertools.count()  # the same on all hosts, in the same order
 
 
-def over(devices: Sequence[jax.Device]) -> Mesh:
-  """A mesh of these devices; those of a host are neighbours in it."""
+def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+  """A mesh of one axis; the devices of a host are neighbours in it."""
   order = sorted(devices, key=lambda d: (d.process_index, d.id))
   return Mesh(np.array(order), (AXIS,))
 
 
 def rows(mesh: Mesh | None, batch: int) -> slice:
-  """Which frames of a batch this host has to make; without a mesh all."""
+  """Which frames of a batch this host makes; all of them without a mesh."""
   if mesh is None:
     return slice(0, batch)
   if batch % mesh.size:
@@ -47,13 +46,13 @@ def rows(mesh: Mesh | None, batch: int) -> slice:
   return slice(first * each, (first + sum(mine)) * each)
 
 
-def is_first() -> bool:
+def is_first_host() -> bool:
   """Whether this host is the one that writes."""
   return jax.process_index() == 0
 
 
 def mean(tree: Any) -> Any:
-  """The mean over the devices, within a step of `spread`.
+  """The mean over the devices, within a step of `parallel`.
 
   Args:
     tree: of one dtype. It goes as one vector: between CPUs each array costs a
@@ -63,76 +62,76 @@ def mean(tree: Any) -> Any:
   return unravel(lax.pmean(vector, AXIS))
 
 
-def spread(
+def parallel(
   mesh: Mesh, step_fn: Callable[..., tuple[Any, jax.Array]]
 ) -> Callable[..., tuple[Any, jax.Array, jax.Array]]:
-  """A step of which every device does its rows of the batch.
+  """A training step in which every device has its rows of the batch.
 
   Args:
-    mesh: of `over`.
-    step_fn: (state, *batch) -> (state, loss), the same on all devices: what
-      comes of the batch it takes by `mean`.
+    mesh: of `mesh_of`.
+    step_fn: (state, *batch) -> (state, loss), the same on all devices: it
+      averages what depends on the batch by `mean`.
 
   Returns:
-    (state, wish, batch) -> (state, loss, is_wished); the state is donated, the
-    batch this host's rows. A wish of any host, a bool, is every host's.
+    (state, should_stop, batch) -> (state, loss, should_stop); the state is
+    donated, the batch this host's rows. The hosts stop if one of them should.
   """
   step = program(mesh, step_fn)
   num_here = len(mesh.local_devices)
   compiled = []
 
-  def call(state, wish, batch):
-    wishes = np.full(num_here, wish, np.int32)
-    given = state, *place(mesh, P(AXIS), (wishes, batch))
+  def call(state, should_stop, batch):
+    stops = np.full(num_here, should_stop, np.int32)
+    given = state, *shard(mesh, P(AXIS), (stops, batch))
     if not compiled:
       compiled.append(step.lower(*given).compile())
-      wait()
+      wait_for_hosts()
     return compiled[0](*given)
 
   return call
 
 
 def program(mesh: Mesh, step_fn: Callable[..., Any]) -> Any:
-  """What `spread` runs, jitted: (state, wishes, batch), which are placed.
+  """The jitted program of `parallel`: (state, stops, batch), all sharded.
 
   Each device runs the program of a single one: left to divide it by itself,
   XLA gathers the batch again for loops over it, such as those of the kernels'
   gradients on a CPU.
   """
 
-  def one(state, wishes, batch):
+  def one(state, stops, batch):
     state, loss = step_fn(state, *batch)
-    return state, loss, lax.pmax(wishes, AXIS)[0]
+    return state, loss, lax.pmax(stops, AXIS)[0]
 
   by_row = P(AXIS)
-  spread_over = jax.shard_map(
+  sharded = jax.shard_map(
     one,
     mesh=mesh,
     in_specs=(P(), by_row, by_row),
     out_specs=P(),
     check_vma=False,
   )
-  return jax.jit(spread_over, donate_argnums=0)
+  return jax.jit(sharded, donate_argnums=0)
 
 
-def place(mesh: Mesh, spec: P, tree: Any) -> Any:
-  """Arrays over all hosts, of this host's part of them."""
+def shard(mesh: Mesh, spec: P, tree: Any) -> Any:
+  """Global arrays, of this host's part of each."""
   sharding = NamedSharding(mesh, spec)
   make = jax.make_array_from_process_local_data
   return jax.tree.map(lambda x: make(sharding, np.asarray(x)), tree)
 
 
-def begin(mesh: Mesh, state: Any) -> Any:
+def replicate(mesh: Mesh, state: Any) -> Any:
   """The first host's state on every device."""
-  wait()
-  return place(mesh, P(), multihost_utils.broadcast_one_to_all(state))
+  wait_for_hosts()
+  return shard(mesh, P(), multihost_utils.broadcast_one_to_all(state))
 
 
-def wait() -> None:
-  """Until all hosts are here.
+def wait_for_hosts() -> None:
+  """A barrier over all hosts.
 
-  What they exchange has to begin within half a minute on all of them, and one
-  may have to draw, read or compile for longer than another.
+  A collective has to begin within half a minute on all of them, and one may
+  draw, read or compile for longer than another.
   """
   if jax.process_count() == 1:
     return
@@ -140,13 +139,13 @@ def wait() -> None:
   from orbax.checkpoint import multihost
 
   meet = multihost.get_barrier_sync_fn()
-  meet(key=f"ojd {next(_places)}", timeout_ms=_PATIENCE_MS)
+  meet(key=f"ojd {next(_barriers)}", timeout_ms=_PATIENCE_MS)
 
 
-def all_do(fn: Callable[[], Any]) -> Any:
-  """What `fn` returns here; where it fails on one host, it fails on all.
+def on_all_hosts(fn: Callable[[], Any]) -> Any:
+  """The result of `fn` here; a failure on one host fails on all of them.
 
-  The hosts then part in good order: no one waits for another.
+  The hosts then disconnect, so that none waits for another.
   """
   if jax.process_count() == 1:
     return fn()
@@ -158,18 +157,18 @@ def all_do(fn: Callable[[], Any]) -> Any:
   if _gather(error is None).all():
     return found
   jax.distributed.shutdown()
-  raise error or RuntimeError("another host could not go on: see its own words")
+  raise error or RuntimeError("another host failed: see its own output")
 
 
 def check_same(about: dict[str, Any]) -> None:
-  """Refuses hosts that were started to train something else."""
+  """Raises a UserError unless all hosts train the same."""
   digest = zlib.crc32(json.dumps(about, sort_keys=True).encode())
   if (_gather(np.uint32(digest)) != digest).any():
     jax.distributed.shutdown()
-    raise UserError("the hosts have other flags or other data than another")
+    raise UserError("the hosts were started with different flags or data")
 
 
 def _gather(value):
-  """What every host has, in their order."""
-  wait()
+  """The values of all hosts, in their order."""
+  wait_for_hosts()
   return multihost_utils.process_allgather(np.asarray(value))

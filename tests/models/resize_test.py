@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ojd.models import resizing
+from ojd.models import resize as resize_lib
 
-RESIZES = [resizing.resize, resizing.resize_few]
+RESIZES = [resize_lib.resize, resize_lib.resize_few]
 SIZES = [
   ((4, 5), (8, 10)),
   ((4, 5), (7, 9)),
