@@ -90,7 +90,7 @@ def restore(at):
       snapshot = checkpoint.Snapshot(t, state, None, None, counts, {}, {})
       writer = checkpoint.Checkpointer(path, abstract, {})
       start = time.perf_counter()
-      writer.keep(snapshot, lambda: None)
+      writer.save(snapshot, lambda: None)
       writer.close()
       middle = time.perf_counter()
       found, _ = checkpoint.Checkpointer(path, abstract, {}).latest()
