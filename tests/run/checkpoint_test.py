@@ -1,232 +1,475 @@
-"""A loop stopped at any frame, and gone on with, tells the same story."""
+"""Checkpoints: what comes back, what is refused, what survives a bad end."""
 
-import json
+import os
 import pathlib
+import random
+import resource
 import shutil
-import tempfile
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
+import orbax.checkpoint
 import pytest
 
-from ojd import labels, updates
+from ojd.errors import UserError
 from ojd.run import checkpoint as checkpoint_lib
-from ojd.run import job as job_lib
-from ojd.run import late, loop, trajectory, workdir
-from ojd.run.config import RunConfig
-from ojd.systems import jit as jit_lib
-from tests.reference import scenes, tiny_student
+from ojd.run import stats as stats_lib
+from ojd.run.checkpoint import Checkpointer, CheckpointError
 
-NUM_FRAMES, ASLEEP = 30, range(3, 14)
-TIMES = ("seconds", "fps", "ms", "speedup_measured", "first_frame_seconds")
-STUDENT = tiny_student.make()
-SYSTEM = jit_lib.jit(
-  STUDENT,
-  updates.sgd(learning_rate=0.3),
-  a_thresh=0.8,
-  delta_min=2,
-  delta_max=8,
-  u_max=4,
-)
-COMPILED = job_lib.compile_system(SYSTEM, 16, 20, 0, with_peek=True)
+ROOT = pathlib.Path(__file__).parents[2]
 
 
-class _Teacher:
-  """Knows the answers, but has none while it is asleep."""
-
-  class_names, is_free = scenes.NAMES, False
-
-  def __init__(self, stream):
-    self.stream, self.calls = stream, []
-
-  def __call__(self, sample):
-    self.calls.append(sample.t)
-    if sample.t in ASLEEP:
-      raise RuntimeError("asleep")
-    return self.stream.labels.classes[sample.t]
+class _State(NamedTuple):
+  params: dict[str, Any]
+  opt_state: optax.OptState
+  schedule: tuple[()]
+  keys: jax.Array
+  t: jax.Array
 
 
-def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
-  """A loop on coloured squares; stops before its `frames`-th frame of now."""
-  path.mkdir(exist_ok=True)
-  stream = scenes.Stream(NUM_FRAMES, has_truth, broken=(5, 6))
-  groups = labels.parse_groups("", scenes.NAMES)
-  config = RunConfig(
-    workdir=str(path),
-    save_masks="png",
-    overlay=False,
-    checkpoint_every=every,
-    async_teacher=make is late.LateLoop,
-  )
-  job = job_lib.Job(
-    config,
-    stream,
-    _Teacher(stream),
-    groups,
-    groups if has_truth else None,
-    SYSTEM,
-  )
-  checkpointer = checkpoint_lib.Checkpointer(
-    path, checkpoint_lib.abstract(job), {"name": "test"}
-  )
-  start, problems = checkpointer.latest()
-  log = trajectory.TrajectoryWriter(
-    path / workdir.TRAJECTORY,
-    {"name": "test"},
-    start=start.t if start else 0,
-    is_repeatable=make is loop.Loop,
-  )
-  seen = []
-  made = make(
-    *(job, path),
-    should_stop=lambda: frames is not None and len(seen) >= frames,
-    progress_fn=seen.append,
-    compiled=COMPILED,
-    checkpointer=checkpointer,
-    start=start,
-    trajectory_writer=log,
-  )
-  return made, problems
+def _make_state(t=0):
+  """Something of everything that a state is made of; differs by t."""
+  key = jax.random.key(t)
+  w = jax.random.normal(key, (40, 50))
+  params = {
+    "layer/1": {"w": w, "half": w[:3].astype(jnp.bfloat16)},
+    "list": [w[0] > 0, (jnp.arange(5, dtype=jnp.uint8),)],
+    "constant": jnp.full((30,), t, jnp.float32),
+    "special": jnp.array([jnp.nan, jnp.inf, -0.0, 1e-45]),
+    "no elements": jnp.zeros((0, 3), jnp.float16),
+    "none": None,
+    "nothing": {},
+  }
+  opt_state = optax.sgd(0.1, momentum=0.9).init({"w": w})
+  keys = jax.random.split(jax.random.key(t, impl="rbg"), 3)
+  return _State(params, opt_state, (), keys, jnp.array(t, jnp.int32))
 
 
-def _story(path, summary):
-  lines = (path / workdir.METRICS).read_text().splitlines()
-  lines = [json.loads(line) for line in lines]
-  lines = [
-    {k: v for k, v in line.items() if not k.startswith("ms_")} for line in lines
-  ]
-  apart = (*TIMES, "interrupted", "resumed", "peak_memory_mb")
-  counts = {k: v for k, v in summary.items() if k not in apart}
-  masks = {p.name: p.read_bytes() for p in (path / workdir.MASKS).glob("*.png")}
-  log = (path / workdir.TRAJECTORY / trajectory.LOG).read_bytes()
-  return lines, counts, masks, log
+ABSTRACT = jax.eval_shape(_make_state)
 
 
-@pytest.fixture(scope="module", params=[True, False])
-def whole(request, tmp_path_factory):
-  path = tmp_path_factory.mktemp("runs") / "whole"
-  made, _ = _loop(path, every=1, has_truth=request.param)
-  summary = made.run()
-  return request.param, _story(path, summary), made.state
+def open_at(path, abstract_state=ABSTRACT, keep_every=0):
+  """The checkpoints of a workdir, for a state of those shapes."""
+  reference = jax.ShapeDtypeStruct((2, 3), np.uint8)
+  abstract = checkpoint_lib.Saved(abstract_state, reference)
+  return Checkpointer(path, abstract, {"name": "ö"}, keep_every)
 
 
-@pytest.mark.parametrize("frames", [0, 1, 2, 6, 7, 8, 14, 29, 31])
-@pytest.mark.parametrize("every", [1, 3])
-def test_stopped_and_gone_on_with_is_the_same(tmp_path, whole, frames, every):
-  has_truth, story, state = whole
-  path = tmp_path / "run"
-  _loop(path, every=every, frames=frames, has_truth=has_truth)[0].run()
-  made, problems = _loop(path, every=every, has_truth=has_truth)
-  assert problems == [] and made.next_t == min(frames, NUM_FRAMES)
-  summary = made.run()
-  assert _story(path, summary) == story
-  assert summary["resumed"] == 1
-  for a, b in zip(
-    jax.tree.leaves(made.state), jax.tree.leaves(state), strict=True
+def snapshot(t, state):
+  """Of frame t, without labels; its stage `note` has t seconds."""
+  stats = stats_lib.RunStats.empty(1)
+  return checkpoint_lib.Snapshot(t, state, None, None, stats, {"note": t}, {})
+
+
+def _bits(state):
+  """The leaves as independent numpy copies."""
+
+  def copy(x):
+    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return np.array(jax.random.key_data(x) if is_key else x)
+
+  return [copy(x) for x in jax.tree.leaves(state)]
+
+
+def _assert_same(state, expected):
+  """Same types, same tree, same bits."""
+  assert jax.tree.structure(state) == jax.tree.structure(expected)
+  for ours, theirs in zip(
+    jax.tree.leaves(state), jax.tree.leaves(expected), strict=True
   ):
-    np.testing.assert_array_equal(a, b)
+    assert isinstance(ours, jax.Array) and ours.dtype == theirs.dtype
+    assert ours.sharding == theirs.sharding
+  for ours, theirs in zip(_bits(state), _bits(expected), strict=True):
+    assert ours.shape == theirs.shape
+    assert ours.tobytes() == theirs.tobytes()
 
 
-def _as_killed(path, after):
-  """Takes back the last checkpoints, as if they had not been written yet."""
-  folder = path / workdir.CHECKPOINTS
-  for step in sorted(int(p.name) for p in folder.iterdir())[after:]:
-    shutil.rmtree(folder / str(step))
+@pytest.fixture
+def checkpoints(tmp_path):
+  made = open_at(tmp_path / "run")
+  yield made
+  made.close()
 
 
-def test_what_came_after_the_checkpoint_is_done_again(tmp_path, whole):
-  has_truth, story, _ = whole
-  path = tmp_path / "run"
-  _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
-  _as_killed(path, -2)
-  with (path / workdir.METRICS).open("a") as file:
-    file.write('{"t": 20, "torn')
-  log = trajectory.Trajectory(path / workdir.TRAJECTORY)
-  made, problems = _loop(path, every=1, has_truth=has_truth)
-  assert problems == [] and made.next_t < 20
-  again = [t for t, _ in log.records if t >= made.next_t]
-  assert _story(path, made.run()) == story
-  # What the teacher said is not asked for again.
-  assert again and not set(again) & set(made.job.teacher.calls)
+def _save_some(checkpoints, *steps):
+  for t in steps:
+    checkpoints.save(snapshot(t, _make_state(t)))
+  checkpoints.wait()
 
 
-def test_trajectory_says_what_the_metrics_say(whole):
-  has_truth, story, _ = whole
-  lines, _, _, log = story
-  records = list(_read_log(log))
-  keys = {r.t: r.decision for r in records if r.kind == "key"}
-  stream = scenes.Stream(NUM_FRAMES)
-  assert list(keys) == [line["t"] for line in lines if line["is_key"]]
-  for line in lines:
-    if line["is_key"]:
-      decision = keys[line["t"]]
-      for name in ("num_updates", "miou_before", "miou_after", "stride"):
-        assert getattr(decision, name) == line[name]
-  failed = [r.t for r in records if r.kind == "failed"]
-  assert failed and set(failed) <= set(ASLEEP)
-  for record in records:
-    if record.kind != "failed":
-      classes = stream.labels.classes[record.t]
-      np.testing.assert_array_equal(record.labels().classes, classes)
-
-
-def _read_log(content):
-  with tempfile.TemporaryDirectory() as folder:
-    (pathlib.Path(folder) / trajectory.LOG).write_bytes(content)
-    yield from trajectory.Trajectory(folder)
-
-
-def test_another_course_is_told_and_replaces_the_old_one(tmp_path):
-  path = tmp_path / "run"
-  _loop(path, every=1, frames=20)[0].run()
-  _as_killed(path, -2)
-  made, _ = _loop(path, every=1)
-  # As another machine's arithmetic would: the state is not the one kept.
-  made._start = made._start._replace(
-    state=made._start.state._replace(
-      params=jax.tree.map(lambda x: x * 1.01, made._start.state.params)
-    )
+def test_snapshot_comes_back(checkpoints):
+  stats = stats_lib.RunStats.empty(3)
+  stats.confusion[1, 2], stats.num_keys, stats.total_delay = 5, 4, 9
+  stats.link = {"course": [1.5, float("inf")]}
+  reference = np.arange(6, dtype=np.uint8).reshape(2, 3)
+  saved = checkpoint_lib.Snapshot(
+    *(7, _make_state(7), reference, 5, stats, {"learn": 0.1}, {"learn": 3})
   )
-  told = []
-  made.progress_fn = lambda progress: told.append(progress.problem)
-  assert made.run()["finished"]
-  (problem,) = [x for x in told if "differs" in x]
-  log = trajectory.Trajectory(path / workdir.TRAJECTORY)
-  times = [t for t, _ in log.records]
-  assert times == sorted(times) and log.problem == ""
+  checkpoints.save(saved)
+  stats.num_keys = 5  # too late
+  found, problems = checkpoints.latest()
+  assert problems == [] and found.stats.num_resumed == 1
+  content = found.stats.to_json() | {"num_resumed": 0, "num_keys": 5}
+  assert content == stats.to_json() and found.stats.num_keys == 4
+  np.testing.assert_array_equal(found.reference, reference)
+  assert (found.t, found.reference_t) == (7, 5)
+  assert (found.seconds, found.counts) == (saved.seconds, saved.counts)
+  _assert_same(found.state, _make_state(7))
 
 
-def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole):
-  has_truth, story, _ = whole
-  path = tmp_path / "run"
-  _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
-  folder = path / workdir.CHECKPOINTS
-  last = max(int(p.name) for p in folder.iterdir())
-  for file in (folder / str(last)).rglob("*"):
-    if file.is_file():
-      file.write_bytes(file.read_bytes()[:-3])
-  made, problems = _loop(path, every=1, has_truth=has_truth)
-  assert len(problems) == 1 and "damaged" in problems[0]
-  assert 0 < made.next_t < last
-  assert _story(path, made.run()) == story
+def test_meta_that_json_cannot_hold_is_refused_at_once(checkpoints):
+  wrong = snapshot(1, _make_state())._replace(seconds={"x": np.zeros(3)})
+  with pytest.raises(TypeError):
+    checkpoints.save(wrong)
 
 
-def test_checkpoint_beyond_the_metrics_is_passed_over(tmp_path):
-  path = tmp_path / "run"
-  _loop(path, every=1, frames=20)[0].run()
-  metrics = path / workdir.METRICS
-  metrics.write_text("".join(metrics.read_text().splitlines(True)[:-1]))
-  made, problems = _loop(path, every=1)
-  assert "the metrics end before" in problems[0] and made.next_t < 20
-  assert made.run()["num_frames"] == NUM_FRAMES - 2
+def test_leaves_of_one_name_are_refused_at_once(checkpoints):
+  x = jnp.zeros(3)
+  with pytest.raises(ValueError, match="the same name"):
+    checkpoints.save(snapshot(1, {"a.b": x, "a": {"b": x}}))
 
 
-def test_late_answers_are_not_waited_for_by_a_checkpoint(tmp_path):
-  path = tmp_path / "run"
-  made, _ = _loop(path, every=1, frames=17, make=late.LateLoop)
-  made.run()
-  made, problems = _loop(path, every=1, make=late.LateLoop)
-  summary = made.run()
-  assert problems == [] and summary["finished"]
-  assert summary["num_frames"] == NUM_FRAMES - 2
-  assert summary["num_key_frames"] > 0
+@pytest.mark.parametrize("name", ["relative", "with ü #%? blanks"])
+def test_any_folder(tmp_path, monkeypatch, name):
+  monkeypatch.chdir(tmp_path)
+  checkpoints = open_at(pathlib.Path(name))
+  _save_some(checkpoints, 1)
+  monkeypatch.chdir("/")
+  _assert_same(checkpoints.latest()[0].state, _make_state(1))
+  checkpoints.close()
+
+
+def test_nothing_is_made_before_the_first_save(checkpoints):
+  assert checkpoints.steps() == []
+  assert checkpoints.latest() == (None, [])
+  assert not checkpoints.folder.exists()
+
+
+def test_saved_state_outlives_its_buffers(tmp_path):
+  step = jax.jit(
+    lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0
+  )
+  state = step({f"{i}": jnp.full((300, 300), 1.0 * i) for i in range(8)})
+  checkpoints, expected = open_at(tmp_path, jax.eval_shape(lambda: state)), {}
+  for t in range(4):
+    expected[t] = _bits(state)
+    before = [x.unsafe_buffer_pointer() for x in state.values()]
+    checkpoints.save(snapshot(t, state))
+    for _ in range(3):  # overwritten while it is being written
+      state = step(state)
+    after = [x.unsafe_buffer_pointer() for x in state.values()]
+    assert set(before) & set(after)  # or this would prove nothing
+  for t in checkpoints.steps():
+    restored = checkpoints.latest(at_most=t)[0].state
+    for ours, theirs in zip(_bits(restored), expected[t], strict=True):
+      np.testing.assert_array_equal(ours, theirs)
+  checkpoints.close()
+
+
+@pytest.mark.parametrize(
+  ("keep_every", "kept"), [(0, [13, 16]), (5, [1, 9, 13, 16])]
+)
+def test_what_is_kept(tmp_path, keep_every, kept):
+  for steps in ((1, 4, 5, 9), (12, 13, 16)):  # by two processes
+    checkpoints = open_at(tmp_path, keep_every=keep_every)
+    for t in steps:
+      checkpoints.save(snapshot(t, {"x": jnp.zeros(3)}))
+    checkpoints.close()
+  assert checkpoints.steps() == kept
+
+
+def test_run_that_went_back_takes_its_new_course(checkpoints):
+  _save_some(checkpoints, 2, 4, 6)
+  assert checkpoints.latest(at_most=5)[0].t == 4
+  checkpoints.save(snapshot(5, _make_state(55)))
+  checkpoints.wait()
+  assert checkpoints.steps() == [4, 5]
+  _assert_same(checkpoints.latest()[0].state, _make_state(55))
+
+
+def test_checkpoint_that_is_there_is_not_written_again(checkpoints, tmp_path):
+  _save_some(checkpoints, 2)
+  mark = checkpoints.folder / "2" / "mark"
+  mark.touch()
+  _save_some(checkpoints, 2)
+  again = open_at(tmp_path / "run")
+  assert again.latest()[0].t == 2
+  _save_some(again, 2)
+  again.close()
+  assert mark.exists()
+
+
+def test_checkpoint_beyond_the_metrics_is_passed_over(checkpoints):
+  for t in (2, 4):
+    saved = snapshot(t, _make_state(t))
+    saved.stats.num_frames = t
+    checkpoints.save(saved)
+  checkpoints.wait()
+  metrics = checkpoints.folder.with_name("metrics.jsonl")
+  metrics.write_text("{}\n{}\n{}\n{")  # the last line is torn
+  found, problems = checkpoints.latest()
+  assert found.t == 2 and problems == ["the metrics end before frame 4"]
+
+
+def _replaced(**fields):
+  return ABSTRACT._replace(**fields)
+
+
+@pytest.mark.parametrize(
+  ("wanted", "words"),
+  [
+    (
+      _replaced(t=jax.ShapeDtypeStruct((), jnp.float32)),
+      "t is int32[] there and float32[] here",
+    ),
+    (
+      _replaced(params=ABSTRACT.params | {"constant": ABSTRACT.t}),
+      "params.constant is float32[30] there and int32[] here",
+    ),
+    (
+      _replaced(params=ABSTRACT.params | {"new": ABSTRACT.t}),
+      "params.new is missing there and int32[] here",
+    ),
+    (_replaced(opt_state=()), "0.trace.w is float32[40,50] there and missing"),
+    (_replaced(params={}), "params.constant is float32[30] there and missing"),
+    (
+      _replaced(
+        keys=jax.eval_shape(lambda: jax.random.split(jax.random.key(0)))
+      ),
+      "keys is key<rbg>[3] there and key<fry>[2] here",
+    ),
+  ],
+)
+def test_another_state_is_refused(checkpoints, tmp_path, wanted, words):
+  _save_some(checkpoints, 1)
+  with pytest.raises(UserError) as error:
+    open_at(tmp_path / "run", wanted).latest()
+  assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_another_format_is_refused(checkpoints, monkeypatch):
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint_lib, "FORMAT", 4)
+    _save_some(checkpoints, 1)
+  with pytest.raises(UserError, match="of format 4, and only 3 is known"):
+    checkpoints.latest()
+
+
+def _damage(file, rng):
+  content = bytearray(file.read_bytes())
+  place = rng.randrange(len(content))
+  kind = rng.choice(["flip", "flip", "cut", "zeros", "gone"])
+  if kind == "gone":
+    return file.unlink()
+  if kind == "flip":
+    content[place] ^= 1 << rng.randrange(8)
+  elif kind == "cut":
+    del content[place:]
+  else:
+    content[place : place + 512] = bytes(len(content[place : place + 512]))
+  file.write_bytes(content)
+
+
+def test_damage_falls_back_and_never_gives_wrong_numbers(checkpoints, tmp_path):
+  _save_some(checkpoints, 1, 2)
+  path, whole = checkpoints.folder / "2", tmp_path / "whole"
+  shutil.copytree(path, whole)
+  names = [x.relative_to(whole) for x in whole.rglob("*") if x.is_file()]
+  rng, fell_back = random.Random(0), 0
+  for name in sorted(names) * 3:
+    _damage(path / name, rng)
+    restored, problems = checkpoints.latest()
+    _assert_same(restored.state, _make_state(restored.t))
+    assert restored.seconds == {"note": restored.t}
+    assert len(problems) == 2 - restored.t
+    for problem in problems:
+      assert f"{path} is damaged" in problem and "\n" not in problem
+    fell_back += restored.t == 1
+    shutil.rmtree(path)
+    shutil.copytree(whole, path)
+  assert fell_back > len(names)
+
+
+def test_number_that_only_its_own_digest_tells(tmp_path):
+  x = np.random.default_rng(0).integers(0, 256, 4000, np.uint8)
+  checkpoints = open_at(tmp_path, {"x": x})
+  checkpoints.save(snapshot(1, {"x": jnp.asarray(x)}))
+  checkpoints.wait()
+  path, bits = checkpoints.folder / "1", x[40:80].tobytes()
+  (file,) = (f for f in path.rglob("d/*") if bits in f.read_bytes())
+  content = bytearray(file.read_bytes())
+  content[content.index(bits)] ^= 1
+  file.write_bytes(content)
+  by_orbax = orbax.checkpoint.StandardCheckpointer().restore(path / "state")
+  assert by_orbax["system"]["x"][40] == x[40] ^ 1  # without a word
+  (path / "digest").write_text(checkpoint_lib._digest_of_files(path))
+  found, (problem,) = checkpoints.latest()
+  assert found is None and "numbers are not those saved" in problem
+  checkpoints.close()
+
+
+def test_damaged_and_unfinished_ones_are_in_nobodys_way(checkpoints, tmp_path):
+  _save_some(checkpoints, 2, 4)
+  (checkpoints.folder / "2" / "_CHECKPOINT_METADATA").write_text("{")
+  (checkpoints.folder / "4" / "digest").unlink()  # killed just before it
+  shutil.copytree(
+    checkpoints.folder / "4", checkpoints.folder / "6.orbax-checkpoint-tmp"
+  )
+  again = open_at(tmp_path / "run")
+  restored, (problem,) = again.latest()
+  assert restored.t == 2 and "4 is damaged" in problem
+  _save_some(again, 3)
+  assert sorted(os.listdir(checkpoints.folder)) == ["2", "3"]
+  again.close()
+
+
+def _fail_to_write(checkpoints, t, state):
+  """Saves where no file may grow, as on a full disk."""
+  unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, unlimited[1]))
+    checkpoints.save(snapshot(t, state))
+    while not checkpoints._writing.done():
+      time.sleep(0.01)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+
+@pytest.mark.parametrize("ask", ["save", "wait", "close", "latest"])
+def test_failed_save_is_raised_once_and_harms_nothing(tmp_path, ask):
+  big = {
+    f"{i}": jax.random.normal(jax.random.key(i), (99, 99)) for i in range(9)
+  }
+  checkpoints = open_at(tmp_path, jax.eval_shape(lambda: big))
+  checkpoints.save(snapshot(1, big))
+  checkpoints.wait()
+  _fail_to_write(checkpoints, 2, big)
+  with pytest.raises(CheckpointError) as error:
+    if ask == "save":
+      checkpoints.save(snapshot(3, big))
+    else:
+      getattr(checkpoints, ask)()
+  path = checkpoints.folder / "2"
+  assert str(error.value) == f"{path} could not be written: File too large"
+  checkpoints.wait()  # raised already
+  assert os.listdir(checkpoints.folder) == ["1"]
+  if ask == "close":
+    return checkpoints.close()
+  checkpoints.save(snapshot(4, big))
+  checkpoints.wait()
+  assert sorted(os.listdir(checkpoints.folder)) == ["1", "4"]
+  for t in (4, 1):
+    restored, problems = checkpoints.latest(at_most=t)
+    assert (restored.t, problems) == (t, [])
+    _assert_same(restored.state, big)
+  checkpoints.close()
+
+
+def test_folder_that_cannot_be_is_an_error(tmp_path):
+  (tmp_path / "file").write_text("")
+  checkpoints = open_at(tmp_path / "file" / "below")
+  checkpoints.save(snapshot(1, _make_state()))
+  with pytest.raises(CheckpointError, match="could not be written"):
+    checkpoints.close()
+  checkpoints.close()
+  assert (tmp_path / "file").read_text() == ""
+
+
+def test_close_leaves_no_thread(checkpoints):
+  before = set(threading.enumerate())
+  _save_some(checkpoints, 1)
+  checkpoints.latest()
+  checkpoints.close()
+  checkpoints.close()
+  assert set(threading.enumerate()) <= before
+
+
+def _start(script, *args):
+  return subprocess.Popen(
+    [sys.executable, "-c", script, *map(str, args)],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+QUIET = """
+import pathlib, resource, sys
+import absl.logging
+import jax.numpy as jnp
+from ojd.run.checkpoint import CheckpointError
+from tests.run.checkpoint_test import open_at, snapshot
+absl.logging.set_verbosity(absl.logging.INFO)
+state = {f"{i}": jnp.full((99, 99), 1.5 * i) for i in range(20)}
+checkpoints = open_at(pathlib.Path(sys.argv[1]), state)
+assert not checkpoints.steps()
+checkpoints.save(snapshot(1, state))
+checkpoints.latest()
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+for limit in (0, 100, 300) * 5:
+  resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+  checkpoints.save(snapshot(2, state))
+  try:
+    checkpoints.wait()
+    raise SystemExit("no failure")
+  except CheckpointError:
+    pass
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+checkpoints.save(snapshot(3, state))
+checkpoints.close()
+"""
+
+
+def test_nothing_is_said_but_in_errors(tmp_path):
+  process = _start(QUIET, tmp_path)
+  out, err = process.communicate(timeout=120)
+  assert (process.returncode, out, err) == (0, "", "")
+  assert open_at(tmp_path).steps() == [1, 3]
+
+
+ENDLESS = """
+import itertools, pathlib, sys
+import jax.numpy as jnp
+from tests.run.checkpoint_test import open_at, snapshot
+state = {f"{i}": jnp.full((200, 200), 1.0 * i) for i in range(9)}
+checkpoints = open_at(pathlib.Path(sys.argv[1]), state)
+latest, _ = checkpoints.latest()
+for t in itertools.count(latest.t + 1 if latest else 1):
+  made = {name: x + t for name, x in state.items()}
+  checkpoints.save(snapshot(t, made))
+  print(t, flush=True)
+"""
+
+
+def test_killed_while_saving(tmp_path):
+  rng, reached = random.Random(0), 0
+  like = {f"{i}": jnp.zeros((200, 200)) for i in range(9)}
+  for _ in range(4):
+    process = _start(ENDLESS, tmp_path)
+    for _ in range(3):  # two of which are written
+      assert process.stdout.readline()
+    time.sleep(rng.random())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    checkpoints = open_at(tmp_path, like)
+    restored, problems = checkpoints.latest()
+    assert restored.t > reached and restored.seconds == {"note": restored.t}
+    assert len(problems) <= 1
+    for i in range(9):
+      np.testing.assert_array_equal(restored.state[f"{i}"], i + restored.t)
+    reached = restored.t
+    checkpoints.close()
+  checkpoints = open_at(tmp_path, like)
+  checkpoints.save(snapshot(reached + 1, like))
+  checkpoints.close()
+  kept = [int(name) for name in os.listdir(checkpoints.folder)]
+  assert sorted(kept)[-2:] == [reached, reached + 1]

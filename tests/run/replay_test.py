@@ -117,7 +117,7 @@ def test_other_parameters_are_named_with_frame_leaf_and_size(whole, tmp_path):
   point.state.params["logits"]["kernel"] = kernel.at[0, 0, 0, 0].add(0.5)
   later = [t for t in _steps(path) if t > at]
   checkpointer._latest = None
-  checkpointer._checkpoints._keep_every = 1
+  checkpointer._keep_every = 1
   checkpointer.save(point, lambda: None)
   checkpointer.close()
   # Saving a checkpoint drops those after it.
