@@ -65,8 +65,14 @@ _KEPT = flags.DEFINE_integer(
 _SMOKE = flags.DEFINE_bool("smoke", False, "serves one device, a few frames")
 
 _USED = (
-  *("teacher", "teacher_weights", "teacher_device", "teacher_half"),
-  *("teacher_process", "teacher_timeout", "system", "workdir", "classes"),
+  *(
+    "teacher",
+    "teacher_process",
+    "teacher_timeout",
+    "system",
+    "workdir",
+    "classes",
+  ),
   *("height", "width", "seed", "a_thresh", "delta_min", "delta_max"),
   *("u_max", "u_min", "update", "learning_rate", "norm", "precision"),
   *("model", "width_multiplier", "init", "sampling_rate"),

@@ -4,7 +4,7 @@ r"""Writes down what a teacher says of a stream, to be replayed for nothing.
     python -m experiments.record --stream=synthetic:street \
         --teacher=ground_truth --out=recordings/street
     python -m experiments.online_distill --workdir=runs/replayed \
-        --stream=synthetic:street --teacher=recorded:recordings/street
+        --stream=synthetic:street --teacher=recorded:path=recordings/street
 
 The first takes seconds; the second about ten, and prints a size of about 1 kB a
 frame. Interrupted, the same command goes on after the last frame recorded.
@@ -24,6 +24,7 @@ from experiments import cli, run_flags
 from ojd.errors import UserError
 from ojd.run import job, recorder
 from ojd.run.config import RunConfig
+from ojd.teachers import base as teachers
 
 flags.adopt_module_key_flags(run_flags)
 _OUT = flags.DEFINE_string("out", "", "the folder that the recording fills")
@@ -88,12 +89,6 @@ def _size(progress):
   return f"{progress.num_bytes / progress.num_records:.0f} bytes a frame"
 
 
-def _teacher_name(config):
-  """Who answered; a recording is gone on with by the same teacher alone."""
-  half = "half" if config.teacher_half else ""
-  return " ".join(filter(None, [config.teacher, config.teacher_weights, half]))
-
-
 def main() -> int:
   """Records what the flags ask for and says what came of it."""
   config = run_flags.run_config(_SMOKE_DEFAULTS if _SMOKE.value else None)
@@ -105,7 +100,7 @@ def main() -> int:
     stream,
     job.make_teacher(config, stream.spec),
     out,
-    teacher_name=_teacher_name(config),
+    teacher_name=teachers.without_device(config.teacher),
     every=_ASK_EVERY.value,
     num_frames=config.num_frames,
     progress_fn=_Log(),
@@ -119,7 +114,7 @@ def main() -> int:
     + (f"; went on from frame {done.start}" if done.start else "")
     + (f"; {done.num_failures} without an answer" if done.num_failures else "")
   )
-  print(f"replay it with --teacher=recorded:{out}")
+  print(f"replay it with --teacher=recorded:path={out}")
   return interrupt.exit_code()
 
 

@@ -20,14 +20,9 @@ _HELP = {
   "stream": "where frames come from: "
   + ", ".join(f"{s}:..." for s in SCHEMES)
   + ", the path of a video file",
-  "teacher": "who labels key frames: "
+  "teacher": "labels key frames: NAME[:PRESET][:OPTION=VALUE]... of "
   + ", ".join(TEACHERS)
-  + ", package.module:factory",
-  "teacher_weights": "a file with the teacher's weights; mask_rcnn also takes "
-  "random, to be timed; empty: its own",
-  "teacher_device": "cpu, cuda or cuda:N; empty: a GPU where there is one",
-  "teacher_half": "run the networks of mask_rcnn and mask_rcnn_tiny in half "
-  "precision; needs a GPU",
+  + "; or package.module:factory",
   "teacher_process": "run the teacher in a process of its own, which is "
   "restarted when it dies or hangs",
   "teacher_timeout": "seconds after which such a process counts as hung; ten "

@@ -1,4 +1,4 @@
-"""A teacher of one's own: `--teacher=experiments.semantic_teacher:make`."""
+"""A custom teacher: `--teacher=experiments.semantic_teacher:make`."""
 
 import torch
 from torchvision.models import segmentation

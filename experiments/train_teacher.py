@@ -18,7 +18,7 @@ from absl import flags
 from experiments import album, cli, judging, progress
 from ojd import labels
 from ojd.errors import UserError
-from ojd.teachers import detector, mask_rcnn_tiny, tiny_network, train_tiny
+from ojd.teachers import detector, tiny, train_tiny
 
 _DEFAULTS = train_tiny.Recipe()
 _WORKDIR = flags.DEFINE_string("workdir", "", "where the training is kept")
@@ -49,7 +49,7 @@ class Batches:
 
 def judge(teacher, recipe: train_tiny.Recipe, addresses, every: int):
   """IoU of each class where a teacher's instances become labels."""
-  groups = labels.parse_groups("", tiny_network.CLASS_NAMES)
+  groups = labels.parse_groups("", tiny.CLASS_NAMES)
   size = recipe.height, recipe.width
   return judging.judge(
     lambda sample: (
@@ -107,9 +107,11 @@ def main() -> int:
   )
   if interrupt.is_wanted():
     return interrupt.exit_code()
-  path = folder / mask_rcnn_tiny.WEIGHTS.name
-  tiny_network.save(model, path)
-  teacher = mask_rcnn_tiny.MaskRcnnTiny(model, detector.pick_device("cpu"))
+  path = folder / tiny.WEIGHTS.name
+  tiny.save(model, path)
+  teacher = detector.Detector(
+    model, tiny.CLASS_NAMES, detector.pick_device("cpu")
+  )
   addresses, every = judging.JUDGED, 20
   if _SMOKE.value:
     addresses, every = addresses[:1], 300

@@ -22,8 +22,8 @@ def mask_rcnn_tiny(at):
 
 
 def _teacher(name, weights, at):
-  request = teachers.TeacherRequest((), *at.size, {}, weights=weights)
-  made = teachers.make_teacher(name, request)
+  text = f"{name}:weights={weights}" if weights else name
+  made = teachers.make_teacher(text, teachers.Context((), *at.size, {}))
   sample = next(iter(streams.open_stream("synthetic:street", *at.size).read()))
   return measure.compare(
     f"student_vs_{name}",

@@ -24,8 +24,7 @@ from ojd.streams import base, lvs_table
 # What is the same for all systems, or is about what a run writes down. All
 # other fields of RunConfig concern the student's life.
 _SHARED = {
-  *("stream", "teacher", "teacher_weights", "teacher_device", "teacher_half"),
-  *("teacher_process", "teacher_timeout", "async_teacher"),
+  *("stream", "teacher", "teacher_process", "teacher_timeout", "async_teacher"),
   *("system", "workdir", "classes", "height", "width"),
   *("start_frame", "every", "num_frames", "seed", "eval_every"),
   *("checkpoint_every", "overlay", "save_masks", "boxes", "areas"),

@@ -65,8 +65,8 @@ class Desks:
 
   def desk(self, config: RunConfig, spec: StreamSpec) -> Desk:
     """That of a stream whose teacher is shared."""
-    request = job_lib.teacher_request(config, spec)
-    key = base.sharing_key(config.teacher, request)
+    context = job_lib.teacher_context(config, spec)
+    key = base.sharing_key(config.teacher, context)
     with self._opening:
       if key not in self._desks:
         teacher = job_lib.make_teacher(config, spec)

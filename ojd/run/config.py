@@ -27,9 +27,6 @@ class RunConfig:
 
   stream: str = "synthetic:street"
   teacher: str = "mask_rcnn_tiny"
-  teacher_weights: str = ""
-  teacher_device: str = ""
-  teacher_half: bool = False
   teacher_process: bool = False
   teacher_timeout: float = 60.0
   async_teacher: bool = False

@@ -30,13 +30,14 @@ from ojd.run import (
 )
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
+from ojd.teachers import base as teachers
 from ojd.teachers import labelers
 
 # What the labels and the student at the fork are of.
 _INHERITED = (
   *("stream", "start_frame", "every", "height", "width", "classes"),
   *("seed", "model", "width_multiplier", "init"),
-  *("teacher", "teacher_weights", "teacher_half"),
+  "teacher",
 )
 _OF_SCHEDULE = (
   *("system", "delta_min", "delta_max"),
@@ -61,7 +62,8 @@ def child_config(parent: RunConfig, given: dict[str, Any]) -> RunConfig:
   if parent.link or given.get("link"):
     raise UserError("--link: a run over one has no forks and is none")
   for name in _INHERITED:
-    if name in given and given[name] != getattr(parent, name):
+    same = teachers.without_device if name == "teacher" else lambda x: x
+    if name in given and same(given[name]) != same(getattr(parent, name)):
       raise UserError(
         f"--{name}: a fork has its parent's, {getattr(parent, name)!r}"
       )

@@ -154,8 +154,8 @@ def _truth_groups(groups, truth_names):
 def make_teacher(
   config: RunConfig, spec: streams.StreamSpec
 ) -> teachers.Teacher:
-  """The teacher of a config, told of the stream that it will see."""
-  return teachers.make_teacher(config.teacher, teacher_request(config, spec))
+  """The teacher of a config, for the stream that it will see."""
+  return teachers.make_teacher(config.teacher, teacher_context(config, spec))
 
 
 def open_teacher(
@@ -166,23 +166,20 @@ def open_teacher(
     return make_teacher(config, spec)
   return process.InProcess(
     config.teacher,
-    teacher_request(config, spec),
+    teacher_context(config, spec),
     timeout=config.teacher_timeout,
   )
 
 
-def teacher_request(
+def teacher_context(
   config: RunConfig, spec: streams.StreamSpec
-) -> teachers.TeacherRequest:
-  """What a config says to the teacher of a stream."""
-  return teachers.TeacherRequest(
+) -> teachers.Context:
+  """The stream, as its teacher needs to know it."""
+  return teachers.Context(
     truth_names=spec.class_names,
     height=spec.height,
     width=spec.width,
     stream_identity=spec.identity,
-    weights=config.teacher_weights,
-    device=config.teacher_device,
-    half=config.teacher_half,
   )
 
 

@@ -12,13 +12,14 @@ from ojd.run import job as job_lib
 from ojd.run import prefetch, stats
 from ojd.run.job import Job
 from ojd.systems import offline_oracle
+from ojd.teachers import base as teachers
 from ojd.types import Labels
 
 STAGE = "pretrain"  # of the clock; no part of the run's own time
 # What the frames, their labels and the training do not follow.
 _OF_LABELS = (
   *("stream", "start_frame", "every", "num_frames", "height", "width"),
-  *("teacher", "teacher_weights", "teacher_half", "classes", "init", "seed"),
+  *("teacher", "classes", "init", "seed"),
 )
 
 
@@ -69,7 +70,8 @@ def preparation(
     student=job.student,
     class_names=job.groups.names,
     about={
-      "flags": {name: flags[name] for name in _OF_LABELS},
+      "flags": {name: flags[name] for name in _OF_LABELS}
+      | {"teacher": teachers.without_device(flags["teacher"])},
       "stream_identity": spec.identity,
     },
     num_frames=num_frames,

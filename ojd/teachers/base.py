@@ -1,19 +1,21 @@
 """The teacher protocol and the table of names.
 
-A teacher more is a module with `make_teacher(request: TeacherRequest)` and a
-row in TEACHERS; it is imported when it is asked for, so what it needs (torch)
-costs the others nothing. `--teacher=name:argument` gives it `request.argument`;
-one that takes none calls `refuse_argument`. Other options of a teacher become
-fields of TeacherRequest with a default, filled where `ojd/run/job.py` makes it.
+`--teacher=NAME[:PRESET][:OPTION=VALUE]...` names a row of TEACHERS; the options
+are the keywords of its factory. `--teacher=package.module:factory` is anyone's
+own. A new teacher is a module with `make_teacher(context, *, options)` and a
+row. The module is imported when the teacher is made, so that the others do not
+import torch.
 """
 
 import importlib
-from collections.abc import Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ojd import labels as labels_lib
+from ojd import specs
 from ojd.errors import UserError
 from ojd.types import (
   MAX_CLASSES,
@@ -25,97 +27,107 @@ from ojd.types import (
 
 
 class Teacher(Protocol):
-  """Looks at a frame and says what is where, in classes of its own.
+  """Finds the objects of a frame, in classes of its own.
 
-  A call that raises a UserError ends the run; after any other exception the
-  teacher is asked again, and then the stream goes on without its answer.
+  A call that raises a UserError ends the run. After any other exception the
+  call is retried; then the stream goes on without an answer.
 
-  One that has its answer on a device may also offer
+  A teacher whose answer is on a device may also have
   `label(sample, groups) -> Labels`, the labels of the answer that a call would
-  have given: it is asked instead, and the labels may be JAX arrays. One
-  that is faster with several frames at once may offer
-  `label_many(samples, groups)`.
+  give. It is used instead, and the labels may be JAX arrays. A teacher that is
+  faster with several frames at once may have `label_many(samples, groups)`.
   """
 
   class_names: tuple[str, ...]  # "background" first
-  is_free: bool  # its answers cost nothing: no speed-up to be measured
+  is_free: bool  # its answers cost nothing: there is no speed-up to measure
 
   def __call__(self, sample: Sample) -> Instances | np.ndarray:
     """Instances, or a class map [H, W] uint8, of the sample's frame."""
     ...
 
 
-class TeacherRequest(NamedTuple):
-  """What a teacher may need to know before its first frame."""
+class Context(NamedTuple):
+  """The stream that a teacher will see."""
 
   truth_names: tuple[str, ...]  # of the stream's own labels; empty without
-  height: int  # of the frames it will see
+  height: int  # of its frames
   width: int
   stream_identity: dict[str, Any]  # JSON; equal for equal frames
-  weights: str = ""  # a file; empty: the teacher's own
-  device: str = ""  # of a torch teacher; empty: a GPU where there is one
-  half: bool = False  # its networks in half precision; a GPU's alone
-  name: str = ""  # of the teacher, filled by `make_teacher`
-  argument: str = ""  # what follows `name:`, likewise
 
 
-# name -> module with make_teacher(request) -> Teacher
+class Row(NamedTuple):
+  """A teacher of the table; its module is imported for its factory only."""
+
+  module: str  # with make_teacher(context, *, options) -> Teacher
+  presets: Mapping[str, specs.Preset] = types.MappingProxyType({})
+  is_of_one_stream: bool = (
+    False  # its answers are those of the context's stream
+  )
+
+  @property
+  def factory(self) -> Callable[..., Teacher]:
+    return importlib.import_module(self.module).make_teacher
+
+
 TEACHERS = {
-  "ground_truth": "ojd.teachers.ground_truth",
-  "recorded": "ojd.teachers.recorded",
-  "mask_rcnn": "ojd.teachers.mask_rcnn",
-  "mask_rcnn_tiny": "ojd.teachers.mask_rcnn_tiny",
+  "ground_truth": Row("ojd.teachers.ground_truth", is_of_one_stream=True),
+  "recorded": Row("ojd.teachers.recorded", is_of_one_stream=True),
+  "mask_rcnn": Row(
+    "ojd.teachers.mask_rcnn",
+    presets={v: specs.Preset({"version": v}) for v in ("v1", "v2")},
+  ),
+  "mask_rcnn_tiny": Row("ojd.teachers.tiny"),
 }
 _CUSTOM = "ojd.teachers.custom"  # package.module:factory
-_OF_ONE_STREAM = {"ground_truth", "recorded"}
 
 
 def is_of_one_stream(text: str) -> bool:
-  """Whether a `--teacher` knows the answers of the stream that it is told of.
+  """Whether a `--teacher` answers for one stream only, that of its context.
 
-  Any other can be asked about the frames of several streams.
+  Any other can label the frames of several streams.
   """
-  return text.partition(":")[0] in _OF_ONE_STREAM
+  row = TEACHERS.get(_name(text))
+  return row is not None and row.is_of_one_stream
 
 
-def sharing_key(text: str, request: TeacherRequest) -> tuple[Any, ...]:
-  """Equal for requests that the same teacher can serve."""
-  if text.partition(":")[0] in TEACHERS:
+def sharing_key(text: str, context: Context) -> tuple[Any, ...]:
+  """Equal for contexts that the same teacher can serve."""
+  if _name(text) in TEACHERS:
     return ()
-  # What somebody else's looks at is not known.
-  return request.truth_names, request.height, request.width
+  # A custom teacher may depend on anything.
+  return context.truth_names, context.height, context.width
 
 
-def make_teacher(text: str, request: TeacherRequest) -> Teacher:
-  """The teacher of a `--teacher` value.
+def without_device(text: str) -> str:
+  """A `--teacher` without the option that does not decide its answers."""
+  if _name(text) not in TEACHERS:
+    return text
+  spec = specs.parse(text, "teacher")
+  options = [f"{k}={v}" for k, v in spec.options if k != "device"]
+  return ":".join([spec.name, *filter(None, [spec.preset]), *options])
 
-  Args:
-    text: `name` or `name:argument`, the name a row of the table.
-    request: what the teacher may need; its name and argument are filled here.
-  """
-  name, _, argument = text.partition(":")
-  if name not in TEACHERS and not argument:
+
+def make_teacher(text: str, context: Context) -> Teacher:
+  """The teacher of a `--teacher` value, which is refused in one line."""
+  name, _, rest = text.partition(":")
+  if name in TEACHERS:
+    return specs.bind(text, TEACHERS, "teacher").make(context)
+  if not rest or "=" in rest.partition(":")[0]:
     raise UserError(
       f"--teacher={text}: unknown; known are {', '.join(TEACHERS)} and "
       "package.module:factory"
     )
-  module = importlib.import_module(TEACHERS.get(name, _CUSTOM))
-  return module.make_teacher(request._replace(name=name, argument=argument))
+  return importlib.import_module(_CUSTOM).make_teacher(name, rest)
 
 
-def refuse_argument(request: TeacherRequest) -> None:
-  """Raises where a teacher that takes no argument was given one."""
-  if request.argument:
-    raise UserError(
-      f"--teacher={request.name}:{request.argument}: {request.name} takes "
-      "nothing after its name"
-    )
+def _name(text):
+  return text.partition(":")[0]
 
 
 def label(
   teacher: Teacher, sample: Sample, groups: labels_lib.ClassGroups
 ) -> Labels:
-  """Asks the teacher, and turns its answer into labels for the student."""
+  """Calls the teacher, and turns its answer into labels for the student."""
   own_label = getattr(teacher, "label", None)
   if own_label is not None:
     return own_label(sample, groups)

@@ -39,7 +39,7 @@ class Child:
     """Starts the process, and does not wait for it."""
     self.is_ready = self.has_answered = False  # kept by whoever talks to it
     self._is_over = False
-    height, width = start.request.height, start.request.width
+    height, width = start.context.height, start.context.width
     ours, theirs = socket.socketpair()
     with theirs, _memory_file() as memory:
       os.ftruncate(memory.fileno(), worker.board_bytes(height, width))

@@ -1,8 +1,9 @@
-"""`--teacher=package.module:factory`: anyone's own.
+"""`--teacher=package.module:factory[:OPTION=VALUE]...`: anyone's own.
 
-The factory takes nothing and gives a callable with `class_names`, "background"
-first. Called with a frame [H, W, 3] uint8 it gives `Instances` or a class map
-[H, W] of integers, 255 where it does not know.
+The factory is called with the options as keywords. It returns a callable with
+`class_names`, "background" first. Called with a frame [H, W, 3] uint8, that
+returns `Instances` or a class map [H, W] of integers, 255 where it does not
+know.
 """
 
 import importlib
@@ -10,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ojd import specs
 from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME
-from ojd.teachers.base import TeacherRequest
 from ojd.types import Instances, Sample
 
 
@@ -48,21 +49,30 @@ def _as_class_map(answer: Any) -> np.ndarray:
   return classes.astype(np.uint8)
 
 
-def make_teacher(request: TeacherRequest) -> Custom:
-  """Imports the module `request.name` and calls its `request.argument`."""
-  where = f"--teacher={request.name}:{request.argument}"
+def make_teacher(module_name: str, text: str) -> Custom:
+  """Imports a module and calls its factory.
+
+  Args:
+    module_name: package.module.
+    text: factory[:OPTION=VALUE]...
+  """
+  where = f"--teacher={module_name}:{text}"
+  name = text.partition(":")[0]
   try:
-    module = importlib.import_module(request.name)
+    module = importlib.import_module(module_name)
   except ImportError as error:
     raise UserError(f"{where} cannot be imported: {error}") from None
-  factory = getattr(module, request.argument, None)
+  factory = getattr(module, name, None)
   if not callable(factory):
-    raise UserError(f"{where}: {request.name} has no such function")
-  made = factory()
+    raise UserError(f"{where}: {module_name} has no such function")
+  if name == text:
+    made = factory()
+  else:
+    made = specs.bind(text, {name: specs.Entry(factory)}, "teacher").make()
   names = getattr(made, "class_names", None)
   is_named = isinstance(names, tuple | list) and len(names) > 1
   if not (is_named and all(isinstance(name, str) for name in names)):
-    raise UserError(f"{where} gives nothing with a list of class_names")
+    raise UserError(f"{where} returns nothing with a list of class_names")
   if names[0] != BACKGROUND_NAME or not callable(made):
     raise UserError(
       f'{where}: class_names begins with "background", and it is called with '

@@ -16,16 +16,15 @@ class GroundTruth:
     self.class_names = class_names
 
   def __call__(self, sample: Sample) -> np.ndarray:
-    if sample.truth is None:  # of this frame alone: nothing to learn from it
+    if sample.truth is None:  # this frame has no labels
       return np.full(sample.frame.shape[:2], IGNORE, np.uint8)
     return sample.truth
 
 
-def make_teacher(request: base.TeacherRequest) -> GroundTruth:
-  """Refuses a stream without labels."""
-  base.refuse_argument(request)
-  if not request.truth_names:
+def make_teacher(context: base.Context) -> GroundTruth:
+  """The labels of the stream itself; a stream without labels is refused."""
+  if not context.truth_names:
     raise UserError(
       "--teacher=ground_truth: this stream has no labels; name another teacher"
     )
-  return GroundTruth(request.truth_names)
+  return GroundTruth(context.truth_names)

@@ -1,20 +1,14 @@
-"""`mask_rcnn`: torchvision's Mask R-CNN with a ResNet-50 pyramid, on COCO.
-
-`mask_rcnn` is the second version (47.4 box mAP), `mask_rcnn:v1` the first.
-`--teacher_weights` is a file in the place of the download, or `random`.
-"""
+"""`mask_rcnn`: torchvision's Mask R-CNN with a ResNet-50 pyramid, on COCO."""
 
 import pathlib
-from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torchvision.models import detection
 
 from ojd.errors import UserError
-from ojd.labels import BACKGROUND_NAME, MIN_SCORE, ClassGroups
-from ojd.teachers import detector
-from ojd.teachers.base import TeacherRequest
-from ojd.types import Instances, Labels, Sample
+from ojd.labels import BACKGROUND_NAME, MIN_SCORE
+from ojd.teachers import base, detector
 
 _VERSIONS = {
   "v1": (
@@ -28,63 +22,44 @@ _VERSIONS = {
 }
 
 
-class MaskRcnn:
-  """Instances of COCO's classes."""
+def make_teacher(
+  context: base.Context,
+  *,
+  version: Literal["v1", "v2"] = "v2",
+  weights: str = "",
+  device: str = "",
+  half: bool = False,
+) -> detector.Detector:
+  """torchvision's Mask R-CNN with a ResNet-50 pyramid, on COCO.
 
-  is_free = False
-
-  def __init__(
-    self,
-    model: torch.nn.Module,
-    class_names,
-    device: torch.device,
-    dtype: torch.dtype | None = None,
-  ):
-    self.class_names = class_names
-    self.device = device
-    self._detector = detector.Detector(model, device, dtype)
-
-  def __call__(self, sample: Sample) -> Instances:
-    return self._detector(sample.frame)
-
-  def label(self, sample: Sample, groups: ClassGroups) -> Labels:
-    return self._detector.label(sample.frame, groups)
-
-  def label_many(
-    self, samples: Sequence[Sample], groups: Sequence[ClassGroups]
-  ) -> list[Labels]:
-    """The labels of several frames, in one pass."""
-    return self._detector.label_many([s.frame for s in samples], groups)
-
-
-def make_teacher(request: TeacherRequest) -> MaskRcnn:
-  """Builds the network and loads its weights."""
-  version = request.argument or "v2"
-  if version not in _VERSIONS:
-    raise UserError(
-      f"--teacher=mask_rcnn:{version}: known are {', '.join(_VERSIONS)}"
-    )
-  build, weights = _VERSIONS[version]
-  device = detector.pick_device(request.device)
-  dtype = detector.pick_dtype(request.half, device)
-  path = request.weights
+  Args:
+    context: not used; frames of any size are labelled.
+    version: v2 (47.4 box mAP), or the older v1.
+    weights: a file instead of the download, or `random`.
+    device: cpu, cuda or cuda:N; empty: a GPU where there is one.
+    half: half precision; needs a GPU.
+  """
+  del context
+  build, published = _VERSIONS[version]
+  place = detector.pick_device(device)
+  dtype = detector.pick_dtype(half, place)
   state = None
-  if path != detector.RANDOM:
-    state = _read(path) if path else _download(weights)
+  if weights != detector.RANDOM:
+    state = _read(weights) if weights else _download(published)
   # weights_backbone=None: the backbone is in the weights, or random as well.
   model = build(
     weights=None,
     weights_backbone=None,
-    num_classes=len(weights.meta["categories"]),
+    num_classes=len(published.meta["categories"]),
     box_score_thresh=MIN_SCORE,
   )
   if state is not None:
-    _load(model, state, path)
-  return MaskRcnn(model, _class_names(weights), device, dtype)
+    _load(model, state, weights)
+  return detector.Detector(model, _class_names(published), place, dtype)
 
 
 def _class_names(weights):
-  """COCO's, its unused numbers nameless."""
+  """COCO's; unused class ids have no name."""
   names = [n if n != "N/A" else "" for n in weights.meta["categories"]]
   return (BACKGROUND_NAME, *names[1:])
 
@@ -94,7 +69,7 @@ def _load(model, state, path):
     model.load_state_dict(state)
   except (RuntimeError, TypeError, AttributeError) as error:
     raise UserError(
-      f"--teacher_weights={path} is of another network: {_in_brief(error)}"
+      f"--teacher: weights={path} is of another network: {_in_brief(error)}"
     ) from None
 
 
@@ -104,7 +79,7 @@ def _read(path):
     return torch.load(path, map_location="cpu", weights_only=True)
   except Exception as error:  # a broken file breaks its reader in any way
     raise UserError(
-      f"--teacher_weights={path} cannot be read: {_in_brief(error)}"
+      f"--teacher: weights={path} cannot be read: {_in_brief(error)}"
     ) from None
 
 
@@ -115,7 +90,7 @@ def _download(weights):
     name = pathlib.PurePosixPath(weights.url).name
     raise UserError(
       f"--teacher=mask_rcnn: {name} could not be downloaded from {weights.url} "
-      f"({error}); fetch it by hand and give --teacher_weights={name}"
+      f"({error}); fetch it by hand and give --teacher=mask_rcnn:weights={name}"
     ) from None
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.teachers import worker
-from ojd.teachers.base import TeacherRequest
+from ojd.teachers.base import Context
 from ojd.teachers.child import Child
 from ojd.teachers.labelers import Answer
 from ojd.types import Labels, Sample
@@ -30,7 +30,7 @@ class InProcess:
   def __init__(
     self,
     text: str,
-    request: TeacherRequest,
+    context: Context,
     *,
     timeout: float,
     clock: Callable[[], float] = time.monotonic,
@@ -38,13 +38,13 @@ class InProcess:
     """Starts the worker and waits until it is ready.
 
     Args:
-      text: of the teacher, for `make_teacher`; so is the request.
-      request: what the teacher may need to know.
+      text: of the teacher, for `make_teacher`; so is the context.
+      context: the stream.
       timeout: seconds after which a question counts as never to be answered;
         ten times that for a start and the first answer after it.
       clock: in seconds.
     """
-    self._start_message = worker.Start(text, request)
+    self._start_message = worker.Start(text, context)
     self._timeout, self._clock = timeout, clock
     self._groups: ClassGroups | None = None
     self._child: Child | None = None

@@ -1,4 +1,4 @@
-"""`recorded:PATH`: answers written down before, by us or by LVS's authors.
+"""`recorded:path=PATH`: answers written down before, by us or by LVS's authors.
 
 PATH is a folder made by `python -m experiments.record`, a label file of LVS, or
 a folder of them. Ours know which stream they are of and are refused for any
@@ -65,65 +65,73 @@ class RecordedLvs:
     return labels.instances(t, *self._size)
 
 
-def make_teacher(request: base.TeacherRequest) -> Recorded | RecordedLvs:
-  """Opens what PATH holds; refuses what is of another stream."""
-  if not request.argument:
-    raise UserError("--teacher=recorded:PATH: where is the recording?")
-  path = pathlib.Path(request.argument).expanduser()
-  if path.suffix == lvs_labels.SUFFIX and path.is_file():
-    return _open_lvs([path], request)
-  if not path.is_dir():
+def make_teacher(
+  context: base.Context, *, path: str = ""
+) -> Recorded | RecordedLvs:
+  """Labels of a recording; one of another stream is refused.
+
+  Args:
+    context: the stream.
+    path: a recording, a label file of LVS, or a folder of them.
+  """
+  if not path:
+    raise UserError("--teacher=recorded:path=PATH: where is the recording?")
+  place = pathlib.Path(path).expanduser()
+  if place.suffix == lvs_labels.SUFFIX and place.is_file():
+    return _open_lvs([place], path, context)
+  if not place.is_dir():
     raise UserError(
-      f"--teacher=recorded:{path}: there is no such recording; "
+      f"--teacher=recorded:path={path}: there is no such recording; "
       "python -m experiments.record makes one"
     )
-  files = lvs_labels.list_files(path)
-  if files and not recording.is_recording(path):
-    return _open_lvs(files, request)
-  return _open_ours(path, request)
+  files = lvs_labels.list_files(place)
+  if files and not recording.is_recording(place):
+    return _open_lvs(files, path, context)
+  return _open_ours(place, context)
 
 
-def _open_ours(path, request):
+def _open_ours(path, context):
   record = recording.Recording(path)
   about = record.description
   differing = recording.identity_differences(
     {**about.stream, "height": about.height, "width": about.width},
     {
-      **request.stream_identity,
-      "height": request.height,
-      "width": request.width,
+      **context.stream_identity,
+      "height": context.height,
+      "width": context.width,
     },
   )
   if differing:
     raise UserError(
-      f"--teacher=recorded:{path} is of another stream: {'; '.join(differing)}"
+      f"--teacher=recorded:path={path} is of another stream: "
+      + "; ".join(differing)
     )
   if not len(record):
-    raise UserError(f"--teacher=recorded:{path} holds no frames")
+    raise UserError(f"--teacher=recorded:path={path} holds no frames")
   return Recorded(record)
 
 
-def _open_lvs(files, request):
-  size = request.height, request.width
-  kind = request.stream_identity.get("kind")
+def _open_lvs(files, path, context):
+  size = context.height, context.width
+  kind = context.stream_identity.get("kind")
   if kind in _RENUMBERED:
     raise UserError(
-      f"--teacher=recorded:{request.argument} numbers the frames of a whole "
+      f"--teacher=recorded:path={path} numbers the frames of a whole "
       "stream; leave out --start_frame, --every and concat:"
     )
   if kind != _LVS:
     if len(files) > 1:
       raise UserError(
-        f"--teacher=recorded:{files[0].parent} holds {len(files)} label files; "
+        f"--teacher=recorded:path={path} holds {len(files)} label files; "
         "name one of them, or give --stream=lvs:DIR"
       )
     return RecordedLvs([files[0]], [0], *size)
   by_chunk = {lvs_labels.chunk_of(path): path for path in files}
-  chunks = request.stream_identity["chunks"]
+  chunks = context.stream_identity["chunks"]
   paths = [by_chunk.get(name) for name, _ in chunks]
   if not any(paths):
     raise UserError(
-      f"--teacher=recorded:{request.argument} is of another stream: it has no "
+      f"--teacher=recorded:path={path} is of another stream: it has no "
       f"labels of {chunks[0][0]}"
     )
   counts = [count for _, count in chunks]

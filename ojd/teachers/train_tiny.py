@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from ojd.errors import UserError
-from ojd.teachers import detector
-from ojd.teachers import tiny_network as tiny
+from ojd.teachers import detector, tiny
 
 _WARM_UP = 200  # steps
 _HORIZON, _COOL_DOWN = 1.28, 1 / 3  # of the steps
@@ -75,7 +74,7 @@ def example(frame: np.ndarray, things: np.ndarray, class_ids: np.ndarray):
   Args:
     frame: [H, W, 3] uint8.
     things: [H, W] uint8; the number of the thing at each pixel, 0 is none.
-    class_ids: [256]; the class of each number, as in tiny_network.CLASS_NAMES.
+    class_ids: [256]; the class of each number, as in tiny.CLASS_NAMES.
 
   Returns:
     Image and target as torchvision's detectors take them.

@@ -35,7 +35,7 @@ class Start(NamedTuple):
   """To the worker, first: which teacher it is."""
 
   text: str  # the value of --teacher
-  request: base.TeacherRequest
+  context: base.Context
 
 
 class Ready(NamedTuple):
@@ -105,7 +105,7 @@ def serve(socket: int, memory: int) -> None:
     target=_listen, args=(connection, inbox), daemon=True
   ).start()
   start: Start = inbox.get()
-  board = open_board(memory, start.request.height, start.request.width)
+  board = open_board(memory, start.context.height, start.context.width)
   teacher, greeting = _build(start)
   _send(connection, greeting)
   groups = None
@@ -136,7 +136,7 @@ def _send(connection, message):
 def _build(start: Start) -> tuple[base.Teacher | None, Any]:
   """The teacher, and what to say about it."""
   try:
-    teacher = base.make_teacher(start.text, start.request)
+    teacher = base.make_teacher(start.text, start.context)
   except UserError as error:
     return None, Refused(str(error))
   except Exception as error:

@@ -83,7 +83,7 @@ def test_courses_are_shared_and_few(made):
   ("flags", "words"),
   [
     ({"teacher": "ground_truth"}, "a stream of its own"),
-    ({"teacher": "recorded:x"}, "a stream of its own"),
+    ({"teacher": "recorded:path=x"}, "a stream of its own"),
     ({"system": "offline_oracle"}, "whole stream beforehand"),
     ({"system": "copy_last"}, "would answer otherwise"),
     ({"norm": "key_frame"}, "would answer otherwise"),

@@ -4,13 +4,13 @@ import numpy as np
 
 from experiments import album
 from ojd.streams import base as streams
-from ojd.teachers import tiny_network
+from ojd.teachers import tiny
 
 PLAN = album.Plan(seed=5, num_worlds=3, frames_per_world=2, height=64, width=96)
 
 
 def test_classes_are_those_of_the_small_teacher():
-  assert album.CLASS_NAMES == tiny_network.CLASS_NAMES
+  assert album.CLASS_NAMES == tiny.CLASS_NAMES
 
 
 def test_pages_are_frames_of_streams_never_judged(monkeypatch):

@@ -30,7 +30,7 @@ def test_replayed_run_equals_the_first(tmp_path):
   made = binaries.run("record", STREAM, *SMALL, f"--out={tmp_path / 'rec'}")
   assert made.returncode == 0, made.stderr
   assert "40 frames recorded" in made.stdout
-  for name in ("ground_truth", f"recorded:{tmp_path / 'rec'}"):
+  for name in ("ground_truth", f"recorded:path={tmp_path / 'rec'}"):
     path = tmp_path / name.partition(":")[0]
     flags = (f"--teacher={name}", f"--workdir={path}", "--nooverlay")
     run = binaries.run("online_distill", STREAM, *SMALL, *flags)
@@ -43,7 +43,10 @@ def test_replayed_run_equals_the_first(tmp_path):
   # Another stream is refused before anything is written.
   run = binaries.run(
     *("online_distill", "--stream=synthetic:park?num_frames=40", *SMALL),
-    *(f"--teacher=recorded:{tmp_path / 'rec'}", f"--workdir={tmp_path / 'x'}"),
+    *(
+      f"--teacher=recorded:path={tmp_path / 'rec'}",
+      f"--workdir={tmp_path / 'x'}",
+    ),
   )
   _assert_refused(run, "another stream", "park")
   assert not (tmp_path / "x").exists()

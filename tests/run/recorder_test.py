@@ -12,7 +12,7 @@ OBEDIENT = "tests.reference.odd_teachers:Obedient"
 
 
 def _record(stream, path):
-  teacher = base.make_teacher(OBEDIENT, base.TeacherRequest((), 16, 20, {}))
+  teacher = base.make_teacher(OBEDIENT, base.Context((), 16, 20, {}))
   problems = []
   done = recorder.record(
     stream,

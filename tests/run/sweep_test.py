@@ -74,7 +74,7 @@ def test_recorded_labels_need_no_teacher(tmp_path, monkeypatch):
   summary = small_run.run(
     path,
     stream=f"folder:{tmp_path / 'stream'}",
-    teacher=f"recorded:{tmp_path / 'answers'}",
+    teacher=f"recorded:path={tmp_path / 'answers'}",
     height=None,
     width=None,
     eval_every=1,

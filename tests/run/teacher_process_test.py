@@ -50,7 +50,7 @@ def _run(path, stream, teacher, progress_fn=lambda progress: None):
 def _request(stream):
   spec = stream.spec
   size = spec.height, spec.width
-  return base.TeacherRequest(spec.class_names, *size, spec.identity)
+  return base.Context(spec.class_names, *size, spec.identity)
 
 
 def _worker(stream, text, timeout=60.0):

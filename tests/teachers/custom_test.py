@@ -13,7 +13,7 @@ from ojd.errors import UserError
 from ojd.teachers import base
 from ojd.types import Instances, Sample
 
-REQUEST = base.TeacherRequest((), 8, 10, {})
+REQUEST = base.Context((), 8, 10, {})
 FRAME = np.zeros((8, 10, 3), np.uint8)
 
 
@@ -96,6 +96,16 @@ def test_what_cannot_be_imported_is_refused(monkeypatch):
     base.make_teacher("no_such_module:make", REQUEST)
   with pytest.raises(UserError, match="no such function"):
     _make(monkeypatch, _factory(None), "my_lab.teachers:other")
+
+
+def test_options_reach_the_factory(monkeypatch):
+  def make(*, num: int = 1):
+    return _factory(None, ("background", *map(str, range(num))))()
+
+  text = "my_lab.teachers:make:num=3"
+  assert len(_make(monkeypatch, make, text).class_names) == 4
+  with pytest.raises(UserError, match="no option 'size'; it has num"):
+    _make(monkeypatch, make, "my_lab.teachers:make:size=3")
 
 
 def test_example_wraps_a_semantic_model(monkeypatch):

@@ -22,7 +22,7 @@ def _sample():
 
 
 def _request(truth_names=NAMES):
-  return base.TeacherRequest(truth_names, H, W, {})
+  return base.Context(truth_names, H, W, {})
 
 
 def _groups(text=""):
@@ -71,8 +71,10 @@ def test_stream_without_labels_is_refused():
 
 
 def test_argument_is_refused():
-  with pytest.raises(UserError, match="ground_truth:x.*nothing after"):
+  with pytest.raises(UserError, match="ground_truth:x: .*no preset"):
     base.make_teacher("ground_truth:x", _request())
+  with pytest.raises(UserError, match="no option 'half'"):
+    base.make_teacher("ground_truth:half=true", _request())
 
 
 @pytest.mark.parametrize("text", ["", ":", "oracle", "oracle:"])
@@ -81,13 +83,23 @@ def test_unknown_teacher_is_named_whole(text):
     base.make_teacher(text, _request())
 
 
-def test_name_and_argument_reach_the_teacher(monkeypatch):
+def test_context_and_options_reach_the_teacher(monkeypatch):
+  def make_teacher(context, *, path: str = "", half: bool = False):
+    return context, path, half
+
   module = types.ModuleType("fake_teacher")
-  module.make_teacher = lambda request: request
+  module.make_teacher = make_teacher
   monkeypatch.setitem(sys.modules, "fake_teacher", module)
-  monkeypatch.setitem(base.TEACHERS, "fake", "fake_teacher")
-  request = base.make_teacher("fake:a:b?c", _request())
-  assert request == _request()._replace(name="fake", argument="a:b?c")
+  monkeypatch.setitem(base.TEACHERS, "fake", base.Row("fake_teacher"))
+  made = base.make_teacher("fake:path=a:b?c:half=true", _request())
+  assert made == (_request(), "a:b?c", True)
+
+
+def test_device_decides_no_answer():
+  text = "mask_rcnn:v1:weights=a:device=cuda:1:half=true"
+  assert base.without_device(text) == "mask_rcnn:v1:weights=a:half=true"
+  for other in ("mask_rcnn", "recorded:path=a:b", "my.lab:make:device=cpu"):
+    assert base.without_device(other) == other
 
 
 def test_unknown_teacher_is_told_the_known():

@@ -10,13 +10,14 @@ from torchvision.models import detection
 
 from ojd import labels
 from ojd.errors import UserError
-from ojd.run import job
-from ojd.run.config import RunConfig
-from ojd.streams.base import StreamSpec
-from ojd.teachers import base, detector, tiny_network
+from ojd.teachers import base, detector, tiny
 from ojd.types import Sample
 
-REQUEST = base.TeacherRequest((), 64, 96, {}, weights="random", device="cpu")
+CONTEXT = base.Context((), 64, 96, {})
+
+
+def _make(name, weights="random"):
+  return base.make_teacher(f"{name}:weights={weights}:device=cpu", CONTEXT)
 
 
 def _sample(height=64, width=96):
@@ -29,7 +30,7 @@ def _sample(height=64, width=96):
 @pytest.fixture(scope="module")
 def random_teacher():
   torch.manual_seed(0)
-  return base.make_teacher("mask_rcnn:v1", REQUEST)
+  return _make("mask_rcnn:v1")
 
 
 def test_knows_the_eighty_classes_of_coco(random_teacher):
@@ -72,9 +73,8 @@ def test_weights_of_a_file_are_loaded(tmp_path, random_teacher):
   )
   path = tmp_path / "weights.pth"
   torch.save(model.state_dict(), path)
-  request = REQUEST._replace(weights=str(path))
-  teacher = base.make_teacher("mask_rcnn:v1", request)
-  loaded = teacher._detector._model.state_dict()
+  teacher = _make("mask_rcnn:v1", path)
+  loaded = teacher._model.state_dict()
   for name, value in model.state_dict().items():
     assert torch.equal(loaded[name], value), name
 
@@ -98,9 +98,8 @@ def test_bad_weights_are_refused_in_a_line(tmp_path, content):
     torch.save({"fc.weight": torch.zeros(3, 3)}, path)
   elif content == "evil":
     torch.save({"a": _Evil()}, path)
-  request = REQUEST._replace(weights=str(path))
   with pytest.raises(UserError, match="weights.pth") as error:
-    base.make_teacher("mask_rcnn:v1", request)
+    _make("mask_rcnn:v1", path)
   assert "\n" not in str(error.value)
 
 
@@ -112,16 +111,18 @@ def test_failed_download_says_which_file_and_how(monkeypatch):
   monkeypatch.setenv("TORCH_HOME", "/nonexistent-for-this-test")
   monkeypatch.setattr(torch.hub.os, "makedirs", lambda *a, **k: None)
   with pytest.raises(UserError) as error:
-    base.make_teacher("mask_rcnn", REQUEST._replace(weights=""))
+    base.make_teacher("mask_rcnn", CONTEXT)
   message = str(error.value)
   assert "maskrcnn_resnet50_fpn_v2_coco" in message
-  assert "https://" in message and "--teacher_weights=" in message
+  assert "https://" in message and ":weights=" in message
 
 
 def test_unknown_versions_and_devices_are_refused():
-  with pytest.raises(UserError, match="v1, v2"):
-    base.make_teacher("mask_rcnn:v3", REQUEST)
-  with pytest.raises(UserError, match="--teacher_device=tpu"):
+  with pytest.raises(UserError, match="mask_rcnn:v1, mask_rcnn:v2"):
+    _make("mask_rcnn:v3")
+  with pytest.raises(UserError, match="it has version, weights, device, half"):
+    base.make_teacher("mask_rcnn:size=3", CONTEXT)
+  with pytest.raises(UserError, match="device=tpu: unknown"):
     detector.pick_device("tpu")
   if not torch.cuda.is_available():
     with pytest.raises(UserError, match="no GPU"):
@@ -130,15 +131,8 @@ def test_unknown_versions_and_devices_are_refused():
 
 @pytest.mark.parametrize("name", ["mask_rcnn", "mask_rcnn_tiny"])
 def test_half_precision_without_a_gpu_is_refused_in_a_line(name):
-  config = RunConfig(
-    teacher=name,
-    teacher_weights="nowhere",  # which is not even looked for
-    teacher_device="cpu",
-    teacher_half=True,
-  )
-  spec = StreamSpec(64, 96, 25.0, None, (), {})
-  with pytest.raises(UserError, match="--teacher_half: needs a GPU") as error:
-    job.make_teacher(config, spec)
+  with pytest.raises(UserError, match="half=true needs a GPU") as error:
+    _make(f"{name}:half=true", "nowhere")  # the file is not even opened
   assert "\n" not in str(error.value)
   assert detector.pick_dtype(False, torch.device("cpu")) is None
   assert detector.pick_dtype(True, torch.device("cuda")) is torch.float16
@@ -152,7 +146,7 @@ def _build_v2():
 
 
 def _build_tiny():
-  return tiny_network.build(score_thresh=0.0)
+  return tiny.build(score_thresh=0.0)
 
 
 @pytest.mark.parametrize(
@@ -173,8 +167,8 @@ def test_half_precision_answers_in_floats_nearby(build, dtype, share):
   for precision in (None, dtype):
     model = build()
     model.load_state_dict(state)
-    made = detector.Detector(model, torch.device("cpu"), precision)
-    answers.append(made(frame))
+    made = detector.Detector(model, (), torch.device("cpu"), precision)
+    answers.append(made(Sample(0, frame, None)))
   whole, half = answers
   assert half.boxes.dtype == half.scores.dtype == np.float32
   assert half.masks.shape == (len(half.scores), 96, 144)

@@ -17,7 +17,7 @@ from ojd.types import Sample
 from tests.reference import odd_teachers as odd
 
 ROOT = pathlib.Path(__file__).parents[2]
-REQUEST = base.TeacherRequest(odd.NAMES, 16, 20, {})
+REQUEST = base.Context(odd.NAMES, 16, 20, {})
 OBEDIENT = "tests.reference.odd_teachers:Obedient"
 GROUPS = labels.parse_groups("", odd.NAMES)
 
@@ -232,7 +232,7 @@ def test_restart_that_fails_is_tried_again(start, monkeypatch):
   [
     ("nobody", UserError, "--teacher=nobody"),
     ("no_such_module:make", UserError, "cannot be imported"),
-    ("ground_truth:x", UserError, "takes nothing after its name"),
+    ("ground_truth:x", UserError, "has no preset"),
     (OBEDIENT.replace("Obedient", "raises_at_start"), RuntimeError, "weights"),
     (OBEDIENT.replace("Obedient", "dies_at_start"), RuntimeError, "code 3"),
   ],

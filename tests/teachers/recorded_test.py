@@ -46,7 +46,7 @@ def test_answers_as_the_teacher_did(tmp_path):
   stream = _open()
   done = _record(tmp_path, stream)
   assert (done.num_records, done.num_failures, done.start) == (6, 0, 0)
-  teacher = _teacher(f"recorded:{tmp_path}", stream)
+  teacher = _teacher(f"recorded:path={tmp_path}", stream)
   assert teacher.is_free
   assert teacher.class_names == stream.spec.class_names
   for sample in stream.read(2):
@@ -57,7 +57,7 @@ def test_instances_give_the_same_labels(tmp_path):
   stream = _open()
   exact = _Exact(stream)
   recorder.record(stream, exact, str(tmp_path), teacher_name="exact")
-  teacher = _teacher(f"recorded:{tmp_path}", stream)
+  teacher = _teacher(f"recorded:path={tmp_path}", stream)
   groups = job.labels.parse_groups("", exact.class_names)
   for sample in stream.read():
     got = base.label(teacher, sample, groups)
@@ -78,7 +78,7 @@ def test_instances_give_the_same_labels(tmp_path):
 def test_recording_of_another_stream_is_refused(tmp_path, address, size, words):
   _record(tmp_path, _open())
   with pytest.raises(UserError, match="of another stream") as error:
-    _teacher(f"recorded:{tmp_path}", _open(address, size))
+    _teacher(f"recorded:path={tmp_path}", _open(address, size))
   for word in [str(tmp_path), *words]:
     assert word in str(error.value)
   assert "\n" not in str(error.value)
@@ -87,7 +87,7 @@ def test_recording_of_another_stream_is_refused(tmp_path, address, size, words):
 def test_frame_that_was_not_recorded_is_not_the_end(tmp_path):
   stream = _open()
   assert _record(tmp_path, stream, every=4).num_records == 2
-  teacher = _teacher(f"recorded:{tmp_path}", stream)
+  teacher = _teacher(f"recorded:path={tmp_path}", stream)
   samples = list(stream.read())
   for t in (0, 4):
     np.testing.assert_array_equal(teacher(samples[t]), samples[t].truth)
@@ -95,7 +95,7 @@ def test_frame_that_was_not_recorded_is_not_the_end(tmp_path):
     teacher(samples[1])
 
 
-@pytest.mark.parametrize("text", ["recorded", "recorded:"])
+@pytest.mark.parametrize("text", ["recorded", "recorded:path="])
 def test_path_must_be_given(text):
   with pytest.raises(UserError, match="where is the recording"):
     _teacher(text, _open())
@@ -107,7 +107,7 @@ def test_what_is_no_recording_is_refused(tmp_path):
   empty.mkdir()
   for path in (tmp_path / "nowhere", tmp_path / "no.npy", empty):
     with pytest.raises(UserError, match="experiments.record"):
-      _teacher(f"recorded:{path}", _open())
+      _teacher(f"recorded:path={path}", _open())
 
 
 def test_recording_without_frames_is_refused(tmp_path):
@@ -115,7 +115,7 @@ def test_recording_without_frames_is_refused(tmp_path):
   _record(tmp_path, stream)
   (tmp_path / recording.RECORDS).unlink()
   with pytest.raises(UserError, match="holds no frames"):
-    _teacher(f"recorded:{tmp_path}", stream)
+    _teacher(f"recorded:path={tmp_path}", stream)
 
 
 class _Moody:
@@ -182,10 +182,9 @@ def _save_lvs(root, chunk, ts):
   return path
 
 
-def _request(argument, identity):
-  return base.TeacherRequest(
-    (), *SIZE, identity, name="recorded", argument=str(argument)
-  )
+def _open_lvs(path, identity):
+  context = base.Context((), *SIZE, identity)
+  return recorded.make_teacher(context, path=str(path))
 
 
 def _ids(teacher, ts):
@@ -198,7 +197,7 @@ LVS = {"kind": "lvs", "chunks": [["dogs2000", 3], ["dogs2001", 4]]}
 def test_lvs_labels_of_one_file_answer_for_its_frames(tmp_path):
   path = _save_lvs(tmp_path, "dogs2000", range(3))
   for place in (path, tmp_path):
-    teacher = recorded.make_teacher(_request(place, {"kind": "video"}))
+    teacher = _open_lvs(place, {"kind": "video"})
     assert teacher.is_free and teacher.class_names[1] == "person"
     assert _ids(teacher, (2, 0)) == [[3], [1]]
     boxes = teacher(Sample(0, None, None)).boxes
@@ -210,9 +209,9 @@ def test_lvs_labels_of_one_file_answer_for_its_frames(tmp_path):
 def test_lvs_labels_are_matched_by_chunk(tmp_path):
   _save_lvs(tmp_path, "dogs2000", range(3))
   second = _save_lvs(tmp_path, "dogs2001", range(4))
-  teacher = recorded.make_teacher(_request(tmp_path, LVS))
+  teacher = _open_lvs(tmp_path, LVS)
   assert _ids(teacher, range(7)) == [[1], [2], [3], [1], [2], [3], [4]]
-  teacher = recorded.make_teacher(_request(second, LVS))
+  teacher = _open_lvs(second, LVS)
   assert _ids(teacher, (3, 6)) == [[1], [4]]
   with pytest.raises(recording.MissingFrameError, match="frame 2"):
     teacher(Sample(2, None, None))
@@ -221,18 +220,18 @@ def test_lvs_labels_are_matched_by_chunk(tmp_path):
 def test_lvs_labels_of_another_stream_are_refused(tmp_path):
   _save_lvs(tmp_path, "birds2000", range(3))
   with pytest.raises(UserError, match="another stream.*dogs2000"):
-    recorded.make_teacher(_request(tmp_path, LVS))
+    _open_lvs(tmp_path, LVS)
 
 
 @pytest.mark.parametrize("kind", ["window", "concat"])
 def test_lvs_labels_are_refused_where_frames_are_renumbered(tmp_path, kind):
   path = _save_lvs(tmp_path, "dogs2000", range(3))
   with pytest.raises(UserError, match="--start_frame"):
-    recorded.make_teacher(_request(path, {"kind": kind, "of": LVS}))
+    _open_lvs(path, {"kind": kind, "of": LVS})
 
 
 def test_several_lvs_files_need_their_stream(tmp_path):
   for chunk in ("dogs2000", "dogs2001"):
     _save_lvs(tmp_path, chunk, range(3))
   with pytest.raises(UserError, match="2 label files"):
-    recorded.make_teacher(_request(tmp_path, {"kind": "folder"}))
+    _open_lvs(tmp_path, {"kind": "folder"})

@@ -17,13 +17,7 @@ from ojd.run import job as job_lib
 from ojd.run import loop, workdir
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
-from ojd.teachers import (
-  base,
-  detector,
-  device_labels,
-  mask_rcnn_tiny,
-  tiny_network,
-)
+from ojd.teachers import base, detector, tiny
 from ojd.types import IGNORE, Labels, Sample
 from tests.reference import labels_loop, scenes, tiny_student
 
@@ -73,7 +67,7 @@ def _as_numpy(labels):
 
 def _assert_equals_numpy(output, device, groups=GROUPS, height=H, width=W):
   there = {name: part.to(device) for name, part in output.items()}
-  got = device_labels.from_output(there, groups, height, width)
+  got = detector.labels_on_device(there, groups, height, width)
   instances = detector.to_instances(output)
   expected = labels_lib.from_instances(instances, groups, height, width)
   for ours, theirs in zip(_as_numpy(got), expected, strict=True):
@@ -108,7 +102,7 @@ def test_any_groups_and_sizes_equal_numpy(device, seed, num, wanted):
 def test_equals_the_loop_over_pixels(seed, num):
   output = _random_output(seed, num, outside=0.0)
   output["labels"] = output["labels"].clamp(max=6)
-  got = _as_numpy(device_labels.from_output(output, GROUPS, H, W))
+  got = _as_numpy(detector.labels_on_device(output, GROUPS, H, W))
   instances = detector.to_instances(output)
   expected = labels_loop.from_instances(instances, NAMES, MEMBERS, H, W)
   np.testing.assert_array_equal(got.classes, expected[0])
@@ -144,12 +138,12 @@ def test_nobody_there(device):
 
 def test_jax_gets_what_torch_made_without_a_copy(monkeypatch):
   made = []
-  make = device_labels._make
+  make = detector._make
   monkeypatch.setattr(
-    device_labels, "_make", lambda *args: made.append(make(*args)) or made[-1]
+    detector, "_make", lambda *args: made.append(make(*args)) or made[-1]
   )
   for seed in range(5):
-    labels = device_labels.from_output(_random_output(seed, 3), GROUPS, H, W)
+    labels = detector.labels_on_device(_random_output(seed, 3), GROUPS, H, W)
     for array, tensor in zip(labels, made[-1], strict=True):
       assert isinstance(array, jax.Array)
       assert array.unsafe_buffer_pointer() == tensor.data_ptr()
@@ -162,7 +156,7 @@ def test_memory_lives_as_long_as_jax_needs_it():
     output = _random_output(seed, 3)
     instances = detector.to_instances(output)
     expected = labels_lib.from_instances(instances, GROUPS, H, W)
-    kept.append((device_labels.from_output(output, GROUPS, H, W), expected))
+    kept.append((detector.labels_on_device(output, GROUPS, H, W), expected))
   for got, expected in kept:
     np.testing.assert_array_equal(got.classes, expected.classes)
     np.testing.assert_array_equal(got.weights, expected.weights)
@@ -177,7 +171,7 @@ def test_numpy_where_jax_is_on_another_device(monkeypatch):
 
 def test_numpy_in_a_process_without_jax(monkeypatch):
   monkeypatch.delitem(sys.modules, "jax")
-  got = device_labels.from_output(_random_output(1, 3), GROUPS, H, W)
+  got = detector.labels_on_device(_random_output(1, 3), GROUPS, H, W)
   assert all(type(part) is np.ndarray for part in got)
   assert "jax" not in sys.modules
 
@@ -200,7 +194,7 @@ class _Devices:
     )
     # A copy: what JAX is given must lie as torch would have it.
     tensors = (torch.from_numpy(part).clone() for part in made)
-    return Labels(*map(device_labels.hand_over, tensors))
+    return Labels(*map(detector.hand_over, tensors))
 
 
 class _Hosts(_Devices):
@@ -243,19 +237,19 @@ def test_run_is_the_same_with_labels_of_jax(tmp_path):
 
 def _detector(on_device, device="cpu"):
   torch.manual_seed(0)
-  model = tiny_network.build(score_thresh=0.0)
+  model = tiny.build(score_thresh=0.0)
   return detector.Detector(
-    model, torch.device(device), labels_on_device=on_device
+    model, NAMES, torch.device(device), labels_on_device=on_device
   )
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_detector_labels_alike_on_both_ways(device, monkeypatch):
   monkeypatch.setattr(labels_lib, "MIN_SCORE", 0.1)  # its weights are random
-  frame = scenes.coloured_squares(1, 96, 128)[0][0]
+  sample = Sample(0, scenes.coloured_squares(1, 96, 128)[0][0], None)
   groups = labels_lib.parse_groups("", NAMES)
   there, here = (
-    _detector(on_device, device).label(frame, groups)
+    _detector(on_device, device).label(sample, groups)
     for on_device in (True, False)
   )
   assert type(here.classes) is np.ndarray
@@ -265,11 +259,9 @@ def test_detector_labels_alike_on_both_ways(device, monkeypatch):
 
 
 def test_detector_labels_on_the_host_where_its_device_is_a_cpu(monkeypatch):
-  monkeypatch.setattr(device_labels, "from_output", None)
+  monkeypatch.setattr(detector, "labels_on_device", None)
   frame = scenes.coloured_squares(1, 64, 96)[0][0]
   groups = labels_lib.parse_groups("", NAMES)
-  teacher = mask_rcnn_tiny.MaskRcnnTiny(
-    tiny_network.build(), torch.device("cpu")
-  )
+  teacher = detector.Detector(tiny.build(), NAMES, torch.device("cpu"))
   made = base.label(teacher, Sample(0, frame, None), groups)
   assert type(made.classes) is np.ndarray and made.classes.shape == (64, 96)

@@ -1,6 +1,6 @@
-"""The network of `mask_rcnn_tiny`: a small Mask R-CNN, and its file.
+"""`mask_rcnn_tiny`: a small Mask R-CNN for the synthetic world.
 
-Built from torchvision's own classes around a narrow residual backbone. The
+It is built from torchvision's classes around a narrow residual backbone. The
 masks are read from a map at half the frame's size: what a person's legs or a
 bicycle's frame are at the sizes of a video frame would be lost in the quarter
 at which these networks usually end.
@@ -20,7 +20,11 @@ from torchvision.ops import feature_pyramid_network
 
 from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME, MIN_SCORE
+from ojd.teachers import base, detector
 
+WEIGHTS = (
+  pathlib.Path(__file__).parent / "assets" / "mask_rcnn_tiny.safetensors"
+)
 CLASS_NAMES = (
   BACKGROUND_NAME, "person", "bicycle", "car", "bus", "truck", "dog",
 )  # fmt: skip
@@ -162,3 +166,28 @@ def load(path: pathlib.Path) -> mask_rcnn.MaskRCNN:
   floats = {name: value.float() for name, value in state.items()}
   model.load_state_dict(floats, strict=False)
   return model.eval()
+
+
+def make_teacher(
+  context: base.Context,
+  *,
+  weights: str = "",
+  device: str = "",
+  half: bool = False,
+) -> detector.Detector:
+  """A small Mask R-CNN for the synthetic world, bundled.
+
+  Args:
+    context: not used; frames of any size are labelled.
+    weights: a file of `experiments.train_teacher`, or `random`.
+    device: cpu, cuda or cuda:N; empty: a GPU where there is one.
+    half: half precision; needs a GPU.
+  """
+  del context
+  place = detector.pick_device(device)
+  dtype = detector.pick_dtype(half, place)
+  if weights == detector.RANDOM:
+    model = build()
+  else:
+    model = load(pathlib.Path(weights) if weights else WEIGHTS)
+  return detector.Detector(model, CLASS_NAMES, place, dtype)

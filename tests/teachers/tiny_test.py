@@ -8,8 +8,7 @@ import torch
 from experiments import album, judging, train_teacher
 from ojd.errors import UserError
 from ojd.streams import base as streams
-from ojd.teachers import base, train_tiny
-from ojd.teachers import tiny_network as tiny
+from ojd.teachers import base, tiny, train_tiny
 from ojd.types import Instances
 
 RECIPE = train_tiny.Recipe(
@@ -21,7 +20,7 @@ RECIPE = train_tiny.Recipe(
   height=64,
   width=96,
 )
-REQUEST = base.TeacherRequest((), 64, 96, {}, device="cpu")
+CONTEXT = base.Context((), 64, 96, {})
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +42,8 @@ def test_file_is_small_and_gives_the_same_network(weights):
 
 
 def test_answers_with_instances_of_its_classes(weights):
-  request = REQUEST._replace(weights=str(weights[1]))
-  teacher = base.make_teacher("mask_rcnn_tiny", request)
+  text = f"mask_rcnn_tiny:device=cpu:weights={weights[1]}"
+  teacher = base.make_teacher(text, CONTEXT)
   stream = streams.open_stream("synthetic:street", 64, 96)
   answer = teacher(next(iter(stream.read(3))))
   assert isinstance(answer, Instances)
@@ -63,9 +62,8 @@ def test_other_files_are_refused_in_a_line(weights, tmp_path, damage):
   elif damage == "name":
     del state[name]
     safetensors.torch.save_file(state, path)
-  request = REQUEST._replace(weights=str(path))
   with pytest.raises(UserError, match=r"other\.safetensors") as error:
-    base.make_teacher("mask_rcnn_tiny", request)
+    base.make_teacher(f"mask_rcnn_tiny:weights={path}", CONTEXT)
   assert "\n" not in str(error.value)
   if damage in ("shape", "name"):
     assert name in str(error.value)
