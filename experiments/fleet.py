@@ -76,7 +76,7 @@ _REPLICA_GPUS = flags.DEFINE_float(
 _SIMULATE = flags.DEFINE_bool(
   "simulate",
   False,
-  "run nothing, and reckon what fleets of streams as those of --runs need",
+  "run nothing; simulate what fleets of streams like those of --runs need",
 )
 _SMOKE = flags.DEFINE_bool("smoke", False, "three tiny streams, made up")
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from launch.plan import Run
+from launch.runs import Run
 from ojd.errors import UserError
 
 

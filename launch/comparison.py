@@ -8,7 +8,7 @@ import itertools
 import pathlib
 import typing
 
-from launch.plan import Plan, Run, check_names, check_size, word, words_of
+from launch.runs import Plan, Run, check_names, check_size, word, words_of
 from launch.table import Table
 from ojd.comparison import folder as folders
 from ojd.comparison import spec

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from launch import ledger as ledgers
 from launch.ledger import Ledger
-from launch.plan import Run
+from launch.runs import Run
 
 _LOOK_SECONDS = 0.1
 _TELL_SECONDS = 0.5  # between two looks into all logs

@@ -13,7 +13,7 @@ from launch import board, checking, drive, plan, supervised, table
 from launch import ledger as ledgers
 from launch.drive import Ended
 from launch.ledger import Ledger
-from launch.plan import Plan, Run
+from launch.runs import Plan, Run
 from ojd.errors import UserError
 
 _OUTPUT = flags.DEFINE_string(

@@ -7,7 +7,7 @@ from typing import Any
 
 from launch import ledger as ledgers
 from launch.ledger import Ledger
-from launch.plan import Run
+from launch.runs import Run
 from launch.supervised import Supervised
 from launch.table import Need
 from ojd.errors import UserError

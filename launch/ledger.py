@@ -11,7 +11,7 @@ command, and its folder is there.
 import pathlib
 from typing import NamedTuple
 
-from launch.plan import BOOKS, Run
+from launch.runs import BOOKS, Run
 from ojd.errors import UserError
 from ojd.run import workdir
 

@@ -2,48 +2,16 @@
 
 import hashlib
 import itertools
-import math
-import pathlib
 import re
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-from launch.table import COMPARE, FOLDER_FLAGS, Flags, Need, Table
+from launch.runs import Plan, Run, check_names, check_size, words_of
+from launch.table import COMPARE, FOLDER_FLAGS, Table
 from ojd.errors import UserError
 from ojd.run import workdir
 
-# The folder in the output that holds logs and books of the launches.
-BOOKS = "launch"
-MAX_RUNS = 10_000
 _MAX_NAME, _MAX_VALUE = 120, 40  # letters
 _HASH = 6
-
-
-class Run(NamedTuple):
-  """One start of a binary."""
-
-  name: str
-  command: tuple[str, ...]  # what follows `python -m`
-  folder: pathlib.Path  # that it fills
-
-
-class Plan(NamedTuple):
-  """All runs of a table, and what is done before and after them."""
-
-  output: pathlib.Path
-  runs: list[Run]
-  need: Need  # of each
-  # Makes the output ready, or refuses one that holds something else.
-  prepare: Callable[[], None] = lambda: None
-  last: tuple[str, ...] = ()  # a command that sums up what is finished
-
-
-def word(name: str, value: Any) -> str:
-  """A flag with its value."""
-  if isinstance(value, bool):
-    return f"--{'' if value else 'no'}{name}"
-  return f"--{name}={value}"
 
 
 def make(table: Table, output: str = "") -> Plan:
@@ -60,12 +28,6 @@ def make(table: Table, output: str = "") -> Plan:
   except UserError as error:
     raise UserError(f"{table.path}: {error}") from None
   return plan
-
-
-def check_size(*sizes: int) -> None:
-  """Refuses more runs than anyone means."""
-  if math.prod(sizes) > MAX_RUNS:
-    raise UserError(f"{math.prod(sizes)} runs; a launch has at most {MAX_RUNS}")
 
 
 def _grid(table, output):
@@ -128,15 +90,6 @@ def _check_flags(table, folder_flag):
       raise UserError(f"[grid] {name} is on two axes")
 
 
-def check_names(runs: list[Run]) -> None:
-  """Refuses two runs in one folder."""
-  (name, count), *_ = Counter(run.name for run in runs).most_common(1)
-  if count > 1:
-    raise UserError(f"two runs would be called {name!r}")
-  if any(run.name == BOOKS for run in runs):
-    raise UserError(f"{BOOKS!r} is where the logs lie; no run has that name")
-
-
 def select(runs: list[Run], parts: list[str]) -> list[Run]:
   """The runs in whose names one of the parts is; all where there is none."""
   chosen = [
@@ -145,8 +98,3 @@ def select(runs: list[Run], parts: list[str]) -> list[Run]:
   if not chosen:
     raise UserError(f"--only={','.join(parts)}: no run has that in its name")
   return chosen
-
-
-def words_of(flags: Flags) -> list[str]:
-  """Flags as words."""
-  return [word(*item) for item in flags.items()]

@@ -9,7 +9,7 @@ import ray
 from ray import exceptions as ray_exceptions
 
 from launch.ledger import Ledger
-from launch.plan import Run
+from launch.runs import Run
 from launch.supervised import Supervised
 from launch.table import Need
 from ojd.errors import UserError

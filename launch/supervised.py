@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from launch import child
 from launch.ledger import Ledger
-from launch.plan import Run
+from launch.runs import Run
 
 GRACE_SECONDS = 30.0  # from the wish that a run ends to its end by force
 # Beyond these, for the system to end what was killed.

@@ -6,7 +6,7 @@ import sys
 from experiments import cli
 from launch import drive, ray_tasks
 from launch import ledger as ledgers
-from launch.plan import Run
+from launch.runs import Run
 from launch.table import Need
 from ojd.errors import UserError
 from ojd.fleet.cluster import connecting

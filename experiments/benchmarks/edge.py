@@ -27,7 +27,7 @@ from ojd.network import (
   difference,
   link,
   mask_code,
-  reckoning,
+  simulation,
 )
 from ojd.run import config as config_lib
 from ojd.run import report, runner, workdir
@@ -98,7 +98,7 @@ def throughput(mbps, at):
   rows = _run(at.size, "shadowtutor")
   network = link.Link(up_mbps=mbps, down_mbps=mbps, rtt_ms=_RTT_MS)
   # As many frames a second as the device can take.
-  rules = reckoning.Rules(1e3, _PACE, _CONFIG.delta_min)
+  rules = simulation.Rules(1e3, _PACE, _CONFIG.delta_min)
   ours = 1e3 / retimed(rows, network, rules)["fps"]
   bits = 8 * 4 * at.size[0] * at.size[1]
   remote = 1e-3 * bits / mbps + _RTT_MS + _PACE.teacher_ms
@@ -115,16 +115,16 @@ def retimed(rows, network, rules, seed=0):
 
   Exact for methods that wait: what they learn does not depend on the network.
   """
-  course = reckoning.Course(link.init(network, seed))
+  course = simulation.Course(link.init(network, seed))
   for t, row in enumerate(rows):
-    course = reckoning.begin_frame(rules, course, t)
+    course = simulation.begin_frame(rules, course, t)
     if "bytes_up" in row:
-      course = reckoning.send_frames(
+      course = simulation.send_frames(
         rules, course, row["bytes_up"], 1, row["num_updates"]
       )
     if "bytes_down" in row:
-      course, _ = reckoning.send_update(rules, course, t, row["bytes_down"])
-  return reckoning.summary(rules, course, len(rows))
+      course, _ = simulation.send_update(rules, course, t, row["bytes_down"])
+  return simulation.summary(rules, course, len(rows))
 
 
 @functools.cache

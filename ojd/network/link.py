@@ -1,4 +1,4 @@
-"""A network that is only reckoned, in stream time.
+"""A simulated network, in stream time.
 
 A direction carries one message after the other: the next waits until the line
 is free. A message is packets of 1,400 bytes. Those that are lost are sent again

@@ -9,17 +9,17 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ojd.network import greetings
+from ojd.network import handshake
 from ojd.network import payload as payload_lib
-from ojd.network.greetings import CODECS as CODECS
-from ojd.network.greetings import H264 as H264
-from ojd.network.greetings import JPEG as JPEG
-from ojd.network.greetings import NO_SESSION as NO_SESSION
-from ojd.network.greetings import RAW as RAW
-from ojd.network.greetings import SESSION_BYTES as SESSION_BYTES
-from ojd.network.greetings import Hello as Hello
-from ojd.network.greetings import Terms as Terms
-from ojd.network.greetings import Welcome as Welcome
+from ojd.network.handshake import CODECS as CODECS
+from ojd.network.handshake import H264 as H264
+from ojd.network.handshake import JPEG as JPEG
+from ojd.network.handshake import NO_SESSION as NO_SESSION
+from ojd.network.handshake import RAW as RAW
+from ojd.network.handshake import SESSION_BYTES as SESSION_BYTES
+from ojd.network.handshake import Hello as Hello
+from ojd.network.handshake import Terms as Terms
+from ojd.network.handshake import Welcome as Welcome
 from ojd.network.layout import DIGEST_BYTES
 from ojd.network.limits import Limits, WireError
 from ojd.network.payload import Payload
@@ -217,15 +217,15 @@ def _plain(type_, numbers, check=lambda message, limits: None):
 KINDS = (
   Kind(
     Hello,
-    greetings.pack_hello,
-    greetings.unpack_hello,
-    greetings.check_hello,
+    handshake.pack_hello,
+    handshake.unpack_hello,
+    handshake.check_hello,
   ),
   Kind(
     Welcome,
-    greetings.pack_welcome,
-    greetings.unpack_welcome,
-    greetings.check_welcome,
+    handshake.pack_welcome,
+    handshake.unpack_welcome,
+    handshake.check_welcome,
   ),
   Kind(Frames, _pack_frames, _unpack_frames, _check_frames),
   Kind(Update, _pack_update, _unpack_update, _check_update),

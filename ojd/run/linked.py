@@ -15,7 +15,7 @@ from ojd.network import conditions as conditions_lib
 from ojd.network import (
   difference,
   layout,
-  reckoning,
+  simulation,
   uplink,
   weights,
   wire,
@@ -39,13 +39,13 @@ class LinkLoop(loop.Loop):
     self._conditions = conditions_lib.parse(config.link)
     self._remote = systems.find(config.system).remote
     self._uplink = open_uplink(job)
-    self._rules = reckoning.Rules(
+    self._rules = simulation.Rules(
       spec.fps,
       self._conditions.pace,
       config.delta_min if self._remote.waits else None,
     )
     network = link_lib.init(self._conditions.link, config.seed)
-    self._course = reckoning.Course(network)
+    self._course = simulation.Course(network)
     # Frames from key to key, as the device was told.
     self._interval = job_lib.first_interval(config, spec)
     if self.stats.link is not None:
@@ -54,13 +54,13 @@ class LinkLoop(loop.Loop):
     self._received: Sample | None = None
 
   def _load(self, content):
-    self._course = reckoning.load(content["course"])
+    self._course = simulation.load(content["course"])
     self._interval = content["interval"]
     self._uplink.spare = content["spare"]
 
   def _dump(self):
     return {
-      "course": reckoning.dump(self._course),
+      "course": simulation.dump(self._course),
       "interval": self._interval,
       "spare": self._uplink.spare,
     }
@@ -76,7 +76,7 @@ class LinkLoop(loop.Loop):
 
   def _step(self, sample, line):
     t = self.stats.clock
-    self._course = reckoning.begin_frame(self._rules, self._course, t)
+    self._course = simulation.begin_frame(self._rules, self._course, t)
     return super()._step(sample, line)
 
   def _ask_teacher(self, sample, line, stage="teacher"):
@@ -113,7 +113,7 @@ class LinkLoop(loop.Loop):
       schedule=weights.Schedule(stride=interval),
     )
     self._interval, num_bytes = interval, len(wire.encode(update))
-    self._course, delay = reckoning.send_update(
+    self._course, delay = simulation.send_update(
       self._rules, self._course, t, num_bytes
     )
     self.state = streamed.postpone(self.state, delay)
@@ -126,7 +126,7 @@ class LinkLoop(loop.Loop):
     if self._remote.is_batched and not num_updates:
       return
     num_frames, message = self._uplink.flush()
-    self._course = reckoning.send_frames(
+    self._course = simulation.send_frames(
       *(self._rules, self._course, len(message), num_frames, num_updates)
     )
     line["bytes_up"] = len(message)
@@ -146,7 +146,7 @@ class LinkLoop(loop.Loop):
 
   def summary(self):
     """That of a Loop, and what went over the network."""
-    link = reckoning.summary(self._rules, self._course, self.stats.clock)
+    link = simulation.summary(self._rules, self._course, self.stats.clock)
     return super().summary() | {"link": link}
 
 

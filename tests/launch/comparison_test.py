@@ -9,6 +9,7 @@ import pytest
 
 from launch import plan as plans
 from launch import table as tables
+from launch.runs import Run
 from ojd.comparison import folder as folders
 from ojd.comparison import spec
 from ojd.errors import UserError
@@ -41,7 +42,7 @@ def test_every_stream_meets_every_system_and_seed(tmp_path):
   stream = spec.StreamEntry("folder:a,b", "b", "Cars")
   system = spec.SystemEntry("", "fixed", options=(("delta_min", 4),))
   folder = tmp_path / "out" / folders.cell(stream, system, 1)
-  assert plan.runs[1] == plans.Run(
+  assert plan.runs[1] == Run(
     folder.name,
     (
       "experiments.online_distill",

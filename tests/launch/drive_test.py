@@ -8,7 +8,7 @@ from rich import console as rich_console
 
 from launch import board, drive, machine
 from launch import ledger as ledgers
-from launch.plan import Run
+from launch.runs import Run
 from launch.table import Need
 from ojd.errors import UserError
 

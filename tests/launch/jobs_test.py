@@ -14,7 +14,7 @@ import submitit
 
 from launch import jobs as jobs_lib
 from launch import ledger as ledgers
-from launch.plan import Run
+from launch.runs import Run
 from launch.table import Need
 from ojd.errors import UserError
 from tests import binaries

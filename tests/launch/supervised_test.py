@@ -12,7 +12,7 @@ import pytest
 
 from launch import ledger as ledgers
 from launch import supervised
-from launch.plan import Run
+from launch.runs import Run
 from tests import binaries
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -179,7 +179,7 @@ _STARTER = """
 import pathlib, sys, time
 sys.path.insert(0, {root!r})
 from launch import ledger, supervised
-from launch.plan import Run
+from launch.runs import Run
 folder = pathlib.Path({folder!r})
 run = Run("run", ("tests.busy", str(folder / "run"), {what!r}), folder / "run")
 task = supervised.Supervised(

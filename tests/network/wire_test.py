@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from ojd.network import (
-  greetings,
+  handshake,
   mask_code,
   messages,
   payload,
@@ -207,7 +207,7 @@ def _changed(message, place, content):
 
 
 _UPDATE = next(_updates())
-_CLASSES = wire.HEAD_BYTES + greetings._HELLO.size
+_CLASSES = wire.HEAD_BYTES + handshake._HELLO.size
 _COUNTS = wire.HEAD_BYTES + messages._UPDATE.size
 
 

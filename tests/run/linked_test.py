@@ -13,7 +13,7 @@ from ojd.errors import UserError
 from ojd.models.pretrained import flatten
 from ojd.network import (
   conditions,
-  reckoning,
+  simulation,
   weights,
   wire,
 )
@@ -144,7 +144,7 @@ def test_messages_are_reckoned_over_another_network(tmp_path):
   small_run.run(tmp_path / "ideal", **given, link="ideal")
   small_run.run(tmp_path / "slow", **given, link=text)
   there = conditions.parse(text)
-  rules = reckoning.Rules(FPS, there.pace, 8)
+  rules = simulation.Rules(FPS, there.pace, 8)
   seed = small_run.CONFIG.seed
   rows = _rows(tmp_path / "ideal")
   found = edge_entry.retimed(rows, there.link, rules, seed)

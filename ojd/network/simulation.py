@@ -1,4 +1,4 @@
-"""Frames, messages and waiting on the clock of a device, reckoned.
+"""Simulated frames, messages and waiting, on the clock of a device.
 
 A device takes frames as they come, or as fast as it can where it is behind. A
 server does one thing after the other. Moments are seconds of the stream.

@@ -1,0 +1,258 @@
+"""The shape of the house: arrows, circles, words (docs/architecture.md).
+
+Every import counts, also one in a function; one under TYPE_CHECKING does not,
+since no program that runs has it.
+"""
+
+import ast
+import functools
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGES = ("ojd", "experiments", "launch")
+
+# What a room may import, beside itself. A room is a folder or a file of ojd/.
+# A new room has a row here, as low as it can be.
+_SEEN_BY_ALL = "types errors"
+_PURE = "xla labels losses metrics schedules costs specs formats"
+_NETWORKS = f"{_PURE} models updates temporal"
+_METHODS = f"{_NETWORKS} tasks data_parallel pretraining distill systems"
+_RUNS = f"{_METHODS} teachers streams network run"
+_APPLICATIONS = f"{_RUNS} report serve edge fleet comparison compare"
+ROOMS = {
+  "types": "",
+  "errors": "",
+  "xla": "",
+  "costs": "",
+  "schedules": "",
+  "specs": "",
+  "labels": "",
+  "losses": "xla",
+  "metrics": "xla",
+  "formats": "labels",
+  "streams": "labels formats",
+  "teachers": "labels formats specs",
+  "network": "streams",  # for the largest side of a frame
+  "models": _PURE,
+  "temporal": "metrics models",
+  "updates": f"{_PURE} models",
+  "data_parallel": "",
+  "tasks": _NETWORKS,
+  "distill": f"{_NETWORKS} tasks",
+  "pretraining": f"{_NETWORKS} tasks data_parallel streams",
+  "systems": _METHODS,
+  "run": _RUNS,
+  "report": _RUNS,
+  "serve": _RUNS,
+  "edge": _RUNS,
+  "fleet": _RUNS,
+  "comparison": _RUNS,
+  "compare": _RUNS,
+  "experiments": _APPLICATIONS,
+  "launch": f"{_APPLICATIONS} experiments",
+}
+
+# (importer, imported): arrows that are still wrong, and why they are there.
+PENDING_ARROWS = {
+  ("ojd.teachers.raft", "ojd.models.optical_flow"),  # the type of a flow
+}
+# Imports in functions that close a circle, and why they are there.
+PENDING_CIRCLES = {
+  # Reads the config of a folder, whose class asks the trackers, which write
+  # into such a folder.
+  ("ojd.run.workdir", "ojd.run.config"),
+}
+
+# Words that the glossary has others for, where no other sense is meant.
+WORDS = set(
+  [
+    "coins",
+    "company",
+    "crew",
+    "desk",
+    "equipment",
+    "fences",
+    "greetings",
+    "honesty",
+    "insist",
+    "judging",
+    "keeper",
+    "ledger",
+    "lesson",
+    "lessons",
+    "peek",
+    "pupil",
+    "purse",
+    "quirks",
+    "recalling",
+    "reception",
+    "reckoned",
+    "reckoning",
+    "retell",
+    "retold",
+    "rival",
+    "rivals",
+    "spreading",
+    "tally",
+    "tend",
+    "trail",
+    "zeal",
+    "zoo",
+  ]
+)
+# Rooms whose words are not changed yet.
+PENDING_WORDS = {
+  "comparison": WORDS,
+  "edge": WORDS,
+  "fleet": WORDS,
+  "launch": WORDS,
+  "run": WORDS,
+  "systems": WORDS,
+  "costs": {"lesson"},
+  "temporal": {"tally"},
+  "experiments": set(
+    ["crew", "equipment", "judging", "lesson", "lessons", "quirks", "zoo"]
+  ),
+}
+
+
+@functools.cache
+def _trees():
+  """The syntax tree of every module, by its dotted name."""
+  trees = {}
+  for package in PACKAGES:
+    for path in sorted((ROOT / package).rglob("*.py")):
+      parts = path.relative_to(ROOT).with_suffix("").parts
+      name = ".".join(parts).removesuffix(".__init__")
+      trees[name] = ast.parse(path.read_text(), str(path))
+  return trees
+
+
+def _is_for_types(node):
+  return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def _nodes(tree):
+  """All nodes but those of blocks that only a type checker reads."""
+  waiting = [tree]
+  while waiting:
+    node = waiting.pop()
+    if not _is_for_types(node):
+      yield node
+      waiting += ast.iter_child_nodes(node)
+
+
+def _imported(tree):
+  """Dotted names that a module imports; of names in a module too."""
+  for node in _nodes(tree):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, "imports are absolute"
+      yield node.module
+      yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@functools.cache
+def _arrows():
+  """Modules of ours that each module imports itself, by name."""
+  arrows = {}
+  for name, tree in _trees().items():
+    found = {other for other in _imported(tree) if other in _trees()}
+    # `from ojd.run import job` is about ojd.run.job, not about ojd.run.
+    arrows[name] = {
+      other
+      for other in found
+      if not any(longer.startswith(f"{other}.") for longer in found)
+    } - {name}
+  return arrows
+
+
+def _room(name):
+  parts = name.split(".")
+  return parts[1] if parts[0] == "ojd" and parts[1:] else parts[0]
+
+
+def test_arrows_go_one_way():
+  wrong = []
+  for name, others in _arrows().items():
+    room = _room(name)
+    if room == "ojd":
+      continue  # the public names, lazily
+    assert room in ROOMS, f"{room} has no row in ROOMS"
+    allowed = {room, *f"{_SEEN_BY_ALL} {ROOMS[room]}".split()}
+    wrong += [
+      (name, other)
+      for other in others
+      if _room(other) not in allowed and (name, other) not in PENDING_ARROWS
+    ]
+  assert not wrong
+
+
+def test_no_modules_import_each_other():
+  arrows = {
+    name: {o for o in others if (name, o) not in PENDING_CIRCLES}
+    for name, others in _arrows().items()
+    if name != "ojd"
+  }
+  while (
+    True
+  ):  # one that imports none of the rest, or that none imports, is free
+    imported = set().union(*arrows.values())
+    free = [
+      name
+      for name, others in arrows.items()
+      if not others & arrows.keys() or name not in imported
+    ]
+    if not free:
+      break
+    for name in free:
+      del arrows[name]
+  assert not arrows, "a circle is among these"
+
+
+def test_library_reads_no_flags_and_prints_nothing():
+  wrong = []
+  for name, tree in _trees().items():
+    if not name.startswith("ojd"):
+      continue
+    wrong += [
+      name for other in _imported(tree) if other.split(".")[0] == "absl"
+    ]
+    for node in _nodes(tree):
+      if isinstance(node, ast.Call):
+        called = ast.unparse(node.func)
+        if called == "print" or called.startswith(("sys.stdout", "sys.stderr")):
+          wrong.append((name, node.lineno))
+  assert not wrong
+
+
+def test_torch_is_in_teachers_alone():
+  wrong = [
+    name
+    for name, tree in _trees().items()
+    if name.startswith("ojd") and _room(name) != "teachers"
+    for other in _imported(tree)
+    if other.split(".")[0] in ("torch", "torchvision")
+  ]
+  assert not wrong
+
+
+def _words(tree, name):
+  """Words of all identifiers of a module, and of its own name."""
+  found = set(name.split("."))
+  for node in ast.walk(tree):
+    for field in ("id", "attr", "name", "arg", "asname"):
+      if isinstance(text := getattr(node, field, None), str):
+        found.add(text)
+  pieces = (re.findall(r"[A-Z]?[a-z]+", part) for part in found)
+  return {word.lower() for piece in pieces for word in piece}
+
+
+def test_words_are_those_of_the_glossary():
+  wrong = []
+  for name, tree in _trees().items():
+    found = _words(tree, name) & WORDS - PENDING_WORDS.get(_room(name), set())
+    wrong += [(name, word) for word in found]
+  assert not wrong
