@@ -14,6 +14,7 @@ import pathlib
 import numpy as np
 
 from ojd.errors import UserError
+from ojd.formats import log as log_lib
 from ojd.formats import lvs_labels
 from ojd.teachers import base, recording
 from ojd.types import Instances, Sample
@@ -93,7 +94,7 @@ def make_teacher(
 def _open_ours(path, context):
   record = recording.Recording(path)
   about = record.description
-  differing = recording.identity_differences(
+  differing = log_lib.differences(
     {**about.stream, "height": about.height, "width": about.width},
     {
       **context.stream_identity,

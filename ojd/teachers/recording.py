@@ -1,37 +1,28 @@
-"""Teacher outputs on disk: written once in order, read at random.
+"""A recording: the answers of a teacher, written in order and read at random.
 
-A recording is a folder. `recording.json` says whose answers they are and of
-which stream (Description); `records.bin` holds a record a frame, each a header
-and a zlib stream. Every header carries two checksums, its own and the
-payload's, so that a file cut off in mid-record loses that record and no other.
-What is inside a payload is the business of `record_codec`.
+A recording is a folder with a log (`ojd.formats.log`), one record a frame. The
+log's identity is a Description: whose answers they are, and of which stream. A
+damaged answer is found when it is read; a file cut off in the middle of a
+record loses that record and no other.
 """
 
-import fcntl
 import json
-import os
 import pathlib
-import struct
-import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ojd.errors import UserError
-from ojd.teachers import record_codec
+from ojd.formats import label_codec
+from ojd.formats import log as log_lib
 from ojd.types import Instances
 
-DESCRIPTION, RECORDS = "recording.json", "records.bin"
-_FORMAT, _VERSION = "ojd-recording", 1
-_MAX_DESCRIPTION_BYTES = 1 << 20
-_MAX_PAYLOAD_BYTES = 1 << 28
+LOG = "answers.bin"
+_FORMER = "recording.json"  # of the first version
+_FORMAT = log_lib.Format(b"OJDA", 1, "recording", is_lazy=True)
 _MAX_FRAMES = 2**31
 _MAX_NAMES = 2**16
 _MAX_SIDE = 2**13
-
-_MAGIC = b"OJDR"
-_HEADER = struct.Struct("<4sIIII")  # magic, t, bytes, their crc32, header's own
-_SIGNED = struct.Struct("<4sIII")  # what the header's checksum covers
 
 
 class Description(NamedTuple):
@@ -51,117 +42,96 @@ class MissingFrameError(LookupError):
   """The recording has no answer for a frame; others it may have."""
 
 
-class _Entry(NamedTuple):
-  """Where the payload of a record lies."""
-
-  start: int
-  size: int
-  checksum: int
-
-
 def kind_of(answer: Instances | np.ndarray) -> str:
   """The kind of recording that an answer belongs into."""
   return "instances" if isinstance(answer, Instances) else "class_map"
 
 
 class Recording:
-  """A recording opened for reading; a frame is checked when it is read."""
+  """A recording opened for reading; an answer is checked when it is read."""
 
   def __init__(self, path: pathlib.Path | str):
     self.path = pathlib.Path(path).expanduser()
-    self.description = _read_description(self.path / DESCRIPTION)
-    self._entries, _ = _scan(self.path / RECORDS)
+    if not is_recording(self.path):
+      _refuse_former(self.path)
+      raise UserError(
+        f"{self.path} holds no recording; experiments.record makes one"
+      )
+    self._log = self.path / LOG
+    found = log_lib.read(self._log, _FORMAT)
+    self.description = _parse(found.identity, self._log)
+    self._spans = {span.t: span for span in found.spans}
+    if len(self._spans) < len(found.spans):
+      raise UserError(f"{self._log} has a frame twice; record again")
 
   @property
   def frames(self) -> list[int]:
-    """The frames that it has, ascending."""
-    return list(self._entries)
+    """The recorded frames, ascending."""
+    return list(self._spans)
 
   def __len__(self):
-    return len(self._entries)
+    return len(self._spans)
 
   def read(self, t: int) -> Instances | np.ndarray:
     """The answer for frame t."""
-    entry = self._entries.get(t)
-    if entry is None:
+    span = self._spans.get(t)
+    if span is None:
       raise MissingFrameError(f"{self.path} has no record of frame {t}")
-    path, about = self.path / RECORDS, self.description
+    about = self.description
     try:
-      with path.open("rb") as file:
-        file.seek(entry.start)
-        payload = file.read(entry.size)
-      if zlib.crc32(payload) != entry.checksum:
-        raise ValueError("its checksum is wrong")
-      return record_codec.decode(
+      with self._log.open("rb") as file:
+        payload = log_lib.read_payload(file, span)
+      return label_codec.decode_answer(
         about.kind, payload, about.height, about.width, len(about.class_names)
       )
     except OSError as error:
-      raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, struct.error, zlib.error) as error:
+      raise log_lib.unreadable(self._log, error) from None
+    except ValueError as error:
       raise UserError(
-        f"{path}: the record of frame {t} is damaged ({error}); record again"
+        f"{self._log}: the record of frame {t} is damaged ({error}); record "
+        "again"
       ) from None
 
 
 class Writer:
-  """Appends records to a recording, new or begun before.
+  """Appends answers to a recording, new or begun before.
 
-  A begun one is taken up after its last whole record, if it is of the same
-  description; it is locked against a second writer.
+  A begun one is continued after its last whole record, if it has the same
+  description. It is locked against a second writer.
   """
 
   def __init__(self, path: pathlib.Path | str, description: Description):
     self.path = pathlib.Path(path).expanduser()
     self.description = description
     try:
-      is_begun = is_recording(self.path)
-      if not is_begun and self.path.exists() and any(self.path.iterdir()):
-        raise UserError(
-          f"{self.path} holds files that are not of a recording; "
-          "name a new folder"
-        )
-      self.path.mkdir(parents=True, exist_ok=True)
-      self._file = (self.path / RECORDS).open("ab")
+      is_other = not is_recording(self.path) and any(self.path.iterdir())
+    except FileNotFoundError:
+      is_other = False
     except OSError as error:
       raise UserError(
         f"{self.path} cannot be written: {error.strerror}"
       ) from None
-    try:
-      self._lock()
-      self._claim()
-      entries, end = _scan(self.path / RECORDS)
-      self._file.truncate(end)
-    except BaseException:
-      self._file.close()
-      raise
-    self.last = max(entries, default=-1)  # frame recorded last
-    self.num_records = len(entries)
-    self.num_bytes = end
-
-  def _lock(self):
-    try:
-      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if is_other:
+      _refuse_former(self.path)
       raise UserError(
-        f"{self.path} is being written by another process"
-      ) from None
+        f"{self.path} holds files that are not of a recording; "
+        "name a new folder"
+      )
+    identity = description._asdict()
+    self._log = log_lib.Writer(self.path / LOG, _FORMAT, identity)
 
-  def _claim(self):
-    """Writes the description, or compares it with the one that is there."""
-    path = self.path / DESCRIPTION
-    if is_recording(self.path):
-      differing = differences(_read_description(path), self.description)
-      if differing:
-        raise UserError(
-          f"{self.path} holds a recording with other {'; '.join(differing)}; "
-          "name a new folder"
-        )
-      return
-    about = {"format": _FORMAT, "version": _VERSION}
-    about |= self.description._asdict()
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(about, indent=2) + "\n")
-    os.replace(beside, path)
+  @property
+  def last(self) -> int:
+    """The frame recorded last; -1 before the first."""
+    return self._log.spans[-1].t if self._log.spans else -1
+
+  @property
+  def num_records(self) -> int:
+    return len(self._log.spans)
+
+  @property
+  def num_bytes(self) -> int:
+    return self._log.num_bytes
 
   def write(self, t: int, answer: Instances | np.ndarray) -> None:
     """Appends the answer for frame t, which is later than those before."""
@@ -174,25 +144,18 @@ class Writer:
         f"those before were {about.kind}"
       )
     try:
-      payload = record_codec.encode(
+      payload = label_codec.encode_answer(
         about.kind, answer, about.height, about.width, len(about.class_names)
       )
     except ValueError as error:
       raise UserError(
         f"the teacher's answer to frame {t} cannot be recorded: {error}"
       ) from None
-    signed = _SIGNED.pack(_MAGIC, t, len(payload), zlib.crc32(payload))
-    record = signed + struct.pack("<I", zlib.crc32(signed)) + payload
-    # In one piece: a record that is not whole is dropped when it is read.
-    self._file.write(record)
-    self._file.flush()
-    self.last = t
-    self.num_records += 1
-    self.num_bytes += len(record)
+    self._log.append(t, payload)
 
   def close(self) -> None:
-    """Lets the file go; the recording is whole at any time."""
-    self._file.close()
+    """Closes the file; the recording is whole at any time."""
+    self._log.close()
 
   def __enter__(self):
     return self
@@ -203,63 +166,19 @@ class Writer:
 
 def is_recording(path: pathlib.Path | str) -> bool:
   """Whether a folder holds a recording, whole or just begun."""
-  return (pathlib.Path(path).expanduser() / DESCRIPTION).exists()
+  return (pathlib.Path(path).expanduser() / LOG).exists()
 
 
-def differences(old: Description, new: Description) -> list[str]:
-  """In what two recordings differ, in words."""
-  words = []
-  for name in Description._fields:
-    before, now = getattr(old, name), getattr(new, name)
-    if name == "stream":
-      words += identity_differences(before, now)
-    elif before != now:
-      words.append(f"{name} ({_short(before)}, now {_short(now)})")
-  return words
+def _refuse_former(path):
+  if (path / _FORMER).exists():
+    raise UserError(f"{path} is a recording of the former format; record again")
 
 
-def identity_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-  """In what two streams differ, in words."""
-  new = json.loads(json.dumps(new))  # as it would come back from a file
-  return [
-    f"the stream's {name} ({_short(old.get(name))}, "
-    f"now {_short(new.get(name))})"
-    for name in sorted(old.keys() | new.keys())
-    if old.get(name) != new.get(name)
-  ]
-
-
-def _short(value):
-  text = str(value)
-  return text if len(text) <= 120 else text[:117] + "..."
-
-
-def _read_description(path):
-  try:
-    with path.open("rb") as file:
-      text = file.read(_MAX_DESCRIPTION_BYTES + 1)
-    if len(text) > _MAX_DESCRIPTION_BYTES:
-      raise ValueError("it is too long")
-    return _parse_description(json.loads(text))
-  except OSError as error:
-    raise UserError(
-      f"{path} cannot be read ({error.strerror}); a recording is a folder "
-      "made by experiments.record"
-    ) from None
-  except (ValueError, RecursionError) as error:
-    words = " ".join(str(error).split())
-    raise UserError(f"{path} does not describe a recording ({words})") from None
-
-
-def _parse_description(content):
-  """A Description, or ValueError."""
-  if not isinstance(content, dict) or content.get("format") != _FORMAT:
-    raise ValueError("it is of another format")
-  if content.get("version") != _VERSION:
-    raise ValueError(f"it is of version {content.get('version')!r}")
+def _parse(content, path):
+  """The Description of a log's identity."""
   missing = [n for n in Description._fields if n not in content]
   if missing:
-    raise ValueError(f"{missing[0]} is missing")
+    raise UserError(f"{path} describes no recording: {missing[0]} is missing")
   about = Description(*(content[name] for name in Description._fields))
   names = about.class_names
   is_right = {
@@ -277,56 +196,12 @@ def _parse_description(content):
   }
   for name, is_so in is_right.items():
     if not is_so:
-      raise ValueError(f"{name} is {_short(getattr(about, name))}")
+      value = json.dumps(getattr(about, name))[:80]
+      raise UserError(
+        f"{path} does not describe a recording: {name} is {value}"
+      )
   return about._replace(class_names=tuple(names))
 
 
 def _is_count(value, most):
   return type(value) is int and 1 <= value <= most
-
-
-def _scan(path):
-  """Frame -> entry of every whole record, and where the last of them ends."""
-  entries, end, last = {}, 0, -1
-  try:
-    with path.open("rb") as file:
-      size = os.fstat(file.fileno()).st_size
-      while header := _read_header(path, file, end, size):
-        t, entry = header
-        if t <= last:
-          raise UserError(
-            f"{path} is damaged: frame {t} comes after frame {last}; "
-            "record again"
-          )
-        # The last payload may have been torn without the file being shorter.
-        after = entry.start + entry.size
-        if after == size and not _is_whole(file, entry):
-          break
-        entries[t], end, last = entry, after, t
-  except FileNotFoundError:
-    return {}, 0
-  except OSError as error:
-    raise UserError(f"{path} cannot be read: {error.strerror}") from None
-  return entries, end
-
-
-def _read_header(path, file, start, size):
-  """(t, entry) of the record at `start`; None at the end or a torn tail."""
-  if size - start < _HEADER.size:
-    return None
-  file.seek(start)
-  header = file.read(_HEADER.size)
-  magic, t, length, checksum, own = _HEADER.unpack(header)
-  if not any(header):  # room that was given to a write that never came
-    return None
-  is_own = own == zlib.crc32(header[: _SIGNED.size])
-  if magic != _MAGIC or not is_own or length > _MAX_PAYLOAD_BYTES:
-    raise UserError(f"{path} is damaged at byte {start}; record again")
-  if start + _HEADER.size + length > size:
-    return None
-  return t, _Entry(start + _HEADER.size, length, checksum)
-
-
-def _is_whole(file, entry):
-  file.seek(entry.start)
-  return zlib.crc32(file.read(entry.size)) == entry.checksum

@@ -119,7 +119,7 @@ def test_interrupted_recording_is_gone_on_with(tmp_path):
     stdout=subprocess.PIPE,
     text=True,
   )
-  records, deadline = parts / recording.RECORDS, time.monotonic() + 100
+  records, deadline = parts / recording.LOG, time.monotonic() + 100
   while not (records.exists() and records.stat().st_size > 2000):
     assert process.poll() is None and time.monotonic() < deadline
     time.sleep(0.002)
@@ -131,4 +131,4 @@ def test_interrupted_recording_is_gone_on_with(tmp_path):
   for path in (parts, whole):
     result = binaries.run("record", *flags, f"--out={path}")
     assert result.returncode == 0, result.stderr
-  assert records.read_bytes() == (whole / recording.RECORDS).read_bytes()
+  assert records.read_bytes() == (whole / recording.LOG).read_bytes()

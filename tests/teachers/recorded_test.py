@@ -69,7 +69,7 @@ def test_instances_give_the_same_labels(tmp_path):
 @pytest.mark.parametrize(
   ("address", "size", "words"),
   [
-    (f"{ADDRESS}&seed=1", SIZE, ["the stream's stream", "seed=0", "seed=1"]),
+    (f"{ADDRESS}&seed=1", SIZE, ["stream (synthetic", "seed=0", "seed=1"]),
     (ADDRESS, (64, 48), ["height (32, now 64)"]),
     (ADDRESS, (32, 64), ["width (48, now 64)"]),
     ("synthetic:park", (64, 64), ["park", "height", "width"]),
@@ -113,7 +113,9 @@ def test_what_is_no_recording_is_refused(tmp_path):
 def test_recording_without_frames_is_refused(tmp_path):
   stream = _open()
   _record(tmp_path, stream)
-  (tmp_path / recording.RECORDS).unlink()
+  about = recording.Recording(tmp_path).description
+  with recording.Writer(tmp_path, about) as writer:
+    writer._log.truncate_from(0)
   with pytest.raises(UserError, match="holds no frames"):
     _teacher(f"recorded:path={tmp_path}", stream)
 
@@ -166,7 +168,7 @@ def test_recording_goes_on_where_it_was_stopped(tmp_path):
   assert part(99).start == 2
   assert seen == list(range(6))
   assert part(99).num_records == 6 and seen == list(range(6))
-  files = (tmp_path / n / recording.RECORDS for n in ("whole", "parts"))
+  files = (tmp_path / n / recording.LOG for n in ("whole", "parts"))
   assert len({path.read_bytes() for path in files}) == 1
 
 

@@ -1,7 +1,6 @@
 """Recordings: what comes back, what a torn or flipped file does."""
 
 import hashlib
-import json
 import struct
 import zlib
 
@@ -13,12 +12,13 @@ from hypothesis.extra import numpy as hnp
 
 from ojd import labels as labels_lib
 from ojd.errors import UserError
-from ojd.teachers import record_codec, recording
+from ojd.formats import label_codec
+from ojd.formats import log as log_lib
+from ojd.teachers import recording
 from ojd.types import IGNORE, Instances
 
 H, W = 12, 17
 NAMES = ("background", "person", "car", "dog")
-HEADER = 20
 
 
 def _about(kind="class_map", **other):
@@ -26,6 +26,10 @@ def _about(kind="class_map", **other):
     kind, "oracle", NAMES, {"kind": "made up", "seed": 3}, H, W, 9
   )
   return about._replace(**other)
+
+
+def _open_writer(path):
+  return recording.Writer(path, _about())
 
 
 def _class_map(t):
@@ -75,8 +79,8 @@ def _quick(test):
 )
 def test_any_class_map_comes_back(classes):
   size = classes.shape
-  payload = record_codec.encode("class_map", classes, *size, 4)
-  got = record_codec.decode("class_map", payload, *size, 4)
+  payload = label_codec.encode_answer("class_map", classes, *size, 4)
+  got = label_codec.decode_answer("class_map", payload, *size, 4)
   np.testing.assert_array_equal(got, classes)
   assert got.dtype == np.uint8
 
@@ -102,8 +106,8 @@ def _instances(draw, size):
 @_quick
 @hypothesis.given(_instances((6, 6)))
 def test_any_soft_masks_come_back(answer):
-  payload = record_codec.encode("instances", answer, H, W, 4)
-  got = record_codec.decode("instances", payload, H, W, 4)
+  payload = label_codec.encode_answer("instances", answer, H, W, 4)
+  got = label_codec.decode_answer("instances", payload, H, W, 4)
   if len(answer.boxes):
     _assert_close(got, answer)
   else:
@@ -113,8 +117,8 @@ def test_any_soft_masks_come_back(answer):
 @_quick
 @hypothesis.given(_instances((H, W)))
 def test_whole_masks_give_the_same_labels(answer):
-  payload = record_codec.encode("instances", answer, H, W, 4)
-  got = record_codec.decode("instances", payload, H, W, 4)
+  payload = label_codec.encode_answer("instances", answer, H, W, 4)
+  got = label_codec.decode_answer("instances", payload, H, W, 4)
   assert got.masks.shape == answer.masks.shape
   groups = labels_lib.parse_groups("", NAMES)
   expected = labels_lib.from_instances(answer, groups, H, W)
@@ -130,8 +134,8 @@ def test_the_side_of_a_half_survives():
   masks[0, 0] = below, half
   masks[0, 1] = 127.5 / 255, 127.49 / 255
   answer = _soft(1)._replace(masks=masks)
-  payload = record_codec.encode("instances", answer, H, W, 4)
-  got = record_codec.decode("instances", payload, H, W, 4).masks
+  payload = label_codec.encode_answer("instances", answer, H, W, 4)
+  got = label_codec.decode_answer("instances", payload, H, W, 4).masks
   np.testing.assert_array_equal(got >= 0.5, [[[False, True], [True, False]]])
 
 
@@ -172,7 +176,7 @@ def test_begun_recording_is_gone_on_with(tmp_path):
     assert writer.last == 2 and writer.num_records == 3
     for t in range(3, 6):
       writer.write(t, answers[t])
-  whole, parts = (tmp_path / n / recording.RECORDS for n in ("whole", "r"))
+  whole, parts = (tmp_path / n / recording.LOG for n in ("whole", "r"))
   assert whole.read_bytes() == parts.read_bytes()
 
 
@@ -182,17 +186,17 @@ def test_begun_recording_is_gone_on_with(tmp_path):
     ({"teacher": "another"}, "teacher (oracle, now another)"),
     ({"height": 24}, "height (12, now 24)"),
     ({"every": 2}, "every (1, now 2)"),
-    ({"stream": {"kind": "made up", "seed": 4}}, "stream's seed (3, now 4)"),
+    ({"stream": {"kind": "made up", "seed": 4}}, "stream.seed (3, now 4)"),
     ({"kind": "instances"}, "kind (class_map, now instances)"),
   ],
 )
 def test_recording_of_something_else_is_not_gone_on_with(tmp_path, about, word):
   _write(tmp_path, {0: _class_map(0)})
-  before = (tmp_path / recording.RECORDS).read_bytes()
+  before = (tmp_path / recording.LOG).read_bytes()
   with pytest.raises(UserError) as error:
     recording.Writer(tmp_path, _about(**about))
   assert word in str(error.value) and "\n" not in str(error.value)
-  assert (tmp_path / recording.RECORDS).read_bytes() == before
+  assert (tmp_path / recording.LOG).read_bytes() == before
 
 
 def test_folder_of_other_things_is_left_alone(tmp_path):
@@ -250,7 +254,7 @@ def test_nonsense_is_not_recorded(tmp_path, kind, answer):
     with pytest.raises(UserError, match="frame 0 cannot be recorded"):
       writer.write(0, answer)
     assert writer.num_records == 0
-  assert not (tmp_path / recording.RECORDS).stat().st_size
+    assert recording.Recording(tmp_path).frames == []
 
 
 def test_kinds_do_not_mix(tmp_path):
@@ -264,16 +268,13 @@ def test_kinds_do_not_mix(tmp_path):
 def test_torn_tail_is_dropped_wherever_it_tore(tmp_path):
   answers = {t: _class_map(t) for t in range(3)}
   _write(tmp_path, answers)
-  path = tmp_path / recording.RECORDS
+  path = tmp_path / recording.LOG
   whole = path.read_bytes()
-  ends = [0]
-  while ends[-1] < len(whole):
-    (length,) = struct.unpack_from("<I", whole, ends[-1] + 8)
-    ends.append(ends[-1] + HEADER + length)
-  for cut in range(len(whole)):
+  spans = log_lib.read(path, recording._FORMAT).spans
+  for cut in range(spans[0].start, len(whole)):
     path.write_bytes(whole[:cut])
     record = recording.Recording(tmp_path)
-    assert len(record) == sum(end <= cut for end in ends[1:])
+    assert len(record) == sum(span.end <= cut for span in spans)
   path.write_bytes(whole[:-5])
   with recording.Writer(tmp_path, _about()) as writer:
     assert writer.last == 1
@@ -284,14 +285,14 @@ def test_torn_tail_is_dropped_wherever_it_tore(tmp_path):
 @pytest.mark.parametrize("tail", [bytes(4096), bytes(3)])
 def test_room_that_was_never_filled_is_dropped(tmp_path, tail):
   _write(tmp_path, {0: _class_map(0)})
-  with (tmp_path / recording.RECORDS).open("ab") as file:
+  with (tmp_path / recording.LOG).open("ab") as file:
     file.write(tail)
   assert recording.Recording(tmp_path).frames == [0]
 
 
 def test_torn_payload_at_the_full_length_is_dropped(tmp_path):
   _write(tmp_path, {t: _class_map(t) for t in range(3)})
-  path = tmp_path / recording.RECORDS
+  path = tmp_path / recording.LOG
   path.write_bytes(path.read_bytes()[:-30] + bytes(30))
   assert recording.Recording(tmp_path).frames == [0, 1]
 
@@ -317,7 +318,7 @@ def test_flipped_bits_never_give_a_wrong_answer(tmp_path, kind):
   _write(tmp_path, {t: make(t) for t in range(4)}, kind=kind)
   record = recording.Recording(tmp_path)
   expected = {t: _digest(record.read(t)) for t in record.frames}
-  path = tmp_path / recording.RECORDS
+  path = tmp_path / recording.LOG
   whole = path.read_bytes()
   rng = np.random.default_rng(0)
   for bit in rng.integers(0, 8 * len(whole), 400):
@@ -327,26 +328,15 @@ def test_flipped_bits_never_give_a_wrong_answer(tmp_path, kind):
     _read_all(tmp_path, expected)
 
 
-def test_flipped_bits_of_the_description_end_in_one_line(tmp_path):
-  _write(tmp_path, {0: _class_map(0)})
-  path = tmp_path / recording.DESCRIPTION
-  whole = path.read_bytes()
-  rng = np.random.default_rng(0)
-  for bit in rng.integers(0, 8 * len(whole), 300):
-    flipped = bytearray(whole)
-    flipped[bit // 8] ^= 1 << (bit % 8)
-    path.write_bytes(flipped)
-    try:
-      recording.Recording(tmp_path).read(0)
-    except UserError as error:
-      assert str(tmp_path) in str(error) and "\n" not in str(error)
+def _deflate(raw):
+  return zlib.compress(raw, 9, wbits=-15)
 
 
 @pytest.mark.parametrize("kind", ["class_map", "instances"])
 def test_random_payloads_behind_a_right_checksum(kind):
   """A file made by an enemy, whose checksums are right."""
   good = _class_map(0) if kind == "class_map" else _soft()
-  raw = zlib.decompress(record_codec.encode(kind, good, H, W, 4))
+  raw = zlib.decompress(label_codec.encode_answer(kind, good, H, W, 4), -15)
   rng = np.random.default_rng(1)
   for _ in range(300):
     changed = bytearray(raw)
@@ -354,67 +344,97 @@ def test_random_payloads_behind_a_right_checksum(kind):
       changed[place] = rng.integers(0, 256)
     changed = changed[: rng.integers(0, len(raw) + 1)] or b""
     try:
-      got = record_codec.decode(kind, zlib.compress(changed), H, W, 4)
-    except (ValueError, struct.error, zlib.error):
+      got = label_codec.decode_answer(kind, _deflate(changed), H, W, 4)
+    except ValueError:
       continue
-    record_codec.encode(kind, got, H, W, 4)
+    label_codec.encode_answer(kind, got, H, W, 4)
 
 
 def test_bomb_is_not_unpacked():
-  bomb = zlib.compress(bytes(1 << 26), 9)
+  bomb = _deflate(bytes(1 << 26))
   with pytest.raises(ValueError, match="more than"):
-    record_codec.decode("class_map", bomb, H, W, 4)
+    label_codec.decode_answer("class_map", bomb, H, W, 4)
 
 
 def test_many_huge_masks_are_not_made():
   counts = struct.pack("<HHH", 9999, 8192, 8192)
-  payload = zlib.compress(counts + bytes(9999 * 22))
+  payload = _deflate(counts + bytes(9999 * 22))
   with pytest.raises(ValueError, match="masks"):
-    record_codec.decode("instances", payload, 8192, 8192, 4)
-
-
-def _description(**changes):
-  content = {"format": "ojd-recording", "version": 1, **_about()._asdict()}
-  return json.dumps(content | changes)
+    label_codec.decode_answer("instances", payload, 8192, 8192, 4)
 
 
 @pytest.mark.parametrize(
-  ("text", "word"),
+  ("changes", "word"),
   [
-    ("", "Expecting value"),
-    ("[]", "another format"),
-    ("[" * 100_000, "recording"),
-    ("{}", "another format"),
-    (_description(format="zip"), "another format"),
-    (_description(version=2), "version 2"),
-    (_description(kind="video"), "kind"),
-    (_description(class_names=[]), "class_names"),
-    (_description(class_names=[1]), "class_names"),
-    (_description(class_names="person"), "class_names"),
-    (_description(height=0), "height"),
-    (_description(width=10**9), "width"),
-    (_description(width=True), "width"),
-    (_description(stream="street"), "stream"),
-    (_description(num_frames="9"), "num_frames"),
-    (_description(teacher="x" * (1 << 20)), "too long"),
+    ({"kind": "video"}, "kind"),
+    ({"class_names": []}, "class_names"),
+    ({"class_names": [1]}, "class_names"),
+    ({"class_names": "person"}, "class_names"),
+    ({"height": 0}, "height"),
+    ({"width": 10**9}, "width"),
+    ({"width": True}, "width"),
+    ({"stream": "street" * 99}, "stream"),
+    ({"num_frames": "9"}, "num_frames"),
   ],
 )
-def test_bad_descriptions_are_refused(tmp_path, text, word):
-  (tmp_path / recording.DESCRIPTION).write_text(text)
+def test_bad_descriptions_are_refused(tmp_path, changes, word):
+  identity = _about()._asdict() | changes
+  log_lib.Writer(tmp_path / recording.LOG, recording._FORMAT, identity).close()
   with pytest.raises(UserError, match=word) as error:
     recording.Recording(tmp_path)
   assert str(tmp_path) in str(error.value)
   assert len(str(error.value)) < 500
 
 
-def test_missing_recording_is_told_how_to_be_made(tmp_path):
+def test_recording_of_the_former_format_is_refused_in_a_line(tmp_path):
+  (tmp_path / "recording.json").write_text("{}")
+  (tmp_path / "records.bin").write_bytes(b"OJDR")
+  for open_one in (
+    recording.Recording,
+    lambda p: recording.Writer(p, _about()),
+  ):
+    with pytest.raises(UserError, match="former format; record again"):
+      open_one(tmp_path)
+
+
+def test_missing_recording_says_how_to_make_one(tmp_path):
   with pytest.raises(UserError, match="experiments.record"):
     recording.Recording(tmp_path / "nowhere")
 
 
-def test_frames_out_of_order_in_the_file_are_refused(tmp_path):
+def test_damage_between_records_is_refused(tmp_path):
+  _write(tmp_path, {t: _class_map(t) for t in range(3)})
+  path = tmp_path / recording.LOG
+  whole = bytearray(path.read_bytes())
+  start = log_lib.read(path, recording._FORMAT).spans[1].start
+  whole[start] ^= 1
+  path.write_bytes(whole)
+  for open_one in (
+    recording.Recording,
+    lambda p: recording.Writer(p, _about()),
+  ):
+    with pytest.raises(UserError, match=f"damaged at byte {start}"):
+      open_one(tmp_path)
+  assert path.read_bytes() == whole
+
+
+def test_damaged_answer_costs_its_frame_alone(tmp_path):
+  _write(tmp_path, {t: _class_map(t) for t in range(3)})
+  path = tmp_path / recording.LOG
+  whole = bytearray(path.read_bytes())
+  whole[log_lib.read(path, recording._FORMAT).spans[1].payload_start] ^= 1
+  path.write_bytes(whole)
+  record = recording.Recording(tmp_path)
+  with pytest.raises(UserError, match="record of frame 1 is damaged"):
+    record.read(1)
+  np.testing.assert_array_equal(record.read(2), _class_map(2))
+
+
+def test_frame_that_is_there_twice_is_refused(tmp_path):
   _write(tmp_path, {3: _class_map(0)})
-  path = tmp_path / recording.RECORDS
-  path.write_bytes(path.read_bytes() * 2)
-  with pytest.raises(UserError, match="frame 3 comes after frame 3"):
+  path = tmp_path / recording.LOG
+  (span,) = log_lib.read(path, recording._FORMAT).spans
+  whole = path.read_bytes()
+  path.write_bytes(whole + whole[span.start :])
+  with pytest.raises(UserError, match="a frame twice"):
     recording.Recording(tmp_path)
