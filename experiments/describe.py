@@ -18,20 +18,17 @@ taps are 6 pixels apart.
 from absl import flags
 
 from experiments import cli
+from ojd import specs
 from ojd.errors import UserError
 from ojd.models import describe, student
 from ojd.models.delta import changes, macs, sites
 from ojd.streams.base import MAX_SIDE, MIN_SIDE
 from ojd.types import MAX_CLASSES
 
-_MODEL = flags.DEFINE_string("model", "jitnet", ", ".join(student.MODELS))
+_MODEL = flags.DEFINE_string(
+  "model", "jitnet", "NAME[:OPTION=VALUE]...\n" + specs.describe(student.MODELS)
+)
 _NUM_CLASSES = flags.DEFINE_integer("num_classes", 23, "background included")
-_MULTIPLIER = flags.DEFINE_float(
-  "width_multiplier", None, "of all the widths; empty: the network's own"
-)
-_NUM_UNITS = flags.DEFINE_integer(
-  "num_units", 1, "residual units a block, of jitnet"
-)
 _HEIGHT = flags.DEFINE_integer("height", 720, "of a frame")
 _WIDTH = flags.DEFINE_integer("width", 1280, "of a frame")
 _GAMMA = flags.DEFINE_integer(
@@ -45,14 +42,8 @@ _SMOKE = flags.DEFINE_bool("smoke", False, "a frame of 96x160")
 
 
 def _check():
-  student.check_model(_MODEL.value, _MULTIPLIER.value)
-  if _MODEL.value != "jitnet" and _NUM_UNITS.value != 1:
-    raise UserError(
-      f"--num_units={_NUM_UNITS.value}: means nothing to --model={_MODEL.value}"
-    )
   for flag, low, high in (
     (_NUM_CLASSES, 2, MAX_CLASSES),
-    (_NUM_UNITS, 1, 16),
     (_HEIGHT, MIN_SIDE, MAX_SIDE),
     (_WIDTH, MIN_SIDE, MAX_SIDE),
   ):
@@ -101,11 +92,7 @@ def main() -> None:
   height, width = _HEIGHT.value, _WIDTH.value
   if _SMOKE.value:
     height, width = 96, 160
-  model = student.make_model(
-    _MODEL.value, _NUM_CLASSES.value, _MULTIPLIER.value
-  )
-  if _MODEL.value == "jitnet":
-    model = model.clone(num_units=_NUM_UNITS.value)
+  model = student.network(_MODEL.value, _NUM_CLASSES.value)
   published = model
   if hasattr(model, "resize_logits"):
     published = model.clone(resize_logits=False)

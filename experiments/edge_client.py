@@ -7,7 +7,7 @@ r"""Segments a stream on a device; a server elsewhere trains the student.
 The first starts a tiny server of its own and takes half a minute. Both print
 frames a second, updates and the Kbps up and down, and leave metrics.jsonl (a
 line a frame) and summary.json. Servers are `python -m experiments.edge_server`;
-give both the same --classes, --init, --model, --width_multiplier and --seed.
+give both the same --classes, --init, --model and --seed.
 
 Every frame is answered at once with the newest weights: nobody waits for a
 server that is slow, gone or restarted. --wait waits as ShadowTutor does, once a
@@ -68,7 +68,7 @@ _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny stream and server")
 _USED = (
   *("stream", "start_frame", "every", "num_frames", "height", "width"),
   *("workdir", "classes", "seed", "delta_min", "precision"),
-  *("model", "width_multiplier", "init"),
+  *("model", "init"),
 )
 _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 40}
 _SERVER_SMOKE = ("--listen=127.0.0.1:0", "--system=shadowtutor", "--u_max=2")

@@ -75,7 +75,7 @@ _USED = (
   ),
   *("height", "width", "seed", "a_thresh", "delta_min", "delta_max"),
   *("u_max", "u_min", "update", "learning_rate", "norm", "precision"),
-  *("model", "width_multiplier", "init", "sampling_rate"),
+  *("model", "init", "sampling_rate"),
   *("train_period", "horizon", "iterations", "batch_size"),
 )
 _SESSIONS_FOLDER = "sessions"

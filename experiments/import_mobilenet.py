@@ -26,35 +26,39 @@ _WEIGHTS = flags.DEFINE_string(
   "weights", "", "torchvision's state dict, a .pth"
 )
 _OUTPUT = flags.DEFINE_string("output", "", "the file to be written")
-_MULTIPLIER = flags.DEFINE_float(
-  "width_multiplier", 1.0, "of the backbone's widths, if not the usual network"
+_MODEL = flags.DEFINE_string(
+  "model",
+  "mobilenet_v2",
+  "mobilenet_v2, or of another width: mobilenet_v2:width=0.5",
 )
 _SMOKE = flags.DEFINE_bool("smoke", False, "random weights, a temporary file")
 
 
-def _state():
+def _state(width):
   """The state dict that was asked for."""
   if not _SMOKE.value:
     path = pathlib.Path(_WEIGHTS.value).expanduser()
     return torchvision_weights.read(path)
   from torchvision.models import mobilenet_v2
 
-  return mobilenet_v2(weights=None, width_mult=_MULTIPLIER.value).state_dict()
+  return mobilenet_v2(weights=None, width_mult=width).state_dict()
 
 
 def main() -> None:
   """Converts a file, or random weights."""
-  width, output = _MULTIPLIER.value, _OUTPUT.value
-  student.check_model("mobilenet_v2", width)
+  model, output = student.bind(_MODEL.value), _OUTPUT.value
+  if model.name != "mobilenet_v2":
+    raise UserError(f"--model={model}: only mobilenet_v2 can be imported")
+  width = model.options["width"]
   if _SMOKE.value:
     output = tempfile.mkdtemp(prefix="ojd-") + "/student.safetensors"
   elif not (_WEIGHTS.value and output):
     raise UserError("--weights=FILE and --output=FILE: both are needed")
   params = {
     f"backbone/{name}": value
-    for name, value in torchvision_weights.convert(_state(), width).items()
+    for name, value in torchvision_weights.convert(_state(width), width).items()
   }
-  about = {"model": "mobilenet_v2", "width_multiplier": width}
+  about = {"model": str(model)}
   path = pathlib.Path(output).expanduser()
   try:
     pretrained.save(path, pretrained.Pretrained(params, (), about), np.float32)

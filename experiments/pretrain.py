@@ -76,9 +76,10 @@ _EVERY = flags.DEFINE_integer(
   "every", offline_oracle.EVERY, "learn every n-th frame of a stream"
 )
 _WORKDIR = flags.DEFINE_string("workdir", "", "where the training is kept")
-_MODEL = flags.DEFINE_string("model", "jitnet", ", ".join(student_lib.MODELS))
-_MULTIPLIER = flags.DEFINE_float(
-  "width_multiplier", None, "of the network's widths; empty: its own"
+_MODEL = flags.DEFINE_string(
+  "model",
+  "jitnet",
+  "the network, NAME[:OPTION=VALUE]...: " + ", ".join(student_lib.MODELS),
 )
 _STEPS = flags.DEFINE_integer("num_steps", None, "updates; empty: the recipe's")
 _BATCH = flags.DEFINE_integer("batch", None, "frames an update; likewise")
@@ -162,7 +163,6 @@ def stream_course(
     workdir=str(folder),
     seed=_SEED.value,
     model=_MODEL.value,
-    width_multiplier=_MULTIPLIER.value,
     **{name: holder.value for name, holder in _OF_STREAM.items()},
   )
   config_lib.check(config)
@@ -247,12 +247,11 @@ def _folder():
 
 def _train(folder, course, mesh, should_stop):
   """Trains, from where the folder left off."""
-  recipe, width = course.recipe, _MULTIPLIER.value
-  model = student_lib.make_model(_MODEL.value, len(course.class_names), width)
-  student = course.student or student_lib.from_linen(model)
-  about = {"model": _MODEL.value, **course.about}
-  if width is not None:
-    about["width_multiplier"] = width
+  recipe, model = course.recipe, student_lib.bind(_MODEL.value)
+  student = course.student or student_lib.create(
+    _MODEL.value, len(course.class_names)
+  )
+  about = {"model": str(model), **course.about}
   log, steps = progress.Counter("step", recipe.num_steps), []
 
   def report(made):
@@ -292,7 +291,7 @@ def main() -> int:
   """Trains, writes the weights and judges them."""
   if not (_WORKDIR.value or _SMOKE.value):
     raise UserError("--workdir=DIR is missing: where is it to be kept?")
-  student_lib.check_model(_MODEL.value, _MULTIPLIER.value)
+  student_lib.bind(_MODEL.value)
   compilation.enable_cache(compilation.default_cache())
   interrupt = cli.Interrupt()
   with parallel_flags.joined() as mesh:

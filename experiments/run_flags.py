@@ -82,9 +82,9 @@ _HELP = {
   "key_frame, those of the last key frame, which is faster",
   "precision": "in what the student computes: float32, bfloat16 (a GPU's; "
   "parameters, statistics and loss stay float32)",
-  "model": "the student's network: " + ", ".join(student.MODELS),
-  "width_multiplier": "of the network's widths; empty: its own, 0.5 for jitnet "
-  "and 1.0 for the others",
+  "model": "the student's network and its options, NAME[:OPTION=VALUE]...\n"
+  + specs.describe(student.MODELS)
+  + "\n",
   "flow": "who computes the optical flow of --system=flow: "
   + ", ".join(flows.known()),
   "init": "the student's first parameters: random, bundled, or a file of "

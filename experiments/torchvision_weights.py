@@ -88,7 +88,7 @@ def _array(tensor, name, shape):
   if array.shape != shape:
     raise UserError(
       f"--weights: {name} is {array.shape}, not {shape}, in a student's order "
-      "of axes; is --width_multiplier right?"
+      "of axes; is the width of --model right?"
     )
   if not np.isfinite(array).all():
     raise UserError(f"--weights: {name} is not finite")

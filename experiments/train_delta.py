@@ -46,9 +46,10 @@ def _words(values):
 
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "where the training is kept")
-_MODEL = flags.DEFINE_string("model", "jitnet", ", ".join(student_lib.MODELS))
-_MULTIPLIER = flags.DEFINE_float(
-  "width_multiplier", None, "of the network's widths; empty: its own"
+_MODEL = flags.DEFINE_string(
+  "model",
+  "jitnet",
+  "the network, NAME[:OPTION=VALUE]...: " + ", ".join(student_lib.MODELS),
 )
 _INIT = flags.DEFINE_string(
   "init", "bundled", "the student: random, bundled, or a file"
@@ -114,17 +115,15 @@ class Pairs:
 
 
 def _student():
-  model = student_lib.make_model(
-    _MODEL.value, len(album.CLASS_NAMES), _MULTIPLIER.value
-  )
-  student = student_lib.from_linen(model)
+  model = student_lib.bind(_MODEL.value)
+  student = student_lib.create(_MODEL.value, len(album.CLASS_NAMES))
   if _INIT.value == "random":
     return student
   path = pathlib.Path(_INIT.value)
   if _INIT.value == "bundled":
-    if _MODEL.value not in pretrained.BUNDLED:
-      raise UserError(f"--init=bundled: none is of --model={_MODEL.value}")
-    path = pretrained.BUNDLED[_MODEL.value].path
+    if model.name not in pretrained.BUNDLED:
+      raise UserError(f"--init=bundled: none is of --model={model}")
+    path = pretrained.BUNDLED[model.name]
   given = pretrained.load(path)
   groups = labels.parse_groups("", album.CLASS_NAMES)
   return pretrained.start_from(student, given, groups)
@@ -156,8 +155,7 @@ def _converted(student):
 
 def _about(recipe, batch, size):
   return {
-    "model": _MODEL.value,
-    "width_multiplier": _MULTIPLIER.value,
+    "model": str(student_lib.bind(_MODEL.value)),
     "init": _INIT.value,
     "form": _FORM.value,
     "gamma": _GAMMA.value,
@@ -187,7 +185,7 @@ def _check():
     raise UserError(f"--beta={_BETA.value}: 0 or more, and finite")
   if _FORM.value not in files.FORMS:
     raise UserError(f"--form={_FORM.value}: one of {', '.join(files.FORMS)}")
-  student_lib.check_model(_MODEL.value, _MULTIPLIER.value)
+  student_lib.bind(_MODEL.value)
 
 
 def main() -> int:

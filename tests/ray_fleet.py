@@ -30,7 +30,7 @@ _FRAMES_BETWEEN = 16  # two things that happen
 CONFIG = RunConfig(
   teacher="mask_rcnn_tiny",
   init="random",
-  width_multiplier=0.05,
+  model="jitnet:width=0.05",
   height=48,
   width=64,
   classes="person",

@@ -6,7 +6,7 @@ import optax
 
 from experiments.benchmarks.measure import Setting
 from ojd import losses
-from ojd.models.student import from_linen, make_model
+from ojd.models.student import create
 from ojd.types import Labels
 
 NUM_CLASSES = 9
@@ -14,7 +14,7 @@ NUM_CLASSES = 9
 
 def inputs(at: Setting, model="jitnet"):
   """A student of nine classes, its parameters, a frame and its labels."""
-  student = from_linen(make_model(model, NUM_CLASSES), at.precision)
+  student = create(model, NUM_CLASSES, precision=at.precision)
   rng = np.random.default_rng(0)
   frame = rng.integers(0, 256, (*at.size, 3)).astype(np.uint8)
   classes = rng.integers(0, NUM_CLASSES, at.size).astype(np.uint8)

@@ -10,7 +10,8 @@ from experiments.benchmarks import measure, students
 from experiments.benchmarks.measure import Result, Setting
 from ojd import distill, updates
 from ojd.models import describe
-from ojd.models.student import PRECISIONS, make_model
+from ojd.models.student import PRECISIONS
+from ojd.models.student import network as make_network
 
 # Forward and both gradients; norms, resizes and the loss are not counted.
 _FORWARDS_PER_UPDATE = 3
@@ -83,7 +84,7 @@ def _by_compiler(module, net, call):
 
 def _gflop(model, size):
   """Of the convolutions of a forward pass."""
-  network = make_model(model, students.NUM_CLASSES)
+  network = make_network(model, students.NUM_CLASSES)
   return describe.gflop(describe.layer_table(network, *size))
 
 

@@ -46,9 +46,7 @@ class Reception:
         f"{_short(here)!r}; give both the same --classes"
       )
     if hello.layout != self._layout:
-      return (
-        "another network: give both the same --model and --width_multiplier"
-      )
+      return "another network: give both the same --model"
     return self._offer.check_terms(hello.terms)
 
   def should_adopt(self, hello: Hello) -> bool:

@@ -269,8 +269,6 @@ class _Fleet:
       "num_frames": one.summary["num_frames"],
       "miou": one.summary["miou"]["mean"],
     }
-    if one.config.width_multiplier is not None:
-      about["width_multiplier"] = one.config.width_multiplier
     try:
       zoo.leave(
         self._request.zoo,

@@ -176,3 +176,27 @@ class DDRNet23Slim(_DDRNet):
   """DDRNet-23-slim: half as wide but for its pyramid, 5,695,987."""
 
   PLANES, HEAD = 32, 64
+
+
+def ddrnet23(
+  num_classes: int, *, width: layers.Width = DDRNet23.width
+) -> DDRNet23:
+  """DDRNet-23: a branch of high resolution beside a deep one.
+
+  Args:
+    num_classes: C, background included.
+    width: multiplies all widths.
+  """
+  return DDRNet23(num_classes, width)
+
+
+def ddrnet23_slim(
+  num_classes: int, *, width: layers.Width = DDRNet23Slim.width
+) -> DDRNet23Slim:
+  """DDRNet-23-slim: half as wide as `ddrnet23` but for its pyramid.
+
+  Args:
+    num_classes: C, background included.
+    width: multiplies all widths.
+  """
+  return DDRNet23Slim(num_classes, width)

@@ -133,3 +133,15 @@ class HRNetW18Small(nn.Module):
     return resize.resize_few(
       norm.wide(logits(x)), frames.shape[1:3], by_edges=True
     )
+
+
+def hrnet_w18_small(
+  num_classes: int, *, width: layers.Width = HRNetW18Small.width
+) -> HRNetW18Small:
+  """HRNet-W18-Small-v2: branches of four sizes.
+
+  Args:
+    num_classes: C, background included.
+    width: multiplies all widths.
+  """
+  return HRNetW18Small(num_classes, width)

@@ -8,11 +8,13 @@ paper's Table 1.
 """
 
 import functools
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ojd import specs
 from ojd.models import layers, norm, resize
 
 STEM = (16, 64)
@@ -128,3 +130,19 @@ class JITNet(nn.Module):
     for i in range(1, self.num_units):
       x = Unit(features, name=f"{name}_unit{i}")(x)
     return Unit(features, stride, name=name)(x)
+
+
+def jitnet(
+  num_classes: int,
+  *,
+  width: layers.Width = JITNet.width,
+  num_units: Annotated[int, specs.Range(1, 16)] = JITNet.num_units,
+) -> JITNet:
+  """JITNet, the student of the paper: a small residual U-Net.
+
+  Args:
+    num_classes: C, background included.
+    width: multiplies all widths, down to a floor.
+    num_units: residual units a block.
+  """
+  return JITNet(num_classes, width, num_units)

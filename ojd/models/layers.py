@@ -1,15 +1,20 @@
 """The layers of students, with their parameters."""
 
+from typing import Annotated
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ojd import specs
 from ojd.models import convolution, depthwise, norm
 
 # Of red, green and blue, 0 to 1.
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
 _IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
+# Multiplies the widths of a network.
+Width = Annotated[float, specs.Range(0.01, 8)]
 _kernel_init = nn.initializers.lecun_normal()
 
 

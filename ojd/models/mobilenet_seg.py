@@ -167,3 +167,15 @@ class MobileNetSeg(nn.Module):
     x = _ConvNormRelu(3, name="head")(x)
     logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
     return resize.resize_few(norm_lib.wide(logits(x)), frames.shape[-3:-1])
+
+
+def mobilenet_v2(
+  num_classes: int, *, width: layers.Width = MobileNetSeg.width
+) -> MobileNetSeg:
+  """MobileNetV2 with the head of DeepLabV3.
+
+  Args:
+    num_classes: C, background included.
+    width: multiplies the backbone's widths, to multiples of eight.
+  """
+  return MobileNetSeg(num_classes, width)

@@ -24,17 +24,10 @@ from ojd.models.student import Params, Student
 _ASSETS = pathlib.Path(__file__).parent / "assets"
 
 
-class Bundled(NamedTuple):
-  """A student that comes with the package."""
-
-  path: pathlib.Path
-  width: float  # which is the network's own
-
-
-# By --model.
+# Files that come with the package, by --model; of the networks' own options.
 BUNDLED = {
-  "jitnet": Bundled(_ASSETS / "jitnet.safetensors", 0.5),
-  "shadow": Bundled(_ASSETS / "shadow.safetensors", 1.0),
+  "jitnet": _ASSETS / "jitnet.safetensors",
+  "shadow": _ASSETS / "shadow.safetensors",
 }
 _MAX_BYTES = 1 << 30
 # The layers whose width follows the number of classes.
@@ -183,7 +176,7 @@ def _check(shapes, pretrained):
     if not is_elastic or _fixed_part(name, there) != _fixed_part(name, here):
       raise UserError(
         f"--init: the file is of another network: {name} is {there}, not {here}"
-        "; see --model and --width_multiplier"
+        "; see --model"
       )
   if not pretrained.class_names:
     return

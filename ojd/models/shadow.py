@@ -91,3 +91,15 @@ class ShadowStudent(nn.Module):
       return resize.resize_few(wide, size, by_edges=True)
     x = resize.resize(x, size, by_edges=True)
     return norm.wide(logits(x))
+
+
+def shadow(
+  num_classes: int, *, width: layers.Width = ShadowStudent.width
+) -> ShadowStudent:
+  """ShadowTutor's student, of about JITNet's shape and half its work.
+
+  Args:
+    num_classes: C, background included.
+    width: multiplies all widths.
+  """
+  return ShadowStudent(num_classes, width)

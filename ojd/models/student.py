@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ojd.errors import UserError
+from ojd import specs
 from ojd.models import (
   ddrnet,
   hrnet,
@@ -88,32 +88,34 @@ def from_linen(model: nn.Module, precision: str = "float32") -> Student:
   return Student(init, apply, model.num_classes, observe, apply_held, run)
 
 
-# --model names; each a Linen module class with `num_classes` and `width`.
-MODELS = {
-  "ddrnet23": ddrnet.DDRNet23,
-  "ddrnet23_slim": ddrnet.DDRNet23Slim,
-  "hrnet_w18_small": hrnet.HRNetW18Small,
-  "jitnet": jitnet.JITNet,
-  "mobilenet_v2": mobilenet_seg.MobileNetSeg,
-  "shadow": shadow.ShadowStudent,
+# By --model names; each makes a network of (num_classes, *, options).
+MODELS: dict[str, specs.Entry] = {
+  factory.__name__: specs.Entry(factory)
+  for factory in (
+    *(ddrnet.ddrnet23, ddrnet.ddrnet23_slim, hrnet.hrnet_w18_small),
+    *(jitnet.jitnet, mobilenet_seg.mobilenet_v2, shadow.shadow),
+  )
 }
-_LEAST_WIDTH, _GREATEST_WIDTH = 0.01, 8.0
 
 
-def make_model(
-  name: str, num_classes: int, width: float | None = None
-) -> nn.Module:
-  """A network of the table; the width is its own where none is asked for."""
-  widths = {} if width is None else {"width": width}
-  return MODELS[name](num_classes=num_classes, **widths)
+def bind(text: str) -> specs.Bound:
+  """A network's name and options, as `jitnet:width=0.25`, checked."""
+  return specs.bind(text, MODELS, "model")
 
 
-def check_model(name: str, width: float | None) -> None:
-  """Raises a UserError unless `make_model` knows such a network."""
-  if name not in MODELS:
-    known = ", ".join(MODELS)
-    raise UserError(f"--model={name}: unknown; known are {known}")
-  if width is not None and not _LEAST_WIDTH <= width <= _GREATEST_WIDTH:
-    raise UserError(
-      f"--width_multiplier={width}: from {_LEAST_WIDTH} to {_GREATEST_WIDTH}"
-    )
+def network(text: str, num_classes: int) -> nn.Module:
+  """The Linen module of a text, as `jitnet` or `jitnet:width=0.25`."""
+  return bind(text).make(num_classes)
+
+
+def create(
+  text: str, num_classes: int, *, precision: str = "float32"
+) -> Student:
+  """The student of a text, with random parameters.
+
+  Args:
+    text: of `MODELS`, by the grammar of `ojd.specs`: `jitnet:width=0.25`.
+    num_classes: C, background included.
+    precision: one of `PRECISIONS`, of what it computes in.
+  """
+  return from_linen(network(text, num_classes), precision)

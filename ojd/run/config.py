@@ -65,7 +65,6 @@ class RunConfig:
   norm: str = "frame"
   precision: str = "float32"
   model: str = "jitnet"
-  width_multiplier: float | None = None
   flow: str = flows.DEFAULT
   init: str = "bundled"
   eval_every: int | None = None
@@ -104,8 +103,8 @@ def check(config: RunConfig) -> None:
   _check_name("norm", config.norm, jit.NORM_MODES)
   _check_name("precision", config.precision, student.PRECISIONS)
   _check_name("save_masks", config.save_masks, MASKS)
-  student.check_model(config.model, config.width_multiplier)
-  _check_bundled(config)
+  model = student.bind(config.model)
+  _check_bundled(config, model)
   if config.init not in INITS and not pathlib.Path(config.init).is_file():
     raise UserError(
       f"--init={config.init}: no such file; also known are {', '.join(INITS)}"
@@ -201,24 +200,16 @@ def _check_link(config, method):
     )
 
 
-def _check_bundled(config):
+def _check_bundled(config, model):
   """Raises where no bundled student is of this network."""
-  found = pretrained.BUNDLED.get(config.model)
-  # Without a width it is the network's own, which is the bundled one's.
-  if config.init != "bundled" or (
-    found and config.width_multiplier in (None, found.width)
-  ):
+  if config.init != "bundled":
     return
-  words = f"--model={config.model}"
-  if config.width_multiplier is not None:
-    words += f" --width_multiplier={config.width_multiplier}"
-  known = " and ".join(
-    f"--model={name} --width_multiplier={x.width}"
-    for name, x in pretrained.BUNDLED.items()
-  )
+  if model.name in pretrained.BUNDLED and not model.chosen:
+    return
+  known = " and ".join(f"--model={name}" for name in pretrained.BUNDLED)
   raise UserError(
-    f"--init=bundled is of {known}, not of {words}; take --init=random, or a "
-    "file"
+    f"--init=bundled is of {known}, not of --model={config.model}; take "
+    "--init=random, or a file"
   )
 
 

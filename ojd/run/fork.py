@@ -36,7 +36,7 @@ from ojd.teachers import labelers
 # What the labels and the student at the fork are of.
 _INHERITED = (
   *("stream", "start_frame", "every", "height", "width", "classes"),
-  *("seed", "model", "width_multiplier", "init"),
+  *("seed", "model", "init"),
   "teacher",
 )
 _OF_SCHEDULE = (

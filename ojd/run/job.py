@@ -214,16 +214,16 @@ def make_student(
   config: RunConfig, groups: labels.ClassGroups
 ) -> student_lib.Student:
   """The student over some classes, with the first parameters of `--init`."""
-  model = student_lib.make_model(
-    config.model, len(groups.names), config.width_multiplier
+  student = student_lib.create(
+    config.model, len(groups.names), precision=config.precision
   )
-  student = student_lib.from_linen(model, config.precision)
   init = config.init
   if init == "random":
     return student
   given, _ = files.split(pretrained.load(init_path(config)))
   there = str(given.about.get("model", config.model))
-  if there != config.model and there in student_lib.MODELS:
+  name = student_lib.bind(config.model).name
+  if there.split(":")[0] in student_lib.MODELS.keys() - {name}:
     raise UserError(
       f"--init={init} is of --model={there}, not of --model={config.model}"
     )
@@ -233,7 +233,7 @@ def make_student(
 def init_path(config: RunConfig) -> pathlib.Path:
   """The file of the first parameters, where they are not random."""
   if config.init == "bundled":
-    return pretrained.BUNDLED[config.model].path
+    return pretrained.BUNDLED[student_lib.bind(config.model).name]
   return pathlib.Path(config.init)
 
 

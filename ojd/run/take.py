@@ -59,7 +59,6 @@ def take(
   student = job_lib.make_student(config, run.groups)
   about = {
     "model": config.model,
-    "width_multiplier": config.width_multiplier,
     "frame": t,
     "stream": run.config.stream,
     "update": run.config.update,

@@ -62,7 +62,12 @@ def test_binary_prints_the_totals_and_refuses_nonsense():
   ).stdout
   # Published: 17.67, with a few uncompressed layers.
   assert "with one every 3 frames 17.286 a frame, 2.10 times fewer" in between
-  bad = ("--num_classes=1", "--height=7", "--model=unet", "--num_units=2")
+  bad = (
+    "--num_classes=1",
+    "--height=7",
+    "--model=unet",
+    "--model=shadow:num_units=2",
+  )
   for flag in bad:
     refused = binaries.run("describe", "--model=mobilenet_v2", flag)
     assert refused.returncode == 2

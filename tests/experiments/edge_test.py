@@ -34,7 +34,7 @@ def test_device_of_another_network_ends_in_a_line(tmp_path):
       "edge_client",
       *(f"--server={there.url}", f"--workdir={tmp_path / 'run'}"),
       *("--height=32", "--width=40", "--classes=person", "--realtime"),
-      *("--init=random", "--width_multiplier=0.1"),
+      *("--init=random", "--model=jitnet:width=0.1"),
       "--stream=synthetic:sports?num_frames=1000",
     )
   assert result.returncode == 1

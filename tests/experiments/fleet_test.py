@@ -20,7 +20,7 @@ def test_a_site_of_streams_some_of_which_are_dead(tmp_path):
     f"--streams={tmp_path}/list.txt",
     f"--workdir={tmp_path}/site",
     *("--height=48", "--width=64", "--num_frames=20", "--init=random"),
-    *("--width_multiplier=0.05", "--u_max=1", "--classes=person"),
+    *("--model=jitnet:width=0.05", "--u_max=1", "--classes=person"),
   )
   ended = binaries.run("fleet", *words)
   assert ended.returncode == 1, ended.stderr

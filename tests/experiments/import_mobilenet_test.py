@@ -15,6 +15,7 @@ from ojd.run.config import RunConfig
 from tests import binaries
 
 NARROW = 0.1
+NETWORK = f"mobilenet_v2:width={NARROW}"
 GROUPS = labels.parse_groups("", ("background", "cat"))
 
 
@@ -24,7 +25,7 @@ def _state():
 
 
 def _config(path, **flags):
-  flags = {"model": "mobilenet_v2", "width_multiplier": NARROW} | flags
+  flags = {"model": NETWORK} | flags
   return RunConfig(init=str(path), **flags)
 
 
@@ -38,12 +39,10 @@ def test_binary_writes_a_beginning_that_a_student_takes(tmp_path):
   state = _state()
   torch.save(state, source)
   flags = f"--weights={source}", f"--output={path}"
-  result = binaries.run(
-    "import_mobilenet", *flags, f"--width_multiplier={NARROW}"
-  )
+  result = binaries.run("import_mobilenet", *flags, f"--model={NETWORK}")
   assert result.returncode == 0, result.stderr
   found = pretrained.load(path)
-  assert found.class_names == () and found.about["model"] == "mobilenet_v2"
+  assert found.class_names == () and found.about["model"] == NETWORK
   stem = found.params["backbone/stem/conv/kernel"]
   theirs = state["features.0.0.weight"].numpy()
   np.testing.assert_array_equal(stem, theirs.transpose(2, 3, 1, 0))
@@ -54,8 +53,8 @@ def test_binary_writes_a_beginning_that_a_student_takes(tmp_path):
   params = _shape(job.make_student(_config(path), GROUPS))
   assert params["logits"]["kernel"].shape == (1, 1, 256, 2)
   for flags, words in (
-    ({"model": "jitnet"}, "is of --model=mobilenet_v2, not of --model=jitnet"),
-    ({"width_multiplier": 1.0}, "see --model and --width_multiplier"),
+    ({"model": "jitnet"}, f"is of --model={NETWORK}, not of --model=jitnet"),
+    ({"model": "mobilenet_v2"}, "see --model"),
   ):
     with pytest.raises(UserError, match=words):
       job.make_student(_config(path, **flags), GROUPS)

@@ -16,7 +16,7 @@ FLAGS = (
   *("--stream=synthetic:sports?num_frames=24", "--teacher=ground_truth", *SIZE),
   *(
     "--init=random",
-    "--width_multiplier=0.1",
+    "--model=jitnet:width=0.1",
     "--classes=person",
     "--checkpoint_every=1",
   ),

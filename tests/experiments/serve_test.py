@@ -15,7 +15,7 @@ from tests import binaries
 
 SMALL = (
   *("--height=48", "--width=64", "--teacher=ground_truth", "--nooverlay"),
-  *("--num_frames=60", "--init=random", "--width_multiplier=0.1"),
+  *("--num_frames=60", "--init=random", "--model=jitnet:width=0.1"),
 )
 TOKEN = "open-sesame"
 

@@ -15,8 +15,7 @@ FRAME = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
 
 
 def _student(num_classes):
-  model = student_lib.MODELS["jitnet"](num_classes=num_classes)
-  return student_lib.from_linen(model)
+  return student_lib.create("jitnet", num_classes)
 
 
 def _trained(names=NAMES, seed=1):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ojd.models import parts, shadow
-from ojd.models.student import from_linen, make_model
+from ojd.models.student import create, from_linen
 from ojd.updates import partition
 
 NUM_CLASSES = 9
@@ -127,7 +127,7 @@ def test_logits_and_gradients_equal_torch(size):
 
 
 def test_parameters_are_as_many_as_published():
-  student = from_linen(make_model("shadow", NUM_CLASSES))
+  student = create("shadow", NUM_CLASSES)
   frame = np.zeros((720, 1280, 3), np.uint8)
   params = jax.eval_shape(student.init, jax.random.key(0), frame)
   total = sum(x.size for x in jax.tree.leaves(params))

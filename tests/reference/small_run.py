@@ -6,6 +6,7 @@ import pathlib
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ojd import specs
 from ojd.models import layers
 from ojd.run import config as config_lib
 from ojd.run import runner
@@ -25,9 +26,14 @@ class SmallNet(nn.Module):
     logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
     return logits(x).astype(jnp.float32)
 
+  @classmethod
+  def of(cls, num_classes):
+    """The factory of a table."""
+    return cls(num_classes)
 
-# What `ojd.models.student.MODELS` is to be in the tests that make such runs.
-MODELS = {"jitnet": SmallNet}
+
+# `ojd.models.student.MODELS` in the tests that make such runs.
+MODELS = {"jitnet": specs.Entry(SmallNet.of)}
 
 
 CONFIG = RunConfig(

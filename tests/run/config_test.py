@@ -54,9 +54,10 @@ def test_defaults_are_the_papers():
     ("update", "lion"),
     ("init", "pretrained"),
     ("model", "unet"),
-    ("width_multiplier", 0.0),
-    ("width_multiplier", 9.0),
-    ("width_multiplier", float("nan")),
+    ("model", "jitnet:width=0"),
+    ("model", "jitnet:width=9"),
+    ("model", "jitnet:width=nan"),
+    ("model", "shadow:num_units=2"),
     ("norm", "batch"),
     ("a_thresh", 1.5),
     ("a_thresh", -0.1),
@@ -107,27 +108,14 @@ def test_norms_of_key_frames_need_key_frames(system):
     check(config)
 
 
-@pytest.mark.parametrize(
-  ("flags", "words"),
-  [
-    ({"model": "mobilenet_v2"}, "not of --model=mobilenet_v2;"),
-    (
-      {"width_multiplier": 1.0},
-      "not of --model=jitnet --width_multiplier=1.0;",
-    ),
-  ],
-)
-def test_bundled_students_are_of_their_networks(flags, words):
-  config = dataclasses.replace(GOOD, **flags)
-  there = (
-    "--init=bundled is of --model=jitnet --width_multiplier=0.5 and "
-    "--model=shadow --width_multiplier=1.0, "
-  )
-  with pytest.raises(UserError) as error:
+@pytest.mark.parametrize("model", ["mobilenet_v2", "jitnet:width=1.0"])
+def test_bundled_students_are_of_their_networks(model):
+  config = dataclasses.replace(GOOD, model=model)
+  there = "--init=bundled is of --model=jitnet and --model=shadow, not of "
+  with pytest.raises(UserError, match=f"{there}--model={model};"):
     check(config)
-  assert str(error.value).startswith(there + words)
   check(dataclasses.replace(config, init="random"))
-  check(dataclasses.replace(GOOD, width_multiplier=0.5))
+  check(dataclasses.replace(GOOD, model="jitnet:width=0.5"))
   check(dataclasses.replace(GOOD, model="shadow"))
 
 

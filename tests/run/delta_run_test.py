@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from ojd import specs
 from ojd.errors import UserError
 from ojd.models import student as student_lib
 from ojd.models.delta import changes, files, gates, sites
@@ -23,7 +24,10 @@ NAMES = ("background", "person")
 @pytest.fixture(scope="module", autouse=True)
 def _networks():
   with pytest.MonkeyPatch.context() as patch:
-    known = {"layered": layered_student.LayeredNet, **small_run.MODELS}
+    known = {
+      "layered": specs.Entry(lambda n: layered_student.LayeredNet(n)),
+      **small_run.MODELS,
+    }
     patch.setattr(student_lib, "MODELS", known)
     yield
 

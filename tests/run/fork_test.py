@@ -176,7 +176,7 @@ def test_other_gradient_step_has_its_own_rate(parent):
   ("flag", "value"),
   [("stream", "synthetic:park"), ("classes", "ball"), ("seed", 1),
    ("teacher", "mask_rcnn"), ("init", "bundled"), ("height", 64),
-   ("model", "mobilenet_v2"), ("width_multiplier", 1.0)],
+   ("model", "mobilenet_v2")],
 )  # fmt: skip
 def test_what_the_labels_are_of_cannot_change(parent, flag, value):
   config = recorded_run.read(parent).config

@@ -20,7 +20,7 @@ FLAGS = (
   f"--stream=synthetic:street?num_frames={NUM_FRAMES}",
   "--teacher=ground_truth",
   "--init=random",
-  "--width_multiplier=0.1",
+  "--model=jitnet:width=0.1",
   "--height=48",
   "--width=64",
   "--classes=person",

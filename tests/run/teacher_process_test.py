@@ -188,7 +188,7 @@ SMALL = (
   *("--stream=synthetic:street?num_frames=2000", "--height=48", "--width=64"),
   *(
     "--init=random",
-    "--width_multiplier=0.1",
+    "--model=jitnet:width=0.1",
     "--nooverlay",
     "--teacher_process",
   ),
