@@ -147,7 +147,7 @@ def _changes(path):
 
 def _copy(state):
   """The parameters by name; a state is gone with its next step."""
-  return {n: np.array(x) for n, x in state_arrays.learnt(state).items()}
+  return {n: np.array(x) for n, x in state_arrays.parameters(state).items()}
 
 
 def changed_bytes(

@@ -243,7 +243,7 @@ def _write(folder, host, content, keep_every, before):
 
   try:
     before()
-    content["digest"] = state_arrays.marks(state_arrays.by_name(host)).digest
+    content["digest"] = state_arrays.hashes(state_arrays.by_name(host)).digest
     _sweep(folder, "*" + unfinished)  # of processes that were killed
     for step in _steps(folder):
       if step >= content["t"]:
@@ -309,7 +309,7 @@ def _read(path, abstract_state):
       wanted = state_arrays.specs(abstract_state)
       state_arrays.check_specs(str(path), content["leaves"], wanted)
       arrays = state_arrays.by_name(load(_STATE, ocp.args.StandardRestore()))
-      if state_arrays.marks(arrays).digest != content["digest"]:
+      if state_arrays.hashes(arrays).digest != content["digest"]:
         raise ValueError("its numbers are not those saved")
     except UserError:
       raise

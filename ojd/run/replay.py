@@ -126,10 +126,10 @@ class _Comparison:
     there = step.record.decision
     self._num_keys += 1
     self._num_updates += there.num_updates
-    params = state_arrays.learnt(step.state)
-    marks = state_arrays.marks(params)
+    params = state_arrays.parameters(step.state)
+    marks = state_arrays.hashes(params)
     if marks.digest != there.params_hash:
-      hashes = state_arrays.Marks(there.params_hash, there.leaf_hashes)
+      hashes = state_arrays.Hashes(there.params_hash, there.leaf_hashes)
       names = state_arrays.differing(params, marks, hashes)
       words = _differences(there, step.info) or "only its parameters differ"
       leaf = names[0] if names else ""
@@ -206,7 +206,7 @@ def _is_same(a, b):
 
 
 def _largest_difference(t, there, here) -> Difference | None:
-  there, here = state_arrays.lend(there), state_arrays.lend(here)
+  there, here = state_arrays.to_numpy(there), state_arrays.to_numpy(here)
   sizes = {
     name: float(np.abs(there[name].astype(np.float64) - here[name]).max())
     for name in sorted(there)

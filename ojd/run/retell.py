@@ -161,7 +161,7 @@ def has_diverged(step: Step) -> bool:
   """Whether a key frame left other parameters than those on record."""
   if step.record is None:
     return False
-  here = state_arrays.marks(state_arrays.learnt(step.state))
+  here = state_arrays.hashes(state_arrays.parameters(step.state))
   return here.digest != step.record.decision.params_hash
 
 

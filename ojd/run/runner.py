@@ -102,8 +102,6 @@ def _run(job, fork, command, stages, people, equipment):
       if not (path / workdir.REPORT / "index.html").exists():
         report.write_report(path)
       return Outcome(status, summary)
-    if status is workdir.Status.UNFINISHED:
-      description["flags"] = workdir.begun_flags(path, description)
     loop = _open_loop(
       *(job, fork, path, status, description, stages, people, equipment)
     )

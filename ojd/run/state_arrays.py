@@ -1,8 +1,8 @@
-"""A state as plain arrays by name: what can be kept on a disk and compared.
+"""A state as arrays by name, which can be stored, compared and hashed.
 
 A leaf's name is its path, as params.conv1.kernel. It is the same for the state,
-for its shapes alone and for the dicts and lists that a file gives back, so that
-the types of the tree need not be stored: whoever restores it knows them.
+for its shapes alone and for the dicts and lists that a file gives back, so the
+types of the tree need not be stored.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ def _is_key(leaf):
 def to_host(state: State) -> Any:
   """A copy as numpy arrays, which outlives the state's own buffers.
 
-  Typed keys become their bits, and arrays without elements None.
+  Typed keys become their bits, and arrays without elements become None.
   """
   arrays = jax.tree.map(
     lambda x: jax.random.key_data(x) if _is_key(x) else x, state
@@ -77,20 +77,20 @@ def to_host(state: State) -> Any:
   )
 
 
-def lend(state: State) -> dict[str, np.ndarray]:
-  """Its arrays by name, for numpy; keys as their bits. Good while it lives."""
+def to_numpy(state: State) -> dict[str, np.ndarray]:
+  """Arrays by name, keys as their bits; valid as long as the state is."""
   bits = lambda x: jax.random.key_data(x) if _is_key(x) else x
   arrays = {name: bits(x) for name, x in by_name(state).items()}
   return {n: np.asarray(x) for n, x in jax.device_get(arrays).items()}
 
 
-def learnt(state: State) -> dict[str, np.ndarray]:
-  """`lend` of the parameters; of a state without any, of all of it."""
-  return lend(getattr(state, "params", state))
+def parameters(state: State) -> dict[str, np.ndarray]:
+  """`to_numpy` of `state.params`; of the whole state where it has none."""
+  return to_numpy(getattr(state, "params", state))
 
 
 def to_device(arrays: dict[str, np.ndarray], abstract_state: State) -> State:
-  """The state of `to_host`, on the default device; no type is weak any more.
+  """The state that `to_host` copied, on the default device, without weak types.
 
   Args:
     arrays: the copy by name.
@@ -108,15 +108,15 @@ def to_device(arrays: dict[str, np.ndarray], abstract_state: State) -> State:
 
 
 def _typed(array, abstract):
-  """The key that an array was made from; any other as it is."""
+  """The key that an array holds the bits of; any other array as it is."""
   if not _is_key(abstract):
     return array
-  kinds = []  # an abstract key does not tell its own, a traced one does
+  kinds = []  # an abstract key does not have its kind, a traced one does
   jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), abstract)
   return jax.random.wrap_key_data(array, impl=kinds[0])
 
 
-class Marks(NamedTuple):
+class Hashes(NamedTuple):
   """Hashes of some arrays, as hexadecimal text."""
 
   digest: str  # of all names, types, shapes and bits
@@ -125,21 +125,21 @@ class Marks(NamedTuple):
   by_leaf: str
 
 
-def marks(arrays: dict[str, np.ndarray]) -> Marks:
-  """Tells arrays apart, all at once and one by one."""
+def hashes(arrays: dict[str, np.ndarray]) -> Hashes:
+  """Hashes of all arrays together and of each."""
   total, by_leaf = hashlib.blake2b(digest_size=16), b""
   for name in sorted(arrays):
     x = arrays[name]
     leaf = hashlib.blake2b(x.reshape(-1).view(np.uint8), digest_size=16)
     total.update(f"{name} {x.dtype}{x.shape} ".encode() + leaf.digest())
     by_leaf += leaf.digest()[:2]
-  return Marks(total.hexdigest(), by_leaf.hex())
+  return Hashes(total.hexdigest(), by_leaf.hex())
 
 
-def differing(names: Iterable[str], here: Marks, there: Marks) -> list[str]:
-  """Which of some arrays differ; in one of 65536 cases one is missed."""
-  hashes = zip(_split(here.by_leaf), _split(there.by_leaf), strict=False)
-  pairs = zip(sorted(names), hashes, strict=False)
+def differing(names: Iterable[str], here: Hashes, there: Hashes) -> list[str]:
+  """The arrays that differ; a difference is missed in one of 65536 cases."""
+  leaves = zip(_split(here.by_leaf), _split(there.by_leaf), strict=False)
+  pairs = zip(sorted(names), leaves, strict=False)
   return [name for name, (a, b) in pairs if a != b]
 
 

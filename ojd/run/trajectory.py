@@ -39,7 +39,7 @@ class Decision(NamedTuple):
   loss: float  # may be infinite or NaN, as may all of these
   grad_norm: float
   params_hash: str  # of the student afterwards; hexadecimal, as is the next
-  leaf_hashes: str = ""  # of its single arrays (`state_arrays.Marks`)
+  leaf_hashes: str = ""  # of its single arrays (`state_arrays.Hashes`)
   # Frames until the labels arrived, or until the update arrived over a link.
   delay: int | None = None
   key_t: int | None = None  # the frame that they are of, where it is not t
@@ -265,7 +265,7 @@ class TrajectoryWriter:
       key_t: the frame that the labels are of, where that is an older one.
       delay: frames until the update is in effect, where key_t is not given.
     """
-    marks = state_arrays.marks(state_arrays.learnt(state))
+    marks = state_arrays.hashes(state_arrays.parameters(state))
     decision = Decision(
       num_updates=info.num_updates,
       num_rolled_back=info.num_rolled_back,

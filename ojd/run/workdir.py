@@ -1,19 +1,19 @@
-"""The folder of a run: whose it is, what is in it, what may be written.
+"""The folder of a run: its files, and who may write there.
 
 config.json     flags, versions, devices, the stream's identity
 metrics.jsonl   one line a frame
 summary.json    the run in numbers
-parent.jsonl    of a fork, metrics.jsonl of the run that it branched off from
-masks/ masks.mkv   the student's class maps, by --save_masks
-boxes.jsonl boxes.json boxes_categories.json areas.jsonl     of the class maps
-tensorboard/ wandb/     curves, for those programs
-overlay.mp4 report/index.html     what a person looks at
-prepared/       of --system=offline_oracle, the student trained beforehand
-trajectory/     the teacher's answers and what was learnt of each
-checkpoints/    from which an interrupted run goes on
-overlay_parts/ masks_parts/     the videos of a run that is not finished, up to
-                each checkpoint
-interrupted/    what runs left that could not be gone on with, 1/, 2/, ...
+parent.jsonl    metrics.jsonl of the run that a fork branched off from
+masks/ masks.mkv   the student's class maps (--save_masks)
+boxes.jsonl boxes.json boxes_categories.json areas.jsonl     from the class maps
+tensorboard/ wandb/     curves
+overlay.mp4 report/index.html     for a person to look at
+prepared/       the student that --system=offline_oracle trains beforehand
+trajectory/     the teacher's labels and what was learnt from them
+checkpoints/    from which an interrupted run resumes
+overlay_parts/ masks_parts/     the videos of an unfinished run, a part between
+                two checkpoints
+interrupted/    results of runs that could not resume, in 1/, 2/, ...
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from ojd.formats import class_maps
 from ojd.streams import base
 
 if TYPE_CHECKING:
-  # What only writes files here, or reads them, has no use for jax.
+  # Programs that only read or write files here do without jax.
   from ojd.labels import ClassGroups
   from ojd.run.config import RunConfig
 
@@ -49,7 +49,7 @@ PREPARED = "prepared"
 TENSORBOARD, WANDB = "tensorboard", "wandb"
 OVERLAY_PARTS, MASK_PARTS = "overlay_parts", "masks_parts"
 _INTERRUPTED, _LOCK = "interrupted", ".lock"
-_FORMAT = 3  # of the whole folder
+_FORMAT = 4  # of the whole folder
 # Without these a summary is not one that this program wrote.
 _SUMMARY_KEYS = {"finished", "miou", "num_frames", "fps", "num_updates"}
 _RESULTS = (
@@ -73,7 +73,7 @@ def describe_run(
   groups: "ClassGroups",
   command: str,
 ) -> dict[str, Any]:
-  """The content of config.json; that of a fork has a "fork" as well."""
+  """The content of config.json; for a fork, its caller adds "fork"."""
   import jax
 
   flags = dataclasses.asdict(config)
@@ -81,7 +81,7 @@ def describe_run(
   return {
     "format": _FORMAT,
     "flags": flags,
-    # What is written down may be shown around.
+    # Others may see the file.
     "command": base.without_password(command),
     "stream": stream_identity,
     "class_names": list(groups.names),
@@ -92,7 +92,7 @@ def describe_run(
 
 
 def log_identity(description: dict[str, Any]) -> dict[str, Any]:
-  """Whose trajectory it is; wherever the folder has moved to."""
+  """The run that a trajectory belongs to, wherever its folder has moved."""
   flags = {k: v for k, v in description["flags"].items() if k != "workdir"}
   names = ("stream", "class_names")
   fork = description.get("fork")
@@ -118,7 +118,7 @@ def _version(package):
 
 
 def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
-  """Says what the folder holds; refuses one that is not this run's."""
+  """The status of the folder; a UserError if it holds something else."""
   try:
     if path.exists() and not path.is_dir():
       raise UserError(f"--workdir={path} is a file")
@@ -142,7 +142,7 @@ def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
 
 
 def is_content(path: pathlib.Path) -> bool:
-  """Not what a run leaves that died before it began."""
+  """False for what a run leaves that dies before it begins."""
   return path.name != _LOCK and path.suffix != ".part"
 
 
@@ -174,7 +174,7 @@ def claim(path: pathlib.Path, flag: str = "workdir") -> Iterator[None]:
 
 
 def expand(text: str, flag: str = "workdir") -> pathlib.Path:
-  """A path as a person types it, with its ~; `flag` is named in errors."""
+  """The path of a flag's value, with ~ expanded; errors name the flag."""
   try:
     return pathlib.Path(text).expanduser()
   except RuntimeError:
@@ -182,7 +182,7 @@ def expand(text: str, flag: str = "workdir") -> pathlib.Path:
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-  """config.json; a UserError where it is not of this program's making."""
+  """config.json; a UserError where this program did not write it."""
   try:
     config = json.loads((path / CONFIG).read_text())
     config = config if isinstance(config["flags"], dict) else {}["flags"]
@@ -201,31 +201,14 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 
 def _differences(old, new):
   """Flags (and the stream itself) in which two runs differ, in words."""
-  from ojd.run.config import RunConfig
-
   words = []
-  # A flag that an older version did not have was what it is by default.
-  defaults = {
-    field.name: field.default for field in dataclasses.fields(RunConfig)
-  }
   for name in sorted(old["flags"].keys() | new["flags"].keys()):
-    before, now = ({**defaults, **x["flags"]}.get(name) for x in (old, new))
+    before, now = (x["flags"].get(name) for x in (old, new))
     if before != now and name != "workdir":
       words.append(f"--{name} ({before}, now {now})")
   if not words and old.get("stream") != new["stream"]:
     words.append("frames behind the same --stream")
   return words or _differing_origins(old.get("fork"), new.get("fork"))
-
-
-def begun_flags(
-  path: pathlib.Path, description: dict[str, Any]
-) -> dict[str, Any]:
-  """The flags of an unfinished run, as its files have them.
-
-  An older version may have begun it, before some flag was there.
-  """
-  flags = read_config(path)["flags"]
-  return {**flags, "workdir": description["flags"]["workdir"]}
 
 
 def _differing_origins(old, new):
@@ -244,7 +227,7 @@ def read_summary(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def create(path: pathlib.Path, description: dict[str, Any]) -> None:
-  """Writes config.json: from here on the folder is this run's."""
+  """Writes config.json, after which the folder belongs to this run."""
   try:
     write_json(path / CONFIG, description)
   except OSError as error:
@@ -254,7 +237,7 @@ def create(path: pathlib.Path, description: dict[str, Any]) -> None:
 
 
 def set_aside(path: pathlib.Path) -> int:
-  """Moves an unfinished run's results away; returns how many there are now."""
+  """Moves an unfinished run's results to interrupted/N; returns N."""
   attic = path / _INTERRUPTED
   number = num_interrupted(path) + 1
   target = attic / str(number)
@@ -272,7 +255,7 @@ def drop_parts(path: pathlib.Path) -> None:
 
 
 def num_interrupted(path: pathlib.Path) -> int:
-  """How many runs in this folder did not finish."""
+  """How many runs in this folder were set aside."""
   attic = path / _INTERRUPTED
   return len(list(attic.iterdir())) if attic.is_dir() else 0
 

@@ -143,7 +143,7 @@ def test_parts_are_carried_over_where_they_fit(parent):
     state = old.system.init(jax.random.key(7), np.zeros((48, 64, 3), np.uint8))
     state = jax.tree.map(lambda x: x + 1, state)
     new, renewed = fork_lib.carry_over(state, run.config, job)
-    return state_arrays.lend(state), state_arrays.lend(new), renewed
+    return state_arrays.to_numpy(state), state_arrays.to_numpy(new), renewed
 
   old, new, renewed = carry(a_thresh=0.5)
   assert renewed == [] and old.keys() == new.keys()

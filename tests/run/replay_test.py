@@ -165,7 +165,7 @@ def _params(path):
     point, _ = checkpointer.latest()
   finally:
     checkpointer.close()
-  return state_arrays.learnt(point.state)
+  return state_arrays.parameters(point.state)
 
 
 def test_taken_student_is_that_of_the_log_and_runs_elsewhere(whole, tmp_path):
@@ -177,7 +177,7 @@ def test_taken_student_is_that_of_the_log_and_runs_elsewhere(whole, tmp_path):
   found = pretrained.load(path)
   assert found.class_names == ("background", "person")
   named = {n.replace("/", "."): x for n, x in found.params.items()}
-  assert state_arrays.marks(named).digest == hashes[key]
+  assert state_arrays.hashes(named).digest == hashes[key]
   assert taken.num_params == sum(x.size for x in named.values())
 
   program = export.load(taken.program)

@@ -11,7 +11,7 @@ from ojd.run import state_arrays
 
 
 def _digest(tree):
-  return state_arrays.marks(state_arrays.lend(tree)).digest
+  return state_arrays.hashes(state_arrays.to_numpy(tree)).digest
 
 
 class _Layer(NamedTuple):
@@ -65,10 +65,10 @@ def test_hash_changes_with_any_leaf_shape_type_or_name():
 
 
 def test_one_changed_array_is_named():
-  before = state_arrays.marks(state_arrays.lend(_params()))
+  before = state_arrays.hashes(state_arrays.to_numpy(_params()))
   changed = {**_params(), "a": np.float32(1) + _params()["a"]}
-  arrays = state_arrays.lend(changed)
-  now = state_arrays.marks(arrays)
+  arrays = state_arrays.to_numpy(changed)
+  now = state_arrays.hashes(arrays)
   assert state_arrays.differing(arrays, now, before) == ["a"]
   assert state_arrays.differing(arrays, now, now) == []
 

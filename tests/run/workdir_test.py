@@ -8,10 +8,9 @@ import pytest
 
 from ojd import labels
 from ojd.errors import UserError
-from ojd.run import recorded_run, runner, workdir
+from ojd.run import workdir
 from ojd.run.config import RunConfig
 from ojd.run.workdir import Status
-from tests.reference import small_run
 
 CONFIG = RunConfig(workdir="x")
 STREAM = {"kind": "synthetic", "scene": "street"}
@@ -103,18 +102,6 @@ def test_other_flags_are_named(tmp_path):
   assert "--workdir (" not in message
 
 
-def test_flag_that_an_older_version_lacked_had_its_default(tmp_path):
-  _create(tmp_path)
-  path = tmp_path / workdir.CONFIG
-  config = json.loads(path.read_text())
-  del config["flags"]["norm"]
-  path.write_text(json.dumps(config))
-  workdir.inspect(tmp_path, _description())
-  other = dataclasses.replace(CONFIG, norm="key_frame")
-  with pytest.raises(UserError, match="--norm .frame, now key_frame."):
-    workdir.inspect(tmp_path, _description(other))
-
-
 def test_other_frames_behind_the_same_address_are_refused(tmp_path):
   _create(tmp_path)
   with pytest.raises(UserError, match="--stream"):
@@ -166,25 +153,3 @@ def test_unfinished_results_are_set_aside_not_lost(tmp_path):
   assert (kept / "2" / workdir.METRICS).read_text() == "attempt 2"
   assert not (tmp_path / workdir.METRICS).exists()
   assert workdir.inspect(tmp_path, _description()) is Status.UNFINISHED
-
-
-def test_run_that_an_older_version_began_is_gone_on_with(
-  tmp_path, small_students, monkeypatch
-):
-  config = dataclasses.replace(small_run.CONFIG, workdir=str(tmp_path))
-  describe = workdir.describe_run
-
-  def describe_of_old(*args):
-    description = describe(*args)
-    del description["flags"]["model"]
-    return description
-
-  with monkeypatch.context() as patch:
-    patch.setattr(workdir, "describe_run", describe_of_old)
-    seen = iter(range(100))
-    stopped = runner.run(config, "", should_stop=lambda: next(seen) >= 15)
-  assert not stopped.summary["finished"]
-  ended = runner.run(config, "")
-  assert ended.summary["finished"] and ended.summary["resumed"] == 1
-  run = recorded_run.read(tmp_path)  # its log is still its own
-  assert run.config.model == "jitnet" and run.end == 40
