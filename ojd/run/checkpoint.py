@@ -101,7 +101,7 @@ class Checkpointer:
   def save(
     self, snapshot: Snapshot, before: Callable[[], None] = lambda: None
   ) -> None:
-    """Copies a snapshot, and writes it while the caller goes on.
+    """Copies a snapshot, and writes it in the background.
 
     Waits for the save before. Later checkpoints are deleted: a run that went
     back may take another course.
@@ -274,7 +274,7 @@ def _sweep(folder, pattern):
 def _options(keep_every, before_commit):
   ocp = _orbax()
   policies = ocp.checkpoint_managers
-  kept = [policies.LatestN(2)]  # one to go on from, one to fall back to
+  kept = [policies.LatestN(2)]  # one to resume from, one to fall back to
   if keep_every:
     kept.append(policies.EveryNSteps(keep_every, exact_interval=False))
   return ocp.CheckpointManagerOptions(

@@ -1,4 +1,4 @@
-"""What compilation leaves: a cache, one folder per user, and free memory."""
+"""The persistent compilation cache, and memory that the compiler leaves."""
 
 import contextlib
 import ctypes
@@ -18,9 +18,9 @@ def default_cache() -> pathlib.Path | None:
 
 
 def enable_cache(path: pathlib.Path | None) -> None:
-  """Keeps compiled programs in `path`; where that cannot be, does nothing.
+  """Keeps compiled programs in `path`; does nothing where that fails.
 
-  Only its owner may write there: a cached program is run unseen.
+  Only its owner may write there, since cached programs are run unchecked.
   """
   if path is None:
     return
@@ -35,9 +35,9 @@ def enable_cache(path: pathlib.Path | None) -> None:
 
 
 def return_memory() -> None:
-  """Gives the system back what the compiler held and the C library keeps.
+  """Returns memory that the compiler freed to the operating system.
 
-  Some 400 MB after a student of 720x1280; elsewhere than on glibc, nothing.
+  About 400 MB after a student at 720x1280; does nothing without glibc.
   """
   with contextlib.suppress(OSError, AttributeError):
     ctypes.CDLL("libc.so.6").malloc_trim(0)

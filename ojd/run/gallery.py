@@ -1,9 +1,8 @@
-"""What learning did, in pictures: key frames before and after it.
+"""Pictures of key frames before and after learning.
 
-A dozen of them, spread over a run whose length nobody knows: every k-th is
-kept, from the first on, and k doubles when they become too many. Which are kept
-follows from the number of key frames alone, so that a run that was interrupted
-and gone on with ends with the same.
+A dozen of them are spread over a run whose length is not known: every k-th is
+kept, from the first on, and k doubles when there are too many. Which are kept
+follows from the number of key frames alone, so a resumed run has the same.
 """
 
 import pathlib
@@ -23,9 +22,9 @@ _MAX_WIDTH = 1600  # of a picture
 
 
 class KeyRecord(NamedTuple):
-  """A key frame and what was learnt of it."""
+  """A key frame, and the answers before and after learning."""
 
-  t: int  # the frame before which it was learnt
+  t: int  # the frame at which the system learns
   frame_t: int  # the frame that the labels are of: t, where the stream waits
   frame: np.ndarray  # [H, W, 3] uint8
   labels: np.ndarray  # [H, W] uint8, of the teacher
@@ -45,7 +44,7 @@ class Gallery:
     start: int = 0,
     num_keys: int = 0,
   ):
-    """Makes the folder, or keeps of it what the run left that goes on.
+    """Makes the folder; of a run that resumes, keeps the earlier pictures.
 
     Args:
       folder: of the pictures, named after their `t`.
@@ -66,18 +65,18 @@ class Gallery:
     self._thread = writers.Background(self._write)
 
   def is_due(self, index: int) -> bool:
-    """Whether key frame number `index`, from 0 on, is to be pictured."""
+    """Whether key frame number `index`, from 0 on, is shown."""
     return index % step(index + 1) == 0
 
   def put(self, index: int, record: KeyRecord) -> None:
-    """Hands over key frame number `index`, which is due."""
+    """Takes key frame number `index`, which is due."""
     self._thread.put((index, record))
 
   def _write(self, item):
     index, record = item
     path = self._folder / f"{record.t:06d}.jpg"
     picture = compose(record, self._num_classes)
-    # The name holds the frame; the number is what thinning goes by.
+    # Its name holds the frame; thinning needs the number of the key frame.
     picture.save(path, quality=85, comment=str(index).encode())
     self._kept[index] = path
     self._thin(index + 1)
@@ -88,7 +87,7 @@ class Gallery:
       self._kept.pop(index).unlink()
 
   def cut(self):
-    """Returns how to wait until all is written that was put so far."""
+    """Lets a resumed run continue here; returns how to wait for that."""
     return self._thread.cut()
 
   def close(self) -> None:
@@ -97,7 +96,7 @@ class Gallery:
 
 
 def step(num_keys: int) -> int:
-  """Of so many key frames every which one is pictured; a power of two."""
+  """Of so many key frames every k-th is shown; k is a power of two."""
   k = 1
   while -(-num_keys // k) > MAX_PICTURES:
     k *= 2
@@ -105,7 +104,7 @@ def step(num_keys: int) -> int:
 
 
 def _read_index(path):
-  """Which key frame a picture is of; None where nothing says so."""
+  """The number of the key frame in a picture's file; None without any."""
   try:
     with Image.open(path) as image:
       comment = image.info.get("comment", b"")
@@ -117,15 +116,15 @@ def _read_index(path):
 
 @jax.jit
 def copy(state: State) -> State:
-  """Another state of the same numbers, for who consumes the state given."""
+  """A copy of a state, for a function that donates its argument."""
   return jax.tree.map(jnp.copy, state)
 
 
 def answer(compiled: Any, state: State, frame: np.ndarray) -> np.ndarray:
-  """What a compiled system says of a frame; the state stays as it is.
+  """A compiled system's answer to a frame; the state stays as it is.
 
-  Without a program for it a copy is consumed instead, which takes half a
-  millisecond: one of its own would take a second to compile.
+  Without a program for it, `predict` consumes a copy, which takes half a
+  millisecond; another program would take a second to compile.
   """
   if compiled.peek is not None:
     return np.asarray(compiled.peek(state, frame))
@@ -160,7 +159,7 @@ def compose(record: KeyRecord, num_classes: int) -> Image.Image:
 
 
 def _titles(record):
-  """Of each panel the words, and shorter ones for less room."""
+  """The words of each panel, and shorter ones for less room."""
   info, late = record.info, record.t - record.frame_t
   before, after = f"{info.miou_before:.3f}", f"{info.miou_after:.3f}"
   updates = f"{info.num_updates} update{'' if info.num_updates == 1 else 's'}"

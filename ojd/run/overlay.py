@@ -25,7 +25,7 @@ _MAX_SIDE = 4096  # of a painted frame; H.264 levels end there
 
 
 class Caption(NamedTuple):
-  """What is written around the panels."""
+  """The numbers and words around the panels."""
 
   t: int  # index of the frame
   is_key: bool
@@ -99,14 +99,14 @@ def compose(
   class_names: tuple[str, ...],
   caption: Caption,
 ) -> np.ndarray:
-  """Paints a frame with what is expected and what the student answers.
+  """Paints a frame, its reference and the student's answer side by side.
 
   Args:
     frame: [H, W, 3] uint8.
     reference: [H, W] uint8, a class map; None where nothing is known yet.
     student: [H, W] uint8, a class map.
     class_names: C names, background first.
-    caption: the words.
+    caption: the numbers and words around them.
 
   Returns:
     [H', W', 3] uint8; H' and W' are even and depend only on H, W and the names.
@@ -212,7 +212,7 @@ def _legend_width(name, size):
 
 @functools.lru_cache(8)
 def _template(layout, class_names, is_key):
-  """All that stays the same between frames; copied, never changed."""
+  """What is the same for all frames; copied, never changed."""
   size, border = layout.size, layout.border
   picture = Image.new("RGB", size, PAPER)
   draw = ImageDraw.Draw(picture)
@@ -250,7 +250,7 @@ def _draw_legend(draw, layout, num_classes):
 
 
 def _write_titles(picture, layout, caption, has_reference):
-  """The line above each panel; what has no room is left out."""
+  """Writes the line above each panel, and leaves out what has no room."""
   draw = ImageDraw.Draw(picture)
   lefts, size = layout.lefts, layout.font_size
   pad = size // 3
@@ -270,7 +270,7 @@ def _write_titles(picture, layout, caption, has_reference):
 
 
 def _draw_key_tag(draw, layout, caption):
-  """Says that the teacher was asked; returns the width of the tag."""
+  """Draws the tag of a key frame; returns its width."""
   count, size = caption.num_updates, layout.font_size
   updates = "update" if count == 1 else "updates"
   texts = (f"KEY FRAME, {count} {updates}", f"KEY +{count}", "KEY")

@@ -9,8 +9,8 @@ from ojd.types import IGNORE, MAX_CLASSES
 
 IGNORED = (128, 128, 128)
 
-# Told apart with any of the common kinds of colour blindness, and over a grey
-# street as over grass; the first ones are the farthest apart.
+# Distinct with any of the common kinds of colour blindness, over a grey street
+# and over grass; the first ones are the farthest apart.
 _FIRST = (
   (0, 0, 0),
   (240, 90, 25),  # vermilion
@@ -26,7 +26,7 @@ _FIRST = (
 )
 _LEVELS = range(0, 256, 15)  # of a channel, for the colours after the first
 _LIGHTNESS = (0.38, 0.95)  # of those: neither a shadow nor a white wall
-# RGB in 0..1 to what a deuteranope sees of it (Machado et al. 2009, full).
+# RGB in 0..1 as a deuteranope sees it (Machado et al. 2009, full severity).
 _DEUTERANOPIA = np.array(
   [
     [0.367322, 0.860646, -0.227968],
@@ -77,7 +77,7 @@ def _all_colors():
 
 
 def _as_seen(rgb):
-  """Coordinates that lie apart where eyes tell colours apart; [N, 6].
+  """Coordinates in which distances are those that eyes see; [N, 6].
 
   The opponent axes of the full eye, and of one without green cones.
   """
@@ -105,7 +105,7 @@ def _oklab(linear):
 
 
 def _distance(seen, one):
-  """To the eye with all cones and the one without: the smaller counts."""
+  """The smaller of the distances with all cones and without the green."""
   squares = (seen - one) ** 2
   full = squares[..., :3].sum(axis=-1)
   reduced = squares[..., 3:].sum(axis=-1)

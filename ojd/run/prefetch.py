@@ -1,4 +1,4 @@
-"""Reads a stream ahead in a thread: decoding hides behind the student."""
+"""Reads a stream ahead in a thread, so decoding overlaps with the student."""
 
 import queue
 import threading
@@ -11,7 +11,7 @@ _POLL_SECONDS = 0.1
 
 
 class Prefetcher:
-  """Iterates over samples in order; what the stream raises is raised here."""
+  """Iterates over samples in order; raises what the stream raises."""
 
   def __init__(
     self,
@@ -25,8 +25,8 @@ class Prefetcher:
     Args:
       samples: of a stream.
       depth: samples decoded ahead.
-      should_stop: asked while there is nothing: True ends the iteration.
-      interrupt: makes a stream give way that waits for a frame.
+      should_stop: called while there is no sample; True ends the iteration.
+      interrupt: ends the stream's wait for a frame.
     """
     self._should_stop, self._interrupt = should_stop, interrupt
     self._queue: queue.Queue = queue.Queue(depth)
@@ -46,7 +46,7 @@ class Prefetcher:
       self._put((None, error))
 
   def _put(self, item):
-    """Waits for room, but not for ever: the consumer may be gone."""
+    """Waits for room until the reader is closed; returns whether it put."""
     while not self._stopped.is_set():
       try:
         self._queue.put(item, timeout=_POLL_SECONDS)
@@ -70,7 +70,7 @@ class Prefetcher:
       yield sample
 
   def close(self) -> None:
-    """Lets the thread go; a second call does nothing."""
+    """Ends the thread; a second call does nothing."""
     self._stopped.set()
     self._interrupt()
     self._thread.join()

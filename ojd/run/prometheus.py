@@ -8,9 +8,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def render(counts: Counts) -> str:
-  """Everything that can be scraped; before the first frame, zeros.
+  """All metrics; zeros before the first frame.
 
-  An accuracy that nobody has measured is left out.
+  An accuracy that was not measured is left out.
   """
   p = counts.progress
   counters = (
@@ -19,7 +19,7 @@ def render(counts: Counts) -> str:
     ("updates", "Gradient steps of the student.", p and p.num_updates),
     (
       "teacher_failures",
-      "Questions that the teacher had no answer to.",
+      "Requests that the teacher had no answer to.",
       p and p.num_teacher_failures,
     ),
     ("frames_skipped", "Frames that could not be read.", p and p.num_skipped),
@@ -27,7 +27,7 @@ def render(counts: Counts) -> str:
   gauges = (
     ("miou", "Mean IoU of the run so far.", p and p.miou),
     ("stride", "Frames between teacher calls.", p.stride if p else 0),
-    ("fps", "Frames a second by the clock, of late.", counts.fps),
+    ("fps", "Frames a second in the last seconds.", counts.fps),
     ("running", "1 until the run is over.", int(counts.state not in ENDED)),
   )
   lines = []

@@ -1,7 +1,7 @@
 """Curves of a run for other programs: TensorBoard, Weights & Biases.
 
-A tracker takes the lines of metrics.jsonl. It is a guest: where it fails while
-the run goes on it is told of once and switched off.
+A tracker takes the lines of metrics.jsonl. A failing tracker does not end the
+run: the failure is reported once, and the tracker is switched off.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ _PROJECT = "ojd"  # at Weights & Biases, unless $WANDB_PROJECT names another
 _RUN_ID = "run_id.txt"
 _KEY_FRAMES_ONLY = ("num_updates", "stride")
 _QUEUE_LENGTH = 256
-_PATIENCE = 10.0  # seconds for which a tracker may hold the stream back
-_LAST_PATIENCE = 60.0  # and the end of the run
+_TIMEOUT = 10.0  # seconds for which a tracker may hold the stream up
+_CLOSE_TIMEOUT = 60.0  # and the end of the run
 
 
 class Tracker(Protocol):
-  """Something that draws curves; it may raise anything."""
+  """Draws curves; may raise anything."""
 
   def write(self, line: dict[str, Any]) -> None:
     """Takes the metrics of a frame."""
@@ -62,7 +62,7 @@ def _require_login():
 
 
 def scalars(line: dict[str, Any]) -> dict[str, float]:
-  """What of a line is drawn: its numbers, where they say something."""
+  """The numbers of a line that are drawn."""
   left_out = {"t", "key_t", "eval_t"}
   if not line.get("is_key"):
     left_out.update(_KEY_FRAMES_ONLY)
@@ -80,13 +80,13 @@ class TensorBoard:
 
   def __init__(self, folder: pathlib.Path, start: int = 0):
     """Opens a new file; readers drop frame `start` and later of older ones."""
-    # Not its SummaryWriter: that one waits for ever once its thread has died.
+    # Not its SummaryWriter, which waits for ever once its thread has died.
     from tensorboardX import event_file_writer
     from tensorboardX.proto import event_pb2, summary_pb2
 
     self._event, self._summary = event_pb2.Event, summary_pb2.Summary
     folder.mkdir(exist_ok=True)
-    # Names hold the second: two starts within one must not meet.
+    # Names hold the second; two starts within one need different names.
     suffix = f".{len(list(folder.iterdir()))}"
     self._file = event_file_writer.EventsWriter(str(folder / "events"), suffix)
     if start:
@@ -109,12 +109,12 @@ class TensorBoard:
 
 
 class WandB:
-  """A run at Weights & Biases; where it goes, $WANDB_MODE says."""
+  """A run at Weights & Biases, or offline, by $WANDB_MODE."""
 
   def __init__(
     self, path: pathlib.Path, config: dict[str, Any], num_logged: int = 0
   ):
-    """Begins the run of a workdir, or goes on with it.
+    """Begins or resumes the run of a workdir.
 
     Args:
       path: the workdir.
@@ -131,7 +131,6 @@ class WandB:
       resume="allow",
       dir=path,
       config=config,
-      # What is printed is for the terminal.
       settings=wandb.Settings(console="off"),
     )
 
@@ -144,7 +143,7 @@ class WandB:
 
 
 def _run_id(folder):
-  """The name of a workdir's run; a new one where it has none."""
+  """The id of a workdir's run; a new one where it has none."""
   folder.mkdir(exist_ok=True)
   path = folder / _RUN_ID
   if not path.exists():
@@ -153,25 +152,25 @@ def _run_id(folder):
 
 
 class Guarded:
-  """A tracker in a thread of its own, whose failure is told of once."""
+  """A tracker in a thread of its own, whose failure is reported once."""
 
   def __init__(
     self,
     name: str,
     tracker: Tracker,
-    patience: float = _PATIENCE,
-    last_patience: float = _LAST_PATIENCE,
+    timeout: float = _TIMEOUT,
+    close_timeout: float = _CLOSE_TIMEOUT,
   ):
     """Starts the thread.
 
     Args:
       name: of the flag.
       tracker: used by the thread alone.
-      patience: seconds to wait for a tracker that is far behind.
-      last_patience: seconds to wait for it at the end.
+      timeout: seconds to wait for a tracker that is far behind.
+      close_timeout: seconds to wait for it at the end.
     """
     self._name, self._tracker = name, tracker
-    self._patience, self._last_patience = patience, last_patience
+    self._timeout, self._close_timeout = timeout, close_timeout
     self._queue: queue.Queue = queue.Queue(_QUEUE_LENGTH)
     self._problem, self._is_off = "", False
     self._thread = threading.Thread(target=self._drain, daemon=True)
@@ -194,23 +193,23 @@ class Guarded:
       return ""
     if not self._problem:
       try:
-        self._queue.put(line, timeout=self._patience)
+        self._queue.put(line, timeout=self._timeout)
         return ""
       except queue.Full:
-        late = f"it has hung for {self._patience:g} s"
-        self._problem = self._problem or late
+        hung = f"it has hung for {self._timeout:g} s"
+        self._problem = self._problem or hung
     return self._switch_off()
 
   def close(self) -> str:
     """Waits until all is written; returns what went wrong since."""
     if self._is_off:
       return ""
-    end = time.monotonic() + self._last_patience
+    end = time.monotonic() + self._close_timeout
     with contextlib.suppress(queue.Full):
-      self._queue.put(None, timeout=self._last_patience)
+      self._queue.put(None, timeout=self._close_timeout)
     self._thread.join(max(0.0, end - time.monotonic()))
     if self._thread.is_alive():
-      self._problem = f"it does not end within {self._last_patience:g} s"
+      self._problem = f"it does not end within {self._close_timeout:g} s"
     return self._switch_off() if self._problem else ""
 
   def _switch_off(self):
@@ -237,19 +236,22 @@ NONE = Trackers()
 
 
 def _joined(problems):
-  """Asks every one, and tells of those that say something."""
+  """All problems in one line; goes through all before it joins any."""
   return "; ".join(problem for problem in problems if problem)
 
 
 def open_trackers(
   path: pathlib.Path, flags: dict[str, Any], start: int = 0
 ) -> tuple[Trackers, list[str]]:
-  """The trackers that a run asks for, and why some of them are not there.
+  """Opens the trackers that a run asks for.
 
   Args:
-    path: the workdir; its metrics are those of the run that is gone on with.
+    path: the workdir; its metrics are those of the run that resumes, if any.
     flags: of the run, by name.
     start: its next frame.
+
+  Returns:
+    The trackers, and for each that could not be opened a line why.
   """
   makers = {
     "tensorboard": lambda: TensorBoard(path / workdir.TENSORBOARD, start),

@@ -429,7 +429,7 @@ checkpoints.close()
 """
 
 
-def test_nothing_is_said_but_in_errors(tmp_path):
+def test_nothing_is_printed_but_in_errors(tmp_path):
   process = _start(QUIET, tmp_path)
   out, err = process.communicate(timeout=120)
   assert (process.returncode, out, err) == (0, "", "")

@@ -44,7 +44,7 @@ def _record(t, frame_t=None, **numbers):
 
 
 def _fill(folder, indices, **kwargs):
-  """A gallery that is told of key frames; index i is frame 10 i."""
+  """A gallery that takes key frames; index i is frame 10 i."""
   made = gallery.Gallery(folder, NAMES, **kwargs)
   asked = [i for i in indices if made.is_due(i)]
   for i in asked:
@@ -81,8 +81,8 @@ def test_a_dozen_is_kept_evenly_from_the_first_on(tmp_path, num_keys, expected):
 
 
 @pytest.mark.parametrize("crash,start", ((30, 10), (30, 25), (14, 13), (9, 0)))
-def test_gone_on_with_it_ends_as_if_never_interrupted(tmp_path, crash, start):
-  """Killed after `crash` key frames, gone on with from `start`."""
+def test_resumed_gallery_ends_as_if_never_interrupted(tmp_path, crash, start):
+  """Killed after `crash` key frames, resumed from `start`."""
   _fill(tmp_path / "whole", range(40))
   folder = tmp_path / "killed"
   _fill(folder, range(crash))

@@ -1,19 +1,236 @@
-"""A run killed at any moment, and gone on with, ends as if nothing had been."""
+"""A run stopped or killed at any moment and resumed equals one that was not."""
 
 import json
+import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import av
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.run import trajectory, workdir
+from ojd import labels, updates
+from ojd.run import checkpoint as checkpoint_lib
+from ojd.run import job as job_lib
+from ojd.run import late, loop, trajectory, workdir
+from ojd.run.config import RunConfig
+from ojd.systems import jit as jit_lib
 from tests import binaries
+from tests.reference import scenes, tiny_student
+
+LOOP_FRAMES, ASLEEP = 30, range(3, 14)
+TIMES = ("seconds", "fps", "ms", "speedup_measured", "first_frame_seconds")
+STUDENT = tiny_student.make()
+SYSTEM = jit_lib.jit(
+  STUDENT,
+  updates.sgd(learning_rate=0.3),
+  a_thresh=0.8,
+  delta_min=2,
+  delta_max=8,
+  u_max=4,
+)
+COMPILED = job_lib.compile_system(SYSTEM, 16, 20, 0, with_peek=True)
+
+
+class _Teacher:
+  """Knows the answers, but has none while it is asleep."""
+
+  class_names, is_free = scenes.NAMES, False
+
+  def __init__(self, stream):
+    self.stream, self.calls = stream, []
+
+  def __call__(self, sample):
+    self.calls.append(sample.t)
+    if sample.t in ASLEEP:
+      raise RuntimeError("asleep")
+    return self.stream.labels.classes[sample.t]
+
+
+def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
+  """A loop on coloured squares; stops before its `frames`-th frame of now."""
+  path.mkdir(exist_ok=True)
+  stream = scenes.Stream(LOOP_FRAMES, has_truth, broken=(5, 6))
+  groups = labels.parse_groups("", scenes.NAMES)
+  config = RunConfig(
+    workdir=str(path),
+    save_masks="png",
+    overlay=False,
+    checkpoint_every=every,
+    async_teacher=make is late.LateLoop,
+  )
+  job = job_lib.Job(
+    config,
+    stream,
+    _Teacher(stream),
+    groups,
+    groups if has_truth else None,
+    SYSTEM,
+  )
+  checkpointer = checkpoint_lib.Checkpointer(
+    path, checkpoint_lib.abstract(job), {"name": "test"}
+  )
+  start, problems = checkpointer.latest()
+  log = trajectory.TrajectoryWriter(
+    path / workdir.TRAJECTORY,
+    {"name": "test"},
+    start=start.t if start else 0,
+    is_repeatable=make is loop.Loop,
+  )
+  seen = []
+  made = make(
+    *(job, path),
+    should_stop=lambda: frames is not None and len(seen) >= frames,
+    progress_fn=seen.append,
+    compiled=COMPILED,
+    checkpointer=checkpointer,
+    start=start,
+    trajectory_writer=log,
+  )
+  return made, problems
+
+
+def _loop_story(path, summary):
+  lines = (path / workdir.METRICS).read_text().splitlines()
+  lines = [json.loads(line) for line in lines]
+  lines = [
+    {k: v for k, v in line.items() if not k.startswith("ms_")} for line in lines
+  ]
+  apart = (*TIMES, "interrupted", "resumed", "peak_memory_mb")
+  counts = {k: v for k, v in summary.items() if k not in apart}
+  masks = {p.name: p.read_bytes() for p in (path / workdir.MASKS).glob("*.png")}
+  log = (path / workdir.TRAJECTORY / trajectory.LOG).read_bytes()
+  return lines, counts, masks, log
+
+
+@pytest.fixture(scope="module", params=[True, False])
+def whole(request, tmp_path_factory):
+  path = tmp_path_factory.mktemp("runs") / "whole"
+  made, _ = _loop(path, every=1, has_truth=request.param)
+  summary = made.run()
+  return request.param, _loop_story(path, summary), made.state
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2, 6, 7, 8, 14, 29, 31])
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_stopped_and_resumed_loop_is_the_same(tmp_path, whole, frames, every):
+  has_truth, story, state = whole
+  path = tmp_path / "run"
+  _loop(path, every=every, frames=frames, has_truth=has_truth)[0].run()
+  made, problems = _loop(path, every=every, has_truth=has_truth)
+  assert problems == [] and made.next_t == min(frames, LOOP_FRAMES)
+  summary = made.run()
+  assert _loop_story(path, summary) == story
+  assert summary["resumed"] == 1
+  for a, b in zip(
+    jax.tree.leaves(made.state), jax.tree.leaves(state), strict=True
+  ):
+    np.testing.assert_array_equal(a, b)
+
+
+def _as_killed(path, after):
+  """Takes back the last checkpoints, as if they had not been written yet."""
+  folder = path / workdir.CHECKPOINTS
+  for step in sorted(int(p.name) for p in folder.iterdir())[after:]:
+    shutil.rmtree(folder / str(step))
+
+
+def test_what_came_after_the_checkpoint_is_done_again(tmp_path, whole):
+  has_truth, story, _ = whole
+  path = tmp_path / "run"
+  _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
+  _as_killed(path, -2)
+  with (path / workdir.METRICS).open("a") as file:
+    file.write('{"t": 20, "torn')
+  log = trajectory.Trajectory(path / workdir.TRAJECTORY)
+  made, problems = _loop(path, every=1, has_truth=has_truth)
+  assert problems == [] and made.next_t < 20
+  again = [t for t, _ in log.records if t >= made.next_t]
+  assert _loop_story(path, made.run()) == story
+  # What the teacher said is not asked for again.
+  assert again and not set(again) & set(made.job.teacher.calls)
+
+
+def test_trajectory_says_what_the_metrics_say(whole):
+  has_truth, story, _ = whole
+  lines, _, _, log = story
+  records = list(_read_log(log))
+  keys = {r.t: r.decision for r in records if r.kind == "key"}
+  stream = scenes.Stream(LOOP_FRAMES)
+  assert list(keys) == [line["t"] for line in lines if line["is_key"]]
+  for line in lines:
+    if line["is_key"]:
+      decision = keys[line["t"]]
+      for name in ("num_updates", "miou_before", "miou_after", "stride"):
+        assert getattr(decision, name) == line[name]
+  failed = [r.t for r in records if r.kind == "failed"]
+  assert failed and set(failed) <= set(ASLEEP)
+  for record in records:
+    if record.kind != "failed":
+      classes = stream.labels.classes[record.t]
+      np.testing.assert_array_equal(record.labels().classes, classes)
+
+
+def _read_log(content):
+  with tempfile.TemporaryDirectory() as folder:
+    (pathlib.Path(folder) / trajectory.LOG).write_bytes(content)
+    yield from trajectory.Trajectory(folder)
+
+
+def test_another_course_is_reported_and_replaces_the_old_one(tmp_path):
+  path = tmp_path / "run"
+  _loop(path, every=1, frames=20)[0].run()
+  _as_killed(path, -2)
+  made, _ = _loop(path, every=1)
+  # As another machine's arithmetic would: the state is not the one kept.
+  made._start = made._start._replace(
+    state=made._start.state._replace(
+      params=jax.tree.map(lambda x: x * 1.01, made._start.state.params)
+    )
+  )
+  problems = []
+  made.progress_fn = lambda progress: problems.append(progress.problem)
+  assert made.run()["finished"]
+  (problem,) = [x for x in problems if "differs" in x]
+  log = trajectory.Trajectory(path / workdir.TRAJECTORY)
+  times = [t for t, _ in log.records]
+  assert times == sorted(times) and log.problem == ""
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole):
+  has_truth, story, _ = whole
+  path = tmp_path / "run"
+  _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
+  folder = path / workdir.CHECKPOINTS
+  last = max(int(p.name) for p in folder.iterdir())
+  for file in (folder / str(last)).rglob("*"):
+    if file.is_file():
+      file.write_bytes(file.read_bytes()[:-3])
+  made, problems = _loop(path, every=1, has_truth=has_truth)
+  assert len(problems) == 1 and "damaged" in problems[0]
+  assert 0 < made.next_t < last
+  assert _loop_story(path, made.run()) == story
+
+
+def test_late_answers_are_not_waited_for_by_a_checkpoint(tmp_path):
+  path = tmp_path / "run"
+  made, _ = _loop(path, every=1, frames=17, make=late.LateLoop)
+  made.run()
+  made, problems = _loop(path, every=1, make=late.LateLoop)
+  summary = made.run()
+  assert problems == [] and summary["finished"]
+  assert summary["num_frames"] == LOOP_FRAMES - 2
+  assert summary["num_key_frames"] > 0
+
+
+# Processes that are killed.
 
 NUM_FRAMES = 120
 FLAGS = (

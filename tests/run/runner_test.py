@@ -130,7 +130,7 @@ def test_stream_goes_on_without_a_teacher_that_keeps_failing(tmp_path):
   assert len(problems) == 2 and "out of memory" in problems[0]
 
 
-def test_without_labels_the_teacher_judges_now_and_then(tmp_path):
+def test_without_labels_the_teacher_evaluates_now_and_then(tmp_path):
   stream = scenes.Stream(has_truth=False)
   teacher = _Teacher(stream)
   summary = _loop(tmp_path, stream, teacher, eval_every=7).run()
@@ -143,7 +143,7 @@ def test_without_labels_the_teacher_judges_now_and_then(tmp_path):
   assert len(teacher.calls) == len(set(teacher.calls))
 
 
-def test_teacher_that_fails_to_judge_is_told_of(tmp_path):
+def test_teacher_that_fails_to_evaluate_is_reported(tmp_path):
   stream = scenes.Stream(has_truth=False)
   teacher = _Teacher(stream, failures={7: 99})
   loop = _loop(tmp_path, stream, teacher, eval_every=7)
@@ -174,13 +174,13 @@ def test_stream_of_which_nothing_can_be_read_is_a_failure(tmp_path):
   assert summary["num_skipped"] == NUM_FRAMES and not summary["finished"]
 
 
-def test_judging_can_be_turned_off(tmp_path):
+def test_evaluation_can_be_turned_off(tmp_path):
   summary = _loop(tmp_path, scenes.Stream(), eval_every=0).run()
   assert summary["eval_frames"] == 0
   assert summary["miou"]["mean"] is None
 
 
-def test_num_frames_and_a_wish_to_stop_end_a_run(tmp_path):
+def test_num_frames_and_a_request_to_stop_end_a_run(tmp_path):
   for name in ("short", "stopped"):
     (tmp_path / name).mkdir()
   summary = _loop(tmp_path / "short", scenes.Stream(), num_frames=11).run()
@@ -254,7 +254,7 @@ def test_time_stamps_of_the_source_are_kept(tmp_path):
   assert seconds == [100.5, 101.5, 104.5, 109.5]
 
 
-class _Guest:
+class _Tracker:
   """Takes lines until its disk is full."""
 
   def __init__(self, room):
@@ -271,30 +271,30 @@ class _Guest:
 
 @pytest.mark.parametrize("room", [12, 1000])
 def test_curves_are_the_metrics_and_their_failure_ends_nothing(tmp_path, room):
-  loop, guest = _loop(tmp_path, scenes.Stream()), _Guest(room)
-  curves = trackers.Trackers((trackers.Guarded("wandb", guest),))
+  loop, fake = _loop(tmp_path, scenes.Stream()), _Tracker(room)
+  curves = trackers.Trackers((trackers.Guarded("wandb", fake),))
   loop.outputs._trackers = curves
   problems = []
   loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
   summary = loop.run()
   lines = _lines(tmp_path)
   assert summary["finished"] and len(lines) == NUM_FRAMES
-  for line, taken in zip(lines, guest.lines, strict=False):
+  for line, taken in zip(lines, fake.lines, strict=False):
     assert taken == line | {"miou": taken["miou"]}
   if room > NUM_FRAMES:
-    assert problems == [] and len(guest.lines) == NUM_FRAMES
-    assert guest.lines[-1]["miou"] == pytest.approx(summary["miou"]["mean"])
+    assert problems == [] and len(fake.lines) == NUM_FRAMES
+    assert fake.lines[-1]["miou"] == pytest.approx(summary["miou"]["mean"])
   else:
     (problem,) = problems
     assert problem.startswith("--wandb is switched off: OSError: No space")
-    assert len(guest.lines) == room
+    assert len(fake.lines) == room
 
 
 @pytest.mark.parametrize("is_live", [False, True])
-def test_answers_are_known_again_unless_the_frames_are_others(
+def test_recorded_answers_are_reused_unless_the_frames_differ(
   tmp_path, is_live
 ):
-  """A live stream shows something else when its run is gone on with."""
+  """A live stream shows something else when its run is resumed."""
   loop = _loop(tmp_path, scenes.Stream())
   spec = loop.job.stream.spec._replace(is_live=is_live)
   loop.job.stream.spec = spec

@@ -1,4 +1,4 @@
-"""What a run writes frame by frame: read back, gone on with, on a full disk."""
+"""What a run writes frame by frame: read back, resumed, on a full disk."""
 
 import contextlib
 import errno
@@ -154,7 +154,7 @@ def _all_files(path):
 # Who is killed closes nothing.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", ["png", "video"])
-def test_gone_on_with_is_as_if_nothing_had_been(tmp_path, kind):
+def test_a_resumed_run_writes_the_same_files(tmp_path, kind):
   wanted = EVERYTHING | {"masks": kind}
   times = [t for t in range(30) if t not in (5, 12)]
   _write(tmp_path / "whole", times, **wanted)
@@ -164,13 +164,13 @@ def test_gone_on_with_is_as_if_nothing_had_been(tmp_path, kind):
   with (parts / workdir.BOXES).open("a") as file:
     file.write('{"image_id": 13, "cate')
   _write(parts, times[7:], start=8, cuts=(20,), **wanted)
-  whole, gone_on = _all_files(tmp_path / "whole"), _all_files(parts)
-  assert whole.keys() == gone_on.keys()
+  whole, resumed = _all_files(tmp_path / "whole"), _all_files(parts)
+  assert whole.keys() == resumed.keys()
   for name, content in whole.items():
     if name == workdir.OVERLAY:
-      np.testing.assert_allclose(content, gone_on[name], atol=2e-3)
+      np.testing.assert_allclose(content, resumed[name], atol=2e-3)
     else:
-      assert content == gone_on[name], name
+      assert content == resumed[name], name
   one, other = (
     list(class_maps.read_masks(tmp_path / x)) for x in ("whole", "parts")
   )
@@ -251,7 +251,7 @@ def _pictures(path):
 
 
 @pytest.mark.parametrize("fps", [25.0, 30000 / 1001])
-def test_overlay_gone_on_with_shows_every_frame_once(tmp_path, fps):
+def test_resumed_overlay_shows_every_frame_once(tmp_path, fps):
   whole, parts = tmp_path / "whole", tmp_path / "parts"
   whole.mkdir(), parts.mkdir()
   video = sinks.OverlayVideo(whole, fps, NAMES)
@@ -279,7 +279,7 @@ def test_overlay_gone_on_with_shows_every_frame_once(tmp_path, fps):
 
 
 @pytest.mark.parametrize("start", [0, 9, 13, 55])
-def test_sample_frames_gone_on_with_are_the_same(tmp_path, start):
+def test_resumed_sample_frames_are_the_same(tmp_path, start):
   images = _shown(0, 32, 32)
   names = []
   for folder, begin in ((tmp_path / "whole", 0), (tmp_path / "parts", start)):
@@ -392,15 +392,6 @@ def _write_boxes(path, times, start=0):
   for t in times:
     sink.put(_record(t, _noise(t)))
   sink.close()
-
-
-def test_array_holds_the_lines_of_a_run_gone_on_with(tmp_path):
-  _write_boxes(tmp_path, range(4))
-  _write_boxes(tmp_path, range(2, 6), start=2)
-  lines = (tmp_path / workdir.BOXES).read_text().splitlines()
-  array = json.loads((tmp_path / workdir.BOX_LIST).read_text())
-  assert array == [json.loads(line) for line in lines]
-  assert array == [x for t in range(6) for x in sinks.detections(t, _noise(t))]
 
 
 def test_run_without_objects_leaves_an_empty_array(tmp_path):

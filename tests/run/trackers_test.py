@@ -1,4 +1,4 @@
-"""Curves for other programs, read back; and guests that misbehave."""
+"""Curves for other programs, read back; and trackers that fail."""
 
 import errno
 import importlib.util
@@ -29,7 +29,7 @@ OTHER = {
 }
 
 
-def test_numbers_are_drawn_where_they_say_something():
+def test_key_frame_numbers_are_drawn_on_key_frames_only():
   assert trackers.scalars(KEY) == {
     **{"num_updates": 2.0, "stride": 16.0, "ms_learn": 12.5, "miou": 0.5},
     **{"miou_before": 0.25, "miou_after": 0.75, "loss": 0.5},
@@ -101,7 +101,7 @@ def _curves(folder):
   return curves
 
 
-def test_tensorboard_shows_each_frame_once_though_gone_on_with(tmp_path):
+def test_tensorboard_shows_each_frame_once_though_resumed(tmp_path):
   pytest.importorskip("tensorboardX")
   folder = tmp_path / workdir.TENSORBOARD
   first = trackers.TensorBoard(folder)
@@ -134,7 +134,7 @@ def test_key_frames_reach_tensorboard(tmp_path):
   assert "grad_norm" not in found
 
 
-def test_tracker_that_cannot_begin_is_told_of(tmp_path):
+def test_tracker_that_cannot_open_is_reported(tmp_path):
   pytest.importorskip("tensorboardX")
   (tmp_path / workdir.TENSORBOARD).write_text("in the way")
   flags = {"tensorboard": True, "wandb": False}
@@ -143,8 +143,8 @@ def test_tracker_that_cannot_begin_is_told_of(tmp_path):
   assert curves.write(KEY) == curves.close() == ""
 
 
-class _Guest:
-  """Fails on its `bad`-th line; hangs there if it is told to."""
+class _Tracker:
+  """Fails on its `bad`-th line; waits there for a gate, if there is one."""
 
   def __init__(self, bad=None, gate=None, bad_end=False):
     self.lines, self.num_closed = [], 0
@@ -173,17 +173,17 @@ def _write_all(tracker, num_lines=1000, pause=0.0):
 
 
 def test_every_line_arrives_and_the_end_is_waited_for():
-  guests = (_Guest(), _Guest())
-  both = trackers.Trackers(tuple(trackers.Guarded("x", g) for g in guests))
+  fakes = (_Tracker(), _Tracker())
+  both = trackers.Trackers(tuple(trackers.Guarded("x", g) for g in fakes))
   assert _write_all(both) == []
-  for guest in guests:
-    assert [x["t"] for x in guest.lines] == list(range(1000))
-    assert guest.num_closed == 1
+  for fake in fakes:
+    assert [x["t"] for x in fake.lines] == list(range(1000))
+    assert fake.num_closed == 1
 
 
 @pytest.mark.parametrize("num_lines", [6, 1000])
-def test_guest_that_fails_is_told_of_once_and_left_alone(num_lines):
-  bad, good = _Guest(bad=5), _Guest()
+def test_tracker_that_fails_is_reported_once_and_left_alone(num_lines):
+  bad, good = _Tracker(bad=5), _Tracker()
   both = trackers.Trackers(
     (trackers.Guarded("wandb", bad), trackers.Guarded("tensorboard", good))
   )
@@ -195,15 +195,15 @@ def test_guest_that_fails_is_told_of_once_and_left_alone(num_lines):
   assert len(good.lines) == num_lines
 
 
-def test_guest_that_cannot_end_is_told_of():
-  (problem,) = _write_all(trackers.Guarded("wandb", _Guest(bad_end=True)), 3)
+def test_tracker_that_cannot_close_is_reported():
+  (problem,) = _write_all(trackers.Guarded("wandb", _Tracker(bad_end=True)), 3)
   assert problem == ("--wandb is switched off: ConnectionError: nobody there")
 
 
-def test_guest_that_hangs_holds_the_stream_back_but_once():
+def test_tracker_that_hangs_holds_the_stream_up_but_once():
   gate = threading.Event()
-  guest = _Guest(bad=0, gate=gate)
-  guarded = trackers.Guarded("wandb", guest, patience=0.2)
+  fake = _Tracker(bad=0, gate=gate)
+  guarded = trackers.Guarded("wandb", fake, timeout=0.2)
   start = time.monotonic()
   (problem,) = _write_all(guarded, 2000)
   assert "has hung for 0.2 s" in problem
@@ -211,10 +211,10 @@ def test_guest_that_hangs_holds_the_stream_back_but_once():
   gate.set()
 
 
-def test_guest_that_hangs_at_the_end_is_left_behind():
+def test_tracker_that_hangs_at_the_end_is_left_behind():
   gate = threading.Event()
   guarded = trackers.Guarded(
-    "wandb", _Guest(bad=2, gate=gate), last_patience=0.2
+    "wandb", _Tracker(bad=2, gate=gate), close_timeout=0.2
   )
   (problem,) = _write_all(guarded, 3)
   assert "does not end within 0.2 s" in problem
@@ -307,7 +307,7 @@ def test_wandb_has_each_frame_once_in_one_run(tmp_path):
   pytest.importorskip("wandb")
   path = tmp_path / "run"
   path.mkdir()
-  for start, end in ((0, 6), (4, 9)):  # killed after 5, gone on with at 4
+  for start, end in ((0, 6), (4, 9)):  # killed after 5, resumed at 4
     code = _WANDB_RUN.format(path=str(path), start=start, end=end)
     result = _offline(tmp_path, code, WANDB_MODE="offline")
     assert result.returncode == 0, result.stderr

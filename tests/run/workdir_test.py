@@ -1,4 +1,4 @@
-"""Whose a folder is, and that nothing in it is lost."""
+"""Whose a folder is; nothing in it is lost."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def _description(config=CONFIG, stream=STREAM):
   return workdir.describe_run(config, stream, groups, "the command")
 
 
-def test_life_of_a_workdir(tmp_path):
+def test_status_of_a_workdir(tmp_path):
   path = tmp_path / "deep" / "run"
   assert workdir.inspect(path, _description()) is Status.NEW
   _create(path)

@@ -34,7 +34,7 @@ def test_metrics_reach_the_file_line_by_line(tmp_path):
   writer.close()
 
 
-def test_metrics_gone_on_with_lose_what_is_done_again(tmp_path):
+def test_resumed_metrics_lose_what_is_done_again(tmp_path):
   path = tmp_path / "metrics.jsonl"
   path.write_text('{"t": 0}\n{"t": 1}\n{"t": 2}\n{"t"')
   writer = writers.MetricsWriter(path, 2)
