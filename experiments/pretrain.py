@@ -1,4 +1,4 @@
-r"""Trains a student beforehand: on made-up worlds, on COCO, or on one stream.
+r"""Pretrains a student: on synthetic worlds, on COCO, or on one stream.
 
     python -m experiments.pretrain --workdir=runs/student
     python -m experiments.pretrain --workdir=runs/coco --data=coco:DIR
@@ -7,19 +7,17 @@ r"""Trains a student beforehand: on made-up worlds, on COCO, or on one stream.
     python -m experiments.pretrain --smoke
 
 The first makes the student of `--init=bundled`: half an hour on one core, a
-mean IoU of 0.58 on worlds never seen, before it adapts to anything. A COCO
-folder holds annotations/instances_train2017.json and train2017/ (or those of
---split); 150,000 steps of it need a GPU. The same command goes on where an
-interrupted one stopped. At the end it writes student.safetensors into the
-workdir, for `online_distill --init=FILE`, so that `--init=FILE --system=frozen`
-plays a stream with what was learnt of it, as `--system=offline_oracle` does by
-itself. The frames of a stream stay in the workdir's album/, which may then be
-deleted; of the synthetic world it also prints
-the IoU of each class on worlds never seen.
+mean IoU of 0.58 on unseen worlds, before it adapts to anything; it prints the
+IoU of each class. A COCO folder holds annotations/instances_train2017.json and
+train2017/ (or those of --split); 150,000 steps of it need a GPU. The third
+trains on one stream, as `--system=offline_oracle` does by itself; the stream's
+frames stay in the workdir's album/, which may then be deleted. --smoke takes
+under a minute. The same command resumes an interrupted training. At the end it
+writes student.safetensors into the workdir, for `online_distill --init=FILE`.
 
-Every device that is there takes part, each with an equal share of the batch;
---devices=4 takes four (of a CPU, cores). Over two hosts, the first of which
-writes the workdir, one command on each:
+All devices take part, each with an equal share of the batch; --devices=4 takes
+four (of a CPU, cores). Over two hosts, the first of which writes the workdir,
+one command on each:
 
     python -m experiments.pretrain --workdir=runs/coco --data=coco:DIR \
         --coordinator=FIRST:4321 --num_processes=2 --process_id=0
@@ -27,10 +25,10 @@ writes the workdir, one command on each:
         --coordinator=FIRST:4321 --num_processes=2 --process_id=1
     srun -N 2 python -m experiments.pretrain ... --coordinator=auto
 
-What is learnt is that of one device with the same --batch, but for rounding.
-All end where one is interrupted and, after 100 s at the latest, where one dies;
-the same commands go on from what the first kept, on any number of hosts. A
-stream (--stream) is learnt on one.
+The result is that of one device with the same --batch, up to rounding. All stop
+when one is interrupted and, after 100 s at the latest, when one dies; the same
+commands resume from the first host's checkpoint, on any number of hosts. A
+stream (--stream) is trained on by one host.
 """
 
 import contextlib
@@ -38,19 +36,21 @@ import functools
 import pathlib
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 from absl import flags
 from jax.sharding import Mesh
 
-from experiments import album, cli, judging, lessons, parallel_flags, progress
-from ojd import data_parallel, distill, pretraining
+from experiments import cli, parallel_flags, progress
+from ojd import data_parallel, distill
 from ojd.errors import UserError
 from ojd.formats import coco
 from ojd.models import pretrained
 from ojd.models import student as student_lib
-from ojd.pretraining import Recipe
+from ojd.pretraining import album, batches, evaluation, trainer
+from ojd.pretraining.trainer import Recipe
 from ojd.run import compilation, preparing
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
@@ -58,52 +58,56 @@ from ojd.run.config import RunConfig
 from ojd.systems import offline_oracle
 
 _DATA = flags.DEFINE_string(
-  "data", "synthetic", "what is learnt from: synthetic, or coco:DIR"
+  "data", "synthetic", "training data: synthetic, or coco:DIR"
 )
 _SPLIT = flags.DEFINE_string("split", "train2017", "of a COCO folder")
 _STREAM = flags.DEFINE_string(
-  "stream", "", "learns this one stream, labelled by --teacher, not --data"
+  "stream", "", "train on this one stream, labelled by --teacher, not on --data"
 )
 _OF_STREAM = {
-  "teacher": flags.DEFINE_string("teacher", "mask_rcnn_tiny", "who labels it"),
-  "classes": flags.DEFINE_string("classes", "", "what to tell apart in it"),
-  "init": flags.DEFINE_string("init", "bundled", "what training begins with"),
-  "height": flags.DEFINE_integer("height", None, "of its frames"),
-  "width": flags.DEFINE_integer("width", None, "likewise"),
-  "num_frames": flags.DEFINE_integer("num_frames", None, "of it; empty: all"),
+  "teacher": flags.DEFINE_string("teacher", "mask_rcnn_tiny", "what labels it"),
+  "classes": flags.DEFINE_string("classes", "", "its classes"),
+  "init": flags.DEFINE_string("init", "bundled", "initial weights"),
+  "height": flags.DEFINE_integer("height", None, "of a stream's frames"),
+  "width": flags.DEFINE_integer("width", None, "of a stream's frames"),
+  "num_frames": flags.DEFINE_integer("num_frames", None, "length; empty: all"),
 }
 _EVERY = flags.DEFINE_integer(
-  "every", offline_oracle.EVERY, "learn every n-th frame of a stream"
+  "every", offline_oracle.EVERY, "train on every n-th frame of a stream"
 )
-_WORKDIR = flags.DEFINE_string("workdir", "", "where the training is kept")
+_WORKDIR = flags.DEFINE_string("workdir", "", "folder of the training")
 _MODEL = flags.DEFINE_string(
   "model",
   "jitnet",
   "the network, NAME[:OPTION=VALUE]...: " + ", ".join(student_lib.MODELS),
 )
 _STEPS = flags.DEFINE_integer("num_steps", None, "updates; empty: the recipe's")
-_BATCH = flags.DEFINE_integer("batch", None, "frames an update; likewise")
-_RATE = flags.DEFINE_float("learning_rate", None, "the highest; likewise")
+_BATCH = flags.DEFINE_integer(
+  "batch", None, "frames an update; empty: the recipe's"
+)
+_RATE = flags.DEFINE_float(
+  "learning_rate", None, "the highest; empty: the recipe's"
+)
 _SEED = flags.DEFINE_integer("seed", 0, "of the whole training")
-_SMOKE = flags.DEFINE_bool("smoke", False, "a few steps, to see that it works")
+_SMOKE = flags.DEFINE_bool("smoke", False, "a few steps on small data")
 
 _NUM_WORLDS, _FRAMES_PER_WORLD = 500, 8
 # Other worlds than those of the bundled teacher.
 _ALBUM_SEED = 1
 
 
-class Course(NamedTuple):
-  """What is taught, and how."""
+class Setup(NamedTuple):
+  """What is trained on, and how."""
 
   recipe: Recipe
   class_names: tuple[str, ...]
   about: dict  # JSON; of the data
-  batch_fn: lessons.Callable[[int], lessons.Batch]
-  student: student_lib.Student | None = None  # None: one that knows nothing
+  batch_fn: Callable[[int], batches.Batch]
+  student: student_lib.Student | None = None  # None: random weights
 
 
-def synthetic_course(mesh: Mesh | None) -> Course:
-  """Worlds of other seeds than those that anything is judged by."""
+def synthetic_setup(mesh: Mesh | None) -> Setup:
+  """Worlds of other seeds than those of the evaluation."""
   recipe = _changed(Recipe())
   worlds, frames = _NUM_WORLDS, _FRAMES_PER_WORLD
   if _SMOKE.value:
@@ -115,37 +119,37 @@ def synthetic_course(mesh: Mesh | None) -> Course:
   )
   log = progress.Counter("world", worlds)
   pages = album.draw(plan, lambda num_worlds: log(num_worlds, "drawn"))
-  return Course(
+  return Setup(
     recipe,
     album.CLASS_NAMES,
     {"data": "synthetic", "num_worlds": worlds, "frames_per_world": frames},
-    lessons.ahead(lessons.Worlds(recipe, pages, rows)),
+    batches.ahead(batches.Worlds(recipe, pages, rows)),
   )
 
 
-def coco_course(folder: str, split: str, mesh: Mesh | None) -> Course:
-  """The authors' recipe for COCO, on the things of its pictures."""
+def coco_setup(folder: str, split: str, mesh: Mesh | None) -> Setup:
+  """The authors' recipe for COCO, on the things in its images."""
   root = pathlib.Path(folder).expanduser()
   images = coco.open_coco(
     root / split, root / "annotations" / f"instances_{split}.json"
   )
-  recipe = _changed(lessons.COCO)
+  recipe = _changed(batches.COCO)
   if _SMOKE.value:
     batch = _smoke_batch(1, mesh)
     recipe = recipe._replace(num_steps=2, batch=batch, height=96, width=96)
   rows = data_parallel.rows(mesh, recipe.batch)
-  steps = max(lessons.COCO_EPOCHS_A_DECAY * len(images) // recipe.batch, 1)
-  return Course(
+  steps = max(batches.COCO_EPOCHS_A_DECAY * len(images) // recipe.batch, 1)
+  return Setup(
     recipe._replace(decay_steps=steps),
     images.class_names,
     {"data": "coco", "split": split, "num_images": len(images)},
-    lessons.ahead(lessons.Coco(recipe, images, rows)),
+    batches.ahead(batches.Coco(recipe, images, rows)),
   )
 
 
-def stream_course(
+def stream_setup(
   folder: pathlib.Path, should_stop, mesh: Mesh | None
-) -> Course | None:
+) -> Setup | None:
   """What `--system=offline_oracle` learns; None where it was stopped.
 
   Args:
@@ -154,7 +158,7 @@ def stream_course(
     mesh: of the devices to train on.
   """
   if parallel_flags.are_hosts():
-    raise UserError("--stream is learnt on one host; without --coordinator")
+    raise UserError("--stream is trained on by one host; without --coordinator")
   if _EVERY.value < 1:
     raise UserError(f"--every={_EVERY.value}: at least 1")
   config = RunConfig(
@@ -178,7 +182,7 @@ def stream_course(
   data_parallel.rows(mesh, recipe.batch)  # refuses those that do not divide
   batch_fn = functools.partial(found.batch, recipe)
   about = {"data": "stream", "every": _EVERY.value, **wanted.about}
-  return Course(recipe, wanted.class_names, about, batch_fn, wanted.student)
+  return Setup(recipe, wanted.class_names, about, batch_fn, wanted.student)
 
 
 def _smoke_batch(least, mesh):
@@ -199,23 +203,23 @@ def _changed(recipe):
   return recipe._replace(seed=_SEED.value, **asked)
 
 
-def _course(folder, should_stop, mesh):
+def _setup(folder, should_stop, mesh):
   if _STREAM.value:
-    return stream_course(folder, should_stop, mesh)
+    return stream_setup(folder, should_stop, mesh)
   kind, _, folder = _DATA.value.partition(":")
   if kind == "coco" and folder:
-    return coco_course(folder, _SPLIT.value, mesh)
+    return coco_setup(folder, _SPLIT.value, mesh)
   if _DATA.value == "synthetic":
-    return synthetic_course(mesh)
+    return synthetic_setup(mesh)
   raise UserError(f"--data={_DATA.value}: synthetic or coco:DIR")
 
 
-def _judge(student, params, recipe):
+def _evaluate(student, params, recipe):
   predict = jax.jit(lambda f: distill.classify(student.apply(params, f)))
-  addresses, every = judging.JUDGED, 20
+  addresses, every = evaluation.STREAMS, 20
   if _SMOKE.value:
     addresses, every = addresses[:1], 300
-  return judging.judge(
+  return evaluation.evaluate(
     lambda sample: jax.device_get(predict(sample.frame)),
     addresses,
     recipe.height,
@@ -225,17 +229,17 @@ def _judge(student, params, recipe):
 
 
 class Trained(NamedTuple):
-  """What a training comes to."""
+  """A training that ended."""
 
-  course: Course
+  setup: Setup
   student: student_lib.Student
   about: dict
   params: student_lib.Params  # on this host
-  is_whole: bool
+  is_finished: bool
 
 
 def _folder():
-  """The workdir; of smoke a new one."""
+  """The workdir; with --smoke a new one."""
   folder = pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
   try:
     if data_parallel.is_first_host():
@@ -245,13 +249,13 @@ def _folder():
   return folder
 
 
-def _train(folder, course, mesh, should_stop):
-  """Trains, from where the folder left off."""
-  recipe, model = course.recipe, student_lib.bind(_MODEL.value)
-  student = course.student or student_lib.create(
-    _MODEL.value, len(course.class_names)
+def _train(folder, setup, mesh, should_stop):
+  """Trains, from the checkpoint of the folder if there is one."""
+  recipe, model = setup.recipe, student_lib.bind(_MODEL.value)
+  student = setup.student or student_lib.create(
+    _MODEL.value, len(setup.class_names)
   )
-  about = {"model": str(model), **course.about}
+  about = {"model": str(model), **setup.about}
   log, steps = progress.Counter("step", recipe.num_steps), []
 
   def report(made):
@@ -259,38 +263,38 @@ def _train(folder, course, mesh, should_stop):
     if data_parallel.is_first_host():
       log(made.step + 1, f"loss {made.loss:.3f}")
 
-  params = pretraining.train(
+  params = trainer.train(
     student,
     recipe,
     about,
-    course.batch_fn,
+    setup.batch_fn,
     folder,
     report_fn=report,
     should_stop=should_stop,
     mesh=mesh,
   )
-  # None were made where it was whole before.
-  is_whole = steps in ([], [recipe.num_steps])
+  # None were made where it was finished before.
+  is_finished = steps in ([], [recipe.num_steps])
   params = jax.device_get(params)
-  return Trained(course, student, about | recipe._asdict(), params, is_whole)
+  return Trained(setup, student, about | recipe._asdict(), params, is_finished)
 
 
 def _write(folder, trained):
-  """Weights, and what they are worth."""
-  course, about = trained.course, trained.about
+  """Writes the weights and evaluates them."""
+  setup, about = trained.setup, trained.about
   path = folder / "student.safetensors"
   flat = pretrained.flatten(trained.params)
-  pretrained.save(path, pretrained.Pretrained(flat, course.class_names, about))
+  pretrained.save(path, pretrained.Pretrained(flat, setup.class_names, about))
   if about["data"] == "synthetic":
-    table = _judge(trained.student, trained.params, course.recipe)
-    print(judging.in_words(table))
+    table = _evaluate(trained.student, trained.params, setup.recipe)
+    print(evaluation.in_words(table))
   print(f"weights: {path}")
 
 
 def main() -> int:
-  """Trains, writes the weights and judges them."""
+  """Trains, writes the weights and evaluates them."""
   if not (_WORKDIR.value or _SMOKE.value):
-    raise UserError("--workdir=DIR is missing: where is it to be kept?")
+    raise UserError("--workdir=DIR is missing: the folder of the training")
   student_lib.bind(_MODEL.value)
   compilation.enable_cache(compilation.default_cache())
   interrupt = cli.Interrupt()
@@ -299,16 +303,16 @@ def main() -> int:
 
     def prepare():
       folder = _folder()
-      return folder, _course(folder, interrupt.is_wanted, mesh)
+      return folder, _setup(folder, interrupt.is_wanted, mesh)
 
-    folder, course = data_parallel.on_all_hosts(prepare)
-    if course is None:
+    folder, setup = data_parallel.on_all_hosts(prepare)
+    if setup is None:
       return interrupt.exit_code()
-    trained = _train(folder, course, mesh, interrupt.is_wanted)
+    trained = _train(folder, setup, mesh, interrupt.is_wanted)
   if interrupt.is_wanted():
     return interrupt.exit_code()
-  if not trained.is_whole:
-    raise RuntimeError("another host was stopped; the same commands go on")
+  if not trained.is_finished:
+    raise RuntimeError("another host was stopped; the same commands resume")
   if is_first:
     _write(folder, trained)
   return 0

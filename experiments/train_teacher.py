@@ -4,9 +4,9 @@ r"""Trains mask_rcnn_tiny, a small Mask R-CNN, on the synthetic world.
     python -m experiments.train_teacher --smoke
 
 The defaults made the bundled weights: about ninety minutes on two cores, 3 GB
-of memory, a mean IoU of 0.75 on worlds never seen. The same command goes on
-where an interrupted one stopped. At the end it writes
-mask_rcnn_tiny.safetensors into the workdir and prints the IoU of each class.
+of memory, a mean IoU of 0.75 on unseen worlds. The same command resumes an
+interrupted training. At the end it writes mask_rcnn_tiny.safetensors into the
+workdir and prints the IoU of each class. --smoke takes under a minute.
 """
 
 import pathlib
@@ -15,18 +15,19 @@ import tempfile
 import numpy as np
 from absl import flags
 
-from experiments import album, cli, judging, progress
+from experiments import cli, progress
 from ojd import labels
 from ojd.errors import UserError
+from ojd.pretraining import album, evaluation
 from ojd.teachers import detector, tiny, train_tiny
 
 _DEFAULTS = train_tiny.Recipe()
-_WORKDIR = flags.DEFINE_string("workdir", "", "where the training is kept")
+_WORKDIR = flags.DEFINE_string("workdir", "", "folder of the training")
 _STEPS = flags.DEFINE_integer("num_steps", _DEFAULTS.num_steps, "updates")
 _BATCH = flags.DEFINE_integer("batch", _DEFAULTS.batch, "frames an update")
 _RATE = flags.DEFINE_float("learning_rate", _DEFAULTS.learning_rate, "peak")
 _SEED = flags.DEFINE_integer("seed", _DEFAULTS.seed, "of the whole training")
-_SMOKE = flags.DEFINE_bool("smoke", False, "a few steps, to see that it works")
+_SMOKE = flags.DEFINE_bool("smoke", False, "four steps on small data")
 
 
 class Batches:
@@ -47,11 +48,11 @@ class Batches:
     return list(images), list(targets)
 
 
-def judge(teacher, recipe: train_tiny.Recipe, addresses, every: int):
+def evaluate(teacher, recipe: train_tiny.Recipe, addresses, every: int):
   """IoU of each class where a teacher's instances become labels."""
   groups = labels.parse_groups("", tiny.CLASS_NAMES)
   size = recipe.height, recipe.width
-  return judging.judge(
+  return evaluation.evaluate(
     lambda sample: (
       labels.from_instances(teacher(sample), groups, *size).classes
     ),
@@ -62,7 +63,7 @@ def judge(teacher, recipe: train_tiny.Recipe, addresses, every: int):
 
 
 def _draw(recipe):
-  """What is learnt from; the state of a training does not hold it."""
+  """The frames to train on; the state of a training does not hold them."""
   log = progress.Counter("world", recipe.num_worlds)
   plan = album.Plan(
     recipe.seed,
@@ -75,9 +76,9 @@ def _draw(recipe):
 
 
 def main() -> int:
-  """Trains, writes the weights and judges them."""
+  """Trains, writes the weights and evaluates them."""
   if not (_WORKDIR.value or _SMOKE.value):
-    raise UserError("--workdir=DIR is missing: where is it to be kept?")
+    raise UserError("--workdir=DIR is missing: the folder of the training")
   if _STEPS.value < 1 or _BATCH.value < 1 or not _RATE.value > 0:
     raise UserError("--num_steps, --batch, --learning_rate: above 0")
   recipe = _DEFAULTS._replace(
@@ -112,10 +113,10 @@ def main() -> int:
   teacher = detector.Detector(
     model, tiny.CLASS_NAMES, detector.pick_device("cpu")
   )
-  addresses, every = judging.JUDGED, 20
+  addresses, every = evaluation.STREAMS, 20
   if _SMOKE.value:
     addresses, every = addresses[:1], 300
-  print(judging.in_words(judge(teacher, recipe, addresses, every)))
+  print(evaluation.in_words(evaluate(teacher, recipe, addresses, every)))
   print(f"weights: {path}")
   return 0
 

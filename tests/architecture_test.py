@@ -81,9 +81,7 @@ PENDING_WORDS = {
   "systems": WORDS,
   "costs": {"lesson"},
   "temporal": {"tally"},
-  "experiments": {
-    *("crew", "equipment", "judging", "lesson", "lessons", "quirks", "zoo")
-  },
+  "experiments": {*("crew", "equipment", "lessons", "quirks", "zoo")},
 }
 
 

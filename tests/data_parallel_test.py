@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ojd import data_parallel, pretraining
+from ojd import data_parallel
 from ojd.errors import UserError
 from ojd.models import student as student_lib
+from ojd.pretraining import trainer
 from ojd.types import Labels
 from tests.reference import small_run, tiny_student
 
-RECIPE = pretraining.Recipe(
+RECIPE = trainer.Recipe(
   num_steps=6, batch=4, height=32, width=32, optimizer="sgd", learning_rate=0.1
 )
 STUDENTS = {
@@ -40,7 +41,7 @@ def _batch(step):
 def _curve(folder, student, **more):
   folder.mkdir(exist_ok=True)
   losses = []
-  params = pretraining.train(
+  params = trainer.train(
     student,
     RECIPE,
     {},
@@ -88,11 +89,11 @@ def test_every_device_sees_its_rows_and_holds_the_whole_state(mesh):
 
 def test_devices_exchange_means_and_never_frames(mesh):
   """Kernels' gradients are loops over the batch, which XLA would gather."""
-  student, tx = STUDENTS["small"], pretraining.make_tx(RECIPE)
-  update = lambda state, *batch: pretraining.update(
+  student, tx = STUDENTS["small"], trainer.make_tx(RECIPE)
+  update = lambda state, *batch: trainer.update(
     student, tx, state, *batch, data_parallel.mean
   )
-  state = data_parallel.replicate(mesh, pretraining.init(student, RECIPE))
+  state = data_parallel.replicate(mesh, trainer.init(student, RECIPE))
   given = np.zeros(2, np.int32), _batch(0)
   placed = data_parallel.shard(mesh, P(data_parallel.AXIS), given)
   program = data_parallel.program(mesh, update)

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ojd import pretraining
 from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models.student import Student
-from ojd.pretraining import Recipe
+from ojd.pretraining import trainer
+from ojd.pretraining.trainer import Recipe
 from ojd.types import Labels
 
 EVERY = 5  # frames from one that is learnt from to the next
@@ -96,7 +96,7 @@ def prepare(preparation: Preparation) -> bool:
       )
 
   stops = []
-  params = pretraining.train(
+  params = trainer.train(
     preparation.student,
     recipe,
     preparation.about,
@@ -112,7 +112,7 @@ def prepare(preparation: Preparation) -> bool:
   found = pretrained.Pretrained(flat, preparation.class_names, about)
   # Nothing is lost: the run is to be told again bit for bit.
   pretrained.save(folder / STUDENT, found, np.float32)
-  pretraining.forget(folder)
+  trainer.forget(folder)
   forget(folder)
   return True
 

@@ -16,13 +16,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments import cli, parallel_flags
-from ojd import data_parallel, pretraining
+from ojd import data_parallel
 from ojd.models import student as student_lib
+from ojd.pretraining import trainer
 from ojd.run import compilation
 from ojd.types import Labels
 from tests.reference import small_run
 
-RECIPE = pretraining.Recipe(
+RECIPE = trainer.Recipe(
   batch=4, optimizer="sgd", learning_rate=0.1, height=24, width=32
 )
 
@@ -46,7 +47,7 @@ def train(
     frames = (100 * classes[..., None]).repeat(3, -1).astype(np.uint8)
     return frames[rows], Labels(classes[rows], weights[rows])
 
-  pretraining.train(
+  trainer.train(
     student_lib.from_linen(small_run.SmallNet(3)),
     RECIPE._replace(num_steps=num_steps),
     {},

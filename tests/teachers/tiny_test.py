@@ -5,8 +5,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from experiments import album, judging, train_teacher
+from experiments import train_teacher
 from ojd.errors import UserError
+from ojd.pretraining import album, evaluation
 from ojd.streams import base as streams
 from ojd.teachers import base, tiny, train_tiny
 from ojd.types import Instances
@@ -172,10 +173,12 @@ def test_judge_gives_the_truth_full_marks():
   address = "synthetic:street?seed=3&num_frames=41"
   stream = streams.open_stream(address, 64, 96)
   teacher = lambda sample: stream.instances(sample.t)
-  iou = train_teacher.judge(teacher, recipe, [address], 20)
-  assert iou[judging.MEAN] == iou["person"] == 1.0
+  iou = train_teacher.evaluate(teacher, recipe, [address], 20)
+  assert iou[evaluation.MEAN] == iou["person"] == 1.0
   nothing = lambda sample: stream.instances(sample.t)._replace(
     scores=np.zeros(len(stream.instances(sample.t).scores))
   )
-  iou = train_teacher.judge(nothing, recipe, [address], 20)
-  assert iou[judging.MEAN] == 0.0 and 0 < iou[judging.WITH_BACKGROUND] < 0.5
+  iou = train_teacher.evaluate(nothing, recipe, [address], 20)
+  assert (
+    iou[evaluation.MEAN] == 0.0 and 0 < iou[evaluation.WITH_BACKGROUND] < 0.5
+  )

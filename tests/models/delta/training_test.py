@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd import losses, pretraining
+from ojd import losses
 from ojd.errors import UserError
 from ojd.models.delta import changes, gates, sites, training
 from ojd.models.delta.convert import convert
+from ojd.pretraining import trainer
 from ojd.types import Labels
 from tests.reference import delta_clips, layered_student
 
@@ -125,7 +126,7 @@ def test_interrupted_training_goes_on_as_if_nothing_had_been(params, tmp_path):
   def train(folder, stop_at):
     folder.mkdir(exist_ok=True)
     seen = []
-    return pretraining.carry_on(
+    return trainer.carry_on(
       *(training.start(params, recipe), step_fn, {"a": 1}, batch_fn, folder),
       num_steps=recipe.num_steps,
       report_fn=lambda report: seen.append(report.step),

@@ -1,15 +1,15 @@
-"""How well something segments made-up worlds that it was not trained on."""
+"""Accuracy on synthetic worlds that nothing was trained on."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments import album
 from ojd import labels, metrics
+from ojd.pretraining import album
 from ojd.streams import base as streams
 from ojd.types import Sample
 
-JUDGED = tuple(
+STREAMS = tuple(
   f"synthetic:{scene}?seed={seed}"
   for scene in ("street", "park", "sports", "night_fall", "cuts")
   for seed in (1, 2)
@@ -17,7 +17,7 @@ JUDGED = tuple(
 MEAN, WITH_BACKGROUND = "mean", "with background"
 
 
-def judge(
+def evaluate(
   classify: Callable[[Sample], np.ndarray],
   addresses: Sequence[str],
   height: int,
@@ -32,7 +32,7 @@ def judge(
     addresses: streams.
     height: of the frames.
     width: of the frames.
-    every: frames from one that is looked at to the next.
+    every: evaluates every n-th frame.
   """
   names = album.CLASS_NAMES
   groups = labels.parse_groups("", names)
@@ -55,4 +55,4 @@ def judge(
 def in_words(table: dict[str, float]) -> str:
   """A line a class."""
   lines = [f"  {name:<15} {value:.3f}" for name, value in table.items()]
-  return "\n".join(["IoU on worlds never seen:", *lines])
+  return "\n".join(["IoU on unseen worlds:", *lines])

@@ -1,4 +1,4 @@
-"""Batches for training a student beforehand: made-up worlds, or COCO."""
+"""Batches for the training of a student: synthetic worlds, pairs, and COCO."""
 
 import concurrent.futures
 from collections.abc import Callable
@@ -6,10 +6,11 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from experiments import album
 from ojd import labels
 from ojd.formats import coco
-from ojd.pretraining import Recipe
+from ojd.pretraining import album
+from ojd.pretraining.trainer import Recipe
+from ojd.streams import base as streams
 from ojd.types import IGNORE, Labels
 
 # The authors' recipe; the rate falls tenfold every so many epochs.
@@ -24,6 +25,8 @@ COCO = Recipe(
 )
 COCO_EPOCHS_A_DECAY = 10
 _COCO_WEIGHT = 10.0  # the authors', of every pixel
+_PAIR_FRAMES, _FARTHEST = 600, 5
+_LAST_SEED = 900_000_000
 _LEAST_ZOOM = 0.6  # of the frame's sides; things of other sizes are seen too
 
 Batch = tuple[np.ndarray, Labels]
@@ -47,8 +50,8 @@ class Worlds:
     chosen = rng.choice(len(self._shares), self._recipe.batch, p=self._shares)
     # Drawn for all rows, so that each is what it is on one host.
     draws = [self._draw(rng) for _ in chosen]
-    lessons = list(zip(chosen, draws, strict=True))[self._rows]
-    return _stack([self._lesson(i, *draw) for i, draw in lessons])
+    rows = list(zip(chosen, draws, strict=True))[self._rows]
+    return _stack([self._example(i, *draw) for i, draw in rows])
 
   def _draw(self, rng):
     """What is zoomed into, if anything, and whether it is mirrored."""
@@ -56,7 +59,7 @@ class Worlds:
     box = zoom_box(rng, *size) if rng.random() < 0.5 else None
     return box, rng.random() < 0.5
 
-  def _lesson(self, i, box, is_mirrored):
+  def _example(self, i, box, is_mirrored):
     frame, classes = self._pages.frames[i], self._pages.class_map(i)
     if box is not None:
       frame, classes = zoom(frame, classes, box)
@@ -64,6 +67,32 @@ class Worlds:
       frame, classes = frame[:, ::-1], classes[:, ::-1]
     classes = np.ascontiguousarray(classes)
     return frame, labels.from_class_map(classes, self._groups)
+
+
+class Pairs:
+  """Two frames of a synthetic world, the later one labelled."""
+
+  def __init__(self, seed: int, batch: int, height: int, width: int):
+    self._seed, self._batch, self._size = seed, batch, (height, width)
+    self._groups = labels.parse_groups("", album.CLASS_NAMES)
+
+  def __call__(self, step: int) -> Batch:
+    """Frames [B, 2, H, W, 3] and labels [B, H, W]; a function of the step."""
+    rng = np.random.default_rng([self._seed, 2, step])
+    return _stack([self._pair(rng) for _ in range(self._batch)])
+
+  def _pair(self, rng):
+    scene = album.SCENES[int(rng.integers(len(album.SCENES)))]
+    seed = album.FIRST_SEED + int(rng.integers(_LAST_SEED))
+    address = f"synthetic:{scene}?seed={seed}&num_frames={_PAIR_FRAMES}"
+    stream = streams.open_stream(address, *self._size)
+    distance = int(rng.integers(1, _FARTHEST + 1))
+    t = int(rng.integers(_PAIR_FRAMES - distance))
+    first, last = (next(iter(stream.read(i))) for i in (t, t + distance))
+    groups = labels.match_groups(self._groups, stream.spec.class_names)
+    classes = np.take(groups.lookup, last.truth)
+    answer = labels.from_class_map(classes, self._groups)
+    return np.stack([first.frame, last.frame]), answer
 
 
 class Coco:
@@ -78,10 +107,10 @@ class Coco:
     batch = self._recipe.batch
     places = range(step * batch, (step + 1) * batch)
     are_mirrored = rng.random(batch) < 0.5
-    lessons = list(zip(places, are_mirrored, strict=True))[self._rows]
-    return _stack([self._lesson(*lesson) for lesson in lessons])
+    rows = list(zip(places, are_mirrored, strict=True))[self._rows]
+    return _stack([self._example(*row) for row in rows])
 
-  def _lesson(self, place, is_mirrored):
+  def _example(self, place, is_mirrored):
     epoch, i = divmod(place, len(self._images))
     order = np.random.default_rng([self._recipe.seed, 0, epoch])
     i = int(order.permutation(len(self._images))[i])
@@ -116,7 +145,7 @@ def zoom(frame: np.ndarray, classes: np.ndarray, box: tuple[int, ...]):
 
 
 def ahead(batch_fn: Callable[[int], Batch]) -> Callable[[int], Batch]:
-  """The same batches, the next one made while the last is learnt from."""
+  """The same batches, the next one made while one is trained on."""
   pool = concurrent.futures.ThreadPoolExecutor(1)
   coming: dict[int, concurrent.futures.Future] = {}
 
@@ -129,7 +158,7 @@ def ahead(batch_fn: Callable[[int], Batch]) -> Callable[[int], Batch]:
   return batch
 
 
-def _stack(lessons):
-  frames, answers = zip(*lessons, strict=True)
+def _stack(examples):
+  frames, answers = zip(*examples, strict=True)
   classes, weights = zip(*answers, strict=True)
   return np.stack(frames), Labels(np.stack(classes), np.stack(weights))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments import album
+from ojd.pretraining import album
 from ojd.streams import base as streams
 from ojd.teachers import tiny
 

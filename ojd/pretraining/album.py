@@ -1,4 +1,4 @@
-"""Frames of many made-up worlds, drawn once and learnt from many times."""
+"""Frames of many synthetic worlds, drawn once and trained on many times."""
 
 import concurrent.futures
 import multiprocessing
@@ -14,7 +14,7 @@ from ojd.streams.synthetic import places
 # Every class that a world can hold; the class ids of an album.
 CLASS_NAMES = places.class_names("cuts", has_cuts=True)
 SCENES = ("street", "street", "park", "sports", "night_fall")
-# Worlds of lower seeds are for judging, and for anyone's runs.
+# Worlds of lower seeds are for evaluation and for runs.
 FIRST_SEED = 10_000
 _LAST_SEED = 900_000_000
 _NUM_FRAMES = 600  # of a world's stream; an album takes a few of them
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
 
 
 class Album(NamedTuple):
-  """Frames with everything that is to be known of their things.
+  """Frames and the instances in them.
 
   Attributes:
     frames: [N, H, W, 3] uint8.

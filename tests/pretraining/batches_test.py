@@ -1,0 +1,99 @@
+"""Batches of synthetic worlds, of pairs, and of COCO."""
+
+import numpy as np
+import pytest
+
+from ojd.formats import coco
+from ojd.pretraining import album, batches, trainer
+from tests.reference import coco_folder
+
+RECIPE = trainer.Recipe(batch=3, height=64, width=96)
+
+
+@pytest.fixture
+def images(tmp_path):
+  folder = coco_folder.write(tmp_path)
+  annotations = folder / "annotations" / "instances_train2017.json"
+  return coco.open_coco(folder / "train2017", annotations)
+
+
+@pytest.fixture(scope="module")
+def pages():
+  return album.draw(album.Plan(0, 2, 2, 64, 96))
+
+
+def test_batches_of_worlds_are_a_function_of_the_step(pages):
+  one, other = batches.Worlds(RECIPE, pages), batches.Worlds(RECIPE, pages)
+  other(3)
+  for a, b in zip(_arrays(one(7)), _arrays(other(7)), strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert not np.array_equal(one(7)[0], one(8)[0])
+
+
+def test_hosts_make_the_rows_of_one_batch(pages, images):
+  for kind, data in ((batches.Worlds, pages), (batches.Coco, images)):
+    whole = kind(RECIPE, data)
+    parts = [kind(RECIPE, data, rows) for rows in (slice(0, 1), slice(1, 3))]
+    for step in range(4):
+      made = [_arrays(part(step)) for part in parts]
+      for a, *b in zip(_arrays(whole(step)), *made, strict=True):
+        np.testing.assert_array_equal(a, np.concatenate(b))
+
+
+def _arrays(batch):
+  frames, labels = batch
+  return frames, labels.classes, labels.weights
+
+
+def test_frames_and_classes_move_together():
+  """Where every pixel says its class, it says so whatever is done to it."""
+  rng = np.random.default_rng(0)
+  things = np.zeros((4, 64, 96), np.uint8)
+  things[:, 16:48, 24:60] = 1
+  class_ids = np.zeros((4, 256), np.uint8)
+  class_ids[:, 1] = 3
+  frames = (50 * class_ids[0][things])[..., None].repeat(3, -1).astype(np.uint8)
+  batch_fn = batches.Worlds(RECIPE, album.Album(frames, things, class_ids))
+  seen = set()
+  for step in range(8):
+    got, labels = batch_fn(step)
+    # Bilinear edges may be a pixel off.
+    wrong = np.abs(got[..., 0].astype(int) - 50 * labels.classes) > 75
+    assert wrong.mean() < 0.02
+    assert (labels.weights[labels.classes == 3] == 5).all()
+    seen |= {int((c == 3).sum()) for c in labels.classes}
+  assert len(seen) > 5  # of many sizes
+  box = batches.zoom_box(rng, 64, 96)
+  frame, classes = batches.zoom(frames[0], class_ids[0][things[0]], box)
+  assert frame.shape == (64, 96, 3) and classes.shape == (64, 96)
+
+
+def test_the_next_batch_is_made_meanwhile_and_order_does_not_matter():
+  asked = []
+
+  def batch_fn(step):
+    asked.append(step)
+    return step
+
+  batch = batches.ahead(batch_fn)
+  assert [batch(step) for step in (4, 5, 9, 10)] == [4, 5, 9, 10]
+  assert asked[:2] == [4, 5]
+
+
+def test_an_epoch_of_coco_shows_each_picture_once(images):
+  recipe = RECIPE._replace(batch=1, height=96, width=96)
+  batch_fn = batches.Coco(recipe, images)
+  for epoch in range(2):
+    frames = [batch_fn(5 * epoch + i)[0][0] for i in range(5)]
+    assert sorted(f[0].max() for f in frames) == [0, 30, 60, 90, 120]
+  frames, labels = batch_fn(0)
+  assert frames.shape == (1, 96, 96, 3)
+  padding = labels.classes == 255
+  assert padding.mean() == pytest.approx(1 / 3, abs=0.02)
+  np.testing.assert_array_equal(labels.weights, np.where(padding, 0.0, 10.0))
+
+
+def test_recipe_for_coco_is_the_published_one():
+  recipe = batches.COCO
+  assert (recipe.num_steps, recipe.batch, recipe.height) == (150_000, 6, 768)
+  assert (recipe.learning_rate, recipe.weight_decay) == (0.1, 4e-5)
