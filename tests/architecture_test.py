@@ -58,11 +58,7 @@ PENDING_ARROWS = {
   ("ojd.teachers.raft", "ojd.models.optical_flow"),  # the type of a flow
 }
 # Imports in functions that close a circle, and why they are there.
-PENDING_CIRCLES = {
-  # Reads the config of a folder, whose class asks the trackers, which write
-  # into such a folder.
-  ("ojd.run.workdir", "ojd.run.config"),
-}
+PENDING_CIRCLES = set()
 
 # Words that the glossary has others for, where no other sense is meant.
 WORDS = frozenset(
