@@ -21,8 +21,9 @@ from ojd.edge.client import Client
 from ojd.edge.device import Answering
 from ojd.edge.pictures import Picture
 from ojd.network.payload import Params
-from ojd.run import prefetch, workdir, writers
+from ojd.run import workdir, writers
 from ojd.streams import base as streams
+from ojd.streams import prefetch
 from ojd.types import Frame, Sample, check_frame
 
 # (parameters on the device, frame) -> classes [H, W] uint8

@@ -19,9 +19,10 @@ from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
 from ojd.run import outputs as outputs_lib
-from ojd.run import prefetch, trajectory, workdir, writers
 from ojd.run import stats as stats_lib
+from ojd.run import trajectory, workdir, writers
 from ojd.streams import base as streams
+from ojd.streams import prefetch
 from ojd.teachers import labelers
 from ojd.types import Labels, Sample, StepInfo, check_frame
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from ojd import systems
 from ojd.run import job as job_lib
-from ojd.run import prefetch, stats
+from ojd.run import stats
 from ojd.run.job import Job
+from ojd.streams import prefetch
 from ojd.systems import offline_oracle
 from ojd.teachers import base as teachers
 from ojd.types import Labels

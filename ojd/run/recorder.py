@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ojd.errors import UserError
-from ojd.run import prefetch
 from ojd.streams import base as streams
+from ojd.streams import prefetch
 from ojd.teachers import base as teachers
 from ojd.teachers import labelers, recording
 from ojd.types import Sample, check_frame

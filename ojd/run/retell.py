@@ -18,13 +18,13 @@ from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import job as job_lib
 from ojd.run import (
   linked,
-  prefetch,
   recorded_run,
   state_arrays,
   trajectory,
 )
 from ojd.run.recorded_run import RecordedRun
 from ojd.run.trajectory import Record
+from ojd.streams import prefetch
 from ojd.systems import streamed
 from ojd.types import Sample, StepInfo
 

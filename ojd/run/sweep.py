@@ -23,9 +23,10 @@ from ojd.costs import Costs
 from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
-from ojd.run import prefetch, recorded_run, retell, stats
+from ojd.run import recorded_run, retell, stats
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
+from ojd.streams import prefetch
 from ojd.teachers import labelers
 from ojd.types import IGNORE, Labels
 

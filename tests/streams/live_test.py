@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from ojd.errors import UserError
-from ojd.run import prefetch
-from ojd.streams import base, live, live_source
+from ojd.streams import base, live, live_source, prefetch
 
 FAST = live.Limits(
   open=1.0, stall=0.5, give_up=2.0, first_pause=0.05, longest_pause=0.2

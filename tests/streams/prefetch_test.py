@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from ojd.run import prefetch
+from ojd.streams import prefetch
 from ojd.types import Sample
 
 
