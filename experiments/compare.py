@@ -73,11 +73,17 @@ _SMOKE_DEFAULTS = {
 }
 _OF_ONE_RUN = {"stream": "streams", "system": "systems", "workdir": "output"}
 
+_VIEW = progress.View(
+  count=lambda progress: (progress.num_frames, progress.total),
+  text=lambda progress: f"run {progress.num_cells}/{progress.num_all}",
+  news=lambda progress: progress.news,
+)
+
 
 def main() -> int:
   """Runs what is not there yet, writes the results and prints the table."""
   request = _request()
-  interrupt, watcher = cli.Interrupt(), progress.comparison_watcher()
+  interrupt, watcher = cli.Interrupt(), progress.watcher(_VIEW)
   try:
     cells = compare.run(
       request,

@@ -15,16 +15,22 @@ and the exit code is 1 then.
 import contextlib
 import functools
 import os
+import shutil
 import sys
 import tempfile
+from typing import Any
 
 import jax
 from absl import flags
+from rich import console as rich_console
+from rich import live as rich_live
+from rich import table as rich_table
 
-from experiments import cli, fleet_plan, fleet_progress, run_flags
+from experiments import cli, fleet_plan, progress, run_flags
 from ojd.errors import UserError
-from ojd.fleet import fleet, folder, listing, report
+from ojd.fleet import fleet, folder, listing, member, report
 from ojd.fleet.cluster import connecting
+from ojd.fleet.fleet import Progress
 from ojd.fleet.teachers import Desks
 from ojd.run import compilation, workdir
 
@@ -80,6 +86,7 @@ _SIMULATE = flags.DEFINE_bool(
 )
 _SMOKE = flags.DEFINE_bool("smoke", False, "three tiny streams, made up")
 
+_LINES_BESIDE = 6  # of the terminal, for the head and the caption
 _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
 # A site has hundreds of streams: pictures of each only where they are wanted.
 _DEFAULTS = {"overlay": False}
@@ -101,7 +108,8 @@ def main() -> int:
   if _RAY.value:
     connecting.connect(_RAY.value)
   # Ray has put its own in the place of what SIGTERM did before.
-  interrupt, watcher = cli.Interrupt(), fleet_progress.watcher()
+  interrupt = cli.Interrupt()
+  watcher = _Table() if sys.stderr.isatty() else progress.Log(_VIEW)
   try:
     found = run(
       request,
@@ -112,7 +120,7 @@ def main() -> int:
   finally:
     watcher.close()
   page = report.write(request.path)
-  print(fleet_progress.in_words(found))
+  print(_in_words(found))
   print(f"report: {page}")
   return interrupt.exit_code() or (
     cli.FAILURE if found["states"]["dead"] else 0
@@ -206,6 +214,125 @@ def _use_devices(num_streams):
       f"--devices={_DEVICES.value}: this machine has {there} of "
       f"{jax.default_backend()}"
     )
+
+
+def _count(progress):
+  """Frames of all streams, and how many there will be, if that is known."""
+  running = [one.progress for one in progress.members if one.progress]
+  lengths = [each.total for each in running]
+  done = sum(each.num_frames for each in running)
+  return done, None if None in lengths else sum(lengths)
+
+
+def _totals(progress: Progress) -> str:
+  """All streams in a line."""
+  states = [one.state for one in progress.members]
+  running = [one for one in progress.members if one.progress]
+  mious = [one.progress.miou for one in running]
+  known = [miou for miou in mious if miou is not None]
+  fps = sum(one.progress.fps for one in running if one.state == member.RUNNING)
+  words = [
+    f"{states.count(member.RUNNING)} of {len(states)} streams run",
+    f"{states.count(member.DONE)} done",
+    f"{states.count(member.DEAD)} dead",
+    f"{fps:.1f} fps",
+    f"{sum(one.progress.num_keys for one in running)} key frames",
+    f"teacher {progress.teachers.num_answers} answers, "
+    f"{_busy(progress):.0%} busy",
+    "mIoU " + (f"{sum(known) / len(known):.3f}" if known else "-"),
+  ]
+  return "  ".join(words)
+
+
+def _busy(progress):
+  teachers = progress.teachers
+  seconds = progress.seconds * max(teachers.num_teachers, 1)
+  return teachers.seconds / seconds if seconds else 0.0
+
+
+class _Table:
+  """A line a stream, those first that run, as many as the terminal shows."""
+
+  def __init__(self):
+    self._console = rich_console.Console(stderr=True)
+    self._live = rich_live.Live(console=self._console, auto_refresh=False)
+    self._live.start()
+
+  def __call__(self, progress: Progress) -> None:
+    if progress.news:
+      self._console.print(progress.news, markup=False, highlight=False)
+      return
+    height = shutil.get_terminal_size().lines
+    self._live.update(
+      _table(progress, max(height - _LINES_BESIDE, 1)), refresh=True
+    )
+
+  def close(self) -> None:
+    """Leaves the last state on the screen."""
+    self._live.stop()
+
+
+def _table(progress: Progress, num_lines: int) -> rich_table.Table:
+  """The streams, and all of them in the caption."""
+  done, total = _count(progress)
+  of_total = "" if total is None else f"/{total}"
+  caption = f"frame {done}{of_total}  {_totals(progress)}"
+  shown = rich_table.Table(box=None, caption=caption, caption_justify="left")
+  shown.add_column("stream", no_wrap=True)
+  for name in ("frame", "fps", "stride", "keys", "updates", "mIoU", "state"):
+    shown.add_column(name, justify="right", no_wrap=True)
+  order = [member.RUNNING, member.DEAD, member.NEW, member.STOPPED, member.DONE]
+  ranked = sorted(progress.members, key=lambda one: order.index(one.state))
+  for one in ranked[:num_lines]:
+    shown.add_row(one.name, *_cells(one), one.state)
+  if len(ranked) > num_lines:
+    shown.add_row(f"... and {len(ranked) - num_lines} more")
+  return shown
+
+
+def _cells(one):
+  found = one.progress
+  if found is None:
+    return [""] * 6
+  total = f"/{found.total}" if found.total else ""
+  return [
+    f"{found.num_frames}{total}",
+    f"{found.fps:.1f}",
+    str(found.stride),
+    str(found.num_keys),
+    str(found.num_updates),
+    "-" if found.miou is None else f"{found.miou:.3f}",
+  ]
+
+
+_VIEW = progress.View(_count, _totals, lambda progress: progress.news)
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+  """A fleet's summary in a few lines, and one for each stream that is dead."""
+  last, states = summary["last_session"], summary["states"]
+  others = ", ".join(
+    f"{states[name]} {name}" for name in ("stopped", "dead") if states[name]
+  )
+  mean = summary["miou"]
+  put_off = summary["deferred"]
+  lines = [
+    f"{'done' if summary['finished'] else 'not done'}: "
+    f"{states['done']} of {summary['num_streams']} streams"
+    + (f" ({others})" if others else "")
+    + f", {summary['num_frames']} frames, {summary['num_key_frames']} key "
+    f"frames"
+    + (f" ({put_off} times put off)" if put_off else "")
+    + f", {summary['num_updates']} updates",
+    f"{last['fps']:.1f} frames/s and {last['teacher_calls_per_second']:.2f} "
+    f"calls of a shared teacher a second over {last['seconds']:.0f} s; "
+    f"mean mIoU of the streams "
+    + ("not measured" if mean is None else f"{mean:.3f}"),
+  ]
+  for name, one in summary["streams"].items():
+    if one["state"] == member.DEAD:
+      lines.append(f"dead: {name}: {one['problem']}")
+  return "\n".join(lines)
 
 
 if __name__ == "__main__":

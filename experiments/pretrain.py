@@ -117,7 +117,7 @@ def synthetic_setup(mesh: Mesh | None) -> Setup:
   plan = album.Plan(
     _ALBUM_SEED + _SEED.value, worlds, frames, recipe.height, recipe.width
   )
-  log = progress.Counter("world", worlds)
+  log = progress.counter("world", worlds)
   pages = album.draw(plan, lambda num_worlds: log(num_worlds, "drawn"))
   return Setup(
     recipe,
@@ -256,7 +256,7 @@ def _train(folder, setup, mesh, should_stop):
     _MODEL.value, len(setup.class_names)
   )
   about = {"model": str(model), **setup.about}
-  log, steps = progress.Counter("step", recipe.num_steps), []
+  log, steps = progress.counter("step", recipe.num_steps), []
 
   def report(made):
     steps[:] = [made.step + 1]

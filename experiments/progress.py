@@ -1,16 +1,89 @@
-"""Shows a run: a live line on a terminal, plain lines in a log."""
+"""Shows how far some work is: a bar on a terminal, plain lines in a log."""
 
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from rich import console as rich_console
 from rich import progress as rich_progress
 
-from ojd.comparison import compare
 from ojd.run.stats import Progress
 
 _LOG_SECONDS = 5.0
+
+
+class View(NamedTuple):
+  """What is shown of the progress of some kind of work."""
+
+  count: Callable[[Any], tuple[int, int | None]]  # what is done, and the total
+  text: Callable[[Any], str]
+  news: Callable[[Any], str] = lambda progress: ""  # shown at once; often empty
+  unit: str = "frame"
+
+
+class Log:
+  """A line every few seconds and at the end, and one for news; for files."""
+
+  def __init__(self, view: View, clock=time.monotonic, write=None):
+    self._view, self._clock = view, clock
+    self._write = write or (lambda line: print(line, file=sys.stderr))
+    self._last = clock()
+    self._first: tuple[float, int] | None = None  # when, and what was done
+    self._is_over = False
+
+  def __call__(self, progress: Any) -> None:
+    if news := self._view.news(progress):
+      self._write(news)
+    now, (done, total) = self._clock(), self._view.count(progress)
+    # The first frame had to wait for compilation: it says nothing of the rest.
+    self._first = self._first or (now, done)
+    is_over = bool(total) and done == total
+    if now - self._last < _LOG_SECONDS and (self._is_over or not is_over):
+      return
+    self._last, self._is_over = now, is_over
+    of_total = f"/{total}" if total else ""
+    line = f"{self._view.unit} {done}{of_total}  {self._view.text(progress)}"
+    since, before = self._first
+    if total and done > before:
+      eta = (now - since) / (done - before) * (total - done)
+      line += f"  ETA {eta:.0f} s"
+    self._write(line)
+
+  def close(self) -> None:
+    """Nothing is left open."""
+
+
+class Bar:
+  """A bar with an ETA, for terminals."""
+
+  def __init__(self, view: View):
+    self._view = view
+    self._progress = rich_progress.Progress(
+      rich_progress.BarColumn(bar_width=10),
+      rich_progress.MofNCompleteColumn(),
+      rich_progress.TextColumn("{task.description}"),
+      rich_progress.TextColumn("ETA"),
+      rich_progress.TimeRemainingColumn(compact=True),
+      console=rich_console.Console(stderr=True),
+    )
+    self._task = self._progress.add_task("starting", total=None)
+    self._progress.start()
+
+  def __call__(self, progress: Any) -> None:
+    if news := self._view.news(progress):
+      self._progress.console.print(news, markup=False)
+    done, total = self._view.count(progress)
+    self._progress.update(
+      self._task,
+      completed=done,
+      total=total,
+      description=self._view.text(progress),
+    )
+
+  def close(self) -> None:
+    """Leaves the last state on the screen."""
+    self._progress.stop()
 
 
 def describe(progress: Progress) -> str:
@@ -21,6 +94,24 @@ def describe(progress: Progress) -> str:
     f"{progress.num_keys} key frames  {progress.num_updates} updates  "
     f"mIoU {miou}"
   )
+
+
+RUN = View(
+  count=lambda progress: (progress.num_frames, progress.total),
+  text=describe,
+  news=lambda progress: progress.problem and f"warning: {progress.problem}",
+)
+
+
+def watcher(view: View = RUN) -> Log | Bar:
+  """A bar on a terminal, a log elsewhere."""
+  return Bar(view) if sys.stderr.isatty() else Log(view)
+
+
+def counter(unit: str, total: int) -> Callable[[int, str], None]:
+  """A log of work that counts steps; called with the step and a text."""
+  log = Log(View(lambda p: (p[0], total), lambda p: p[1], unit=unit))
+  return lambda step, text: log((step, text))
 
 
 def in_words(summary: dict[str, Any]) -> str:
@@ -53,150 +144,3 @@ def in_words(summary: dict[str, Any]) -> str:
     + f"\n{summary['fps']:.1f} frames/s; speed-up over the teacher: "
     f"{summary['speedup_paper_model']:.2f} by the paper's cost model, {against}"
   )
-
-
-class Log:
-  """A line every few seconds, and one for each problem; for files."""
-
-  def __init__(self, clock=time.monotonic, write=None):
-    self._clock = clock
-    self._write = write or (lambda line: print(line, file=sys.stderr))
-    self._last = clock()
-    self._first: tuple[float, int] | None = None  # when, and how many frames
-
-  def __call__(self, progress: Progress) -> None:
-    if progress.problem:
-      self._write(f"warning: {progress.problem}")
-    now = self._clock()
-    # The first frame had to wait for compilation: it says nothing of the rest.
-    self._first = self._first or (now, progress.num_frames)
-    is_last = progress.num_frames == progress.total
-    if now - self._last < _LOG_SECONDS and not is_last:
-      return
-    self._last = now
-    done, total = progress.num_frames, progress.total
-    line = f"frame {done}{f'/{total}' if total else ''}  {describe(progress)}"
-    since, before = self._first
-    if total and done > before:
-      eta = (now - since) / (done - before) * (total - done)
-      line += f"  ETA {eta:.0f} s"
-    self._write(line)
-
-  def close(self) -> None:
-    """Nothing is left open."""
-
-
-class Bar:
-  """A bar with an ETA, for terminals."""
-
-  def __init__(self):
-    self._progress = rich_progress.Progress(
-      rich_progress.BarColumn(bar_width=10),
-      rich_progress.MofNCompleteColumn(),
-      rich_progress.TextColumn("{task.description}"),
-      rich_progress.TextColumn("ETA"),
-      rich_progress.TimeRemainingColumn(compact=True),
-      console=rich_console.Console(stderr=True),
-    )
-    self._task = self._progress.add_task("starting", total=None)
-    self._progress.start()
-
-  def __call__(self, progress: Progress) -> None:
-    if progress.problem:
-      self._progress.console.print(f"warning: {progress.problem}", markup=False)
-    self._progress.update(
-      self._task,
-      completed=progress.num_frames,
-      total=progress.total,
-      description=describe(progress),
-    )
-
-  def close(self) -> None:
-    """Leaves the last state on the screen."""
-    self._progress.stop()
-
-
-def watcher() -> Log | Bar:
-  """What fits where standard error goes."""
-  return Bar() if sys.stderr.isatty() else Log()
-
-
-class Counter:
-  """A line every few seconds for work that counts steps."""
-
-  def __init__(self, name: str, total: int, clock=time.monotonic, write=None):
-    self._name, self._total, self._clock = name, total, clock
-    self._write = write or (lambda line: print(line, file=sys.stderr))
-    self._last = clock()
-    self._first: tuple[float, int] | None = None  # when, and the step
-
-  def __call__(self, step: int, words: str) -> None:
-    now = self._clock()
-    self._first = self._first or (now, step)
-    if now - self._last < _LOG_SECONDS and step != self._total:
-      return
-    self._last = now
-    since, before = self._first
-    eta = (now - since) / max(step - before, 1) * (self._total - step)
-    self._write(f"{self._name} {step}/{self._total}  {words}  ETA {eta:.0f} s")
-
-
-class CellLog:
-  """A line for each run of a comparison that ends, and one now and then."""
-
-  def __init__(self, clock=time.monotonic, write=None):
-    self._clock = clock
-    self._write = write or (lambda line: print(line, file=sys.stderr))
-    self._last = clock()
-    self._first: tuple[float, int] | None = None  # when, and how many frames
-
-  def __call__(self, progress: compare.Progress) -> None:
-    now, done, total = self._clock(), progress.num_frames, progress.total
-    self._first = self._first or (now, done)
-    if not progress.news and now - self._last < _LOG_SECONDS:
-      return
-    self._last = now
-    line = f"run {progress.num_cells}/{progress.num_all}  "
-    line += f"frame {done}{f'/{total}' if total else ''}"
-    since, before = self._first
-    if total and done > before:
-      eta = (now - since) / (done - before) * (total - done)
-      line += f"  ETA {eta:.0f} s"
-    self._write(line + (f"  {progress.news}" if progress.news else ""))
-
-  def close(self) -> None:
-    """Nothing is left open."""
-
-
-class CellBar:
-  """A bar over the frames of a comparison, for terminals."""
-
-  def __init__(self):
-    self._progress = rich_progress.Progress(
-      rich_progress.BarColumn(bar_width=20),
-      rich_progress.TextColumn("{task.description}"),
-      rich_progress.TextColumn("ETA"),
-      rich_progress.TimeRemainingColumn(compact=True),
-      console=rich_console.Console(stderr=True),
-    )
-    self._task = self._progress.add_task("looking at the streams", total=None)
-    self._progress.start()
-
-  def __call__(self, progress: compare.Progress) -> None:
-    if progress.news:
-      self._progress.console.print(progress.news, markup=False)
-    self._progress.update(
-      self._task,
-      completed=progress.num_frames,
-      total=progress.total,
-      description=f"run {progress.num_cells}/{progress.num_all}",
-    )
-
-  def close(self) -> None:
-    """Leaves the last state on the screen."""
-    self._progress.stop()
-
-
-def comparison_watcher() -> CellLog | CellBar:
-  """What fits where standard error goes."""
-  return CellBar() if sys.stderr.isatty() else CellLog()

@@ -125,7 +125,7 @@ def _counter(run):
 
   def tell(done, total):
     if not counters:
-      counters.append(progress.Counter("frame", total))
+      counters.append(progress.counter("frame", total))
     counters[0](done, f"of {run.path}")
 
   return tell

@@ -169,7 +169,7 @@ def main() -> int:
   first_key, step_key = jax.random.split(jax.random.key(_SEED.value))
   frame = np.zeros((*size, 3), np.uint8)
   params = jax.jit(net.init)(first_key, frame)
-  log = progress.Counter("step", recipe.num_steps)
+  log = progress.counter("step", recipe.num_steps)
   about = _about(recipe, batch, size)
 
   def step_fn(state, frames, answers):

@@ -64,7 +64,7 @@ def evaluate(teacher, recipe: train_tiny.Recipe, addresses, every: int):
 
 def _draw(recipe):
   """The frames to train on; the state of a training does not hold them."""
-  log = progress.Counter("world", recipe.num_worlds)
+  log = progress.counter("world", recipe.num_worlds)
   plan = album.Plan(
     recipe.seed,
     recipe.num_worlds,
@@ -98,7 +98,7 @@ def main() -> int:
   except OSError as error:
     raise UserError(f"--workdir={folder}: {error.strerror}") from None
   pages = _draw(recipe)
-  interrupt, log = cli.Interrupt(), progress.Counter("step", recipe.num_steps)
+  interrupt, log = cli.Interrupt(), progress.counter("step", recipe.num_steps)
   model = train_tiny.train(
     recipe,
     Batches(recipe, pages),

@@ -11,8 +11,6 @@ import time
 import psutil
 import pytest
 
-from experiments import progress as progress_lib
-from ojd.comparison import compare
 from tests import binaries
 
 SMALL = ("--height=64", "--width=96", "--teacher=ground_truth")
@@ -116,21 +114,3 @@ def test_ctrl_c_leaves_what_was_done_and_no_process(tmp_path):
   (cell,) = (output / "cells").iterdir()
   summary = json.loads((cell / "summary.json").read_text())
   assert not summary["finished"] and summary["num_frames"] > 0
-
-
-def test_the_log_tells_each_end_and_the_time_that_is_left():
-  lines, now = [], [0.0]
-  log = progress_lib.CellLog(lambda: now[0], lines.append)
-  tell = lambda *values: log(compare.Progress(*values))
-  tell(100, 1000, 1, 10)  # done before
-  now[0] = 4.0
-  tell(140, 1000, 1, 10)
-  assert lines == []
-  now[0] = 10.0
-  tell(200, 1000, 2, 10, "a, jit, seed 0: done")
-  now[0] = 16.0
-  tell(260, 1000, 2, 10)
-  assert lines == [
-    "run 2/10  frame 200/1000  ETA 80 s  a, jit, seed 0: done",
-    "run 2/10  frame 260/1000  ETA 74 s",
-  ]

@@ -10,7 +10,7 @@ def _at(num_frames, total=100, problem=""):
 
 def test_log_speaks_every_five_seconds_and_at_the_end():
   now, lines = [0.0], []
-  log = progress.Log(clock=lambda: now[0], write=lines.append)
+  log = progress.Log(progress.RUN, clock=lambda: now[0], write=lines.append)
   for num_frames, seconds in [(1, 50.0), (2, 51.0), (50, 57.0), (100, 58.0)]:
     now[0] = seconds
     log(_at(num_frames))
@@ -25,14 +25,14 @@ def test_log_speaks_every_five_seconds_and_at_the_end():
 
 def test_log_tells_of_problems_at_once():
   lines = []
-  log = progress.Log(clock=lambda: 0.0, write=lines.append)
+  log = progress.Log(progress.RUN, clock=lambda: 0.0, write=lines.append)
   log(_at(3, problem="frame 2 skipped: torn"))
   assert lines == ["warning: frame 2 skipped: torn"]
 
 
 def test_stream_without_an_end_has_no_eta():
   now, lines = [0.0], []
-  log = progress.Log(clock=lambda: now[0], write=lines.append)
+  log = progress.Log(progress.RUN, clock=lambda: now[0], write=lines.append)
   for num_frames in (1, 40):
     now[0] += 6.0
     log(_at(num_frames, total=None))
