@@ -43,7 +43,7 @@ setuptools.setup(
     "wandb": [WANDB],
     "test": [
       *("pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.6"),
-      *("ruff>=0.8", "selenium>=4.20", "psutil>=6"),
+      *("ruff>=0.8", "selenium>=4.20"),
       "prometheus-client>=0.20",  # its parser
       *(COCO, SLURM, TENSORBOARD, WANDB),
       f'{RAY}; python_version < "3.14"',  # there may be none for the newest

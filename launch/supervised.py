@@ -1,16 +1,15 @@
 """A run that is going on, looked after by a process of its own."""
 
 import contextlib
-import json
 import os
 import pathlib
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 
 from launch import child
 from launch.ledger import Ledger
 from launch.runs import Run
+from ojd import processes
 
 GRACE_SECONDS = 30.0  # from the wish that a run ends to its end by force
 # Beyond these, for the system to end what was killed.
@@ -59,32 +58,27 @@ class Supervised:
       cores=which,
       grace=grace,
     )
-    self._process = subprocess.Popen(
-      [sys.executable, "-m", child.__name__, json.dumps(order._asdict())],
-      cwd=folder,
-      stdin=subprocess.PIPE,
-      bufsize=0,
-      stdout=subprocess.DEVNULL,
-      # Out of reach of the terminal's Ctrl-C, from the first moment on.
-      start_new_session=True,
+    self._process = processes.Child(
+      f"{child.__name__}:serve", cwd=folder, stdout=subprocess.DEVNULL
     )
+    self._process.send(order)
 
   def poll(self) -> int | None:
     """The exit code, None while the run goes on."""
-    code = self._process.poll()
+    code = self._process.process.poll()
     if code is not None:
-      self._process.stdin.close()
+      self._process.connection.close()
     return code
 
   def wait(self, seconds: float | None = None) -> int | None:
     """The exit code; None where the run goes on after so many seconds."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-      self._process.wait(seconds)
+      self._process.process.wait(seconds)
     return self.poll()
 
   def stop(self) -> None:
     """Tells the run to end, and does not wait for it."""
-    self._say(child.STOP)
+    self._process.send(child.STOP)
 
   def end(self) -> None:
     """Ends the run and all that it started, and waits for that."""
@@ -94,12 +88,7 @@ class Supervised:
 
   def kill(self) -> None:
     """The same at once."""
-    self._say(child.KILL)
+    self._process.send(child.KILL)
     if self.wait(_LAST_SECONDS) is None:
       self._process.kill()
       self.wait(_LAST_SECONDS)
-
-  def _say(self, word):
-    # One that is gone needs no telling.
-    with contextlib.suppress(OSError, ValueError):
-      self._process.stdin.write(word)

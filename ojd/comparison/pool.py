@@ -4,27 +4,12 @@ A worker that dies costs the task it was at; another one takes its place, and
 that of one that has done many.
 """
 
-import contextlib
-import json
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from multiprocessing import connection as mp_connection
 from typing import Any
 
+from ojd import processes
 from ojd.comparison.tasks import Failed, Moved, Stopped
 
-# A fresh interpreter, which imports what it needs and no binary. Ctrl-C is for
-# whoever started it alone.
-_CODE = """
-import signal
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-import importlib, json, sys
-sys.path[:] = json.loads(sys.argv[1])
-importlib.import_module(sys.argv[2]).serve(int(sys.argv[3]))
-"""
 WORKER = "ojd.comparison.worker"
 _STDERR = 2
 # Each run leaves some 2 MB in its process.
@@ -33,50 +18,22 @@ _LOOK_SECONDS = 0.2  # between looks at who wants to stop
 _END_SECONDS = 5.0  # for an idle worker to end by itself
 
 
-class _Worker:
-  """One process and its end of the socket."""
+class _Worker(processes.Child):
+  """One process, and what it is at."""
 
   def __init__(self, module):
-    ours, theirs = socket.socketpair()
-    with theirs:
-      self.connection = mp_connection.Connection(ours.detach())
-      path = json.dumps([str(place) for place in sys.path])
-      self.process = subprocess.Popen(
-        [sys.executable, "-c", _CODE, path, module, str(theirs.fileno())],
-        stdin=subprocess.DEVNULL,
-        # What a teacher of one's own prints is no part of the table.
-        stdout=_STDERR,
-        pass_fds=(theirs.fileno(),),
-        # Out of reach of the terminal's Ctrl-C, from the first moment on.
-        start_new_session=True,
-      )
-    self.task: int | None = None  # what it is at
+    # What a custom teacher prints is no part of the table.
+    super().__init__(f"{module}:serve", stdout=_STDERR)
+    self.task: int | None = None
     self.num_tasks = 0
 
-  def send(self, message):
-    """One that is gone is noticed when it is listened to."""
-    with contextlib.suppress(OSError):
-      self.connection.send(message)
-
-  def last_words(self):
-    """How it ended, after its socket did."""
-    try:
-      code = self.process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-      return "closed its socket"
-    if code >= 0:
-      return f"ended with code {code}"
-    return f"was ended by {signal.Signals(-code).name}"
-
   def end(self):
-    """Lets an idle one end by itself; one amid a task is killed."""
+    """Lets an idle worker end by itself; one amid a task is killed."""
     if self.task is None:
-      self.send(None)
-      with contextlib.suppress(subprocess.TimeoutExpired):
-        self.process.wait(_END_SECONDS)
-    self.process.kill()
-    self.process.wait()
-    self.connection.close()
+      self.dismiss(_END_SECONDS)
+    else:
+      self.kill()
+    self.wait()
 
 
 class Pool:
@@ -116,7 +73,7 @@ class Pool:
           worker.send(None)  # to be seen by the run, and then the end
       while waiting and len(self._busy()) < self._size:
         self._begin(*waiting.pop())
-      for worker in self._ready():
+      for worker in processes.wait_any(self._busy(), _LOOK_SECONDS):
         index, message = worker.task, self._hear(worker)
         if not isinstance(message, Moved):
           replies[index], worker.task = message, None
@@ -148,25 +105,11 @@ class Pool:
       self._workers.remove(worker)
       worker.end()
 
-  def _ready(self):
-    """Busy workers that have something to say, were it their end."""
-    by_connection = {worker.connection: worker for worker in self._busy()}
-    if not by_connection:
-      return []
-    ready = mp_connection.wait(list(by_connection), _LOOK_SECONDS)
-    # Processes that a worker started may keep its socket open.
-    ended = [w for w in by_connection.values() if w.process.poll() is not None]
-    return list({*(by_connection[x] for x in ready), *ended})
-
   def _hear(self, worker):
     try:
-      # Asked first, lest its last message be missed.
-      if worker.process.poll() is not None and not worker.connection.poll():
-        raise EOFError
-      return worker.connection.recv()
-    except (EOFError, OSError):
+      return worker.read()
+    except EOFError:
       self._workers.remove(worker)
-      message = Failed(f"its process {worker.last_words()}")
-      worker.task = None
+      message = Failed(f"its process {worker.how_it_ended(_END_SECONDS)}")
       worker.end()
       return message

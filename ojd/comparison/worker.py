@@ -6,14 +6,13 @@ process ends when whoever started it does.
 
 import contextlib
 import gc
-import os
-import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import jax
 
+from ojd import processes
 from ojd.comparison import numbers
 from ojd.comparison.tasks import (
   Check,
@@ -37,7 +36,7 @@ _ORPHAN_SECONDS = 10.0  # for the end of a run whose starter is gone
 
 def serve(fd: int) -> None:
   """Answers tasks on a socket until None comes or the other side is gone."""
-  _end_with_parent()
+  processes.end_with_parent(_ORPHAN_SECONDS)
   compilation.enable_cache(compilation.default_cache())
   with Connection(fd) as connection:
     while True:
@@ -135,17 +134,3 @@ class _Teller:
       # Where nobody listens any more, the run is soon told to stop.
       with contextlib.suppress(OSError):
         self._tell(Moved(progress.num_frames))
-
-
-def _end_with_parent():
-  """Lets no run outlive by much whoever wanted it."""
-  parent = os.getppid()
-
-  def watch():
-    while os.getppid() == parent:
-      time.sleep(1.0)
-    # A run has seen the end of the socket, too; some things take longer.
-    time.sleep(_ORPHAN_SECONDS)
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()

@@ -1,20 +1,21 @@
-"""`--teacher_process`: the asker's side of a teacher in its own process.
+"""`--teacher_process`: a labeler whose teacher has a process of its own.
 
 A worker that dies or hangs is killed and, after a pause that doubles, started
-again; until then its questions are answered at once, with no labels. Nothing
-here waits for a start but the first.
+again. Until then a request is answered at once, without labels. Only the first
+start is waited for.
 """
 
-import contextlib
 import math
+import os
+import tempfile
 import time
 from collections.abc import Callable
 
+from ojd import processes
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.teachers import worker
 from ojd.teachers.base import Context
-from ojd.teachers.child import Child
 from ojd.teachers.labelers import Answer
 from ojd.types import Labels, Sample
 
@@ -24,8 +25,28 @@ START_FACTOR = 10
 _POLL_SECONDS = 0.05  # between looks at the clock; messages wake at once
 
 
+class _Worker(processes.Child):
+  """One start of the worker, with the memory that it shares."""
+
+  def __init__(self, start: worker.Start):
+    self.is_ready = self.has_answered = False  # kept by whoever reads
+    size = start.context.height, start.context.width
+    with _memory_file() as memory:
+      os.ftruncate(memory.fileno(), worker.board_bytes(*size))
+      self.board = worker.open_board(memory.fileno(), *size)
+      super().__init__("ojd.teachers.worker:serve", memory.fileno())
+    self.send(start)
+
+
+def _memory_file():
+  """A nameless file; of memory, where the system has such a thing."""
+  if hasattr(os, "memfd_create"):
+    return os.fdopen(os.memfd_create("ojd-board"), "r+b")
+  return tempfile.TemporaryFile()
+
+
 class InProcess:
-  """A Labeler whose teacher, of which it knows the classes, is elsewhere."""
+  """A Labeler whose teacher works in another process."""
 
   def __init__(
     self,
@@ -40,19 +61,19 @@ class InProcess:
     Args:
       text: of the teacher, for `make_teacher`; so is the context.
       context: the stream.
-      timeout: seconds after which a question counts as never to be answered;
+      timeout: seconds after which a question counts as lost;
         ten times that for a start and the first answer after it.
       clock: in seconds.
     """
     self._start_message = worker.Start(text, context)
     self._timeout, self._clock = timeout, clock
     self._groups: ClassGroups | None = None
-    self._child: Child | None = None
-    self._dying: list[Child] = []
+    self._child: _Worker | None = None
+    self._dying: list[_Worker] = []
     self._is_closed = False
     self._deadline = math.inf  # for what the worker does now
     self._pause, self._retry_at, self._reason = 0.0, 0.0, ""
-    self._question: Sample | None = None
+    self._request: Sample | None = None
     self._is_sent = False
     self._answer: Answer | None = None
     self._news = ""
@@ -63,8 +84,8 @@ class InProcess:
       raise
 
   def _first_greeting(self):
-    """Class names and whether the teacher is free; raises if it cannot be."""
-    self._child = Child(self._start_message)
+    """Class names, and whether the teacher is free; raises if it fails."""
+    self._child = _Worker(self._start_message)
     deadline = self._clock() + self._limit()
     while not self._child.has_message(_POLL_SECONDS):
       if self._clock() >= deadline:
@@ -76,7 +97,7 @@ class InProcess:
       message = self._child.read()
     except EOFError:
       raise RuntimeError(
-        f"the teacher's process {self._child.last_words()} as it started"
+        f"the teacher's process {self._child.how_it_ended()} as it started"
       ) from None
     if isinstance(message, worker.Refused):
       raise UserError(message.message)
@@ -90,36 +111,36 @@ class InProcess:
 
   @property
   def pid(self) -> int | None:
-    """Of the worker; None while there is none."""
-    return self._child.process.pid if self._child else None
+    """Of the worker; None while it is away."""
+    return self._child.pid if self._child else None
 
   @property
   def is_ready(self) -> bool:
-    """Whether a question would be worked on at once."""
+    """Whether a request would be worked on at once."""
     return self._child is not None and self._child.is_ready
 
   def set_groups(self, groups: ClassGroups) -> None:
-    """Says what the labels are to be; before the first question."""
+    """Sets the classes of the labels, before the first request."""
     self._groups = groups
     if self._child is not None:
-      self._tell(groups)
+      self._child.send(groups)
 
   def ask(self, sample: Sample) -> None:
-    """Begins a question; the one before must have been answered."""
-    self._question, self._is_sent, self._answer = sample, False, None
-    self._look()
+    """Starts a request; the one before must have been answered."""
+    self._request, self._is_sent, self._answer = sample, False, None
+    self._update()
 
   def answer(self, wait: bool) -> Answer | None:
-    """The answer to the open question; None where there is none (yet).
+    """The answer to the open request; None where there is none (yet).
 
     Waits for a worker that works, never for one that is being restarted.
     """
     while True:
-      self._look()
+      self._update()
       if self._answer is not None:
-        answer, self._question, self._answer = self._answer, None, None
+        answer, self._request, self._answer = self._answer, None, None
         return answer
-      if not wait or self._question is None:
+      if not wait or self._request is None:
         return None
       if not self._is_sent:
         self._fail("its process is being started again")
@@ -127,8 +148,8 @@ class InProcess:
         self._child.has_message(_POLL_SECONDS)
 
   def poll(self) -> str:
-    """Restarts the worker when it is time; says what went wrong meanwhile."""
-    self._look()
+    """Restarts the worker when it is time; returns what went wrong since."""
+    self._update()
     news, self._news = self._news, ""
     return news
 
@@ -137,14 +158,14 @@ class InProcess:
     self._is_closed = True
     child, self._child = self._child, None
     if child is not None:
-      is_busy = not child.is_ready or self._question is not None
+      is_busy = not child.is_ready or self._request is not None
       child.kill() if is_busy else child.dismiss()
       self._dying.append(child)
     for child in self._dying:
       child.wait()
-    self._dying, self._question, self._answer = [], None, None
+    self._dying, self._request, self._answer = [], None, None
 
-  def _look(self):
+  def _update(self):
     """All that can be done without waiting."""
     self._dying = [child for child in self._dying if not child.has_ended()]
     if self._is_closed:
@@ -152,14 +173,14 @@ class InProcess:
     if self._child is None and self._clock() >= self._retry_at:
       self._restart()
     while self._child is not None and self._child.has_message():
-      self._hear()
+      self._read()
     if self._child is not None and self._clock() >= self._deadline:
       self._lose(
         f"its process gave no answer within {self._limit():g} s"
         if self._child.is_ready
         else f"its process was not ready within {self._limit():g} s"
       )
-    if self._question is not None and not self._is_sent:
+    if self._request is not None and not self._is_sent:
       self._post()
 
   def _limit(self):
@@ -169,62 +190,57 @@ class InProcess:
 
   def _restart(self):
     try:
-      self._child = Child(self._start_message)
+      self._child = _Worker(self._start_message)
       self._deadline = self._clock() + self._limit()
     except OSError as error:
       self._lose(f"its process cannot be started: {error}")
 
-  def _hear(self):
+  def _read(self):
     """Takes one message of the worker."""
     try:
       message = self._child.read()
     except EOFError:
-      return self._lose(f"its process {self._child.last_words()}")
+      return self._lose(f"its process {self._child.how_it_ended()}")
     if not self._child.is_ready:
-      return self._hear_greeting(message)
+      return self._read_greeting(message)
     self._deadline = math.inf
     self._child.has_answered = True
     if isinstance(message, worker.Refused):
-      self._question = None
+      self._request = None
       raise UserError(message.message)
     if isinstance(message, worker.Failed):
       return self._fail(message.message)
     self._pause = 0.0
     board = self._child.board
     labels = Labels(board.classes.copy(), board.weights.copy())
-    self._answer = Answer(self._question, labels, "", message.seconds)
+    self._answer = Answer(self._request, labels, "", message.seconds)
 
-  def _hear_greeting(self, message):
+  def _read_greeting(self, message):
     """The first message after a restart."""
     if not isinstance(message, worker.Ready):
       self._lose(message.message)
     elif message.class_names != self.class_names:
-      self._lose("it knows other classes now")
+      self._lose("its classes are others now")
     else:
       self._child.is_ready, self._deadline = True, math.inf
       if self._groups is not None:
-        self._tell(self._groups)
+        self._child.send(self._groups)
 
   def _post(self):
-    """Sends the open question, or answers it where nobody is there."""
+    """Sends the open request, or answers it where there is no worker."""
     if self._answer is not None:
       return
     if self._child is None:
       pause = max(self._retry_at - self._clock(), 0.0)
       self._fail(f"{self._reason}; it is started again in {pause:.1f} s")
     elif self._child.is_ready:
-      sample, board = self._question, self._child.board
+      sample, board = self._request, self._child.board
       board.frame[...] = sample.frame
       if sample.truth is not None:
         board.truth[...] = sample.truth
       self._is_sent = True
       self._deadline = self._clock() + self._limit()
-      self._tell(worker.Ask(sample.t, sample.truth is not None))
-
-  def _tell(self, message):
-    """A worker that is gone is noticed when it is listened to."""
-    with contextlib.suppress(OSError):
-      self._child.send(message)
+      self._child.send(worker.Ask(sample.t, sample.truth is not None))
 
   def _lose(self, reason):
     """Gives the worker up, and sets when another is started."""
@@ -236,10 +252,10 @@ class InProcess:
     self._retry_at, self._reason = self._clock() + self._pause, reason
     self._deadline = math.inf
     words = f"{reason}; it is started again in {self._pause:g} s"
-    if self._question is not None and self._answer is None:
+    if self._request is not None and self._answer is None:
       self._fail(words)
     else:
       self._news = f"the teacher is away: {words}"
 
   def _fail(self, problem):
-    self._answer = Answer(self._question, None, problem, 0.0)
+    self._answer = Answer(self._request, None, problem, 0.0)

@@ -1,19 +1,18 @@
-"""A teacher in a process of its own: that process, and what it shares.
+"""The process of a teacher, and the messages and memory that it shares.
 
-Pictures pass through memory that both sides map, a `Board`; small messages
-through a socket. `ojd.teachers.process` is the other side. Nothing here needs
-jax, and torch is imported only by teachers that use it.
+Pictures pass through memory that both sides map, a `Board`, and small messages
+through a socket. `ojd.teachers.process` is the other side. Nothing here imports
+jax, and only teachers that use torch import it.
 """
 
 import mmap
 import os
-import queue
-import threading
 from multiprocessing import connection as mp_connection
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ojd import processes
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.teachers import base, labelers
@@ -23,7 +22,7 @@ _BYTES_PER_PIXEL = 9
 
 
 class Board(NamedTuple):
-  """The question and the answer, in memory that both processes see."""
+  """The request and the answer, in memory that both processes map."""
 
   weights: np.ndarray  # [H, W] float32, of the labels
   classes: np.ndarray  # [H, W] uint8, of the labels
@@ -39,7 +38,7 @@ class Start(NamedTuple):
 
 
 class Ready(NamedTuple):
-  """From the worker: the teacher is built, and what it knows."""
+  """From the worker: the teacher is built."""
 
   class_names: tuple[str, ...]
   is_free: bool
@@ -48,7 +47,7 @@ class Ready(NamedTuple):
 class Ask(NamedTuple):
   """To the worker: label the frame on the board.
 
-  ClassGroups come before the first; None, at the end, lets the worker go.
+  ClassGroups come before the first one; None ends the worker.
   """
 
   t: int
@@ -68,7 +67,7 @@ class Refused(NamedTuple):
 
 
 class Failed(NamedTuple):
-  """From the worker: anything else was raised there, at every try."""
+  """From the worker: every try raised something else."""
 
   message: str
 
@@ -91,50 +90,33 @@ def open_board(file: int, height: int, width: int) -> Board:
 
 
 def serve(socket: int, memory: int) -> None:
-  """Builds the teacher it is told of and answers until it is let go.
+  """Builds the teacher of the first message, and answers until None comes.
 
   Args:
-    socket: file descriptor of a Connection to the asker.
+    socket: file descriptor of a Connection to the host.
     memory: file descriptor of the board.
   """
+  processes.end_with_parent()
   for file in (socket, memory):
     os.set_inheritable(file, False)  # by what a teacher may start
   connection = mp_connection.Connection(socket)
-  inbox: queue.SimpleQueue = queue.SimpleQueue()
-  threading.Thread(
-    target=_listen, args=(connection, inbox), daemon=True
-  ).start()
-  start: Start = inbox.get()
-  board = open_board(memory, start.context.height, start.context.width)
-  teacher, greeting = _build(start)
-  _send(connection, greeting)
-  groups = None
-  while teacher is not None and (message := inbox.get()) is not None:
-    if isinstance(message, ClassGroups):
-      groups = message
-    else:
-      _send(connection, _answer(teacher, groups, board, message))
-
-
-def _listen(connection, inbox):
-  """A thread of its own: the asker's end is seen also amid a long answer."""
   try:
-    while (message := connection.recv()) is not None:
-      inbox.put(message)
-    inbox.put(None)
-  except (EOFError, OSError):
-    os._exit(0)
-
-
-def _send(connection, message):
-  try:
-    connection.send(message)
-  except OSError:
-    os._exit(0)  # nobody is there to hear it
+    start: Start = connection.recv()
+    board = open_board(memory, start.context.height, start.context.width)
+    teacher, greeting = _build(start)
+    connection.send(greeting)
+    groups = None
+    while teacher is not None and (message := connection.recv()) is not None:
+      if isinstance(message, ClassGroups):
+        groups = message
+      else:
+        connection.send(_answer(teacher, groups, board, message))
+  except (EOFError, OSError):  # the host is gone
+    pass
 
 
 def _build(start: Start) -> tuple[base.Teacher | None, Any]:
-  """The teacher, and what to say about it."""
+  """The teacher, and the message about it."""
   try:
     teacher = base.make_teacher(start.text, start.context)
   except UserError as error:
@@ -144,10 +126,10 @@ def _build(start: Start) -> tuple[base.Teacher | None, Any]:
   return teacher, Ready(tuple(teacher.class_names), bool(teacher.is_free))
 
 
-def _answer(teacher, groups, board: Board, question: Ask):
+def _answer(teacher, groups, board: Board, request: Ask):
   # Copies: a teacher may keep what it is shown, and the board is used again.
-  truth = board.truth.copy() if question.has_truth else None
-  sample = Sample(question.t, board.frame.copy(), truth)
+  truth = board.truth.copy() if request.has_truth else None
+  sample = Sample(request.t, board.frame.copy(), truth)
   try:
     answer = labelers.label(teacher, sample, groups)
   except UserError as error:

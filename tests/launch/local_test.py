@@ -108,7 +108,7 @@ def _processes(folder):
 
 def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
   table = _table(tmp_path, [10**6])
-  records = tmp_path / "out" / "1000000" / "records.bin"
+  records = tmp_path / "out" / "1000000" / "answers.bin"
   process = subprocess.Popen(
     _command("local", table),
     cwd=binaries.ROOT,
@@ -121,7 +121,8 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
     while not records.exists() or not records.stat().st_size:
       assert time.monotonic() < deadline and process.poll() is None
       time.sleep(0.1)
-    assert len(_processes(tmp_path)) == 4  # launcher, two to look after, run
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert len(below) == 3  # two that look after the run, and the run
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=_SECONDS)
   finally:
@@ -129,7 +130,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
   assert process.returncode == 130
   assert errors.splitlines()[-1] == "stopped; the same command goes on"
   assert "1000000: stopped\n" in errors
-  assert not _processes(tmp_path)
+  assert not _processes(tmp_path) and not any(x.is_running() for x in below)
   # The run ended as it does by itself, and said so.
   log = (tmp_path / "out" / "launch" / "1000000.log").read_text()
   assert "\nstopped: " in log

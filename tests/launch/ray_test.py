@@ -99,9 +99,9 @@ def test_run_whose_worker_dies_begins_again(tmp_path):
   process = _start(tmp_path, "once")
   begun = tmp_path / "r0" / "begun"
   _wait_for(begun.exists, process)
-  ours = _processes(tmp_path, "launch.child")
-  (worker,) = {_parent(pid) for pid in ours} - set(ours)
-  os.kill(worker, signal.SIGKILL)
+  run = min(_processes(tmp_path, "tests.busy"))
+  guard = _parent(_parent(run))
+  os.kill(_parent(guard), signal.SIGKILL)
   out, errors = process.communicate(timeout=_SECONDS)
   assert process.returncode == 0, errors
   assert "Ended(num_done=1, failed=[], num_left=0)" in out
