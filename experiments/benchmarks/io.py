@@ -25,7 +25,7 @@ from experiments.benchmarks.measure import Case
 from ojd.run import job, runner
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
-from ojd.streams import video_frames
+from ojd.streams import video
 
 _NUM_FRAMES = 40
 _CONFIG = RunConfig(
@@ -96,7 +96,7 @@ def _predict_ms(size):
 def decode(at):
   """Decoding a frame, and nothing else, beside the student's answer."""
   _, path = _video(at.size)
-  read = lambda: sum(1 for _ in video_frames.decode(path))
+  read = lambda: sum(1 for _ in video.decode(path))
   return _read("decode_vs_student", at, read, "decoded")
 
 

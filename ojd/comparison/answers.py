@@ -13,7 +13,7 @@ import numpy as np
 from ojd import labels
 from ojd.formats import class_maps
 from ojd.run import workdir
-from ojd.streams import base, window
+from ojd.streams import base, compose
 
 
 class Answer(NamedTuple):
@@ -46,7 +46,7 @@ def of_run(path: pathlib.Path, at_source: bool) -> Answers:
   stream = base.open_stream(flags["stream"], flags["height"], flags["width"])
   if at_source and stream.spec.source_size is not None:
     stream = base.open_stream(flags["stream"], *stream.spec.source_size)
-  stream = window.window(stream, flags["start_frame"], flags["every"])
+  stream = compose.window(stream, flags["start_frame"], flags["every"])
   names = tuple(description["class_names"])
   members = tuple(map(tuple, description["class_members"]))
   groups = labels.known_groups(names, members)

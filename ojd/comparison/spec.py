@@ -19,7 +19,7 @@ from ojd import systems
 from ojd.errors import UserError
 from ojd.formats import line_list
 from ojd.run.config import RunConfig
-from ojd.streams import base, lvs_table
+from ojd.streams import base, lvs
 
 # What is the same for all systems, or is about what a run writes down. All
 # other fields of RunConfig concern the student's life.
@@ -128,8 +128,8 @@ def _stream(uri, category, name=""):
     )
   known = None
   if address.scheme == "lvs":
-    known = lvs_table.STREAMS.get(pathlib.Path(address.path).name)
-  if known and known.category != lvs_table.OVERALL:
+    known = lvs.STREAMS.get(pathlib.Path(address.path).name)
+  if known and known.category != lvs.OVERALL:
     category = category or known.category
   return StreamEntry(uri, name or _name(address, known), category)
 

@@ -10,7 +10,7 @@ from ojd.models import pretrained, student
 from ojd.models.delta import changes, skip
 from ojd.network import conditions, messages
 from ojd.run import flows, trackers
-from ojd.streams import window
+from ojd.streams import compose
 from ojd.systems import factories, jit
 
 # Or a file that was made by training a student beforehand.
@@ -128,7 +128,7 @@ def check(config: RunConfig) -> None:
   _check_most("u_max", config.u_max, 10**6)
   if not 0 <= config.u_min <= config.u_max:
     raise UserError(f"--u_min={config.u_min}: from 0 to --u_max={config.u_max}")
-  window.check(config.start_frame, config.every)
+  compose.check_window(config.start_frame, config.every)
   _check_least("num_frames", config.num_frames, 1)
   _check_least("eval_every", config.eval_every, 0)
   _check_least("checkpoint_every", config.checkpoint_every, 0)

@@ -16,7 +16,7 @@ from ojd.models.delta import files
 from ojd.run import compilation, flows, workdir
 from ojd.run.config import INITS, RunConfig, settled
 from ojd.streams import base as streams
-from ojd.streams import window
+from ojd.streams import compose
 from ojd.systems import offline_oracle, streamed
 from ojd.teachers import base as teachers
 from ojd.teachers import labelers, process
@@ -80,7 +80,7 @@ def make_job(config: RunConfig) -> Job:
 def open_stream(config: RunConfig) -> streams.Stream:
   """The frames of a config: of its stream those that it asks for."""
   stream = streams.open_stream(config.stream, config.height, config.width)
-  return window.window(stream, config.start_frame, config.every)
+  return compose.window(stream, config.start_frame, config.every)
 
 
 def num_frames_of(config: RunConfig, spec: streams.StreamSpec) -> int:

@@ -90,7 +90,7 @@ SCHEMES = {
   "davis": "ojd.streams.davis",
   "cityscapes": "ojd.streams.cityscapes",
   "images": "ojd.streams.images",
-  "concat": "ojd.streams.concat",
+  "concat": "ojd.streams.compose",
   "camera": "ojd.streams.live",
   **dict.fromkeys(_SERVERS, "ojd.streams.live"),
 }

@@ -12,17 +12,20 @@ are "object".
 
 Annotations are paletted, and the palette's indices are the objects' numbers; in
 the first release they are grey instead, 255 being the object. A frame without
-an annotation is nobody's question, as is every pixel of index 255.
+an annotation is ignored, as is every pixel of index 255.
 """
 
+import pathlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME
-from ojd.streams import base, davis_files, image_files
+from ojd.streams import base
+from ojd.streams import images as images_lib
 from ojd.types import IGNORE, Sample
 
 FPS = 24.0
@@ -31,14 +34,25 @@ _OPTIONS = ("seq", "split", "year", "res", "objects")
 _PALETTED, _GREY = "P", ("L", "1")  # modes of Pillow
 _VOID = 255  # in a paletted annotation
 _WHITE = 255  # an object, in a grey one
+_RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # the first is the default
+_YEARS = ("2017", "2016")  # the newest first
+_IMAGES, _ANNOTATIONS, _SETS = "JPEGImages", "Annotations", "ImageSets"
+_UNSUPERVISED = "Annotations_unsupervised"
+_FRAME_SUFFIXES, _ANNOTATION_SUFFIXES = (".jpg", ".jpeg"), (".png",)
+_MAX_LIST_BYTES = 1 << 20
+
+
+class Clip(NamedTuple):
+  """The files of one sequence or several, by frame."""
+
+  frames: list[pathlib.Path]
+  annotations: list[pathlib.Path | None]  # None where there is none
 
 
 class DavisStream:
   """Sequences in turn, in one size."""
 
-  def __init__(
-    self, clip: davis_files.Clip, lookup: np.ndarray, spec: base.StreamSpec
-  ):
+  def __init__(self, clip: Clip, lookup: np.ndarray, spec: base.StreamSpec):
     """Takes the files, and [256] uint8, number in an annotation -> class."""
     self.spec = spec
     self._clip = clip
@@ -52,11 +66,11 @@ class DavisStream:
   def _sample(self, t):
     path, size = self._clip.frames[t], (self.spec.width, self.spec.height)
     try:
-      with image_files.opened(path) as image:
-        image = image_files.resized(image_files.to_rgb(image), size)
+      with images_lib.opened(path) as image:
+        image = images_lib.resized(images_lib.to_rgb(image), size)
         frame = np.asarray(image)
       truth = self._truth(self._clip.annotations[t], size)
-    except image_files.UnreadableImage as error:
+    except images_lib.UnreadableImage as error:
       return Sample(t, None, None, f"{path.parent.name}: {error}")
     return Sample(t, frame, truth)
 
@@ -66,7 +80,7 @@ class DavisStream:
     if path is None:
       return np.full(size[::-1], IGNORE, np.uint8)
     numbers = Image.fromarray(_numbers(path))
-    numbers = image_files.resized(numbers, size, Image.Resampling.NEAREST)
+    numbers = images_lib.resized(numbers, size, Image.Resampling.NEAREST)
     return self._lookup[np.asarray(numbers)]
 
 
@@ -75,18 +89,16 @@ def open_stream(
 ) -> DavisStream:
   """Finds the files; with `objects=1` reads the annotations once."""
   address.refuse_others(*_OPTIONS)
-  images, annotations = davis_files.find_folders(address)
-  names = davis_files.choose(address, images)
-  clips = [
-    davis_files.list_files(images / name, annotations / name) for name in names
-  ]
-  clip = davis_files.Clip(
+  images, annotations = _find_folders(address)
+  names = _choose(address, images)
+  clips = [_list_files(images / name, annotations / name) for name in names]
+  clip = Clip(
     frames=[path for clip in clips for path in clip.frames],
     annotations=[path for clip in clips for path in clip.annotations],
   )
   found = [path for path in clip.annotations if path is not None]
   class_names, lookup = _classes(address, found)
-  source_width, source_height = image_files.first_size(clip.frames)
+  source_width, source_height = images_lib.first_size(clip.frames)
   spec = base.StreamSpec(
     height=height or source_height,
     width=width or source_width,
@@ -100,8 +112,8 @@ def open_stream(
         [name, len(files.frames), sum(p is not None for p in files.annotations)]
         for name, files in zip(names, clips, strict=True)
       ],
-      "frames": image_files.fingerprint(clip.frames),
-      "annotations": image_files.fingerprint(found),
+      "frames": images_lib.fingerprint(clip.frames),
+      "annotations": images_lib.fingerprint(found),
       "class_names": list(class_names),
       "source_size": [source_height, source_width],
     },
@@ -131,9 +143,9 @@ def _classes(address, annotations):
 def _check_kind(path):
   """Refuses annotations of colours before all of them turn out as broken."""
   try:
-    with image_files.opened(path) as image:
+    with images_lib.opened(path) as image:
       mode = image.mode
-  except image_files.UnreadableImage:
+  except images_lib.UnreadableImage:
     return
   if mode not in (_PALETTED, *_GREY):
     raise UserError(
@@ -148,7 +160,7 @@ def _most_objects(annotations):
   for path in annotations:
     try:
       numbers = _numbers(path)
-    except image_files.UnreadableImage:
+    except images_lib.UnreadableImage:
       continue
     most = max(most, int(numbers.max(initial=0, where=numbers != _VOID)))
   if not most:
@@ -160,7 +172,7 @@ def _most_objects(annotations):
 
 def _numbers(path):
   """The objects' numbers in an annotation, [H, W] uint8."""
-  with image_files.opened(path) as image:
+  with images_lib.opened(path) as image:
     if image.mode == _PALETTED:
       return np.asarray(image)
     if image.mode not in _GREY:
@@ -169,3 +181,122 @@ def _numbers(path):
     if not np.isin(grey, (0, _WHITE)).all():
       raise ValueError("the annotation has other greys than 0 and 255")
     return (grey == _WHITE).astype(np.uint8)
+
+
+def _find_folders(
+  address: base.Address,
+) -> tuple[pathlib.Path, pathlib.Path]:
+  """The folders of a resolution, with the frames and the annotations."""
+  try:
+    root = pathlib.Path(address.path).expanduser()
+  except RuntimeError:
+    raise UserError(f"--stream=davis:{address.path}: no such home") from None
+  if not (root / _IMAGES).is_dir():
+    inside = sorted(root.glob(f"*/{_IMAGES}"))
+    hint = f"; give davis:{inside[0].parent}" if inside else ""
+    raise UserError(f"--stream: there is no folder {root / _IMAGES}{hint}")
+  res = address.option("res", str, _RESOLUTIONS[0])
+  kinds = {}
+  for kind in (_IMAGES, _ANNOTATIONS):
+    kinds[kind] = [r for r in _RESOLUTIONS if (root / kind / r).is_dir()]
+  if res not in kinds[_IMAGES]:
+    raise UserError(
+      f"--stream: res={res}: {root / _IMAGES} has "
+      f"{base.listed(kinds[_IMAGES]) or 'no ' + base.listed(_RESOLUTIONS)}"
+    )
+  if kinds[_ANNOTATIONS] and res not in kinds[_ANNOTATIONS]:
+    raise UserError(
+      f"--stream: res={res}: {root / _ANNOTATIONS} has only "
+      f"{base.listed(kinds[_ANNOTATIONS])}"
+    )
+  if not kinds[_ANNOTATIONS] and (root / _UNSUPERVISED).is_dir():
+    raise UserError(
+      f"--stream: {root} has {_UNSUPERVISED} and no {_ANNOTATIONS}; rename the "
+      "folder to take them as the labels"
+    )
+  return root / _IMAGES / res, root / _ANNOTATIONS / res
+
+
+def _choose(address: base.Address, images: pathlib.Path) -> list[str]:
+  """The names of the sequences to play."""
+  known = sorted(path.name for path in images.iterdir() if path.is_dir())
+  name = address.option("seq", str, None)
+  if name is None:
+    return _read_split(address, images, known)
+  for other in ("split", "year"):
+    if other in address.options:
+      raise UserError(f"--stream: davis: seq= and {other}= exclude each other")
+  if name not in known:
+    raise UserError(
+      f"--stream: {images} has no sequence {name!r}; it has "
+      f"{base.listed(known) or 'none'}"
+    )
+  return [name]
+
+
+def _read_split(address, images, known):
+  """The names in the list of a split, of the newest year that has it."""
+  sets, res = images.parents[1] / _SETS, images.name
+  split = address.option("split", str, "val")
+  year = address.option("year", str, None)
+  # The first release has a folder by resolution, with all frames in its lists.
+  folders = [(y, sets / y) for y in _YEARS] + [(_YEARS[-1], sets / res)]
+  lists = {
+    (y, path.stem): path
+    for y, folder in reversed(folders)
+    for path in sorted(folder.glob("*.txt"))
+    if path.is_file()
+  }
+  years = _YEARS if year is None else (year,)
+  path = next((lists[y, split] for y in years if (y, split) in lists), None)
+  if path is None:
+    there = base.listed([f"split={s}&year={y}" for y, s in sorted(lists)])
+    raise UserError(
+      f"--stream: {sets} has no list of split={split}"
+      + (f"&year={year}" if year else "")
+      + f"; it has {there or 'none'}; seq=NAME plays one of "
+      + base.listed(known)
+    )
+  names = _read_names(path)
+  if lacking := [name for name in names if name not in known]:
+    raise UserError(
+      f"--stream: {path} names {base.listed(lacking)}, which {images} lacks"
+    )
+  return names
+
+
+def _read_names(path):
+  """The sequences in a list of them, or of the files of their frames."""
+  try:
+    with path.open("rb") as file:
+      text = file.read(_MAX_LIST_BYTES + 1).decode()
+  except (OSError, ValueError):
+    raise UserError(f"--stream: cannot read the list {path}") from None
+  if len(text) > _MAX_LIST_BYTES:
+    raise UserError(f"--stream: {path} is too large for a list of sequences")
+  entries = [line.split()[0] for line in text.splitlines() if line.strip()]
+  names = [
+    pathlib.PurePosixPath(entry).parent.name if "/" in entry else entry
+    for entry in entries
+  ]
+  if not names:
+    raise UserError(f"--stream: {path} names no sequence")
+  return list(dict.fromkeys(names))
+
+
+def _list_files(images: pathlib.Path, annotations: pathlib.Path) -> Clip:
+  """The frames of a sequence, each with the annotation of its name."""
+  frames = images_lib.list_images(images, _FRAME_SUFFIXES)
+  if not frames:
+    raise UserError(f"--stream: {images} holds no .jpg files")
+  found = []
+  if annotations.is_dir():
+    found = images_lib.list_images(annotations, _ANNOTATION_SUFFIXES)
+  by_stem = {path.stem: path for path in found}
+  paired = [by_stem.get(path.stem) for path in frames]
+  if found and not any(paired):
+    raise UserError(
+      f"--stream: no annotation in {annotations} is of a frame in {images}: "
+      f"they are named as {found[0].name} and {frames[0].name}"
+    )
+  return Clip(frames, paired)

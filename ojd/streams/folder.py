@@ -19,7 +19,7 @@ from PIL import Image
 
 from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME
-from ojd.streams import image_files
+from ojd.streams import images
 from ojd.streams.base import Address, StreamSpec
 from ojd.types import IGNORE, MAX_CLASSES, Sample
 
@@ -45,21 +45,19 @@ class FolderStream:
     size = self.spec.width, self.spec.height
     truth = None
     try:
-      with image_files.opened(self._frames[t]) as image:
-        image = image_files.resized(image_files.to_rgb(image), size)
+      with images.opened(self._frames[t]) as image:
+        image = images.resized(images.to_rgb(image), size)
         frame = np.asarray(image)
       if self._masks:
         truth = self._truth(self._masks[t], size)
-    except image_files.UnreadableImage as error:
+    except images.UnreadableImage as error:
       return Sample(t, None, None, str(error))
     return Sample(t, frame, truth)
 
   def _truth(self, path, size):
-    with image_files.opened(path) as image:
+    with images.opened(path) as image:
       # Grey values, never palette indices: a palette may be in any order.
-      grey = image_files.resized(
-        image.convert("L"), size, Image.Resampling.NEAREST
-      )
+      grey = images.resized(image.convert("L"), size, Image.Resampling.NEAREST)
       return np.asarray(grey.point(self._lookup.tolist()))
 
 
@@ -97,8 +95,8 @@ def open_stream(
     class_names=names,
     identity={
       "kind": "folder",
-      "frames": image_files.fingerprint(frames),
-      "masks": image_files.fingerprint(masks),
+      "frames": images.fingerprint(frames),
+      "masks": images.fingerprint(masks),
       "meaning": lookup.tobytes().hex() if masks else "",
       "source_size": [size[1], size[0]],
     },
@@ -111,7 +109,7 @@ def _list_images(root, name):
   folder = root / name
   if not folder.is_dir():
     raise UserError(f"--stream: there is no folder {folder}")
-  return image_files.list_images(folder)
+  return images.list_images(folder)
 
 
 def _read_description(root, needs_classes):
@@ -144,7 +142,7 @@ def _read_description(root, needs_classes):
 
 def _class_table(root, classes):
   """Class names in label order, and grey value -> label, [256] uint8."""
-  # A grey value that nobody described is nobody's question.
+  # A grey value without a description is ignored.
   lookup = np.full(256, IGNORE, np.uint8)
   num_classes = len({BACKGROUND_NAME, *classes.values()} - {IGNORE_NAME})
   if num_classes > MAX_CLASSES:
@@ -173,9 +171,9 @@ def _common_size(paths):
   size = None
   for path in paths:
     try:
-      with image_files.opened(path) as image:
+      with images.opened(path) as image:
         found = image.size
-    except image_files.UnreadableImage:
+    except images.UnreadableImage:
       raise UserError(f"--stream: cannot read the image {path}") from None
     if size not in (None, found):
       raise UserError(

@@ -6,21 +6,31 @@ at 25 frames a second, upright, in 8-bit RGB, and in the size of the first one.
 What is transparent shows black; of an animation the first picture counts.
 """
 
+import contextlib
 import glob
+import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ojd.errors import UserError
-from ojd.streams import base, image_files
+from ojd.streams import base
 from ojd.types import Sample
 
 FPS = 25.0
-_SUFFIXES = (*image_files.SUFFIXES, ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_SUFFIXES = (*SUFFIXES, ".gif")
+_MAX_BYTES_HASHED = 1 << 30
+_GREY_16_BIT = "I;16"  # how such modes begin; the byte order follows
+
+
+class UnreadableImage(Exception):
+  """A file that is no image, or only the head of one; says which and why."""
 
 
 class ImagesStream:
@@ -38,8 +48,8 @@ class ImagesStream:
   def _sample(self, t):
     size = self.spec.width, self.spec.height
     try:
-      image = image_files.resized(_load(self._paths[t]), size)
-    except image_files.UnreadableImage as error:
+      image = resized(_load(self._paths[t]), size)
+    except UnreadableImage as error:
       return Sample(t, None, None, str(error))
     return Sample(t, np.asarray(image), None)
 
@@ -59,7 +69,7 @@ def open_stream(
     class_names=(),
     identity={
       "kind": "images",
-      "frames": image_files.fingerprint(paths),
+      "frames": fingerprint(paths),
       "source_size": [source_height, source_width],
     },
     source_size=(source_height, source_width),
@@ -74,14 +84,12 @@ def _list_files(pattern):
   except RuntimeError:
     raise UserError(f"--stream=images:{pattern}: no such home") from None
   if pattern and root.is_dir():
-    found = image_files.list_images(root, _SUFFIXES)
+    found = list_images(root, _SUFFIXES)
   else:
     names = glob.iglob(os.path.expanduser(pattern), recursive=True)
     found = map(pathlib.Path, names)
   paths = [
-    path
-    for path in found
-    if image_files.is_image(path, _SUFFIXES) and path.is_file()
+    path for path in found if is_image(path, _SUFFIXES) and path.is_file()
   ]
   if not paths:
     raise UserError(
@@ -105,7 +113,7 @@ def _first_size(paths):
   for path in paths:
     try:
       return _load(path).size
-    except image_files.UnreadableImage as error:
+    except UnreadableImage as error:
       problem = problem or str(error)
   raise UserError(
     f"--stream: none of the {len(paths)} images from {paths[0]} on can be read "
@@ -115,10 +123,91 @@ def _first_size(paths):
 
 def _load(path):
   """An image as a person sees it, in 8-bit RGB."""
-  with image_files.opened(path) as image:
+  with opened(path) as image:
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
       image = image.convert("RGBA")
       black = Image.new("RGBA", image.size, (0, 0, 0, 255))
       image = Image.alpha_composite(black, image)
-    return image_files.to_rgb(image)
+    return to_rgb(image)
+
+
+@contextlib.contextmanager
+def opened(path: pathlib.Path) -> Iterator[Image.Image]:
+  """An image file; inside and on entry every failure is an UnreadableImage."""
+  try:
+    if not path.is_file():  # a pipe would be waited for
+      raise OSError("there is no such file")
+    with warnings.catch_warnings():
+      # What Pillow makes of a damaged file is told by the frame, or not at all.
+      warnings.filterwarnings("ignore", module=r"PIL\.")
+      with Image.open(path) as image:
+        yield image
+  # Damaged files leave Pillow's readers with errors of nearly every kind.
+  except Exception as error:
+    words = " ".join(str(error).split()) or type(error).__name__
+    raise UnreadableImage(f"{path.name}: {words}") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+  """8-bit RGB; 16-bit grey is scaled, where Pillow clips it at 255."""
+  if image.mode.startswith(_GREY_16_BIT):
+    values = np.asarray(image).astype(np.uint32)
+    image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+  return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def resized(
+  image: Image.Image,
+  size: tuple[int, int],
+  resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Image.Image:
+  """The image at a size of (width, height); as it is where it has that."""
+  return image if image.size == size else image.resize(size, resample)
+
+
+def first_size(paths: Sequence[pathlib.Path]) -> tuple[int, int]:
+  """Size (width, height) of the first frame that can be read."""
+  for path in paths:
+    try:
+      with opened(path) as image:
+        return image.size
+    except UnreadableImage:
+      continue
+  raise UserError(
+    f"--stream: none of the {len(paths)} frames from {paths[0]} on can be read"
+  )
+
+
+def list_images(
+  folder: pathlib.Path, suffixes: Sequence[str] = SUFFIXES
+) -> list[pathlib.Path]:
+  """The images in a folder, but no hidden ones, in sorted order."""
+  return sorted(path for path in folder.iterdir() if is_image(path, suffixes))
+
+
+def is_image(path: pathlib.Path, suffixes: Sequence[str] = SUFFIXES) -> bool:
+  """Whether a file is an image by its name, and is not hidden."""
+  return path.suffix.lower() in suffixes and not path.name.startswith(".")
+
+
+def fingerprint(paths: Sequence[pathlib.Path]) -> str:
+  """Changes with the content of any file, but not with where it lies."""
+  try:
+    return _fingerprint(paths)
+  except OSError as error:
+    raise UserError(
+      f"--stream: cannot read {error.filename}: {error.strerror}"
+    ) from None
+
+
+def _fingerprint(paths):
+  sizes = [path.stat().st_size for path in paths]
+  is_small = sum(sizes) <= _MAX_BYTES_HASHED
+  digest = hashlib.sha256()
+  for path, size in zip(paths, sizes, strict=True):
+    # Reading all of a large folder would take longer than it is worth.
+    seen = path.read_bytes() if is_small else path.stat().st_mtime_ns
+    digest.update(os.fsencode(path.name) + f" {size}\n".encode())
+    digest.update(seen if is_small else str(seen).encode())
+  return digest.hexdigest()[:32]

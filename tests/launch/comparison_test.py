@@ -13,7 +13,7 @@ from launch.runs import Run
 from ojd.comparison import folder as folders
 from ojd.comparison import spec
 from ojd.errors import UserError
-from ojd.streams import lvs_table
+from ojd.streams import lvs
 from tests import binaries
 from tests.reference import lvs_folder
 
@@ -97,7 +97,7 @@ def test_second_table_is_all_streams_of_lvs_by_the_papers_columns(monkeypatch):
   monkeypatch.setenv("STUDENT", "bundled")
   table = tables.read(tables.find("table2"))
   ids = [stream.removeprefix("lvs:/data/lvs/") for stream in table.streams]
-  assert ids == list(lvs_table.STREAMS)
+  assert ids == list(lvs.STREAMS)
   plan = plans.make(table)
   assert len(plan.runs) == 30 * 6
   commands = [" ".join(run.command) for run in plan.runs]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ojd.errors import UserError
-from ojd.streams import base, live, live_source, prefetch
+from ojd.streams import base, live, prefetch
 
 FAST = live.Limits(
   open=1.0, stall=0.5, give_up=2.0, first_pause=0.05, longest_pause=0.2
@@ -98,7 +98,7 @@ def test_all_addresses_are_known():
   ):
     address = base.parse_address(uri)
     assert base.SCHEMES[address.scheme] == "ojd.streams.live"
-    assert live_source.of_address(address).name == uri
+    assert live.of_address(address).name == uri
   assert base.parse_address("camera:0?fps=30").options == {"fps": "30"}
 
 
@@ -164,7 +164,7 @@ def test_source_that_dies_is_opened_again_and_told_once():
 def test_pauses_double_up_to_the_longest():
   waited = []
   limits = live.Limits(give_up=8.0, first_pause=1.0, longest_pause=4.0)
-  source = live_source.of_address(base.parse_address("tcp://127.0.0.1:1"))
+  source = live.of_address(base.parse_address("tcp://127.0.0.1:1"))
   now = [0.0]
   feed = live._Feed(source, None, limits, clock=lambda: now[0])
 

@@ -11,7 +11,7 @@ from ojd.errors import UserError
 from ojd.formats import lvs_labels
 from ojd.run import job
 from ojd.run.config import RunConfig
-from ojd.streams import base, lvs_table
+from ojd.streams import base, lvs
 from ojd.types import IGNORE
 from tests.reference import labels_loop, lvs_folder
 
@@ -34,12 +34,12 @@ def _values(samples):
 
 
 def test_table_holds_the_thirty():
-  assert len(lvs_table.STREAMS) == 30
-  assert len({stream.name for stream in lvs_table.STREAMS.values()}) == 30
-  for stream in lvs_table.STREAMS.values():
+  assert len(lvs.STREAMS) == 30
+  assert len({stream.name for stream in lvs.STREAMS.values()}) == 30
+  for stream in lvs.STREAMS.values():
     labels_lib.parse_groups(stream.classes, lvs_labels.COCO_NAMES)
   counts = {}
-  for stream in lvs_table.STREAMS.values():
+  for stream in lvs.STREAMS.values():
     counts[stream.category] = counts.get(stream.category, 0) + 1
   assert counts == {
     **{"Sports (Fixed)": 4, "Sports (Moving)": 7, "Sports (Ego)": 5},

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ojd.errors import UserError
-from ojd.streams import base, video, video_file, video_frames, video_index
+from ojd.streams import base, video, video_file
 from tests.reference import videos
 from tests.reference.videos import H, W
 
@@ -208,7 +208,7 @@ def test_orientation_is_known_beside_data_without_a_name(angle):
     **{0: (1, 0, 0, 1), 90: (0, -1, 1, 0)},
     **{180: (-1, 0, 0, -1), -90: (0, 1, -1, 0)},
   }
-  found = video_frames.orientation(Frame())
+  found = video.orientation(Frame())
   assert found == pytest.approx(expected[angle], abs=1e-6)
 
 
@@ -591,15 +591,15 @@ def _index(pts, is_key, hole=None):
     np.zeros(len(pts), np.int64) if hole is None else np.array(hole),
   )
   head = video_file.Head("mpegts", videos.BASE, 25.0)
-  return video_index.make_index(head, packets)
+  return video_file.make_index(head, packets)
 
 
 def test_two_packets_a_frame_are_not_taken_for_lost_frames():
   index = _index(range(0, 800, 20), [t % 12 == 0 for t in range(40)])
   fields = [0, 40, 80, 120]
-  found, num_frames = video_index.compare(index, fields, is_whole=True)
+  found, num_frames = video_file.compare(index, fields, is_whole=True)
   assert not found.is_timed and num_frames is None
-  found, num_frames = video_index.compare(index, fields, is_whole=False)
+  found, num_frames = video_file.compare(index, fields, is_whole=False)
   assert found.is_timed and num_frames == 40
 
 

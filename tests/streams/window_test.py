@@ -9,7 +9,7 @@ from ojd.errors import UserError
 from ojd.run import job
 from ojd.run.config import RunConfig
 from ojd.streams import base
-from ojd.streams.window import window
+from ojd.streams.compose import window
 from ojd.types import Sample
 
 H, W = 32, 40
