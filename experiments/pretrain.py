@@ -4,6 +4,8 @@ r"""Pretrains a student: on synthetic worlds, on COCO, or on one stream.
     python -m experiments.pretrain --workdir=runs/coco --data=coco:DIR
     python -m experiments.pretrain --workdir=runs/oracle --every=5 \
         --stream=folder:DIR --teacher=ground_truth --height=192 --width=320
+    python -m experiments.pretrain --workdir=runs/imagenet \
+        --data=torchvision:mobilenet_v2-7ebf99e0.pth --model=mobilenet_v2
     python -m experiments.pretrain --smoke
 
 The first makes the student of `--init=bundled`: half an hour on one core, a
@@ -11,8 +13,11 @@ mean IoU of 0.58 on unseen worlds, before it adapts to anything; it prints the
 IoU of each class. A COCO folder holds annotations/instances_train2017.json and
 train2017/ (or those of --split); 150,000 steps of it need a GPU. The third
 trains on one stream, as `--system=offline_oracle` does by itself; the stream's
-frames stay in the workdir's album/, which may then be deleted. --smoke takes
-under a minute. The same command resumes an interrupted training. At the end it
+frames stay in the workdir's album/, which may then be deleted. The fourth only
+imports torchvision's MobileNetV2 of ImageNet, 2,223,872 numbers, without its
+classifier and its running averages: the head of the student starts at random,
+and a student norms every frame by its own statistics. --smoke takes under a
+minute. The same command resumes an interrupted training. At the end it
 writes student.safetensors into the workdir, for `online_distill --init=FILE`.
 
 All devices take part, each with an equal share of the batch; --devices=4 takes
@@ -40,6 +45,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 
@@ -58,7 +64,9 @@ from ojd.run.config import RunConfig
 from ojd.systems import offline_oracle
 
 _DATA = flags.DEFINE_string(
-  "data", "synthetic", "training data: synthetic, or coco:DIR"
+  "data",
+  "synthetic",
+  "synthetic or coco:DIR, to train on; torchvision:FILE, to import weights",
 )
 _SPLIT = flags.DEFINE_string("split", "train2017", "of a COCO folder")
 _STREAM = flags.DEFINE_string(
@@ -91,6 +99,7 @@ _RATE = flags.DEFINE_float(
 _SEED = flags.DEFINE_integer("seed", 0, "of the whole training")
 _SMOKE = flags.DEFINE_bool("smoke", False, "a few steps on small data")
 
+_WEIGHTS = "student.safetensors"
 _NUM_WORLDS, _FRAMES_PER_WORLD = 500, 8
 # Other worlds than those of the bundled teacher.
 _ALBUM_SEED = 1
@@ -211,7 +220,9 @@ def _setup(folder, should_stop, mesh):
     return coco_setup(folder, _SPLIT.value, mesh)
   if _DATA.value == "synthetic":
     return synthetic_setup(mesh)
-  raise UserError(f"--data={_DATA.value}: synthetic or coco:DIR")
+  raise UserError(
+    f"--data={_DATA.value}: synthetic, coco:DIR or torchvision:FILE"
+  )
 
 
 def _evaluate(student, params, recipe):
@@ -279,10 +290,22 @@ def _train(folder, setup, mesh, should_stop):
   return Trained(setup, student, about | recipe._asdict(), params, is_finished)
 
 
+def _import(path):
+  """Writes torchvision's weights into the workdir."""
+  # Imported here: to train a student torch need not be installed.
+  from experiments import torchvision_weights
+
+  given = torchvision_weights.load(path.expanduser(), _MODEL.value)
+  path = _folder() / _WEIGHTS
+  pretrained.save(path, given, np.float32)
+  count = sum(x.size for x in given.params.values())
+  print(f"weights: {path}, the backbone, {count:,} parameters")
+
+
 def _write(folder, trained):
   """Writes the weights and evaluates them."""
   setup, about = trained.setup, trained.about
-  path = folder / "student.safetensors"
+  path = folder / _WEIGHTS
   flat = pretrained.flatten(trained.params)
   pretrained.save(path, pretrained.Pretrained(flat, setup.class_names, about))
   if about["data"] == "synthetic":
@@ -296,6 +319,10 @@ def main() -> int:
   if not (_WORKDIR.value or _SMOKE.value):
     raise UserError("--workdir=DIR is missing: the folder of the training")
   student_lib.bind(_MODEL.value)
+  kind, _, path = _DATA.value.partition(":")
+  if kind == "torchvision" and path and not _STREAM.value:
+    _import(pathlib.Path(path))
+    return 0
   compilation.enable_cache(compilation.default_cache())
   interrupt = cli.Interrupt()
   with parallel_flags.joined() as mesh:

@@ -88,7 +88,7 @@ _HELP = {
   "flow": "who computes the optical flow of --system=flow: "
   + ", ".join(flows.known()),
   "init": "the student's first parameters: random, bundled, or a file of "
-  "experiments.pretrain, train_delta or import_mobilenet",
+  "experiments.pretrain or train_delta",
   "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "
   "stream's own labels, else each 30th by the teacher",
   "checkpoint_every": "key frames from one checkpoint to the next, from which "

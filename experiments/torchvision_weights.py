@@ -8,29 +8,46 @@ import numpy as np
 import torch
 
 from ojd.errors import UserError
-from ojd.models import mobilenet_seg
+from ojd.models import mobilenet_seg, pretrained, student
 
 _MAX_BYTES = 1 << 30
 _LEFT_OUT = ("running_mean", "running_var", "num_batches_tracked")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
+def load(path: pathlib.Path, model: str) -> pretrained.Pretrained:
+  """The backbone of a student, of torchvision's state dict, a .pth.
+
+  Args:
+    path: of the state dict; nothing in the file is executed.
+    model: mobilenet_v2, with options for another width.
+  """
+  bound = student.bind(model)
+  if bound.name != "mobilenet_v2":
+    raise UserError(
+      f"--data=torchvision:{path} needs --model=mobilenet_v2, not {model}"
+    )
+  backbone = convert(read(path), bound.options["width"])
+  params = {f"backbone/{name}": value for name, value in backbone.items()}
+  return pretrained.Pretrained(params, (), {"model": str(bound)})
+
+
 def read(path: pathlib.Path) -> dict[str, torch.Tensor]:
   """A state dict; nothing in the file is executed."""
   try:
     if path.stat().st_size > _MAX_BYTES:
-      raise UserError(f"--weights={path}: larger than a MobileNetV2 can be")
+      raise UserError(f"--data={path}: larger than a MobileNetV2 can be")
     state = torch.load(path, map_location="cpu", weights_only=True)
   except UserError:
     raise
   except OSError as error:
-    raise UserError(f"--weights={path}: {error.strerror or error}") from None
+    raise UserError(f"--data={path}: {error.strerror or error}") from None
   except Exception as error:  # of as many kinds as there is damage
     raise UserError(
-      f"--weights={path}: no state dict of torch ({type(error).__name__})"
+      f"--data={path}: no state dict of torch ({type(error).__name__})"
     ) from None
   if not isinstance(state, dict) or not all(isinstance(n, str) for n in state):
-    raise UserError(f"--weights={path}: no state dict of torch")
+    raise UserError(f"--data={path}: no state dict of torch")
   return state
 
 
@@ -52,12 +69,12 @@ def convert(
     layer, _, leaf = name.rpartition("/")
     theirs = f"{names[layer]}.{_LEAVES[leaf]}"
     if theirs not in state:
-      raise UserError(f"--weights: {theirs} is missing: no MobileNetV2")
+      raise UserError(f"--data: {theirs} is missing: no MobileNetV2")
     converted[name] = _array(state[theirs], theirs, wanted.shape)
     used.add(theirs)
   for name in sorted(state.keys() - used):
     if not (name.startswith("classifier.") or name.endswith(_LEFT_OUT)):
-      raise UserError(f"--weights: {name} is no part of a MobileNetV2")
+      raise UserError(f"--data: {name} is no part of a MobileNetV2")
   return converted
 
 
@@ -82,14 +99,14 @@ def _names(params):
 def _array(tensor, name, shape):
   """A tensor as numpy, kernels as HWIO, if it has that shape."""
   if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-    raise UserError(f"--weights: {name} holds no numbers")
+    raise UserError(f"--data: {name} holds no numbers")
   array = tensor.detach().float().cpu().numpy()
   array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
   if array.shape != shape:
     raise UserError(
-      f"--weights: {name} is {array.shape}, not {shape}, in a student's order "
+      f"--data: {name} is {array.shape}, not {shape}, in a student's order "
       "of axes; is the width of --model right?"
     )
   if not np.isfinite(array).all():
-    raise UserError(f"--weights: {name} is not finite")
+    raise UserError(f"--data: {name} is not finite")
   return array

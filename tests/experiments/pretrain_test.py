@@ -45,7 +45,10 @@ def test_binary_learns_one_stream_by_heart(tmp_path):
 @pytest.mark.parametrize(
   ("flags", "words"),
   [
-    (["--data=imagenet"], "--data=imagenet: synthetic or coco:DIR"),
+    (
+      ["--data=imagenet"],
+      "--data=imagenet: synthetic, coco:DIR or torchvision:FILE",
+    ),
     (["--data=coco:/nowhere"], "/nowhere"),
     (["--num_steps=0"], "--num_steps=0: above 0"),
     (["--stream=synthetic:park", "--every=0"], "--every=0: at least 1"),

@@ -35,11 +35,11 @@ def _shape(student):
 
 
 def test_binary_writes_a_beginning_that_a_student_takes(tmp_path):
-  source, path = tmp_path / "m.pth", tmp_path / "m.safetensors"
+  source, path = tmp_path / "m.pth", tmp_path / "student.safetensors"
   state = _state()
   torch.save(state, source)
-  flags = f"--weights={source}", f"--output={path}"
-  result = binaries.run("import_mobilenet", *flags, f"--model={NETWORK}")
+  flags = f"--data=torchvision:{source}", f"--workdir={tmp_path}"
+  result = binaries.run("pretrain", *flags, f"--model={NETWORK}")
   assert result.returncode == 0, result.stderr
   found = pretrained.load(path)
   assert found.class_names == () and found.about["model"] == NETWORK
@@ -74,7 +74,7 @@ def test_other_states_are_one_line(name, value, words):
   state = {n: x for n, x in _state().items() if n != name}
   if value is not None:
     state[name] = value
-  with pytest.raises(UserError, match=f"--weights: {name} {words}") as error:
+  with pytest.raises(UserError, match=f"--data: {name} {words}") as error:
     torchvision_weights.convert(state, NARROW)
   assert "\n" not in str(error.value)
 
@@ -100,7 +100,8 @@ def test_other_files_are_one_line(tmp_path, capsys):
   assert "executed" not in capsys.readouterr().out
 
 
-def test_binary_needs_both_names():
-  result = binaries.run("import_mobilenet", "--weights=m.pth")
+def test_binary_imports_into_mobilenet_alone(tmp_path):
+  flags = "--data=torchvision:m.pth", f"--workdir={tmp_path}"
+  result = binaries.run("pretrain", *flags)
   assert result.returncode == 2 and result.stderr.count("\n") == 1
-  assert "--output=FILE" in result.stderr
+  assert "needs --model=mobilenet_v2, not jitnet" in result.stderr
