@@ -11,6 +11,7 @@ import safetensors.numpy
 
 from ojd import systems
 from ojd.errors import UserError
+from ojd.pretraining import trainer
 from ojd.run import config as config_lib
 from ojd.run import (
   fork,
@@ -95,9 +96,7 @@ def test_run_is_resumed_and_told_again_bit_for_bit(
   _run(parts, name, lambda: started() and next(turns) >= 11)
   assert not workdir.read_summary(parts)["finished"]
   with monkeypatch.context() as patch:
-    patch.setattr(
-      offline_oracle.pretraining, "train", _refuse
-    )  # once is enough
+    patch.setattr(trainer, "train", _refuse)  # once is enough
     resumed, _ = _run(parts, name)
   assert _lines(parts) == _lines(whole)
   for key in ("miou", "num_key_frames", "num_updates", "finished"):
