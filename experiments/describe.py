@@ -21,7 +21,7 @@ from experiments import cli
 from ojd import specs
 from ojd.errors import UserError
 from ojd.models import describe, student
-from ojd.models.delta import changes, macs, sites
+from ojd.models.delta import changes, conv_layers
 from ojd.streams.base import MAX_SIDE, MIN_SIDE
 from ojd.types import MAX_CLASSES
 
@@ -72,11 +72,11 @@ def _work_between(model, height, width):
     return {}, ""
   of_student = student.from_linen(model)
   pair = changes.pair(gamma=_GAMMA.value, policy=_POLICY.value)
-  inner = sites.converted(sites.trace(of_student))
+  inner = conv_layers.converted(conv_layers.trace(of_student))
   changes.check_gamma(_GAMMA.value, _POLICY.value, inner)
   change_of = changes.where_it_saves(pair)
-  rows = macs.table(of_student, change_of, height, width)
-  cost = macs.cost(rows, _INTERVAL.value)
+  rows = changes.work_table(of_student, change_of, height, width)
+  cost = changes.mean_cost(rows, _INTERVAL.value)
   line = (
     f"--gamma={_GAMMA.value}: {cost.delta:.3f} GMAC between key frames, "
     f"{cost.delta / cost.key:.1%} of theirs; with one every "

@@ -33,7 +33,7 @@ from ojd import labels
 from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
-from ojd.models.delta import block, changes, files, gates, skip, training
+from ojd.models.delta import blocks, changes, files, skip, training
 from ojd.models.delta.convert import DELTA, MODEL, convert
 from ojd.pretraining import album, batches, trainer
 from ojd.run import compilation
@@ -108,15 +108,15 @@ def _folder():
 def _converted(student):
   """The student of two speeds to be trained."""
   if _FORM.value == files.BLOCKS:
-    return block.convert_blocks(student, block.thinner(_GAMMA.value))
+    return blocks.convert_blocks(student, blocks.thinner(_GAMMA.value))
   if _FORM.value == files.SKIP:
     return convert(student, skip.skip(skip.by_gumbel(), block=_BLOCK.value))
   full = changes.full(bias_twice=_QUIRKS.value)
   pair = changes.pair(
     gamma=_GAMMA.value, policy=_POLICY.value, bias_twice=_QUIRKS.value
   )
-  net = convert(student, gates.gated(full, pair))
-  changes.check_gamma(_GAMMA.value, _POLICY.value, net.sites)
+  net = convert(student, training.gated(full, pair))
+  changes.check_gamma(_GAMMA.value, _POLICY.value, net.converted)
   return net
 
 
@@ -192,9 +192,9 @@ def main() -> int:
     return interrupt.exit_code()
   params = state.params
   if _FORM.value == files.CONVOLUTIONS:
-    is_open = gates.names_open(params[DELTA], net.sites)
+    is_open = training.names_open(params[DELTA], net.converted)
     print(f"uncompressed: {', '.join(is_open) or 'none'}")
-    params = {**params, DELTA: gates.deploy(params[DELTA], net.sites)}
+    params = {**params, DELTA: training.deploy(params[DELTA], net.converted)}
   path = folder / "delta.safetensors"
   files.save(path, params, _FORM.value, tuple(album.CLASS_NAMES), about)
   _print_work(student, path, pairs(recipe.num_steps)[0][0])

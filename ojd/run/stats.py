@@ -14,7 +14,7 @@ import numpy as np
 from ojd import distill, metrics
 from ojd.costs import Costs
 from ojd.models import student as student_lib
-from ojd.models.delta import sites
+from ojd.models.delta import conv_layers
 from ojd.teachers import labelers
 from ojd.types import StepInfo
 
@@ -312,6 +312,6 @@ def gmac_per_frame(
     return total / num_frames if num_frames else None
   # Else each answer is that of the whole student, or of something else.
   if system.answer is not None and student is not None and student.run:
-    found = sites.trace(student, height, width)
+    found = conv_layers.trace(student, height, width)
     return sum(site.macs for site in found) / 1e9
   return None

@@ -116,7 +116,7 @@ def delta(
     if follows:
       params[DELTA] = lax.cond(
         info.num_updates > 0,
-        lambda: net.follow(params),
+        lambda: net.refit(params),
         lambda: params[DELTA],
       )
     _, cache = net.apply_key(params, frame)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ojd.errors import UserError
 from ojd.models import optical_flow
-from ojd.models.delta import changes, files, sites
+from ojd.models.delta import changes, conv_layers, files
 from ojd.models.delta import skip as skip_lib
 from ojd.models.delta.convert import convert
 from ojd.systems import ams as ams_lib
@@ -174,7 +174,7 @@ def delta(student, tx, settings, base=jit, is_exact=False):
 def _pairs(student, settings):
   """By layer the pair of the settings, where it saves work."""
   gamma, policy = settings.gamma, settings.policy
-  inner = sites.converted(sites.trace(student))
+  inner = conv_layers.converted(conv_layers.trace(student))
   changes.check_gamma(gamma, policy, inner)
   pair = changes.pair(gamma=gamma, policy=policy, bias_twice=settings.quirks)
   return changes.where_it_saves(pair)

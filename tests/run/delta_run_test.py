@@ -10,7 +10,7 @@ import pytest
 from ojd import specs
 from ojd.errors import UserError
 from ojd.models import student as student_lib
-from ojd.models.delta import changes, files, gates, sites
+from ojd.models.delta import changes, conv_layers, files, training
 from ojd.models.delta.convert import convert
 from ojd.models.student import from_linen
 from ojd.run import config as config_lib
@@ -47,8 +47,8 @@ def _student():
 
 def _gmac(change=None):
   """By hand: of the whole student, or with a change in the inner layers."""
-  found = sites.trace(_student(), 48, 64)
-  inner = [s.path for s in sites.converted(found)]
+  found = conv_layers.trace(_student(), 48, 64)
+  inner = [s.path for s in conv_layers.converted(found)]
   return (
     sum(change.macs(s) if change and s.path in inner else s.macs for s in found)
     / 1e9
@@ -99,20 +99,20 @@ def _save(path, net, form):
   params = net.init(jax.random.key(3), np.zeros((48, 64, 3), np.uint8))
   params = jax.tree.map(np.array, params)
   if form == "convolutions":
-    gate = sites.at(params["delta"], net.sites[0].path)
+    gate = conv_layers.at(params["delta"], net.converted[0].path)
     gate["gate"] = np.float32(1)
-    params["delta"] = gates.deploy(params["delta"], net.sites)
+    params["delta"] = training.deploy(params["delta"], net.converted)
   files.save(path, params, form, NAMES, {"model": "layered"})
 
 
 def test_trained_changes_are_what_answers_between(tmp_path):
   path = tmp_path / "delta.safetensors"
-  gated = gates.gated(changes.full(), changes.pair(gamma=2))
+  gated = training.gated(changes.full(), changes.pair(gamma=2))
   _save(path, convert(_student(), gated), "convolutions")
   run = lambda system: _run(tmp_path / system, system=system, init=str(path))
   found, plain = run("delta:frozen"), run("frozen")
   # One layer chose a convolution like its own, the others pairs.
-  opened = sites.converted(sites.trace(_student(), 48, 64))[0]
+  opened = conv_layers.converted(conv_layers.trace(_student(), 48, 64))[0]
   pair = changes.pair(gamma=2)
   between = _gmac(pair) + (opened.macs - pair.macs(opened)) / 1e9
   expected = (_gmac() + (EVERY - 1) * between) / EVERY

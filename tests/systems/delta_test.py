@@ -8,7 +8,7 @@ import pytest
 
 from ojd import distill, systems, updates
 from ojd.errors import UserError
-from ojd.models.delta import changes, skip, svd
+from ojd.models.delta import changes, skip
 from ojd.models.delta.convert import convert
 from ojd.run import state_arrays
 from ojd.systems import delta as delta_lib
@@ -94,7 +94,7 @@ def test_what_was_learnt_reaches_the_rules_and_the_next_frame():
     kernel - kernels.join(first, second)
   )
   old = first.delta["dec1"]["conv"]
-  best = off(*svd.split(kernel, 4))
+  best = off(*changes.split_kernel(kernel, 4))
   assert best <= off(**found) + 1e-5 <= 1.001 * best + 2e-5
   assert off(**old) > off(**found)
   # The very frame: nothing changed since, so that the student has it all.

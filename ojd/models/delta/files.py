@@ -1,8 +1,7 @@
-"""Files of trained delta students: both trees, and how they were made.
+"""Files of trained delta students: parameters of model and rules.
 
-One of three forms, in what they say about themselves: `convolutions`, whose
-changes stand in for single ones; `blocks`; and `skip`, of the gates that decide
-where a convolution is computed.
+Their metadata name one of three forms: `convolutions` and `blocks`, after what
+is replaced, and `skip`, whose gates decide where a convolution is computed.
 """
 
 import pathlib
@@ -14,7 +13,7 @@ from flax import traverse_util
 
 from ojd.errors import UserError
 from ojd.models import pretrained
-from ojd.models.delta import block, changes, gates, sites
+from ojd.models.delta import blocks, changes, conv_layers
 from ojd.models.delta import skip as skip_lib
 from ojd.models.delta.convert import DELTA, MODEL, DeltaStudent, convert
 from ojd.models.pretrained import Pretrained
@@ -24,11 +23,11 @@ CONVOLUTIONS, BLOCKS, SKIP = FORMS = ("convolutions", "blocks", "skip")
 
 
 class Trained(NamedTuple):
-  """What stands in for parts of a student, learnt along with it."""
+  """The trained replacements of parts of a student."""
 
   form: str  # of FORMS
   delta: Params  # one branch a layer
-  block: int = 1  # side of those of a gate
+  block: int = 1  # side of the blocks of pixels of a gate
 
 
 def save(
@@ -42,7 +41,7 @@ def save(
 
   Args:
     path: of the file.
-    params: {"model", "delta"}, of which `gates.deploy` left one branch a layer.
+    params: {"model", "delta"}, with one branch a layer, of `training.deploy`.
     form: of FORMS.
     class_names: of the model.
     about: JSON.
@@ -90,26 +89,26 @@ def convert_trained(student: Student, trained: Trained) -> DeltaStudent:
 
 
 def _convolutions(student, trained):
-  def change_of(site):
-    weights = sites.at(trained.delta, site.path)
-    return gates.of_weights(weights) if weights else None
+  def change_of(conv):
+    weights = conv_layers.at(trained.delta, conv.path)
+    return changes.of_weights(weights) if weights else None
 
   return convert(student, changes.rules(change_of))
 
 
 def _blocks(student, trained):
-  def make_h(site):
-    kernel = sites.at(trained.delta, (*site.path, "narrow")).get("kernel")
+  def make_h(conv):
+    kernel = conv_layers.at(trained.delta, (*conv.path, "narrow")).get("kernel")
     between = 1 if kernel is None else kernel.shape[-1]
-    return block.thin(site, between)
+    return blocks.thin(conv, between)
 
-  return block.convert_blocks(student, make_h)
+  return blocks.convert_blocks(student, make_h)
 
 
 def _skip(student, trained):
   rule = skip_lib.skip(skip_lib.by_gumbel(), block=trained.block)
-  is_gated = lambda site: bool(sites.at(trained.delta, site.path))
-  return convert(student, lambda site: rule if is_gated(site) else None)
+  is_gated = lambda conv: bool(conv_layers.at(trained.delta, conv.path))
+  return convert(student, lambda conv: rule if is_gated(conv) else None)
 
 
 _CONVERT = {CONVOLUTIONS: _convolutions, BLOCKS: _blocks, SKIP: _skip}

@@ -2,9 +2,10 @@
 
     r_t = x_t - x_{t-1},   z_t = z_{t-1} + G_t (W * r_t)
 
-with a gate G_t of 0 or 1 for every pixel of the output. As published a change
-too small for the gate is lost, and many such changes leave the output behind
-for good. Two ways of keeping it, each right for any kernel and stride:
+(Habibian et al., 2021) with a gate G_t of 0 or 1 for every pixel of the output.
+As published, `forget`, a change too small for the gate is lost, and many such
+changes leave the output wrong for good. Two ways of keeping it, each right for
+any kernel and stride:
 
 - `sum`: every output adds up what its window has changed by since it was last
   computed, and when that is enough it is computed again, from all of x_t, for
@@ -13,7 +14,7 @@ for good. Two ways of keeping it, each right for any kernel and stride:
   input pixel open at different times, so there is no one reference x that all
   of them have seen. Noise adds up as well.
 - `reference`: gates at the input. Of every input pixel there is the value that
-  all outputs have been told; where x_t is far from that, the difference is
+  all outputs have seen; where x_t is far from that, the difference is
   sent to every output that reads it. Then z is W * reference, always, and x is
   within the threshold of the reference; noise does not add up, but an output
   is computed wherever any pixel of its window was open.
@@ -30,9 +31,15 @@ import jax
 import jax.numpy as jnp
 
 from ojd.errors import UserError
-from ojd.models.delta import gates
-from ojd.models.delta.rules import Changed, Rule
-from ojd.models.delta.sites import Layer, Site, convolve, row
+from ojd.models.delta import conv_layers
+from ojd.models.delta.conv_layers import (
+  Changed,
+  ConvLayer,
+  Layer,
+  Rule,
+  convolve,
+  row,
+)
 
 MEMORIES = ("forget", "sum", "reference")
 BLOCKS = (1, 2, 4, 8)
@@ -42,19 +49,19 @@ _FIRST_BIAS = 0.6
 class Kept(NamedTuple):
   """Of the frame before."""
 
-  x: jax.Array  # [B, H, W, I]; of `reference`, what the outputs were told
+  x: jax.Array  # [B, H, W, I]; of `reference`, what the outputs have seen
   z: jax.Array  # [B, P, Q, O]
   pending: jax.Array  # [B, P, Q, 1] float32, changes not yet computed; `sum`
 
 
 class Gate(NamedTuple):
-  """What decides where, made by a factory."""
+  """Decides where outputs are computed, made by a factory."""
 
   begin: Callable[[jax.Array, Layer], Any]  # (rng_key, layer) -> weights
   # (layer, |r| [B, H, W, I]) -> [B, P, Q, 1], open above 0.
   logit: Callable[[Layer, jax.Array], jax.Array]
   eps: float | None  # of a norm: the logit is the norm less this; None: learnt
-  macs: Callable[[Site], int]
+  macs: Callable[[ConvLayer], int]
   # (layer) -> what a norm is multiplied by.
   gain: Callable[[Layer], jax.Array] = lambda layer: jnp.float32(1)
 
@@ -77,16 +84,16 @@ def by_norm(
     raise UserError(f"eps={eps}: at least 0")
 
   def gain(layer):
-    site = layer.site
-    size = site.shape_in[0] if by_height else site.shape_in[-1]
+    conv = layer.conv
+    size = conv.shape_in[0] if by_height else conv.shape_in[-1]
     scale = jnp.mean(jnp.abs(layer.kernel)) if of_output else 1.0
     return jnp.float32(scale / size)
 
   def logit(layer, change):
     total = jnp.sum(change.astype(jnp.float32), -1, keepdims=True)
-    return gain(layer) * window_mean(total, layer.site) - eps
+    return gain(layer) * window_mean(total, layer.conv) - eps
 
-  return Gate(lambda rng_key, layer: {}, logit, eps, lambda site: 0, gain)
+  return Gate(lambda rng_key, layer: {}, logit, eps, lambda conv: 0, gain)
 
 
 def by_gumbel() -> Gate:
@@ -96,26 +103,26 @@ def by_gumbel() -> Gate:
   """
 
   def begin(rng_key, layer):
-    (kh, kw), num_in = layer.site.kernel_size, layer.site.shape_in[-1]
+    (kh, kw), num_in = layer.conv.kernel_size, layer.conv.shape_in[-1]
     init = jax.nn.initializers.glorot_uniform()
     kernel = init(rng_key, (kh, kw, num_in, 1), jnp.float32)
     return {"gate": kernel, "gate_bias": jnp.full((1,), _FIRST_BIAS)}
 
   def logit(layer, change):
-    out = convolve(change, layer.weights["gate"], layer.site)
+    out = convolve(change, layer.weights["gate"], layer.conv)
     return (out + row(layer.weights["gate_bias"], out)).astype(jnp.float32)
 
-  def macs(site):
-    return site.macs // site.shape_out[-1]
+  def macs(conv):
+    return conv.macs // conv.shape_out[-1]
 
   return Gate(begin, logit, None, macs)
 
 
-def window_mean(x: jax.Array, site: Site) -> jax.Array:
+def window_mean(x: jax.Array, conv: ConvLayer) -> jax.Array:
   """Means over the windows of a convolution, zeros around; [B, P, Q, 1]."""
-  num_taps = site.kernel_size[0] * site.kernel_size[1]
-  ones = jnp.ones((*site.kernel_size, 1, 1), x.dtype)
-  return convolve(x, ones, site) / num_taps
+  num_taps = conv.kernel_size[0] * conv.kernel_size[1]
+  ones = jnp.ones((*conv.kernel_size, 1, 1), x.dtype)
+  return convolve(x, ones, conv) / num_taps
 
 
 def skip(
@@ -128,8 +135,8 @@ def skip(
   """The rule of Skip-Convolutions.
 
   Args:
-    gate: who decides.
-    memory: what becomes of changes that are let go, of `MEMORIES`; other than
+    gate: decides.
+    memory: what becomes of changes below the gate, of `MEMORIES`; other than
       `forget` for norms alone.
     block: side of the blocks of pixels that are open as one, of outputs (of
       inputs with `reference`).
@@ -143,7 +150,7 @@ def skip(
   if memory != "forget" and gate.eps is None:
     raise UserError(f"memory={memory}: of a gate by a norm alone")
 
-  def keep(x, z, site):
+  def keep(x, z, conv):
     pending = jnp.zeros((*z.shape[:-1], 1), jnp.float32)
     return Kept(x, z, pending)
 
@@ -154,13 +161,13 @@ def skip(
     elif gate.eps is not None:
       is_open = jnp.ones_like(logit)
     else:
-      is_open = gates.sample(logit, rng_key, is_logistic=False)
+      is_open = conv_layers.gumbel_sample(logit, rng_key, is_logistic=False)
     return by_blocks(is_open, block)
 
   def forget(layer, kept, x, rng_key):
     r = x - kept.x
     is_open = decide(layer, gate.logit(layer, jnp.abs(r)), rng_key)
-    dz = convolve(r, layer.kernel, layer.site)
+    dz = convolve(r, layer.kernel, layer.conv)
     if bias_twice and layer.bias is not None:
       dz = dz + row(layer.bias, dz)
     z = kept.z + is_open.astype(x.dtype) * dz
@@ -169,7 +176,7 @@ def skip(
   def add_up(layer, kept, x, rng_key):
     pending = kept.pending + gate.logit(layer, jnp.abs(x - kept.x)) + gate.eps
     is_open = decide(layer, pending - gate.eps, rng_key)
-    z = convolve(x, layer.kernel, layer.site)
+    z = convolve(x, layer.kernel, layer.conv)
     if layer.bias is not None:
       z = z + row(layer.bias, z)
     z = jnp.where(is_open > 0, z, kept.z)
@@ -178,24 +185,24 @@ def skip(
   def refer(layer, kept, x, rng_key):
     r = x - kept.x
     total = jnp.sum(jnp.abs(r).astype(jnp.float32), -1, keepdims=True)
-    is_told = decide(layer, gate.gain(layer) * total - gate.eps, rng_key)
-    told = is_told.astype(x.dtype) * r
-    dz = convolve(told, layer.kernel, layer.site)
-    kept = Kept(kept.x + told, kept.z + dz, kept.pending)
+    is_sent = decide(layer, gate.gain(layer) * total - gate.eps, rng_key)
+    sent = is_sent.astype(x.dtype) * r
+    dz = convolve(sent, layer.kernel, layer.conv)
+    kept = Kept(kept.x + sent, kept.z + dz, kept.pending)
     # Those that read any of it are computed.
-    return kept, (window_mean(is_told, layer.site) > 0).astype(jnp.float32)
+    return kept, (window_mean(is_sent, layer.conv) > 0).astype(jnp.float32)
 
   step = dict(zip(MEMORIES, (forget, add_up, refer), strict=True))[memory]
 
   def change(layer, kept, x, rng_key):
     kept, is_open = step(layer, kept, x, rng_key)
     share = jnp.mean(is_open)
-    work = share * layer.site.macs + gate.macs(layer.site)
+    work = share * layer.conv.macs + gate.macs(layer.conv)
     return Changed(kept.z, kept, work / 1e9, {"open": share})
 
   return Rule(
     begin=gate.begin,
-    follow=lambda layer: layer.weights,
+    refit=lambda layer: layer.weights,
     keep=keep,
     change=change,
   )

@@ -3,9 +3,17 @@
     loss = task + alpha * changes + beta * cost
 
 Of a pair the first frame is the key frame and the second has the labels. The
-changes of the whole network, run on both frames, are what those of the rules
-are to be; the cost is that of open gates. The model learns as well, through the
-key frame, by a learning rate of its own.
+rules' changes are to equal those of the whole network, run on both frames; the
+cost is the work behind open gates. The model is trained too, through the key
+frame, with a learning rate of its own.
+
+Which of two students, full or pair, a layer gets is learnt too. Its gate is one
+number b. In training a sample of it opens or closes,
+
+    s = sigmoid((b + G1 - G2) / tau),  h = [s >= 1/2],
+
+and the layer's change is h full(dx) + (1 - h) pair(dx); the gradient goes
+through h as if it were s. The branch that b selects is deployed.
 """
 
 from collections.abc import Sequence
@@ -17,11 +25,15 @@ import optax
 
 from ojd import losses
 from ojd.errors import UserError
-from ojd.models.delta import gates, sites
+from ojd.models.delta import changes, conv_layers
+from ojd.models.delta.changes import Change
+from ojd.models.delta.conv_layers import Changed, ConvLayer, Rule
 from ojd.models.delta.convert import DELTA, MODEL, Cache, DeltaStudent
-from ojd.models.delta.sites import Site
 from ojd.models.student import Params
 from ojd.types import Labels
+
+FIRST_LOGIT = -1.0
+_GATE, _FULL, _PAIR = "gate", "full", "pair"
 
 
 class Recipe(NamedTuple):
@@ -55,21 +67,21 @@ class TrainState(NamedTuple):
 
 
 def change_loss(
-  told: Params, first: Cache, second: Cache, converted: Sequence[Site]
+  aux: Params, first: Cache, second: Cache, converted: Sequence[ConvLayer]
 ) -> jax.Array:
   """Mean over layers of the mean square of what their change is off by.
 
   Args:
-    told: of `apply_delta` on the second frame.
+    aux: of `apply_delta` on the second frame.
     first: what the whole network kept of the first frame.
     second: and of the second. No gradient flows through either.
-    converted: the sites of the student.
+    converted: the student's.
   """
 
-  def of_layer(site):
-    z = lambda cache: sites.at(cache, site.path)["kept"].z
+  def of_layer(conv):
+    z = lambda cache: conv_layers.at(cache, conv.path)["kept"].z
     target = jax.lax.stop_gradient(z(second) - z(first))
-    found = sites.at(told, site.path)["change"]
+    found = conv_layers.at(aux, conv.path)["change"]
     return jnp.mean(jnp.square((found - target).astype(jnp.float32)))
 
   return sum(map(of_layer, converted)) / len(converted)
@@ -98,13 +110,13 @@ def pair_losses(
     )
   _, cache = net.apply_key(params, frames[0])
   between = net.apply_delta(params, cache, frames[1], rng_key)
-  tells = sites.at(between.told, net.sites[0].path)
+  tells = conv_layers.at(between.aux, net.converted[0].path)
   changed = cost = jnp.float32(0)
   if "change" in tells:
     _, target = net.apply_key(params, frames[1])
-    changed = change_loss(between.told, cache, target, net.sites)
+    changed = change_loss(between.aux, cache, target, net.converted)
   if "open" in tells:
-    cost = gates.cost(between.told, net.sites)
+    cost = open_share(between.aux, net.converted)
   return Losses(
     task=losses.weighted_cross_entropy(between.logits, labels),
     changes=changed,
@@ -187,3 +199,75 @@ def _scale(state: TrainState, terms: Losses) -> Any:
   first = jax.lax.stop_gradient(terms.changes)
   fresh = jnp.where(first > 0, 1 / jnp.where(first > 0, first, 1), 0.0)
   return jnp.where(state.scale > 0, state.scale, fresh)
+
+
+def gated(full: Change, pair: Change) -> Rule:
+  """Both students of a layer and its gate; both run until it is deployed.
+
+  Without a key nothing is drawn: the branch is the deployed one.
+  """
+
+  def with_weights(layer, name):
+    return layer._replace(weights=layer.weights[name])
+
+  def begin(rng_key, layer):
+    del rng_key  # nothing is drawn
+    students = {_FULL: full.begin(layer), _PAIR: pair.begin(layer)}
+    return {**students, _GATE: jnp.float32(FIRST_LOGIT)}
+
+  def change(layer, kept, x, rng_key):
+    logit = layer.weights[_GATE]
+    if rng_key is None:
+      is_open = (logit > 0).astype(jnp.float32)
+    else:
+      is_open = conv_layers.gumbel_sample(logit, rng_key)
+    dx, h = x - kept.x, is_open.astype(x.dtype)
+    dz = h * full.apply(with_weights(layer, _FULL), dx)
+    dz += (1 - h) * pair.apply(with_weights(layer, _PAIR), dx)
+    work = [c.macs(layer.conv) / 1e9 for c in (full, pair)]
+    gmac = is_open * work[0] + (1 - is_open) * work[1]
+    aux = {"change": dz, "open": is_open}
+    return Changed(kept.z + dz, kept, jax.lax.stop_gradient(gmac), aux)
+
+  return Rule(
+    begin=begin,
+    refit=lambda layer: layer.weights,  # they learn themselves
+    keep=lambda x, z, conv: changes.Kept(x, z),
+    change=change,
+  )
+
+
+def open_share(aux: Params, converted: Sequence[ConvLayer]) -> jax.Array:
+  """The share of layers with open gates in all converted layers' work.
+
+  Args:
+    aux: of `DeltaStudent.apply_delta`.
+    converted: the student's.
+  """
+  total = sum(conv.macs for conv in converted)
+  shares = (
+    conv_layers.at(aux, conv.path)["open"] * (conv.macs / total)
+    for conv in converted
+  )
+  return sum(shares)
+
+
+def deploy(delta: Params, converted: Sequence[ConvLayer]) -> Params:
+  """The parameters of the chosen branches, each as `of_weights` takes it."""
+
+  def chosen(i, conv):
+    del i
+    weights = conv_layers.at(delta, conv.path)
+    return dict(weights[_FULL if float(weights[_GATE]) > 0 else _PAIR])
+
+  return conv_layers.nest(converted, chosen)
+
+
+def names_open(delta: Params, converted: Sequence[ConvLayer]) -> list[str]:
+  """The layers whose uncompressed student is deployed."""
+  deployed = deploy(delta, converted)
+  return [
+    conv.name
+    for conv in converted
+    if "kernel" in conv_layers.at(deployed, conv.path)
+  ]

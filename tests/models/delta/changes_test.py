@@ -7,10 +7,12 @@ import pytest
 from jax import lax
 
 from ojd.errors import UserError
-from ojd.models import convolution
-from ojd.models.delta import changes, svd
-from ojd.models.delta.sites import Site
-from tests.reference import kernels
+from ojd.models import convolution, describe, jitnet
+from ojd.models.delta import changes
+from ojd.models.delta.conv_layers import ConvLayer
+from ojd.models.delta.convert import convert
+from ojd.models.student import from_linen
+from tests.reference import kernels, layered_student
 
 
 def _draw(shape, seed=0):
@@ -18,58 +20,58 @@ def _draw(shape, seed=0):
   return rng.standard_normal(shape).astype(np.float32)
 
 
-def _site(kernel_size=(3, 3), stride=1, dilation=1, num_in=8, num_out=16):
+def _conv(kernel_size=(3, 3), stride=1, dilation=1, num_in=8, num_out=16):
   height, width = 9, 12
   out = (-(-height // stride), -(-width // stride), num_out)
-  return Site(
+  return ConvLayer(
     *(("a",), kernel_size, stride, dilation, False, (height, width, num_in)),
     out,
   )
 
 
 SITES = [
-  _site(),
-  _site(stride=2),
-  _site((3, 3), dilation=2),
-  _site((1, 3)),
-  _site((3, 1)),
-  _site((1, 1), stride=2),
-  _site((5, 3)),
+  _conv(),
+  _conv(stride=2),
+  _conv((3, 3), dilation=2),
+  _conv((1, 3)),
+  _conv((3, 1)),
+  _conv((1, 1), stride=2),
+  _conv((5, 3)),
 ]
 
 
-@pytest.mark.parametrize("site", SITES)
-def test_pair_is_the_convolution_with_the_joined_kernel(site):
-  shape = (*site.kernel_size, site.shape_in[-1], site.shape_out[-1])
-  kernel, x = _draw(shape), _draw((2, *site.shape_in), 1)
-  first, second = svd.split(jnp.asarray(kernel), 5)
+@pytest.mark.parametrize("conv", SITES)
+def test_pair_is_the_convolution_with_the_joined_kernel(conv):
+  shape = (*conv.kernel_size, conv.shape_in[-1], conv.shape_out[-1])
+  kernel, x = _draw(shape), _draw((2, *conv.shape_in), 1)
+  first, second = changes.split_kernel(jnp.asarray(kernel), 5)
   weights = {"first": first, "second": second}
-  found = changes.apply_pair(weights, x, site)
-  padding = [(k // 2 * site.dilation,) * 2 for k in site.kernel_size]
+  found = changes.apply_pair(weights, x, conv)
+  padding = [(k // 2 * conv.dilation,) * 2 for k in conv.kernel_size]
   expected = lax.conv_general_dilated(
-    *(x, kernels.join(first, second), (site.stride,) * 2, padding),
-    rhs_dilation=(site.dilation,) * 2,
+    *(x, kernels.join(first, second), (conv.stride,) * 2, padding),
+    rhs_dilation=(conv.dilation,) * 2,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
-  assert found.shape[1:] == site.shape_out
+  assert found.shape[1:] == conv.shape_out
   np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_refined_pair_is_as_good_as_a_new_one():
   off = lambda kernel, pair: np.linalg.norm(kernel - kernels.join(*pair))
-  refine = jax.jit(svd.refine)
+  refine = jax.jit(changes.refine_pair)
   for shape, rank in (
     ((3, 3, 8, 16), 4),
     ((1, 1, 12, 6), 3),
     ((1, 3, 4, 4), 4),
   ):
     kernel = _draw(shape)
-    pair = svd.split(jnp.asarray(kernel), rank)
+    pair = changes.split_kernel(jnp.asarray(kernel), rank)
     for i in range(20):  # as it learns, step by step
       kernel = kernel + 0.02 * _draw(shape, i + 1)
       old, pair = pair, refine(kernel, *pair)
       assert off(kernel, pair) <= off(kernel, old) + 1e-5
-    best = svd.split(jnp.asarray(kernel), rank)
+    best = changes.split_kernel(jnp.asarray(kernel), rank)
     assert off(kernel, pair) <= 1.02 * off(kernel, best) + 1e-4
   # Of nothing nothing is made.
   nought = refine(jnp.zeros(shape), *(jnp.zeros_like(x) for x in pair))
@@ -81,7 +83,9 @@ def test_pair_of_full_rank_is_the_kernel():
     kernel = _draw(shape)
     rank = min(shape[0] * shape[2], shape[1] * shape[3])
     np.testing.assert_allclose(
-      kernels.join(*svd.split(jnp.asarray(kernel), rank)), kernel, atol=1e-5
+      kernels.join(*changes.split_kernel(jnp.asarray(kernel), rank)),
+      kernel,
+      atol=1e-5,
     )
 
 
@@ -90,7 +94,9 @@ def test_no_other_pair_is_nearer(rank):
   """Beside pairs fitted by alternating least squares from many beginnings."""
   kernel = _draw((3, 3, 2, 2))
   matrix = kernel.transpose(0, 2, 1, 3).reshape(6, 6).astype(float)
-  ours = np.asarray(kernels.join(*svd.split(jnp.asarray(kernel), rank)))
+  ours = np.asarray(
+    kernels.join(*changes.split_kernel(jnp.asarray(kernel), rank))
+  )
   error = np.square(ours - kernel).sum()
   rng = np.random.default_rng(0)
   best = np.inf
@@ -108,7 +114,7 @@ def test_no_other_pair_is_nearer(rank):
 
 def test_numbers_of_channels_are_the_published():
   rank = lambda num_in, num_out, gamma, policy, size=(3, 3): changes.rank_of(
-    _site(size, num_in=num_in, num_out=num_out), gamma, policy
+    _conv(size, num_in=num_in, num_out=num_out), gamma, policy
   )
   assert rank(64, 32, 4, "out") == 8
   assert rank(64, 4, 4, "out") == 4  # not fewer than gamma's own
@@ -121,16 +127,16 @@ def test_numbers_of_channels_are_the_published():
 
 
 def test_work_is_counted_by_hand():
-  site = _site(stride=2, num_in=8, num_out=16)  # 9x12 -> 5x6
-  assert site.macs == 9 * 8 * 16 * 5 * 6
+  conv = _conv(stride=2, num_in=8, num_out=16)  # 9x12 -> 5x6
+  assert conv.macs == 9 * 8 * 16 * 5 * 6
   pair = changes.pair(gamma=4)  # 4 channels, at 5x12 between
-  assert pair.macs(site) == 4 * (3 * 8 * 5 * 12 + 3 * 16 * 5 * 6)
-  assert changes.full().macs(site) == changes.same().macs(site) == site.macs
+  assert pair.macs(conv) == 4 * (3 * 8 * 5 * 12 + 3 * 16 * 5 * 6)
+  assert changes.full().macs(conv) == changes.same().macs(conv) == conv.macs
 
 
 def test_bottleneck_that_costs_more_is_left_out():
-  narrow = _site((1, 1), num_in=4, num_out=16)  # 64 -> 4 * (4 + 16) a pixel
-  wide = _site((3, 3), stride=2, num_in=16, num_out=16)  # 2304 -> 4 * 144
+  narrow = _conv((1, 1), num_in=4, num_out=16)  # 64 -> 4 * (4 + 16) a pixel
+  wide = _conv((3, 3), stride=2, num_in=16, num_out=16)  # 2304 -> 4 * 144
   pair = changes.pair(gamma=4)
   assert changes.saves(pair, narrow) == pytest.approx(1 - 80 / 64)
   assert changes.saves(pair, wide) == pytest.approx(1 - 4 * 144 / 2304)
@@ -142,16 +148,18 @@ def test_bottleneck_that_costs_more_is_left_out():
 
 
 def test_strided_pair_has_the_derived_gradients():
-  site = _site(stride=2)
-  dx = _draw((1, *site.shape_in))
-  weights = dict(zip(("first", "second"), svd.split(_kernel(), 4), strict=True))
+  conv = _conv(stride=2)
+  dx = _draw((1, *conv.shape_in))
+  weights = dict(
+    zip(("first", "second"), changes.split_kernel(_kernel(), 4), strict=True)
+  )
   plain = lambda x, kernel, stride: lax.conv_general_dilated(
     *(x, kernel, stride, [(k // 2,) * 2 for k in kernel.shape[:2]]),
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
-  g = _draw((1, *site.shape_out), 2)
+  g = _draw((1, *conv.shape_out), 2)
   ours = jax.grad(
-    lambda w, x: jnp.sum(g * changes.apply_pair(w, x, site)), (0, 1)
+    lambda w, x: jnp.sum(g * changes.apply_pair(w, x, conv)), (0, 1)
   )
   theirs = jax.grad(
     lambda w, x: jnp.sum(
@@ -181,8 +189,56 @@ def test_wrong_options_are_refused(options, words):
 
 
 def test_gamma_beyond_all_channels_is_refused():
-  layers = [_site(num_in=8, num_out=16), _site(num_in=4, num_out=4)]
+  layers = [_conv(num_in=8, num_out=16), _conv(num_in=4, num_out=4)]
   changes.check_gamma(16, "out", layers)
   changes.check_gamma(8, "min", layers)
   with pytest.raises(UserError, match="gamma=9: .* more than 8 channels"):
     changes.check_gamma(9, "min", layers)
+
+
+def test_jitnet_of_the_paper_by_hand():
+  """720x1280, 23 classes: a quarter of each layer's channels between."""
+  model = jitnet.JITNet(23, resize_logits=False)
+  student = from_linen(model)
+  rows = changes.work_table(student, changes.pair(gamma=4), 720, 1280)
+  plain = [r for r in describe.layer_table(model, 720, 1280) if r.macs]
+  assert [(r.name, r.key) for r in rows] == [(r.name, r.macs) for r in plain]
+  found = {row.name: row.delta for row in rows}
+  # The first and the last stay.
+  assert found["conv1/conv"] == 360 * 640 * 9 * 3 * 8
+  assert found["logits"] == 720 * 1280 * 32 * 23
+  # 3x3, 8 -> 32 by 8, strided rows first: 180x640, then 180x320.
+  assert found["conv2/conv"] == 8 * 180 * 3 * (8 * 640 + 32 * 320)
+  # 1x3, 64 -> 64 by 16.
+  assert found["enc1/conv2_1x3"] == 90 * 160 * 16 * (64 + 3 * 64)
+  cost = changes.mean_cost(rows, 4)
+  assert 2 * cost.key == pytest.approx(15.157, abs=5e-4)
+  assert cost.amortised == pytest.approx((cost.key + 3 * cost.delta) / 4)
+  assert changes.mean_cost(rows, 1).amortised == cost.key
+  uncompressed = changes.mean_cost(
+    changes.work_table(student, changes.full(), 720, 1280), 3
+  )
+  assert uncompressed.key == uncompressed.delta
+  assert uncompressed.amortised == pytest.approx(uncompressed.key)
+
+
+def test_converted_student_tells_the_work_of_the_table():
+  student, frames = layered_student.STUDENT, layered_student.FRAMES
+  change = changes.pair(gamma=2)
+  net = convert(student, changes.from_key(change))
+  rows = changes.work_table(student, change, *frames[0].shape[:2])
+
+  @jax.jit
+  def work():
+    params = net.init(jax.random.key(0), frames[0])
+    _, cache = net.apply_key(params, frames[0])
+    return net.apply_delta(params, cache, frames[1]).gmac
+
+  cost = changes.mean_cost(rows, 1)
+  np.testing.assert_allclose(work(), cost.delta, rtol=1e-6)
+  assert net.gmac(frames[0]) == pytest.approx(cost.key)
+
+
+def test_interval_of_none_is_refused():
+  with pytest.raises(UserError, match="interval=0: at least 1"):
+    changes.mean_cost([], 0)

@@ -7,7 +7,7 @@ import pytest
 
 from ojd.errors import UserError
 from ojd.models import describe, mobilenet_seg
-from ojd.models.delta import changes, sites, svd
+from ojd.models.delta import changes, conv_layers
 from ojd.models.delta.convert import convert
 from ojd.models.student import from_linen
 from tests.reference import (
@@ -62,7 +62,9 @@ def _whole_pair():
 
   def begin(layer):
     kh, kw, num_in, num_out = layer.kernel.shape
-    first, second = svd.split(layer.kernel, min(kh * num_in, kw * num_out))
+    first, second = changes.split_kernel(
+      layer.kernel, min(kh * num_in, kw * num_out)
+    )
     return {"first": first, "second": second}
 
   return pair._replace(begin=begin)
@@ -72,8 +74,8 @@ def test_first_last_and_depthwise_layers_stay():
   model = delta_clips.NETWORKS["mobilenet_v2"]
   rows = [r for r in describe.layer_table(model, 32, 48) if r.macs]
   names = [r.name for r in rows if "depthwise" not in r.name]
-  found = convert(delta_clips.student("mobilenet_v2"), _exact()).sites
-  assert [site.name for site in found] == names[1:-1]
+  found = convert(delta_clips.student("mobilenet_v2"), _exact()).converted
+  assert [conv.name for conv in found] == names[1:-1]
   assert any("depthwise" in r.name for r in rows)
 
 
@@ -83,7 +85,7 @@ def _exact():
 
 @pytest.mark.parametrize("name", delta_clips.NETWORKS)
 def test_work_of_a_site_is_that_of_the_layer_table(name):
-  found = sites.trace(delta_clips.student(name), 32, 48)
+  found = conv_layers.trace(delta_clips.student(name), 32, 48)
   rows = describe.layer_table(delta_clips.NETWORKS[name], 32, 48)
   assert [(s.name, s.macs) for s in found] == [
     (r.name, r.macs) for r in rows if r.macs
@@ -114,15 +116,17 @@ def test_bias_counted_twice_is_the_bias_added_once_more():
   net = convert(student, changes.from_key(changes.full(bias_twice=True)))
   params = delta_clips.params(student, net)
   # The same frame again: all that changes is the bias.
-  path = net.sites[0].path
-  own = sites.at(params["model"], path)["bias"]
-  np.testing.assert_array_equal(sites.at(params["delta"], path)["bias"], own)
+  path = net.converted[0].path
+  own = conv_layers.at(params["model"], path)["bias"]
+  np.testing.assert_array_equal(
+    conv_layers.at(params["delta"], path)["bias"], own
+  )
 
   @jax.jit
   def change(params):
     _, cache = net.apply_key(params, FRAMES[0])
-    told = net.apply_delta(params, cache, FRAMES[0]).told
-    return sites.at(told, path)["change"]
+    told = net.apply_delta(params, cache, FRAMES[0]).aux
+    return conv_layers.at(told, path)["change"]
 
   found = change(params)
   np.testing.assert_allclose(
@@ -130,7 +134,7 @@ def test_bias_counted_twice_is_the_bias_added_once_more():
   )
   once = convert(student, changes.from_key(changes.full()))
   without = jax.eval_shape(once.begin, jax.random.key(0), params["model"])
-  assert "bias" not in sites.at(without, path)
+  assert "bias" not in conv_layers.at(without, path)
 
 
 def test_frames_of_several_streams_are_alone():

@@ -7,7 +7,7 @@ from flax import traverse_util
 
 from ojd.errors import UserError
 from ojd.models import pretrained
-from ojd.models.delta import changes, files, gates, skip
+from ojd.models.delta import changes, files, skip, training
 from ojd.models.delta.convert import convert
 from ojd.systems import delta as delta_lib
 from ojd.systems import jit as jit_lib
@@ -19,10 +19,10 @@ NAMES = ("background", "red", "green")
 
 def _trained():
   """A student of which one layer has chosen a convolution like its own."""
-  net = convert(STUDENT, gates.gated(changes.full(), changes.pair(gamma=4)))
+  net = convert(STUDENT, training.gated(changes.full(), changes.pair(gamma=4)))
   params = delta_clips.params(STUDENT, net)
   params["delta"]["dec2"]["conv"]["gate"] = np.float32(1)
-  delta = gates.deploy(params["delta"], net.sites)
+  delta = training.deploy(params["delta"], net.converted)
   return {"model": params["model"], "delta": delta}
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from ojd.errors import UserError
 from ojd.models.delta import skip
+from ojd.models.delta.conv_layers import ConvLayer, Layer
 from ojd.models.delta.convert import convert
-from ojd.models.delta.sites import Layer, Site
 from tests.reference import layered_student
 
 HEIGHT, WIDTH, NUM_IN, NUM_OUT = 7, 10, 2, 3
@@ -16,7 +16,7 @@ HEIGHT, WIDTH, NUM_IN, NUM_OUT = 7, 10, 2, 3
 
 def _site(size=3, stride=1):
   out = (-(-HEIGHT // stride), -(-WIDTH // stride), NUM_OUT)
-  return Site(
+  return ConvLayer(
     ("a",), (size, size), stride, 1, True, (HEIGHT, WIDTH, NUM_IN), out
   )
 
@@ -36,22 +36,22 @@ def _inputs(num_frames=6, seed=0):
   return np.stack(frames).astype(np.float32)
 
 
-def _layer(site, seed=1):
+def _layer(conv, seed=1):
   rng = np.random.default_rng(seed)
-  shape = (*site.kernel_size, NUM_IN, NUM_OUT)
+  shape = (*conv.kernel_size, NUM_IN, NUM_OUT)
   kernel = rng.standard_normal(shape).astype(np.float32)
-  return Layer(site, jnp.asarray(kernel), jnp.arange(1.0, 4), {})
+  return Layer(conv, jnp.asarray(kernel), jnp.arange(1.0, 4), {})
 
 
-def _windows(x, site):
+def _windows(x, conv):
   """[P, Q, KH, KW, I] of one image."""
-  k, half = site.kernel_size[0], site.kernel_size[0] // 2
+  k, half = conv.kernel_size[0], conv.kernel_size[0] // 2
   padded = np.pad(x[0], ((half, half), (half, half), (0, 0)))
-  rows, columns, _ = site.shape_out
+  rows, columns, _ = conv.shape_out
   cut = lambda i, j: padded[i : i + k, j : j + k]
   return np.array(
     [
-      [cut(i * site.stride, j * site.stride) for j in range(columns)]
+      [cut(i * conv.stride, j * conv.stride) for j in range(columns)]
       for i in range(rows)
     ]
   )
@@ -59,45 +59,45 @@ def _windows(x, site):
 
 def _whole(x, layer):
   kernel = np.asarray(layer.kernel)
-  out = np.einsum("pqhwi,hwio->pqo", _windows(x, layer.site), kernel)
+  out = np.einsum("pqhwi,hwio->pqo", _windows(x, layer.conv), kernel)
   return out + np.asarray(layer.bias)
 
 
 def _run(rule, layer, inputs):
   """The outputs, what was open, and what is kept in the end."""
   first = jnp.asarray(_whole(inputs[0], layer), jnp.float32)[None]
-  kept = rule.keep(jnp.asarray(inputs[0]), first, layer.site)
+  kept = rule.keep(jnp.asarray(inputs[0]), first, layer.conv)
   change = jax.jit(lambda kept, x: rule.change(layer, kept, x, None))
   outputs, shares = [first[0]], []
   for x in inputs[1:]:
     changed = change(kept, x)
     kept = changed.kept
     outputs.append(changed.z[0])
-    shares.append(float(changed.told["open"]))
+    shares.append(float(changed.aux["open"]))
     np.testing.assert_allclose(
-      changed.gmac, shares[-1] * layer.site.macs / 1e9, rtol=1e-5
+      changed.gmac, shares[-1] * layer.conv.macs / 1e9, rtol=1e-5
     )
   assert change._cache_size() == 1
   return np.stack(outputs), shares, kept
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("conv", SITES)
 @pytest.mark.parametrize("memory", skip.MEMORIES)
-def test_without_a_threshold_nothing_is_lost(site, memory):
-  layer, inputs = _layer(site), _inputs()
+def test_without_a_threshold_nothing_is_lost(conv, memory):
+  layer, inputs = _layer(conv), _inputs()
   rule = skip.skip(skip.by_norm(0.0), memory=memory)
   outputs, _, _ = _run(rule, layer, inputs)
   expected = np.stack([_whole(x, layer) for x in inputs])
   np.testing.assert_allclose(outputs, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("site", SITES)
-def test_forgetting_is_the_published_loop(site):
-  layer, inputs, eps = _layer(site), _inputs(), 0.1
+@pytest.mark.parametrize("conv", SITES)
+def test_forgetting_is_the_published_loop(conv):
+  layer, inputs, eps = _layer(conv), _inputs(), 0.1
   outputs, shares, _ = _run(skip.skip(skip.by_norm(eps)), layer, inputs)
   z, expected = _whole(inputs[0], layer), []
   for before, now in zip(inputs[:-1], inputs[1:], strict=True):
-    r = _windows(now - before, site)
+    r = _windows(now - before, conv)
     is_open = np.abs(r).mean((2, 3, 4)) > eps
     delta = np.einsum("pqhwi,hwio->pqo", r, np.asarray(layer.kernel))
     z = z + is_open[..., None] * delta
@@ -107,19 +107,19 @@ def test_forgetting_is_the_published_loop(site):
   assert min(shares) > 0 and max(shares) < 1
 
 
-@pytest.mark.parametrize("site", SITES)
-def test_sums_are_kept_for_each_output(site):
+@pytest.mark.parametrize("conv", SITES)
+def test_sums_are_kept_for_each_output(conv):
   """What an output shows is of the frame that it was last computed on."""
-  layer, inputs, eps = _layer(site), _inputs(), 0.12
+  layer, inputs, eps = _layer(conv), _inputs(), 0.12
   rule = skip.skip(skip.by_norm(eps), memory="sum")
   outputs, shares, _ = _run(rule, layer, inputs)
   whole = [_whole(x, layer) for x in inputs]
-  seen = np.zeros(site.shape_out[:2], int)
-  pending = np.zeros(site.shape_out[:2])
+  seen = np.zeros(conv.shape_out[:2], int)
+  pending = np.zeros(conv.shape_out[:2])
   reach = np.abs(np.asarray(layer.kernel)).max()
-  taps = site.kernel_size[0] ** 2 * NUM_IN
+  taps = conv.kernel_size[0] ** 2 * NUM_IN
   for t in range(1, len(inputs)):
-    change = np.abs(_windows(inputs[t] - inputs[t - 1], site))
+    change = np.abs(_windows(inputs[t] - inputs[t - 1], conv))
     pending += change.mean((2, 3, 4))
     is_open = pending > eps
     seen[is_open], pending[is_open] = t, 0
@@ -131,9 +131,9 @@ def test_sums_are_kept_for_each_output(site):
     assert np.abs(outputs[t] - whole[t]).max() <= eps * taps * reach + 1e-4
 
 
-@pytest.mark.parametrize("site", SITES)
-def test_reference_is_what_the_outputs_are_of(site):
-  layer, inputs, eps = _layer(site), _inputs(), 0.15
+@pytest.mark.parametrize("conv", SITES)
+def test_reference_is_what_the_outputs_are_of(conv):
+  layer, inputs, eps = _layer(conv), _inputs(), 0.15
   rule = skip.skip(skip.by_norm(eps), memory="reference")
   reference = inputs[0].copy()
   outputs, shares, kept = _run(rule, layer, inputs)
@@ -141,15 +141,15 @@ def test_reference_is_what_the_outputs_are_of(site):
     is_told = np.abs(inputs[t] - reference).mean(-1, keepdims=True) > eps
     reference = np.where(is_told, inputs[t], reference)
     np.testing.assert_allclose(outputs[t], _whole(reference, layer), atol=1e-4)
-    is_read = _windows(np.repeat(is_told, NUM_IN, -1), site).any((2, 3, 4))
+    is_read = _windows(np.repeat(is_told, NUM_IN, -1), conv).any((2, 3, 4))
     assert shares[t - 1] == pytest.approx(is_read.mean())
   np.testing.assert_allclose(kept.x, reference, atol=1e-5)
   assert np.abs(inputs[-1] - reference).mean(-1).max() <= eps + 1e-5
 
 
 def test_slow_drift_is_lost_where_it_is_forgotten_and_nowhere_else():
-  site = _site()
-  layer, still = _layer(site), _inputs(1)[0]
+  conv = _site()
+  layer, still = _layer(conv), _inputs(1)[0]
   inputs = np.stack([still + 0.05 * t for t in range(9)])
   errors = {}
   for memory in skip.MEMORIES:
@@ -160,8 +160,8 @@ def test_slow_drift_is_lost_where_it_is_forgotten_and_nowhere_else():
 
 
 def test_norms_of_outputs_and_by_height_are_scaled():
-  site = _site()
-  layer, x = _layer(site), jnp.asarray(np.abs(_inputs(1)[0]))
+  conv = _site()
+  layer, x = _layer(conv), jnp.asarray(np.abs(_inputs(1)[0]))
   plain = skip.by_norm(0.1).logit(layer, x) + 0.1
   weighed = skip.by_norm(0.1, of_output=True).logit(layer, x) + 0.1
   by_height = skip.by_norm(0.1, by_height=True).logit(layer, x) + 0.1
@@ -182,38 +182,38 @@ def test_blocks_open_where_one_of_their_pixels_does(side):
 
 
 def test_gumbel_gate_is_a_convolution_of_the_change():
-  site = _site(stride=2)
+  conv = _site(stride=2)
   rule = skip.skip(skip.by_gumbel())
-  layer = _layer(site)
+  layer = _layer(conv)
   weights = rule.begin(jax.random.key(0), layer)
   assert weights["gate"].shape == (3, 3, NUM_IN, 1)
   np.testing.assert_allclose(weights["gate_bias"], 0.6)
   weights["gate_bias"] = jnp.zeros((1,))
   layer, inputs = layer._replace(weights=weights), _inputs(2)
-  kept = rule.keep(inputs[0], jnp.zeros((1, *site.shape_out)), site)
+  kept = rule.keep(inputs[0], jnp.zeros((1, *conv.shape_out)), conv)
   changed = rule.change(layer, kept, inputs[1], None)
-  r = np.abs(_windows(inputs[1] - inputs[0], site))
+  r = np.abs(_windows(inputs[1] - inputs[0], conv))
   logit = np.einsum("pqhwi,hwio->pqo", r, np.asarray(weights["gate"]))
-  assert float(changed.told["open"]) == pytest.approx((logit > 0).mean())
-  work = (logit > 0).mean() * site.macs + logit.size * 9 * NUM_IN
+  assert float(changed.aux["open"]) == pytest.approx((logit > 0).mean())
+  work = (logit > 0).mean() * conv.macs + logit.size * 9 * NUM_IN
   np.testing.assert_allclose(changed.gmac, work / 1e9, rtol=1e-5)
 
   def opened(weights):
     change = rule.change(
       layer._replace(weights=weights), kept, inputs[1], jax.random.key(1)
     )
-    return change.told["open"]
+    return change.aux["open"]
 
   # What is not open pulls as well: the gradient is the soft sample's.
   assert np.abs(jax.grad(opened)(weights)["gate"]).max() > 0
 
 
 def test_norm_gates_are_open_in_training():
-  site = _site()
-  layer, inputs = _layer(site), _inputs(2)
+  conv = _site()
+  layer, inputs = _layer(conv), _inputs(2)
   rule = skip.skip(skip.by_norm(1e6))
   first = jnp.asarray(_whole(inputs[0], layer), jnp.float32)[None]
-  kept = rule.keep(inputs[0], first, site)
+  kept = rule.keep(inputs[0], first, conv)
   found = rule.change(layer, kept, inputs[1], jax.random.key(0)).z[0]
   np.testing.assert_allclose(found, _whole(inputs[1], layer), atol=1e-4)
   closed = rule.change(layer, kept, inputs[1], None).z
@@ -239,7 +239,7 @@ def test_network_without_a_threshold_answers_as_itself():
     cache = between.cache
     plain = apply(params["model"], half)
     np.testing.assert_allclose(between.logits, plain, atol=2e-3)
-  first = between.told["dec1"]["conv"]["open"]
+  first = between.aux["dec1"]["conv"]["open"]
   assert 0 < float(between.gmac) <= net.gmac(frames[0])
   assert float(first) <= 1
 

@@ -7,14 +7,14 @@ import pytest
 
 from ojd import losses
 from ojd.errors import UserError
-from ojd.models.delta import changes, gates, sites, training
+from ojd.models.delta import changes, conv_layers, training
 from ojd.models.delta.convert import convert
 from ojd.pretraining import trainer
 from ojd.types import Labels
 from tests.reference import delta_clips, layered_student
 
 STUDENT, FRAMES = layered_student.STUDENT, layered_student.FRAMES
-NET = convert(STUDENT, gates.gated(changes.full(), changes.pair(gamma=4)))
+NET = convert(STUDENT, training.gated(changes.full(), changes.pair(gamma=4)))
 PAIR = FRAMES[:2]
 RECIPE = training.Recipe(num_steps=30, model_rate=1e-3, delta_rate=1e-2)
 
@@ -41,12 +41,12 @@ def test_terms_are_those_made_by_hand(params):
 
   cache, target, between, terms = look(params)
   squares, is_open, work = [], [], []
-  for site in NET.sites:
-    z = [sites.at(c, site.path)["kept"].z for c in (cache, target)]
-    told = sites.at(between.told, site.path)
+  for conv in NET.converted:
+    z = [conv_layers.at(c, conv.path)["kept"].z for c in (cache, target)]
+    told = conv_layers.at(between.aux, conv.path)
     squares.append(np.square(told["change"] - (z[1] - z[0])).mean())
     is_open.append(float(told["open"]))
-    work.append(site.macs)
+    work.append(conv.macs)
   np.testing.assert_allclose(terms.changes, np.mean(squares), rtol=1e-5)
   np.testing.assert_allclose(
     terms.cost, np.dot(is_open, work) / np.sum(work), rtol=1e-6
@@ -139,3 +139,88 @@ def test_interrupted_training_goes_on_as_if_nothing_had_been(params, tmp_path):
   again, seen = train(tmp_path / "parts", None)
   assert seen == [2, 3]
   jax.tree.map(np.testing.assert_array_equal, again, whole)
+
+
+@pytest.mark.parametrize("logit", [-1.0, 0.0, 2.0])
+def test_difference_of_two_draws_opens_as_often_as_the_sigmoid_says(logit):
+  found = conv_layers.gumbel_sample(
+    jnp.full((40_000,), logit), jax.random.key(0)
+  )
+  assert set(np.unique(found).tolist()) <= {0.0, 1.0}
+  assert found.mean() == pytest.approx(1 / (1 + np.exp(-logit)), abs=0.01)
+
+
+def test_single_draw_opens_as_often_as_its_distribution_says():
+  """P(G >= -b) of the standard Gumbel distribution."""
+  logits = jnp.full((40_000,), 0.6)
+  found = conv_layers.gumbel_sample(
+    logits, jax.random.key(0), is_logistic=False
+  )
+  expected = 1 - np.exp(-np.exp(0.6))
+  assert found.mean() == pytest.approx(expected, abs=0.01)
+
+
+def test_gradient_is_that_of_the_soft_sample():
+  logits, key = jnp.linspace(-2, 2, 9), jax.random.key(3)
+
+  def soft(logits):
+    first, second = jax.random.split(key)
+    noise = jax.random.gumbel(first, (9,)) - jax.random.gumbel(second, (9,))
+    return jnp.sum(jax.nn.sigmoid((logits + noise) * 1.5))
+
+  ours = jax.grad(lambda x: jnp.sum(conv_layers.gumbel_sample(x, key)))(logits)
+  np.testing.assert_allclose(ours, jax.grad(soft)(logits), rtol=1e-5)
+
+
+def test_open_and_closed_gates_are_their_branches():
+  full, pair = changes.full(), changes.pair(gamma=4)
+  net = convert(STUDENT, training.gated(full, pair))
+  params = jax.jit(net.init)(jax.random.key(0), FRAMES[0])
+
+  def look(params, net):
+    _, cache = net.apply_key(params, FRAMES[0])
+    return net.apply_delta(params, cache, FRAMES[1])
+
+  mixed = jax.jit(lambda params: look(params, net))
+  for i, conv in enumerate(net.converted):
+    gate = conv_layers.at(params["delta"], conv.path)
+    gate["gate"] = jnp.float32(1 - 2 * (i % 2))
+  found = mixed(params)
+  deployed = training.deploy(params["delta"], net.converted)
+  change_of = lambda conv: changes.of_weights(
+    conv_layers.at(deployed, conv.path)
+  )
+  alone = convert(STUDENT, lambda conv: changes.from_key(change_of(conv)))
+  params = {"model": params["model"], "delta": deployed}
+  plain = jax.jit(lambda params: look(params, alone))(params)
+  np.testing.assert_allclose(found.logits, plain.logits, atol=1e-4)
+  np.testing.assert_allclose(found.gmac, plain.gmac, rtol=1e-6)
+  shares = [conv.macs for conv in net.converted]
+  np.testing.assert_allclose(
+    training.open_share(found.aux, net.converted),
+    sum(shares[::2]) / sum(shares),
+    rtol=1e-6,
+  )
+
+
+def test_deployed_gates_cost_the_branch_that_is_left():
+  student, frames = layered_student.STUDENT, layered_student.FRAMES
+  full, pair = changes.full(), changes.pair(gamma=4)
+  net = convert(student, training.gated(full, pair))
+  init = jax.jit(net.init)
+  delta = init(jax.random.key(0), frames[0])["delta"]
+  delta["dec1"]["conv"]["gate"] = 0.5
+  assert training.names_open(delta, net.converted) == ["dec1/conv"]
+  deployed = training.deploy(delta, net.converted)
+  size = frames[0].shape[:2]
+  change_of = lambda conv: changes.of_weights(
+    conv_layers.at(deployed, conv.path)
+  )
+  rows = changes.work_table(student, change_of, *size)
+  by_full, by_pair = (
+    changes.work_table(student, c, *size) for c in (full, pair)
+  )
+  assert [row.delta for row in rows] == [
+    (a if a.name == "dec1/conv" else b).delta
+    for a, b in zip(by_full, by_pair, strict=True)
+  ]

@@ -1,4 +1,4 @@
-"""Blocks told by pairs, with the block itself and with smaller students."""
+"""Converted blocks, with the block itself and with smaller students."""
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ import pytest
 from ojd import losses
 from ojd.errors import UserError
 from ojd.models import jitnet, layers
-from ojd.models.delta import block, sites
+from ojd.models.delta import blocks, conv_layers
 from ojd.models.student import from_linen
 from tests.reference import layered_student
 
@@ -42,15 +42,15 @@ class _Small(nn.Module):
     return layers.Conv(self.features, (1, 1), self.stride, name="conv")(x)
 
 
-def _small(site):
-  return _Small(site.block.features, site.block.stride)
+def _small(layer):
+  return _Small(layer.block.features, layer.block.stride)
 
 
 def test_block_itself_gives_the_networks_own_answers():
-  net = block.convert_blocks(STUDENT, lambda site: site.block)
-  assert [site.name for site in net.sites] == ["enc1", "enc2"]
-  assert net.sites[0].shape_in == (64, 64, 3)
-  assert net.sites[0].shape_out == net.sites[1].shape_in == (32, 32, 8)
+  net = blocks.convert_blocks(STUDENT, lambda layer: layer.block)
+  assert [layer.name for layer in net.converted] == ["enc1", "enc2"]
+  assert net.converted[0].shape_in == (64, 64, 3)
+  assert net.converted[0].shape_out == net.converted[1].shape_in == (32, 32, 8)
   model = jax.jit(STUDENT.init)(jax.random.key(0), FRAMES[0])
   delta = {name: model[name] for name in ("enc1", "enc2")}
   params = {"model": model, "delta": delta}
@@ -64,7 +64,7 @@ def test_block_itself_gives_the_networks_own_answers():
 
 
 def test_still_frame_changes_nothing_and_another_goes_through_h():
-  net = block.convert_blocks(STUDENT, _small)
+  net = blocks.convert_blocks(STUDENT, _small)
   params = jax.jit(net.init)(jax.random.key(0), FRAMES[0])
   assert params["delta"]["enc1"]["conv"]["kernel"].shape == (1, 1, 3, 8)
   key_logits, cache = jax.jit(net.apply_key)(params, FRAMES[0])
@@ -81,7 +81,7 @@ def test_still_frame_changes_nothing_and_another_goes_through_h():
 
 
 def test_work_is_that_of_every_convolution_that_ran():
-  net = block.convert_blocks(STUDENT, _small)
+  net = blocks.convert_blocks(STUDENT, _small)
   params = jax.jit(net.init)(jax.random.key(0), FRAMES[0])
   _, cache = net.apply_key(params, FRAMES[0])
   between = net.apply_delta(params, cache, FRAMES[1])
@@ -89,13 +89,13 @@ def test_work_is_that_of_every_convolution_that_ran():
   small, last = 3 * 8 + 8 * 8, 8 * 3
   macs = height * width * (small + last)
   assert float(between.gmac) == pytest.approx(macs / 1e9)
-  own = sum(s.macs for s in sites.trace(STUDENT, *FRAMES[0].shape[:2]))
+  own = sum(s.macs for s in conv_layers.trace(STUDENT, *FRAMES[0].shape[:2]))
   key = (own + height * width * small) / 1e9
   assert net.gmac(FRAMES[0]) == pytest.approx(key)
 
 
 def test_thin_h_is_silent_until_it_learns():
-  net = block.convert_blocks(STUDENT, block.thinner(4))
+  net = blocks.convert_blocks(STUDENT, blocks.thinner(4))
   params = jax.jit(net.init)(jax.random.key(0), FRAMES[0])
   assert params["delta"]["enc2"]["narrow"]["kernel"].shape == (3, 3, 8, 2)
   key_logits, cache = jax.jit(net.apply_key)(params, FRAMES[0])
@@ -118,10 +118,10 @@ def test_thin_h_is_silent_until_it_learns():
 def test_wrong_requests_are_refused():
   plain = layered_student.STUDENT
   with pytest.raises(UserError, match="no residual block"):
-    block.convert_blocks(plain, _small)
+    blocks.convert_blocks(plain, _small)
   with pytest.raises(UserError, match="gamma=0: at least 1"):
-    block.thinner(0)
-  net = block.convert_blocks(STUDENT, _small)
+    blocks.thinner(0)
+  net = blocks.convert_blocks(STUDENT, _small)
   params = net.init(jax.random.key(0), FRAMES[0])
   _, cache = net.apply_key(params, FRAMES[0])
   with pytest.raises(UserError, match="of another network or size"):

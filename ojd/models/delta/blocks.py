@@ -1,14 +1,13 @@
-"""Whole blocks as one: what is not linear is told by both of its inputs.
+"""Delta distillation of whole blocks, which are not linear.
 
 The change of a residual unit, or of any block with norms and activations in it,
-is not that of the input's change alone. Its student gets the pair, the input
-now and the input of the key frame, and is the difference of one small network h
-on the two:
+depends on both inputs, not on their difference alone. Its student is the
+difference of one small network h on the two:
 
     z_t = z_key + h(x_t) - h(x_key)
 
-so that a still frame changes nothing whatever h is, and with the block itself
-as h the answer is that of the block. h(x_key) is kept.
+A still frame changes nothing whatever h is, and with the block itself as h the
+result is the block's. h(x_key) is kept.
 """
 
 import functools
@@ -20,19 +19,20 @@ import jax
 import jax.numpy as jnp
 
 from ojd.errors import UserError
-from ojd.models import blocks, jitnet, layers, mobilenet_seg, shadow
-from ojd.models.delta import sites as sites_lib
+from ojd.models import blocks as blocks_lib
+from ojd.models import jitnet, layers, mobilenet_seg, shadow
+from ojd.models.delta import conv_layers
 from ojd.models.delta.convert import DELTA, MODEL, Between, DeltaStudent
 from ojd.models.student import Student
 
-# What a network of this package is built of, each from one array to one.
+# The blocks of this package's networks; each maps one array to one.
 KINDS = (
   *(jitnet.Unit, shadow.Block, mobilenet_seg.InvertedResidual),
-  *(blocks.BasicBlock, blocks.Bottleneck),
+  *(blocks_lib.BasicBlock, blocks_lib.Bottleneck),
 )
-_KEPT, _TOLD = "kept", "told"  # collections
-# A frame to look at shapes with; any would do.
-_LOOK = jax.ShapeDtypeStruct((64, 64, 3), jnp.uint8)
+_KEPT, _AUX = "kept", "aux"  # collections
+# A frame to trace shapes with; any would do.
+_EXAMPLE = jax.ShapeDtypeStruct((64, 64, 3), jnp.uint8)
 
 
 class Kept(NamedTuple):
@@ -42,8 +42,8 @@ class Kept(NamedTuple):
   h: jax.Array  # the output of its student
 
 
-class BlockSite(NamedTuple):
-  """A block, where it stands and on what."""
+class BlockLayer(NamedTuple):
+  """Where a block is in the network, and its shapes."""
 
   path: tuple[str, ...]  # of its parameters
   block: nn.Module  # unbound
@@ -57,7 +57,7 @@ class BlockSite(NamedTuple):
 
 
 class Thin(nn.Module):
-  """h: two 3x3 convolutions and few channels between; silent at first."""
+  """h: two 3x3 convolutions with few channels between; 0 at first."""
 
   features: int
   between: int
@@ -72,29 +72,29 @@ class Thin(nn.Module):
     return wide(x)
 
 
-def thin(site: BlockSite, between: int) -> Thin:
-  """The `Thin` in the place of a block, of so many channels between."""
-  stride = -(-site.shape_in[0] // site.shape_out[0])
-  return Thin(site.shape_out[-1], between, stride)
+def thin(layer: BlockLayer, between: int) -> Thin:
+  """The `Thin` that replaces a block, with `between` channels inside."""
+  stride = -(-layer.shape_in[0] // layer.shape_out[0])
+  return Thin(layer.shape_out[-1], between, stride)
 
 
-def thinner(gamma: int) -> Callable[[BlockSite], Thin]:
+def thinner(gamma: int) -> Callable[[BlockLayer], Thin]:
   """`thin` with gamma times fewer channels than the block."""
   if gamma < 1:
     raise UserError(f"--gamma={gamma}: at least 1")
-  return lambda site: thin(site, max(site.shape_out[-1] // gamma, 1))
+  return lambda layer: thin(layer, max(layer.shape_out[-1] // gamma, 1))
 
 
 def convert_blocks(
   student: Student,
-  make_h: Callable[[BlockSite], nn.Module],
+  make_h: Callable[[BlockLayer], nn.Module],
   kinds: tuple[type[nn.Module], ...] = KINDS,
 ) -> DeltaStudent:
   """Converts every block of some kinds.
 
   Args:
     student: of `from_linen`.
-    make_h: of a block the student h, which makes an output of its shape of
+    make_h: the student h of a block, with an output of the same shape, made of
       `layers.Conv`.
     kinds: modules that map one array to one. A block inside another is part of
       it.
@@ -104,17 +104,17 @@ def convert_blocks(
   found = _trace(student, kinds)
   if not found:
     raise UserError("delta: the network has no residual block")
-  students = {site.path: make_h(site) for site in found}
+  students = {layer.path: make_h(layer) for layer in found}
 
   def begin(rng_key, model):
     del model  # h is nothing like its block
 
-    def weights(i, site):
+    def weights(i, layer):
       key = jax.random.fold_in(rng_key, i)
-      zeros = jnp.zeros((1, *site.shape_in), jnp.float32)
-      return students[site.path].init(key, zeros)["params"]
+      zeros = jnp.zeros((1, *layer.shape_in), jnp.float32)
+      return students[layer.path].init(key, zeros)["params"]
 
-    return sites_lib.nest(found, weights)
+    return conv_layers.nest(found, weights)
 
   def init(rng_key, frame):
     """The key is consumed."""
@@ -127,22 +127,22 @@ def convert_blocks(
     work, inside = [], []
 
     def intercept(next_fun, args, kwargs, context):
-      if sites_lib.is_convolution(context):
-        work.append(sites_lib.site_of(context.module, args[0]).macs)
+      if conv_layers.is_convolution(context):
+        work.append(conv_layers.of_module(context.module, args[0]).macs)
       path = tuple(context.module.path)
       # The blocks that an h may have are no converted ones.
       if inside or path not in students or not _is_block(context, kinds):
         return next_fun(*args, **kwargs)
       (x,) = args
       inside.append(path)
-      weights = sites_lib.at(params[DELTA], path)
+      weights = conv_layers.at(params[DELTA], path)
       h = students[path].apply({"params": weights}, x)
       inside.pop()
       return handle(context.module, next_fun, x, h)
 
     with nn.intercept_methods(intercept):
       variables = {"params": params[MODEL]}
-      logits, by = student.run(variables, frame, [_KEPT, _TOLD])
+      logits, by = student.run(variables, frame, [_KEPT, _AUX])
     return logits, by, sum(work) / 1e9
 
   def run_key(params, frame):
@@ -163,11 +163,11 @@ def convert_blocks(
     def stand_in(module, next_fun, x, h):
       del next_fun, x  # the block itself does not run
       change = h - _kept(cache, module.path, h).h
-      module.put_variable(_TOLD, "change", change)
+      module.put_variable(_AUX, "change", change)
       return _kept(cache, module.path, h).z + change
 
     logits, by, work = run(params, frame, stand_in)
-    return Between(logits, cache, jnp.float32(work), by[_TOLD])
+    return Between(logits, cache, jnp.float32(work), by[_AUX])
 
   @functools.cache  # asked for whenever a step is traced, which traces all
   def gmac_of(shape):
@@ -188,8 +188,8 @@ def convert_blocks(
 
 
 def _kept(cache, path, h):
-  """What a block remembers; a UserError where that is of another one."""
-  kept = sites_lib.at(cache, path).get(_KEPT)
+  """The memory of a block; a UserError where it is of another block."""
+  kept = conv_layers.at(cache, path).get(_KEPT)
   if kept is None or kept.h.shape != h.shape:
     raise UserError(
       f"delta: the state is of another network or size of frames: {path[-1]}"
@@ -203,7 +203,7 @@ def _is_block(context, kinds):
 
 
 def _trace(student, kinds):
-  """The outermost blocks of a frame of no account, in their order."""
+  """The outermost blocks, in the order they run."""
   found, inside = [], []
 
   def note(next_fun, args, kwargs, context):
@@ -214,11 +214,11 @@ def _trace(student, kinds):
     inside.pop()
     path = tuple(context.module.path)  # Linen's own is no plain tuple
     block = context.module.clone(parent=None)
-    found.append(BlockSite(path, block, args[0].shape[1:], z.shape[1:]))
+    found.append(BlockLayer(path, block, args[0].shape[1:], z.shape[1:]))
     return z
 
   # A function of its own: what was traced before is not traced again.
   init = lambda rng_key, frame: student.init(rng_key, frame)
   with nn.intercept_methods(note):
-    jax.eval_shape(init, jax.random.key(0), _LOOK)
+    jax.eval_shape(init, jax.random.key(0), _EXAMPLE)
   return found
