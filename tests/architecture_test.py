@@ -15,7 +15,7 @@ PACKAGES = ("ojd", "experiments", "launch")
 # What a room may import, beside itself. A room is a folder or a file of ojd/.
 # A new room has a row here, as low as it can be.
 _SEEN_BY_ALL = "types errors"
-_PURE = "xla labels losses metrics schedules costs specs formats"
+_PURE = "xla labels losses metrics schedules costs specs formats processes"
 _NETWORKS = f"{_PURE} models updates temporal"
 _METHODS = f"{_NETWORKS} tasks data_parallel pretraining distill systems"
 _RUNS = f"{_METHODS} teachers streams network run"
@@ -27,12 +27,13 @@ ROOMS = {
   "costs": "",
   "schedules": "",
   "specs": "",
+  "processes": "",
   "labels": "",
   "losses": "xla",
   "metrics": "xla",
   "formats": "labels",
   "streams": "labels formats",
-  "teachers": "labels formats specs",
+  "teachers": "labels formats specs processes",
   "network": "streams",  # for the largest side of a frame
   "models": _PURE,
   "temporal": "metrics models",
@@ -54,9 +55,7 @@ ROOMS = {
 }
 
 # (importer, imported): arrows that are still wrong, and why they are there.
-PENDING_ARROWS = {
-  ("ojd.teachers.raft", "ojd.models.optical_flow"),  # the type of a flow
-}
+PENDING_ARROWS = set()
 # Imports in functions that close a circle, and why they are there.
 PENDING_CIRCLES = set()
 

@@ -1,6 +1,7 @@
 """`--flow=raft:FILE`: torchvision's RAFT, with weights that are on the disk."""
 
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,16 +9,17 @@ from torch.nn import functional
 from torchvision.models import optical_flow as networks
 
 from ojd.errors import UserError
-from ojd.models.optical_flow import HostFlow
 from ojd.teachers import detector
 
+# (frame, frame before) -> [H, W, 2] float32; see `ojd.models.optical_flow`.
+Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _BUILDERS = (networks.raft_large, networks.raft_small)
 # Its features are at an eighth, and its coarsest correlations at an eighth of
 # those: they must be two pixels.
 _STEP, _LEAST_SIDE = 8, 128
 
 
-def make_flow(path: pathlib.Path, device: str = "") -> HostFlow:
+def make_flow(path: pathlib.Path, device: str = "") -> Flow:
   """The flow of the large or the small network, whichever the file is of.
 
   Args:
