@@ -59,14 +59,6 @@ def _kept(folder):
 
 @pytest.mark.parametrize(
   "num_keys,expected",
-  ((0, 1), (1, 1), (12, 1), (13, 2), (24, 2), (25, 4), (48, 4), (49, 8)),
-)
-def test_step_doubles_when_there_are_too_many(num_keys, expected):
-  assert gallery.step(num_keys) == expected
-
-
-@pytest.mark.parametrize(
-  "num_keys,expected",
   (
     (5, [0, 1, 2, 3, 4]),
     (12, list(range(12))),

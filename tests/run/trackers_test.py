@@ -41,10 +41,8 @@ def test_key_frame_numbers_are_drawn_on_key_frames_only():
   }
 
 
-# A parser of event files by the published formats: TFRecord and protobuf.
-
-
 def _records(content):
+  """Payloads of a TFRecord file."""
   while content:
     (length,) = struct.unpack("<Q", content[:8])
     assert len(content) >= 16 + length
@@ -52,52 +50,23 @@ def _records(content):
     content = content[16 + length :]
 
 
-def _varint(content, at):
-  value = shift = 0
-  while True:
-    byte = content[at]
-    value |= (byte & 127) << shift
-    at, shift = at + 1, shift + 7
-    if byte < 128:
-      return value, at
-
-
-def _fields(content):
-  """(number, value) of a protobuf message; bytes for what is nested."""
-  at = 0
-  while at < len(content):
-    tag, at = _varint(content, at)
-    number, kind = tag >> 3, tag & 7
-    if kind == 0:
-      value, at = _varint(content, at)
-    elif kind == 1:
-      value, at = struct.unpack("<d", content[at : at + 8])[0], at + 8
-    elif kind == 5:
-      value, at = struct.unpack("<f", content[at : at + 4])[0], at + 4
-    else:
-      length, at = _varint(content, at)
-      value, at = content[at : at + length], at + length
-    yield number, value
-
-
 def _curves(folder):
   """{tag: [(step, value)]} as TensorBoard shows it."""
+  from tensorboardX.proto import event_pb2
+
   curves = {}
   for path in sorted(folder.iterdir(), key=lambda x: int(x.suffix[1:])):
     for record in _records(path.read_bytes()):
-      event = dict(_fields(record))
-      step = event.get(2, 0)
-      if 7 in event:  # a session starts: what is later is of no worth
-        assert dict(_fields(event[7])) == {1: 1}
+      event = event_pb2.Event.FromString(record)
+      if event.HasField("session_log"):  # readers drop what is later
+        assert event.session_log.status == event_pb2.SessionLog.START
         curves = {
-          tag: [x for x in curve if x[0] < step]
+          tag: [x for x in curve if x[0] < event.step]
           for tag, curve in curves.items()
         }
-      for number, value in _fields(event.get(5, b"")):
-        assert number == 1
-        scalar = dict(_fields(value))
-        tag = scalar[1].decode()
-        curves.setdefault(tag, []).append((step, scalar[2]))
+      for value in event.summary.value:
+        point = event.step, value.simple_value
+        curves.setdefault(value.tag, []).append(point)
   return curves
 
 
