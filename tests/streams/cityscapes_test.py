@@ -122,16 +122,6 @@ def test_frames_and_labels_take_another_size(root):
   np.testing.assert_array_equal(sample.truth[::2, ::2], own)
 
 
-def test_identity_follows_the_files_and_not_the_folder(tmp_path, root):
-  few = (("ulm", "000003", 0, 21),)
-  paths = [_make(tmp_path / name, snippets=few) for name in "ab"]
-  first, second = (_open(path).spec.identity for path in paths)
-  assert first == second
-  label = next(paths[1].glob("gtFine/val/ulm/*labelIds.png"))
-  Image.fromarray(_numbers(99)).save(label)
-  assert _open(paths[1]).spec.identity != first
-
-
 def test_long_runs_of_frames_are_cut_into_snippets(tmp_path):
   _make(tmp_path, "train", (("ulm", "000000", 0, 70),))
   stream = _open(tmp_path, "split=train&frame=31")

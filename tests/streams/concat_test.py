@@ -265,7 +265,7 @@ def test_time_stamps_go_on(odd, pets):
   )
 
 
-def test_labels_that_are_not_there_are_nobodys_question(odd, pets):
+def test_missing_labels_are_ignored(odd, pets):
   samples = list(_open(pets[0], "odd:dogs").read())
   assert all((sample.truth == IGNORE).all() for sample in samples[3:])
 

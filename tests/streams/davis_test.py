@@ -1,6 +1,5 @@
 """DAVIS: its layouts, its numbers of objects, its splits, what is refused."""
 
-import json
 import os
 import shutil
 
@@ -163,16 +162,6 @@ def test_lists_of_the_first_release(davis):
   assert _open(davis, "year=2016").spec.identity == stream.spec.identity
 
 
-@pytest.mark.parametrize("start", [0, 3, 4, 5, 6, 9])
-def test_any_frame_can_be_the_first(davis, start):
-  stream = _open(davis)
-  tail, sought = list(stream.read())[start:], list(stream.read(start))
-  assert [s.t for s in sought] == [s.t for s in tail]
-  for a, b in zip(sought, tail, strict=True):
-    np.testing.assert_array_equal(a.frame, b.frame)
-    np.testing.assert_array_equal(a.truth, b.truth)
-
-
 def test_split_has_the_size_of_its_first_sequence(tmp_path):
   _make(tmp_path, sequences={"bear": 3})
   _make(tmp_path, size=(2 * H, 2 * W), sequences={"swan": 4})
@@ -218,7 +207,7 @@ def test_other_greys_are_no_annotation(davis):
   assert "bear: 00001.png" in samples[1].problem
 
 
-def test_frames_without_annotations_are_nobodys_question(davis):
+def test_frames_without_annotations_are_ignored(davis):
   for t in (1, 2):
     (davis / f"Annotations/480p/bear/{t:05d}.png").unlink()
   truths = [sample.truth for sample in _open(davis, "seq=bear").read()]
@@ -258,12 +247,9 @@ def test_broken_file_is_one_broken_sample(davis, file, t):
 
 def test_identity(davis):
   identity = _open(davis, "seq=bear").spec.identity
-  assert json.loads(json.dumps(identity)) == identity
   assert _open(davis, "seq=bear&res=480p").spec.identity == identity
   assert _open(davis, "seq=swan").spec.identity != identity
   assert _open(davis, "seq=bear&objects=1").spec.identity != identity
-  (davis / "Annotations/480p/bear/00001.png").unlink()
-  assert _open(davis, "seq=bear").spec.identity != identity
 
 
 # What is refused.

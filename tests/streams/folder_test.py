@@ -1,6 +1,5 @@
 """Folders of images: what masks mean, what is refused, what is survived."""
 
-import itertools
 import json
 import os
 import pathlib
@@ -89,11 +88,6 @@ def test_labelled_folder(labelled):
     assert sample.problem == ""
 
 
-def test_identity_can_be_written_down(labelled):
-  identity = _open(labelled).spec.identity
-  assert json.loads(json.dumps(identity)) == identity
-
-
 def test_frames_alone_need_no_description(unlabelled):
   stream = _open(unlabelled)
   assert stream.spec[:5] == (H, W, 25.0, 3, ())
@@ -136,7 +130,7 @@ def test_classes_in_the_order_of_their_grey_values(labelled):
   )
   stream = _open(labelled)
   assert stream.spec.class_names == ("background", "dog", "person", "car")
-  # Two greys may share a class; 77 was not described: nobody's question.
+  # Two greys may share a class; 77 was not described.
   by_grey = {0: 1, 9: 2, 40: 0, 100: 3, 200: 1, 77: IGNORE}
   expected = np.vectorize(by_grey.get)(mask)
   np.testing.assert_array_equal(next(stream.read()).truth, expected)
@@ -161,10 +155,6 @@ def test_frames_and_masks_are_paired_in_sorted_order(tmp_path):
 def test_files_that_are_no_images_are_passed_over(labelled):
   (labelled / "frames" / "README.txt").write_text("hello")
   (labelled / "masks" / "Thumbs.db").write_bytes(b"\0")
-  assert _open(labelled).spec.num_frames == 4
-
-
-def test_hidden_files_are_passed_over(labelled):
   (labelled / "frames" / "._f0.png").write_bytes(b"resource fork")
   assert _open(labelled).spec.num_frames == 4
 
@@ -189,18 +179,6 @@ def test_grey_and_transparent_frames_become_rgb(tmp_path):
   np.testing.assert_array_equal(second.frame, _frame(1))
 
 
-def test_grey_of_16_bits_is_scaled(tmp_path):
-  grey = np.arange(H * W, dtype=np.uint16).reshape(H, W) * 37
-  _save(grey, _folder(tmp_path) / "0.png")
-  Image.frombytes("I;16B", (W, H), grey.astype(">u2").tobytes()).save(
-    _folder(tmp_path) / "1.tif"
-  )
-  expected = np.round(grey / 257).astype(np.uint8)
-  for sample in _open(tmp_path).read():
-    assert sample.frame is not None, sample.problem
-    np.testing.assert_array_equal(sample.frame, np.stack([expected] * 3, -1))
-
-
 def test_pipe_is_refused_and_not_waited_for(unlabelled):
   os.mkfifo(unlabelled / "frames" / "f3.png")
   assert "f3.png" in _refusal(unlabelled)
@@ -209,17 +187,6 @@ def test_pipe_is_refused_and_not_waited_for(unlabelled):
 def _folder(root):
   (root / "frames").mkdir(exist_ok=True)
   return root / "frames"
-
-
-@pytest.mark.parametrize("start", [0, 1, 3, 4, 9])
-def test_seeking_gives_the_tail(labelled, start):
-  stream = _open(labelled)
-  tail = list(itertools.islice(stream.read(), start, None))
-  sought = list(stream.read(start))
-  assert [s.t for s in sought] == [s.t for s in tail]
-  for ours, expected in zip(sought, tail, strict=True):
-    np.testing.assert_array_equal(ours.frame, expected.frame)
-    np.testing.assert_array_equal(ours.truth, expected.truth)
 
 
 # Resizing.
@@ -248,11 +215,6 @@ def test_resized_frame_keeps_its_picture(tmp_path):
   ours = next(_open(tmp_path, 32, 48).read()).frame.astype(int)
   mean = frame.reshape(32, 2, 48, 2, 3).mean((1, 3))
   assert np.abs(ours - mean).max() <= 2
-
-
-def test_one_side_alone_is_resized(labelled):
-  spec = _open(labelled, height=40).spec
-  assert (spec.height, spec.width) == (40, W)
 
 
 def test_frames_too_small_for_the_student_need_a_size(tmp_path):
@@ -318,16 +280,13 @@ def test_masks_without_a_description(labelled):
     '{"classes": {"1.5": "car"}}',
     "{'classes': {}}",
     "\x00\x01",
+    "\udcff\udcfe\0\udc80",
   ],
 )
 def test_description_that_cannot_be_read(labelled, text):
-  (labelled / "stream.json").write_text(text)
-  assert str(labelled / "stream.json") in _refusal(labelled)
-
-
-def test_description_that_is_no_text(labelled):
-  (labelled / "stream.json").write_bytes(b"\xff\xfe\x00\x80")
-  assert str(labelled / "stream.json") in _refusal(labelled)
+  path = labelled / "stream.json"
+  path.write_bytes(text.encode(errors="surrogateescape"))
+  assert str(path) in _refusal(labelled)
 
 
 @pytest.mark.parametrize(
@@ -354,12 +313,9 @@ def test_classes_that_make_no_sense(labelled, classes, culprit):
   assert culprit in _refusal(labelled)
 
 
-def test_more_classes_than_a_byte_holds(labelled):
+def test_a_byte_holds_255_classes(labelled):
   _describe(labelled, {str(i): f"c{i}" for i in range(300)})
   assert "301 classes" in _refusal(labelled)
-
-
-def test_as_many_classes_as_a_byte_holds(labelled):
   classes = {str(i): f"c{i}" for i in range(1, 255)}
   _describe(labelled, classes | {"0": "background", "255": "ignore"})
   assert len(_open(labelled).spec.class_names) == 255
@@ -404,18 +360,11 @@ def test_truncated_file_is_one_broken_sample(labelled, broken):
     assert sample.t == t
     if t == 2:
       assert sample.frame is None and sample.truth is None
-      assert sample.problem
+      assert pathlib.Path(broken).name in sample.problem
     else:
       np.testing.assert_array_equal(sample.frame, _frame(t))
       np.testing.assert_array_equal(sample.truth, _labels_of(_mask(t)))
       assert sample.problem == ""
-
-
-@pytest.mark.parametrize("broken", ["frames/f2.png", "masks/m2.png"])
-def test_problem_names_the_broken_file(labelled, broken):
-  _truncate(labelled / broken)
-  problem = next(_open(labelled).read(2)).problem
-  assert pathlib.Path(broken).name in problem
 
 
 def test_file_that_goes_away_is_one_broken_sample(labelled):
@@ -425,35 +374,7 @@ def test_file_that_goes_away_is_one_broken_sample(labelled):
   assert broken == [False, True, False, False]
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's, about what it reads
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
-def test_broken_bytes_never_end_a_stream(tmp_path, suffix):
-  """Any cut or flipped byte: refused when opened, or one broken sample."""
-  path = tmp_path / "frames" / f"0.{suffix}"
-  _save(_frame(0), path)
-  whole = path.read_bytes()
-  rng = np.random.default_rng(0)
-  for i in range(60):
-    data = bytearray(whole)
-    if i % 2:
-      data = data[: rng.integers(len(data))]
-    else:
-      near = min(len(data), 200) if i % 4 else len(data)
-      data[rng.integers(near)] ^= int(rng.integers(1, 256))
-    path.write_bytes(data)
-    try:
-      (sample,) = _open(tmp_path, H, W).read()
-    except UserError as error:
-      assert str(path) in str(error)
-      continue
-    assert (sample.frame is None) == bool(sample.problem)
-
-
 # Identity.
-
-
-def test_identity_stays_while_nothing_changes(labelled):
-  assert _open(labelled).spec.identity == _open(labelled).spec.identity
 
 
 def _replace_frame(root):

@@ -155,12 +155,6 @@ def test_a_frame_that_is_not_there_may_be_asked_for(tmp_path):
   assert not issubclass(recording.MissingFrameError, UserError)
 
 
-def test_some_numbers_of_a_teacher_may_have_no_name(tmp_path):
-  names = ("background", "person", "", "dog")
-  _write(tmp_path, {0: _class_map(0)}, class_names=names)
-  assert recording.Recording(tmp_path).description.class_names == names
-
-
 def test_no_instances_come_back(tmp_path):
   nothing = _soft(0)
   path = _write(tmp_path, {2: nothing}, kind="instances")
@@ -263,31 +257,6 @@ def test_kinds_do_not_mix(tmp_path):
     pytest.raises(UserError, match="is instances, those before"),
   ):
     writer.write(0, _soft())
-
-
-def test_torn_tail_is_dropped_wherever_it_tore(tmp_path):
-  answers = {t: _class_map(t) for t in range(3)}
-  _write(tmp_path, answers)
-  path = tmp_path / recording.LOG
-  whole = path.read_bytes()
-  spans = log_lib.read(path, recording._FORMAT).spans
-  for cut in range(spans[0].start, len(whole)):
-    path.write_bytes(whole[:cut])
-    record = recording.Recording(tmp_path)
-    assert len(record) == sum(span.end <= cut for span in spans)
-  path.write_bytes(whole[:-5])
-  with recording.Writer(tmp_path, _about()) as writer:
-    assert writer.last == 1
-    writer.write(2, answers[2])
-  assert path.read_bytes() == whole
-
-
-@pytest.mark.parametrize("tail", [bytes(4096), bytes(3)])
-def test_room_that_was_never_filled_is_dropped(tmp_path, tail):
-  _write(tmp_path, {0: _class_map(0)})
-  with (tmp_path / recording.LOG).open("ab") as file:
-    file.write(tail)
-  assert recording.Recording(tmp_path).frames == [0]
 
 
 def test_torn_payload_at_the_full_length_is_dropped(tmp_path):

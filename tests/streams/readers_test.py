@@ -1,6 +1,8 @@
-"""Damaged inputs: every reader refuses them in a line, or plays what is whole.
+"""What every reader of files keeps to, with whole files and with damaged ones.
 
-A new reader is one row of READERS.
+A whole stream can be read from any frame, in any size. A damaged input is
+refused in one line, or what is whole of it is played. A new reader is one row
+of READERS.
 """
 
 import faulthandler
@@ -128,6 +130,51 @@ READERS = (
   Reader("cityscapes", _write_cityscapes, "cityscapes:{root}"),
   Reader("lvs", _write_lvs, "lvs:{root}"),
 )
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_any_frame_can_be_the_first(reader, tmp_path):
+  reader.write(tmp_path)
+  stream = base.open_stream(reader.uri.format(root=tmp_path))
+  whole = list(stream.read())
+  assert [sample.t for sample in whole] == list(range(stream.spec.num_frames))
+  for start in range(len(whole) + 2):
+    sought = list(stream.read(start))
+    assert [sample.t for sample in sought] == list(range(len(whole)))[start:]
+    for ours, expected in zip(sought, whole[start:], strict=True):
+      np.testing.assert_array_equal(ours.frame, expected.frame)
+      np.testing.assert_array_equal(ours.truth, expected.truth)
+      assert ours.seconds == expected.seconds
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_identity_follows_the_content_and_not_the_place(reader, tmp_path):
+  roots = tmp_path / "a", tmp_path / "b"
+  roots[0].mkdir()
+  reader.write(roots[0])
+  shutil.copytree(*roots)
+  first, second = (
+    base.open_stream(reader.uri.format(root=root)).spec.identity
+    for root in roots
+  )
+  assert first == second == json.loads(json.dumps(first))
+  path = max(roots[1].rglob("*.[jpm][pn][g4]"))
+  content = bytearray(path.read_bytes())
+  content[-1] ^= 1
+  path.write_bytes(content)
+  changed = base.open_stream(reader.uri.format(root=roots[1]), H, W)
+  assert changed.spec.identity != first
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+@pytest.mark.parametrize("size", [(2 * H, 50), (33, None)])
+def test_size_asked_for_is_given(reader, tmp_path, size):
+  reader.write(tmp_path)
+  uri = reader.uri.format(root=tmp_path)
+  spec = base.open_stream(uri, *size).spec
+  assert (spec.height, spec.width) == (size[0], size[1] or spec.source_size[1])
+  num_frames, num_broken = _play(uri, size)
+  assert num_frames and not num_broken
 
 
 # How an input is damaged.
