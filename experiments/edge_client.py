@@ -116,7 +116,8 @@ def _server():
 def _play(config, dial):
   """Plays the stream, tells what came of it; returns the exit code."""
   interrupt, notes = cli.Interrupt(), queue.SimpleQueue()
-  wait_after = config.delta_min if _WAIT.value or _SMOKE.value else None
+  options = config_lib.bound_system(config).options
+  wait_after = options["delta_min"] if _WAIT.value or _SMOKE.value else None
   settings = equipment.Settings(
     dial,
     *(_CODEC.value, _KBPS.value, _PROGRAM.value),

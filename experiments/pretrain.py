@@ -50,7 +50,7 @@ from absl import flags
 from jax.sharding import Mesh
 
 from experiments import cli, parallel_flags, progress
-from ojd import data_parallel, distill
+from ojd import data_parallel
 from ojd.errors import UserError
 from ojd.formats import coco
 from ojd.models import pretrained
@@ -61,7 +61,8 @@ from ojd.run import compilation, preparing
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
 from ojd.run.config import RunConfig
-from ojd.systems import offline_oracle
+from ojd.systems.offline_oracle import EVERY, collect, make_recipe
+from ojd.tasks.segmentation import classify
 
 _DATA = flags.DEFINE_string(
   "data",
@@ -81,7 +82,7 @@ _OF_STREAM = {
   "num_frames": flags.DEFINE_integer("num_frames", None, "length; empty: all"),
 }
 _EVERY = flags.DEFINE_integer(
-  "every", offline_oracle.EVERY, "train on every n-th frame of a stream"
+  "every", EVERY, "train on every n-th frame of a stream"
 )
 _WORKDIR = flags.DEFINE_string("workdir", "", "folder of the training")
 _MODEL = flags.DEFINE_string(
@@ -182,10 +183,10 @@ def stream_setup(
   note = lambda words: print(words, file=sys.stderr)
   with contextlib.closing(job_lib.make_job(config)) as job:
     wanted = preparing.preparation(job, folder, note, should_stop)
-    found = offline_oracle.collect(wanted, _EVERY.value)
+    found = collect(wanted, _EVERY.value)
   if found is None:
     return None
-  recipe = _changed(offline_oracle.make_recipe(wanted, len(found.frames)))
+  recipe = _changed(make_recipe(wanted, len(found.frames)))
   if _SMOKE.value:
     recipe = recipe._replace(num_steps=2, batch=_smoke_batch(1, mesh))
   data_parallel.rows(mesh, recipe.batch)  # refuses those that do not divide
@@ -226,7 +227,7 @@ def _setup(folder, should_stop, mesh):
 
 
 def _evaluate(student, params, recipe):
-  predict = jax.jit(lambda f: distill.classify(student.apply(params, f)))
+  predict = jax.jit(lambda f: classify(student.apply(params, f)))
   addresses, every = evaluation.STREAMS, 20
   if _SMOKE.value:
     addresses, every = addresses[:1], 300

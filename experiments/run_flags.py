@@ -8,12 +8,9 @@ from absl import flags
 
 from ojd import specs, systems, updates
 from ojd.models import student
-from ojd.models.delta import changes, skip
 from ojd.network import conditions
-from ojd.run import flows
 from ojd.run.config import MASKS, RunConfig
 from ojd.streams.base import SCHEMES
-from ojd.systems import factories
 from ojd.teachers.base import TEACHERS
 
 _HELP = {
@@ -30,10 +27,9 @@ _HELP = {
   "async_teacher": "go on with the student as it is while the teacher works, "
   "and learn when its answer comes; no two runs are equal then. A stream "
   "without labels is judged by those answers, unless --eval_every is given",
-  "system": "the method: "
-  + "; ".join(f"{name}, {m.about}" for name, m in systems.SYSTEMS.items())
-  + ". A word may follow: "
-  + ", ".join(f"{n}:{w}" for n, m in systems.SYSTEMS.items() for w in m.words),
+  "system": "the method and its options, NAME[:PRESET][:OPTION=VALUE]...\n"
+  + specs.describe(systems.METHODS)
+  + "\n",
   "link": "puts a network between the teacher, who is on a server, and the "
   "student, on a device; reckoned in the time of the stream: ideal, or "
   "NAME=VALUE,... of " + ", ".join(conditions.NAMES),
@@ -46,47 +42,20 @@ _HELP = {
   "second",
   "num_frames": "frames to run; empty: to the end of the stream",
   "seed": "of the student's random parameters",
-  "a_thresh": "mean IoU with the teacher from which on no update is made",
-  "delta_min": "least frames between teacher calls (fixed: the stride)",
+  "a_thresh": "accuracy from which on no update is made; this and the next "
+  "four are options of the system, empty: its own",
+  "delta_min": "least frames between teacher calls",
   "delta_max": "most frames between teacher calls",
   "u_max": "most updates on a key frame",
   "u_min": "least updates on a key frame",
   "update": "the gradient step and its options, NAME[:OPTION=VALUE]...; empty: "
   "sgd, or the system's own.\n" + specs.describe(updates.STEPS) + "\n",
   "learning_rate": "of the gradient step; empty: its own",
-  "sampling_rate": "frames a second that ams asks the teacher about, the most "
-  "where that follows the labels",
-  "train_period": "seconds of the stream from lesson to lesson of ams",
-  "horizon": "seconds that ams remembers; six bytes a pixel of every sample",
-  "iterations": "updates in a lesson of ams",
-  "batch_size": "samples that such an update looks at",
-  "refresh_every": "frames from one that the network of delta or skip sees "
-  "whole to the next; empty: delta 3, skip 4",
-  "refresh_change": "mean change since that frame, in grey levels, from which "
-  "on a frame is one as well; empty: none",
-  "follow": "whether what stands in for layers is made anew when those have "
-  "learnt; empty: where it was not trained beforehand",
-  "gamma": "times fewer channels than its layer has what delta puts in its "
-  "place",
-  "policy": "those of its output, or the fewer of both sides: "
-  + ", ".join(changes.POLICIES),
-  "skip_eps": "the change from which on skip computes an output",
-  "skip_gate": "whether that is one of inputs or, by the size of the weights, "
-  "one of outputs: " + ", ".join(factories.SKIP_GATES),
-  "skip_memory": "what becomes of smaller changes: " + ", ".join(skip.MEMORIES),
-  "skip_block": "side of the blocks of pixels that skip computes as one: "
-  + ", ".join(map(str, skip.BLOCKS)),
-  "quirks": "delta and skip as in their authors' code: biases count twice, and "
-  "a gate divides by the height in the place of the channels",
-  "norm": "what statistics norm a frame between key frames: frame, its own; "
-  "key_frame, those of the last key frame, which is faster",
   "precision": "in what the student computes: float32, bfloat16 (a GPU's; "
   "parameters, statistics and loss stay float32)",
   "model": "the student's network and its options, NAME[:OPTION=VALUE]...\n"
   + specs.describe(student.MODELS)
   + "\n",
-  "flow": "who computes the optical flow of --system=flow: "
-  + ", ".join(flows.known()),
   "init": "the student's first parameters: random, bundled, or a file of "
   "experiments.pretrain or train_delta",
   "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "

@@ -14,9 +14,10 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
-from ojd import losses, metrics, updates
+from ojd import updates
 from ojd.models.student import Norms, Params, Student, blank_norms
-from ojd.types import Frame, Labels, StepInfo
+from ojd.tasks import segmentation
+from ojd.types import Frame, StepInfo, Task
 from ojd.updates import partition
 from ojd.updates.step import Carry, Tx
 from ojd.updates.step import State as StepState
@@ -24,28 +25,33 @@ from ojd.updates.step import State as StepState
 State = Any  # one pytree: everything of a system that changes
 
 
-class System(NamedTuple):
-  """A method, made by a factory in `ojd/systems` that takes its constants."""
+class Serving(NamedTuple):
+  """How a device answers that holds the student's parameters and no state."""
 
-  init: Callable[[jax.Array, Frame], State]  # (rng_key, frame) -> state
-  # int32[], the next frame that the teacher must see.
-  next_key: Callable[[State], jax.Array]
-  # A key frame: train, move the schedule; the last forward pass is the answer.
-  learn: Callable[[State, Frame, Labels], tuple[State, jax.Array, StepInfo]]
-  # Every other frame; -> (state, classes [H, W] uint8).
-  predict: Callable[[State, Frame], tuple[State, jax.Array]]
-  # The student that `predict` answers with.
-  answering: Callable[[State], Params] = lambda state: state.params
-  # How a device that holds nothing but that student answers: (params, frame) ->
-  # classes; None where that would be another answer.
-  answer: Callable[[Params, Frame], jax.Array] | None = None
-  # Frames pass that only such a device sees: (state, how many) -> state.
+  params: Callable[[State], Params]  # those that answer after this state
+  # (params, frame) -> answer; None where `System.predict` answers by more than
+  # the parameters, so that such a device would answer otherwise.
+  predict: Callable[[Params, Frame], Any] | None = None
+  # (state, how many) -> state: frames pass that only the device sees.
   skip: Callable[[State, ArrayLike], State] = lambda state, num: state._replace(
     t=state.t + num
   )
-  # float32[], the work of all answers so far: multiply-accumulates / 1e9 of
-  # convolutions; None where each is that of the whole student.
-  work: Callable[[State], jax.Array] | None = None
+  # float32[], multiply-accumulates / 1e9 of the convolutions of all answers so
+  # far; None where each answer is one pass of the whole student.
+  gmac: Callable[[State], jax.Array] | None = None
+
+
+class System(NamedTuple):
+  """A method: four pure functions, made by a factory in `ojd/systems`."""
+
+  init: Callable[[jax.Array, Frame], State]  # (rng_key, frame) -> state
+  # state -> int32[], the next frame that the teacher must see.
+  next_key: Callable[[State], jax.Array]
+  # A key frame: train, move the schedule; the last forward pass is the answer.
+  learn: Callable[[State, Frame, Any], tuple[State, Any, StepInfo]]
+  # Every other frame: (state, frame) -> (state, answer).
+  predict: Callable[[State, Frame], tuple[State, Any]]
+  serving: Serving | None = None  # None: there is no student
 
 
 class AdaptResult(NamedTuple):
@@ -53,7 +59,7 @@ class AdaptResult(NamedTuple):
 
   params: Params
   opt_state: StepState
-  classes: jax.Array  # [H, W] uint8, of the last finite forward pass
+  answer: Any  # of the last finite forward pass
   num_updates: jax.Array  # int32
   num_rolled_back: jax.Array  # int32
   miou_before: jax.Array  # float32
@@ -77,36 +83,21 @@ class _AdaptLoop(NamedTuple):
   is_done: jax.Array
 
 
-def classify(logits: jax.Array) -> jax.Array:
-  """The most likely class of each pixel, [..., H, W, C] -> uint8.
-
-  The first of several; 0 where no logit is a number.
-  """
-  rows = jnp.swapaxes(logits, -1, -2)
-  highest = rows[..., 0, :]
-  classes = jnp.zeros(highest.shape, jnp.uint8)
-  # One by one: XLA's CPU back end has no fast reduction of an axis so short.
-  for i in range(1, rows.shape[-2]):
-    is_higher = rows[..., i, :] > highest
-    highest = jnp.where(is_higher, rows[..., i, :], highest)
-    classes = jnp.where(is_higher, jnp.uint8(i), classes)
-  return classes
-
-
 def adapt(
   student: Student,
   tx: Tx,
   params: Params,
   opt_state: StepState,
   frame: Frame,
-  labels: Labels,
+  labels: Any,
   *,
+  task: Task | None = None,
   a_thresh: ArrayLike,
   u_max: ArrayLike,
   u_min: ArrayLike = 0,
   keep_norms: bool = False,
   keep_best: bool = False,
-  length: Callable[[jax.Array], ArrayLike] | None = None,
+  step_scale: Callable[[jax.Array], ArrayLike] | None = None,
 ) -> AdaptResult:
   """Updates until accurate or u_max, in one `lax.while_loop`.
 
@@ -121,48 +112,46 @@ def adapt(
     params: the student's parameters.
     opt_state: of `tx`, first of `updates.start`.
     frame: [H, W, 3] uint8.
-    labels: classes and weights [H, W]; a weight of 0 ignores the pixel.
-    a_thresh: mean IoU with the labels from which on no update is made.
+    labels: of the task.
+    task: what labels are; None: segmentation over the student's classes.
+    a_thresh: accuracy from which on no update is made.
     u_max: most updates.
     u_min: updates made however accurate the student is.
-    keep_norms: whether to tell what the norms did in the last pass.
+    keep_norms: whether to return what the norms did in the last pass.
     keep_best: whether the most accurate of the students that were tried goes
       on, with the step's state of that time, in the place of the last one.
-    length: by the accuracy before any update, the length of all updates in
-      those of the step; None: 1.
+    step_scale: from the accuracy before any update to a factor of all updates;
+      None: 1.
   """
-  counts = labels.weights > 0
+  task = task or segmentation(student.num_classes)
   step = updates.as_step(tx)
   trained, others = partition.split(params, step.trains)
   carry, constants = step.begin(opt_state)
 
-  def look(trained):
+  def forward(trained):
     params = partition.merge(trained, others)
     if keep_norms:
       return student.observe(params, frame)
     return student.apply(params, frame), ()
 
   def loss_fn(trained):
-    logits, norms = look(trained)
-    loss = losses.weighted_cross_entropy(logits, labels)
-    return loss, (classify(logits), norms)
+    output, norms = forward(trained)
+    return task.loss(output, labels), (task.decode(output), norms)
 
   def loss_of(trained, frame, labels):
-    logits = student.apply(partition.merge(trained, others), frame)
-    return losses.weighted_cross_entropy(logits, labels)
+    output = student.apply(partition.merge(trained, others), frame)
+    return task.loss(output, labels)
 
   def turn(loop: _AdaptLoop) -> _AdaptLoop:
-    loss, backward, (classes, norms) = jax.vjp(
+    loss, backward, (answer, norms) = jax.vjp(
       loss_fn, loop.params, has_aux=True
     )
-    accuracy = metrics.frame_miou(
-      labels.classes, classes, num_classes=student.num_classes, counts=counts
-    )
+    accuracy = task.accuracy(labels, answer)
     is_first = loop.num_tried == 0
     tried = AdaptResult(
       params=loop.params,
       opt_state=loop.opt_state,
-      classes=classes,
+      answer=answer,
       num_updates=loop.num_tried,
       num_rolled_back=loop.proven.num_rolled_back,
       miou_before=jnp.where(is_first, accuracy, loop.proven.miou_before),
@@ -192,8 +181,8 @@ def adapt(
       steps, opt_state = step.update(
         grads, loop.opt_state, loop.params, constants
       )
-      if length is not None:
-        steps = optax.tree.scale(length(tried.miou_before), steps)
+      if step_scale is not None:
+        steps = optax.tree.scale(step_scale(tried.miou_before), steps)
       norm = optax.tree.norm(grads)
       # Of a step that was not made there is no norm to tell.
       norm = jnp.where(jnp.isfinite(norm), norm, loop.grad_norm)
@@ -209,7 +198,7 @@ def adapt(
     )
 
   zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
-  blank = jnp.zeros(frame.shape[:2], jnp.uint8)
+  blank = task.blank(frame)
   no_norms = blank_norms(student, params, frame) if keep_norms else ()
   first = AdaptResult(
     trained, carry, blank, none, none, zero, zero, zero, zero, no_norms
@@ -238,10 +227,12 @@ def scan_stream(
   system: System,
   state: State,
   frames: Frame,
-  labels: Labels,
+  labels: Any,
   t: ArrayLike = 0,
+  *,
   axis_name: str | None = None,
-) -> tuple[State, tuple[jax.Array, StepInfo]]:
+  without_weight: Callable[[Any], Any] | None = None,
+) -> tuple[State, tuple[Any, StepInfo]]:
   """Runs a system over recorded frames and labels inside one `lax.scan`.
 
   The same trajectory as the host loop's on the same labels; `vmap` over what
@@ -251,32 +242,32 @@ def scan_stream(
     system: any.
     state: of `system.init`, or one that has seen t frames.
     frames: [T, H, W, 3] uint8.
-    labels: classes and weights, [T, H, W] each; read on key frames only.
+    labels: of the task, [T, ...] each leaf; read on key frames only.
     t: frames that the state has seen.
     axis_name: of the `vmap` around this, if any. Without it every lane learns
-      on every frame, and what it learnt is thrown away on most.
+      on every frame, and most of that is thrown away.
+    without_weight: of the task; under a `vmap` a lane that has no key frame
+      gets such labels and so does not hold up the others.
 
   Returns:
-    The state after the last frame, and by frame the classes [T, H, W] and the
+    The state after the last frame, and by frame the answers [T, ...] and the
     infos, fields [T]; frames that are no key frames have only `stride` set.
   """
 
   def learn(carry, frame, label):
-    state, classes, info = system.learn(carry.state, frame, label)
-    return state, classes, info
+    return system.learn(carry.state, frame, label)
 
   def predict(carry, frame, label):
     del label  # not asked for
-    state, classes = system.predict(carry.state, frame)
-    return state, classes, empty._replace(stride=carry.stride)
+    state, answer = system.predict(carry.state, frame)
+    return state, answer, empty._replace(stride=carry.stride)
 
   def learn_if(is_key, carry, frame, label):
-    # Labels without weight are agreed with at once: nobody waits for a lane
-    # that has nothing to learn.
-    weights = jnp.where(is_key, label.weights, 0)
-    learnt = learn(carry, frame, label._replace(weights=weights))
     pick = lambda new, old: jnp.where(is_key, new, old)
-    return jax.tree.map(pick, learnt, predict(carry, frame, label))
+    if without_weight is not None:
+      label = jax.tree.map(pick, label, without_weight(label))
+    learned = learn(carry, frame, label)
+    return jax.tree.map(pick, learned, predict(carry, frame, label))
 
   def step(carry, inputs):
     frame, label = inputs
@@ -286,10 +277,10 @@ def scan_stream(
       # The same for all lanes: a condition that differs is no branch at all.
       is_any = lax.pmax(is_key.astype(jnp.int32), axis_name) > 0
       learn_some = functools.partial(learn_if, is_key)
-    state, classes, info = lax.cond(
+    state, answer, info = lax.cond(
       is_any, learn_some, predict, carry, frame, label
     )
-    return _ScanCarry(state, carry.t + 1, info.stride), (classes, info)
+    return _ScanCarry(state, carry.t + 1, info.stride), (answer, info)
 
   _, _, shapes = jax.eval_shape(
     system.learn, state, frames[0], jax.tree.map(lambda x: x[0], labels)

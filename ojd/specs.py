@@ -16,6 +16,7 @@ A colon inside a value is kept: after the first option, a piece without `=`
 belongs to the value before it (`flow:flow=raft:FILE`).
 """
 
+import functools
 import inspect
 import math
 import re
@@ -27,6 +28,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 from ojd.errors import UserError
 
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+_UNBOUNDED = 2**30 - 1  # a bound of the machine's, not of the option
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -44,7 +46,7 @@ class Range(NamedTuple):
 
   def __str__(self) -> str:
     low = f"above {self.low:g}" if self.is_low_open else f"from {self.low:g}"
-    if self.high == math.inf:
+    if self.high >= _UNBOUNDED:
       return low if self.is_low_open else f"at least {self.low:g}"
     return f"{low} to {self.high:g}"
 
@@ -130,7 +132,7 @@ class Bound(NamedTuple):
 
   def __str__(self) -> str:
     """The shortest text that means the same, whatever flags there are."""
-    chosen = [f"{name}={_text(value)}" for name, value in self.chosen.items()]
+    chosen = [f"{name}={text(value)}" for name, value in self.chosen.items()]
     return ":".join([self.name, *filter(None, [self.preset]), *chosen])
 
 
@@ -139,8 +141,8 @@ def extends(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
   """Says that a factory hands its `**keywords` on to other factories.
 
-  The options of those are then its own as well, with their defaults and their
-  help; what both name is the decorated factory's.
+  The options of those are then its own as well, with their help, and their
+  defaults are filled in; what both name is the decorated factory's.
 
   Args:
     *bases: factories.
@@ -153,15 +155,23 @@ def extends(
       p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD
     ]
     taken = {p.name for p in parameters} | set(without)
+    defaults = {}
     for base in bases:
       for parameter in inspect.signature(base).parameters.values():
         is_new = parameter.name not in taken
         if parameter.kind is parameter.KEYWORD_ONLY and is_new:
           parameters.append(parameter)
           taken.add(parameter.name)
-    factory.__signature__ = own.replace(parameters=parameters)
-    factory.extends = bases
-    return factory
+          if parameter.default is not parameter.empty:
+            defaults[parameter.name] = parameter.default
+
+    @functools.wraps(factory)
+    def extended(*args, **keywords):
+      return factory(*args, **defaults | keywords)
+
+    extended.__signature__ = own.replace(parameters=parameters)
+    extended.extends = bases
+    return extended
 
   return decorate
 
@@ -236,7 +246,7 @@ def bind(
       _parsed(word, known[name], where), known[name], where
     )
   for name, value in given.items():
-    where = f"--{name}={_text(value)}"
+    where = f"--{name}={text(value)}"
     if name not in known:
       raise UserError(f"{where}: {_refusal(spec.name, name, known)}")
     if name in chosen:
@@ -279,11 +289,11 @@ def describe(table: Mapping[str, Row]) -> str:
     lines.append(f"{name}: {' '.join(summary_of(row.factory).split())}")
     for preset, stands_for in row.presets.items():
       words = " ".join(
-        f"{key}={_text(value)}" for key, value in stands_for.options.items()
+        f"{key}={text(value)}" for key, value in stands_for.options.items()
       )
       lines.append(f"  {name}:{preset}" + (f"  {words}" if words else ""))
     lines += [
-      f"  {option.name}={_text(option.default)}  "
+      f"  {option.name}={text(option.default)}  "
       f"{option.about or '(undocumented)'} ({option.values()})"
       for option in options_of(row.factory)
     ]
@@ -348,7 +358,7 @@ def _checked(value, option, where):
   return value
 
 
-def _text(value):
+def text(value: Any) -> str:
   """A value as the grammar takes it."""
   if isinstance(value, bool) or value is None:
     return str(value).lower()
@@ -379,7 +389,7 @@ def _abouts(factory):
     for line in args.splitlines():
       if line and not line.startswith(" "):
         break  # the next section
-      start = re.match(r"  (\w+): (.*)", line)
+      start = re.match(r"  (\**\w+): (.*)", line)
       if start:
         name, words = start.groups()
         found[name] = words

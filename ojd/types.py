@@ -6,7 +6,8 @@ W width, C classes (background included), N instances. A class map is
 asked about.
 """
 
-from typing import TYPE_CHECKING, NamedTuple, Union
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import numpy as np
 
@@ -27,6 +28,26 @@ class Labels(NamedTuple):
 
   classes: Array  # [H, W] uint8, a class map
   weights: Array  # [H, W] float32, loss weight of a pixel, 0 where ignored
+
+
+class Task(NamedTuple):
+  """What labels are to a student; pure functions of arrays.
+
+  What a student is trained on at a key frame (`labels`) and what it answers
+  (`answer`) are pytrees of the task's own; a student's `output` is what its
+  network makes of a frame.
+  """
+
+  loss: Callable[[Any, Any], "jax.Array"]  # (output, labels) -> float32[]
+  # (labels, answer) -> float32[] in [0, 1], the agreement of both
+  accuracy: Callable[[Any, Any], "jax.Array"]
+  decode: Callable[[Any], Any]  # output -> answer
+  # (labels, labels) -> float32[] in [0, 1], where both have a weight
+  similarity: Callable[[Any, Any], "jax.Array"]
+  as_answer: Callable[[Any], Any]  # labels -> answer, for systems that copy
+  # labels -> labels that every answer agrees with: there is nothing to learn
+  without_weight: Callable[[Any], Any]
+  blank: Callable[[Frame], Any]  # frame -> the answer before any is known
 
 
 class Instances(NamedTuple):

@@ -68,6 +68,12 @@ def test_options_are_read_by_their_types():
   assert _bind("more:limit=none").options["limit"] is None
 
 
+def test_defaults_of_the_base_are_handed_on():
+  rest = _more("s", fps=25)[-1]
+  assert rest == {"fps": 25, "rate": 0.5}
+  assert _more("s", fps=25, rate=2.0)[-1]["rate"] == 2.0
+
+
 def test_a_preset_gives_way_to_an_option():
   assert _bind("more:quick").options["rate"] == 2.0
   assert _bind("more:quick:rate=3").options["rate"] == 3.0

@@ -22,9 +22,8 @@ from jax.typing import ArrayLike
 
 from experiments.benchmarks import measure, students
 from experiments.benchmarks.measure import Case
-from ojd import updates
+from ojd import systems, updates
 from ojd.distill import State, System
-from ojd.systems import jit as jit_lib
 from ojd.types import Frame, Labels, StepInfo
 
 NUM_STREAMS = (2, 4, 8, 16, 32)
@@ -36,7 +35,7 @@ def many(num_streams, at):
   student, *_ = students.inputs(at)
   constants = dict(stride=_STRIDE, u_max=_UPDATES, u_min=_UPDATES)
   system = _shifted(
-    jit_lib.fixed(student, updates.sgd(learning_rate=0.01), **constants)
+    systems.fixed(student, updates.sgd(learning_rate=0.01), **constants)
   )
   found = measure.compare(
     f"streams_{num_streams}_vs_1",

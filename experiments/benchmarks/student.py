@@ -10,7 +10,7 @@ import jax
 
 from experiments.benchmarks import measure, students, torch_baseline
 from experiments.benchmarks.measure import Case
-from ojd import distill
+from ojd.tasks import segmentation as segmentation_lib
 
 
 def eager(at):
@@ -28,7 +28,7 @@ def key_norm(at):
   """A forward pass by the norms of a key frame, and by the frame's own."""
   student, params, frame, _ = students.inputs(at)
   _, norms = jax.jit(student.observe)(params, frame)
-  classify = distill.classify
+  classify = segmentation_lib.classify
   by_key = jax.jit(lambda p, n, x: classify(student.apply_held(p, n, x)))
   by_own = jax.jit(lambda p, x: classify(student.apply(p, x)))
   return measure.compare(

@@ -8,10 +8,11 @@ import numpy as np
 
 from experiments.benchmarks import measure, students
 from experiments.benchmarks.measure import Result, Setting
-from ojd import distill, updates
+from ojd import updates
 from ojd.models import describe
 from ojd.models.student import PRECISIONS
 from ojd.models.student import network as make_network
+from ojd.tasks.segmentation import classify
 
 # Forward and both gradients; norms, resizes and the loss are not counted.
 _FORWARDS_PER_UPDATE = 3
@@ -22,7 +23,7 @@ def forward(
 ) -> Result:
   """A forward pass to classes, in JAX and in torch."""
   student, params, frame, _ = students.inputs(at, model)
-  apply = jax.jit(lambda p, x: distill.classify(student.apply(p, x)))
+  apply = jax.jit(lambda p, x: classify(student.apply(p, x)))
   apply = apply.lower(params, frame).compile()
   module, net = _network(model, at.precision)
   call = lambda net: module.forward_fn(net, np.asarray(frame))

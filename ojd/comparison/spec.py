@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ojd import systems
+from ojd import specs, systems
 from ojd.errors import UserError
 from ojd.formats import line_list
+from ojd.run import config as config_lib
 from ojd.run.config import RunConfig
 from ojd.streams import base, lvs
 
@@ -53,14 +54,16 @@ class SystemEntry(NamedTuple):
   """A system as a column of the table."""
 
   label: str
-  name: str  # of systems.SYSTEMS
+  name: str  # of systems.METHODS
   word: str = ""  # a preset of its own
-  options: tuple[tuple[str, Any], ...] = ()  # fields of RunConfig
+  # Fields of RunConfig, and options of the method.
+  options: tuple[tuple[str, Any], ...] = ()
 
   @property
   def flag(self) -> str:
-    """As --system takes it."""
-    return f"{self.name}:{self.word}" if self.word else self.name
+    """As --system takes it; flags of a run are not in it."""
+    own = [f"{n}={specs.text(v)}" for n, v in self.options if n not in OPTIONS]
+    return ":".join([self.name, *filter(None, [self.word]), *own])
 
   @property
   def curve(self) -> str:
@@ -169,10 +172,10 @@ def parse_systems(text: str) -> list[SystemEntry]:
 
 def _system(entry):
   name, *parts = (_plain(part) for part in split(entry, ":"))
-  if name not in systems.SYSTEMS:
+  if name not in systems.METHODS:
     raise UserError(
       f"--systems: {entry!r}: there is no system {name!r}; known are "
-      f"{', '.join(systems.SYSTEMS)}"
+      f"{', '.join(systems.METHODS)}"
     )
   word, options = "", {}
   for part in parts:
@@ -180,7 +183,7 @@ def _system(entry):
     if equals:
       if option in options:
         raise UserError(f"--systems: {entry!r}: {option} is there twice")
-      options[option] = _value(entry, option, value)
+      options[option] = _value(entry, name, option, value)
     elif word or not part:
       raise UserError(
         f"--systems: {entry!r}: after the name come one word at most and "
@@ -192,12 +195,17 @@ def _system(entry):
   return SystemEntry(label, name, word, tuple(options.items()))
 
 
-def _value(entry, option, value):
-  """The value as the type of its field."""
+def _value(entry, name, option, value):
+  """The value as the type of its field, or of the method's option."""
+  own = systems.METHODS[name].factory
+  own = [one.name for one in specs.options_of(own)]
+  if option not in OPTIONS and option in own:
+    return systems.bind(f"{name}:{option}={value}").options[option]
   if option not in OPTIONS:
+    known = dict.fromkeys([*own, *OPTIONS])
     raise UserError(
-      f"--systems: {entry!r}: there is no option {option!r} of a student; "
-      f"known are {', '.join(OPTIONS)}"
+      f"--systems: {entry!r}: there is no option {option!r}; known are "
+      f"{', '.join(known)}"
     )
   hint = typing.get_type_hints(RunConfig)[option]
   kind = (typing.get_args(hint) or (hint,))[0]
@@ -227,11 +235,14 @@ def config_of(
   path: pathlib.Path,
 ) -> RunConfig:
   """The run of a stream and a system."""
-  return dataclasses.replace(
+  given = {name: x for name, x in system.options if name in OPTIONS}
+  config = dataclasses.replace(
     base_config,
     stream=stream.uri,
     system=system.flag,
     seed=seed,
     workdir=str(path),
-    **dict(system.options),
+    **given,
   )
+  # Flags of the whole comparison are for those systems that use them.
+  return config_lib.without_unused(config, kept=given.keys())

@@ -56,8 +56,9 @@ def make_course(
     state, _, info = system.learn(state, frame, labels)
     return state, info
 
-  skip, next_key = jax.jit(system.skip), jax.jit(system.next_key)
-  answering = jax.jit(system.answering)
+  serving = system.serving
+  skip, next_key = jax.jit(serving.skip), jax.jit(system.next_key)
+  answering = jax.jit(serving.params)
   return Course(
     begin=lambda named: init(beginning.unflatten(dict(named))),
     skip=lambda state, num: skip(state, np.int32(num)) if num else state,

@@ -21,7 +21,8 @@ from ojd.run import job as job_lib
 from ojd.run import workdir
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
-from ojd.systems import jit
+from ojd.systems.jit import serve_fn
+from ojd.tasks import segmentation
 
 
 class Settings(NamedTuple):
@@ -60,7 +61,8 @@ def make_player(
     program = export.load(settings.program)
     answer, stage = player.program_stage(program, first)
   else:
-    answer, stage = player.student_stage(jit.answer_of(student), first)
+    serve = serve_fn(student, segmentation(student.num_classes))
+    answer, stage = player.student_stage(serve, first)
   terms = Terms(
     *(spec.height, spec.width, spec.fps, settings.codec),
     beginning.classes_text(groups),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ojd import labels, systems, updates
+from ojd import labels
 from ojd.edge import beginning
 from ojd.edge.course import Course, make_course
 from ojd.edge.reception import Offer
@@ -16,6 +16,7 @@ from ojd.network import layout as layout_lib
 from ojd.network.messages import H264, Terms
 from ojd.network.weights import Schedule, Weights
 from ojd.run import compilation
+from ojd.run import config as config_lib
 from ojd.run import job as job_lib
 from ojd.run.config import RunConfig, settled
 from ojd.streams.base import MAX_SIDE, MIN_SIDE, StreamSpec
@@ -61,7 +62,7 @@ def _check(config):
       f"--teacher={config.teacher} answers about a stream of its own, and a "
       "device's is another; name a teacher that looks at frames"
     )
-  if systems.find(config.system).prepare is not None:
+  if job_lib.method_of(config).prepare is not None:
     raise UserError(
       f"--system={config.system} learns from the whole stream beforehand, and "
       "a device's is not known"
@@ -83,18 +84,21 @@ def _spec_of(terms):
 def _make_service(config, teacher):
   groups = labels.parse_groups(config.classes, teacher.class_names)
   student = job_lib.make_student(config, groups)
-  remote = systems.find(config.system).remote
-  if remote is None or config.norm == "key_frame":
+  method = config_lib.bound_system(config)
+  remote = method.row.remote
+  if remote is None or method.options.get("norm") == "key_frame":
     raise UserError(
-      f"--system={config.system} --norm={config.norm}: a device that holds the "
+      f"--system={config.system}: a device that holds the "
       "student alone would answer otherwise; take shadowtutor, ams or jit"
     )
   params = beginning.first_weights(student, config.seed)
   layout = layout_lib.layout_of(params, _trainable(config, params))
   # Until devices are told more.
-  first = Schedule(stride=config.delta_min)
   if remote.is_batched:
-    first = Schedule(0, config.sampling_rate, config.train_period)
+    options = method.options
+    first = Schedule(0, options["sampling_rate"], options["train_period"])
+  else:
+    first = Schedule(stride=remote.first_interval(method.options, 25.0))
   offer = Offer(
     Weights(params, layout),
     first,
@@ -119,7 +123,7 @@ def _make_service(config, teacher):
 
 
 def _trainable(config, params):
-  trains = updates.as_step(job_lib.make_step(config)).trains
+  trains = job_lib.trains_of(config)
   return None if trains is None else trains(list(params))
 
 

@@ -4,10 +4,10 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
-from ojd import systems
 from ojd.fleet import folder, member, zoo
 from ojd.fleet.member import Member
 from ojd.fleet.teachers import Teachers
+from ojd.run import config as config_lib
 from ojd.run import workdir
 from ojd.run.job import Job
 from ojd.streams import base as streams
@@ -65,7 +65,8 @@ def welcome(
 
 def _may_choose(one: Member, zoo_folder):
   """Not where trained changes belong to the student that they came with."""
-  is_plain = "refresh_every" not in systems.find(one.config.system).uses
+  options = config_lib.bound_system(one.config).options
+  is_plain = "refresh_every" not in options
   is_new = not one.started_from and not member.has_begun(one)
   return is_plain and is_new and bool(zoo.members(zoo_folder))
 

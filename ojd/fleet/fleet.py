@@ -28,6 +28,7 @@ from ojd.fleet import (
 from ojd.fleet.listing import Entry
 from ojd.fleet.member import Member
 from ojd.fleet.teachers import Counts, Teachers
+from ojd.run import config as config_lib
 from ojd.run import runner, workdir
 from ojd.run.config import RunConfig
 
@@ -168,7 +169,9 @@ class _Fleet:
       return None
     are_live = any(one.job.stream.spec.is_live for one in self.waiting)
     make = purse.WallPurse if are_live else purse.StreamPurse
-    return make(rate, [one.name for one in self.waiting], config.a_thresh)
+    return make(
+      rate, [one.name for one in self.waiting], config_lib.target(config)
+    )
 
   def run(self, tell, progress_fn, should_stop):
     """Until all streams are over, or have been stopped."""
@@ -273,7 +276,7 @@ class _Fleet:
       zoo.leave(
         self._request.zoo,
         one.name,
-        system.answering(state),
+        system.serving.params(state),
         one.job.groups,
         about,
         self._request.zoo_size,

@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from ojd import systems
 from ojd.errors import UserError
 from ojd.fleet import folder
 from ojd.fleet.listing import Entry
@@ -43,7 +42,7 @@ def check(config: RunConfig) -> None:
       "--teacher_process: the teacher of a fleet is shared; with --ray it has "
       "processes of its own"
     )
-  if systems.find(config.system).prepare is not None:
+  if job_lib.method_of(config).prepare is not None:
     raise UserError(
       f"--system={config.system} learns from a whole stream beforehand; run "
       "its streams one by one"

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ojd import distill, metrics
+from ojd import metrics
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.models import pretrained
 from ojd.models.student import Params
 from ojd.run.job import Job
+from ojd.tasks.segmentation import classify
 from ojd.types import Labels, Sample
 
 _SUFFIX = ".safetensors"
@@ -59,7 +60,7 @@ def choose(
 
   @jax.jit
   def judge(params):
-    classes = distill.classify(student.apply(params, sample.frame))
+    classes = classify(student.apply(params, sample.frame))
     return metrics.frame_miou(
       jnp.asarray(labels.classes),
       classes,

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ojd.errors import UserError
 from ojd.types import Frame
 
 # (frame, previous), [H, W, 3] uint8 each -> [H, W, 2] float32, x before y.
@@ -25,6 +26,24 @@ DIS_PRESETS = ("ultrafast", "fast", "medium")
 # XLA's CPU client copies larger operands of a callback in its own threads, of
 # which on one core there is one: that which waits for the callback.
 _MAX_OPERAND_BYTES = 1 << 16
+
+
+# By the names that options take: `raft` is a network of torch's own weights.
+DEFAULT = "dis:medium"
+KNOWN = (*(f"dis:{name}" for name in DIS_PRESETS), "raft:FILE")
+
+
+def as_flow(flow: str | HostFlow) -> HostFlow:
+  """The function of a name, `dis:PRESET`; a function is its own.
+
+  `raft:FILE` is opened by the room of teachers and comes as a function.
+  """
+  if not isinstance(flow, str):
+    return flow
+  name, _, preset = flow.partition(":")
+  if name != "dis" or preset not in DIS_PRESETS:
+    raise UserError(f"flow={flow}: unknown; known are {', '.join(KNOWN)}")
+  return dis(preset)
 
 
 @functools.cache

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ojd import systems
 from ojd.distill import State
 from ojd.errors import UserError
 from ojd.run import checkpoint as checkpoint_lib
+from ojd.run import config as config_lib
 from ojd.run import job as job_lib
 from ojd.run import (
   recorded_run,
@@ -40,8 +40,9 @@ _INHERITED = (
   "teacher",
 )
 _OF_SCHEDULE = (
-  *("system", "delta_min", "delta_max"),
-  *("sampling_rate", "train_period", "horizon"),
+  *("base", "stride", "delta_min", "delta_max", "stride_scale"),
+  *("sampling_rate", "train_period", "horizon", "adaptive_sampling"),
+  *("adaptive_training", "one_time"),
 )
 
 
@@ -70,7 +71,10 @@ def child_config(parent: RunConfig, given: dict[str, Any]) -> RunConfig:
   # Of another gradient step the parent's rate would be wrong by far.
   if given.get("update", parent.update) != parent.update:
     given = {"learning_rate": None} | given
-  return dataclasses.replace(parent, **given)
+  child = dataclasses.replace(parent, **given)
+  if "system" in given:
+    child = config_lib.without_unused(child, kept=given.keys())
+  return child
 
 
 def open_fork(path: pathlib.Path, t: int) -> Fork:
@@ -100,7 +104,7 @@ def write_parent(fork: Fork, path: pathlib.Path) -> None:
 
 def make_job(fork: Fork, config: RunConfig) -> job_lib.Job:
   """The fork's stream and system; its teacher is not opened."""
-  if systems.find(config.system).prepare is not None:
+  if job_lib.method_of(config).prepare is not None:
     raise UserError(
       f"--system={config.system} trains its own student beforehand, and a fork "
       "goes on with its parent's; give another --system"
@@ -215,8 +219,12 @@ def _parts(named):
 def _is_kept(part, parent, child):
   if part in ("params", "t"):
     return True
-  names = ("update",) if part == "opt_state" else _OF_SCHEDULE
-  return all(getattr(parent, n) == getattr(child, n) for n in names)
+  if part == "opt_state":
+    return parent.update == child.update
+  there, here = map(config_lib.bound_system, (parent, child))
+  names = [name for name in _OF_SCHEDULE if name in here.options]
+  is_same = lambda name: here.options[name] == there.options.get(name)
+  return here.name == there.name and all(map(is_same, names))
 
 
 def _fits(there, here, names):

@@ -2,29 +2,29 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from ojd import distill, labels, systems, updates
 from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.models.delta import files
-from ojd.run import compilation, flows, workdir
+from ojd.run import compilation, workdir
+from ojd.run import config as config_lib
 from ojd.run.config import INITS, RunConfig, settled
 from ojd.streams import base as streams
 from ojd.streams import compose
-from ojd.systems import offline_oracle, streamed
+from ojd.systems.offline_oracle import STUDENT
+from ojd.systems.streamed import streamed
 from ojd.teachers import base as teachers
 from ojd.teachers import labelers, process
 from ojd.types import Labels
-from ojd.updates import replay_buffer
-from ojd.updates.step import Tx
-
-_MAX_MEMORY = 8 << 30  # bytes of samples
 
 
 class Job(NamedTuple):
@@ -66,7 +66,7 @@ class Compiled(NamedTuple):
 def make_job(config: RunConfig) -> Job:
   """Opens stream and teacher and builds the system of a checked config."""
   stream = open_stream(config)
-  if systems.find(config.system).prepare is not None:
+  if method_of(config).prepare is not None:
     num_frames_of(config, stream.spec)
   teacher = open_teacher(config, stream.spec)
   try:
@@ -194,10 +194,10 @@ def make_labeler(job: Job) -> labelers.Labeler:
 
 def prepared_student(config: RunConfig) -> pathlib.Path | None:
   """The file of a student that is trained before the run; None without any."""
-  if systems.find(config.system).prepare is None:
+  if method_of(config).prepare is None:
     return None
   folder = workdir.expand(config.workdir) / workdir.PREPARED
-  return folder / offline_oracle.STUDENT
+  return folder / STUDENT
 
 
 def first_student(
@@ -238,29 +238,58 @@ def init_path(config: RunConfig) -> pathlib.Path:
 
 
 def make_system(
-  config: RunConfig, student: student_lib.Student, spec: streams.StreamSpec
+  config: RunConfig,
+  student: student_lib.Student,
+  spec: streams.StreamSpec,
+  values: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> distill.System:
-  """The system of a config around any student, for frames of a stream."""
-  tx = make_step(config)
-  settings = config.settings._replace(fps=spec.fps)
-  uses = systems.find(config.system).uses
-  if "horizon" in uses:
-    settings = settings._replace(horizon=_horizon(config, spec))
-  if "refresh_every" in uses:
-    settings = settings._replace(trained=_trained_changes(config))
-  if "flow" in uses:
-    settings = settings._replace(flow=flows.make(config.flow))
-  system = systems.make(config.system, student, tx, settings)
+  """The system of a config around any student, for frames of a stream.
+
+  Args:
+    config: of the run.
+    student: any.
+    spec: of the stream.
+    values: options of the system and of its gradient step in the place of the
+      config's, for instance traced ones.
+  """
+  bound, update = config_lib.bound_system(config), None
+  tx = optax.identity()
+  if (update := config_lib.bound_update(config)) is not None:
+    tx = _with_values(update, values).make()
+  bound = _with_values(bound, values)
+  if "flow" in bound.options:
+    flow = config_lib.make_flow(bound.options["flow"])
+    bound = _with_values(bound, {"flow": flow})
+  limits = [n for n in (spec.num_frames, config.num_frames) if n is not None]
+  system = systems.make(
+    bound,
+    student,
+    tx,
+    fps=spec.fps,
+    num_frames=min(limits, default=None),
+    trained=_trained_changes(config),
+  )
   if not config.link:
     return system
-  return streamed.streamed(system, first_interval(config, spec))
+  return streamed(system, first_interval(config, spec))
+
+
+def _with_values(bound, values):
+  """The same with other values of those options that it has."""
+  known = {n: x for n, x in values.items() if n in bound.options}
+  return bound._replace(options={**bound.options, **known})
 
 
 def _trained_changes(config: RunConfig) -> files.Trained | None:
   """Of the file that the run begins with; None where it has none."""
-  if config.init in INITS:
+  if config.init in INITS or not _has_changes(config):
     return None
   return files.split(pretrained.load(init_path(config)))[1]
+
+
+def _has_changes(config):
+  """Whether its system computes changes from frame to frame."""
+  return "refresh_every" in config_lib.bound_system(config).options
 
 
 def program_key(job: Job) -> tuple[Any, ...]:
@@ -269,41 +298,35 @@ def program_key(job: Job) -> tuple[Any, ...]:
   They may differ in stream, workdir and first parameters.
   """
   config, spec = job.config, job.stream.spec
-  uses = systems.find(config.system).uses
-  timing = ()
-  if "horizon" in uses:
-    timing = spec.fps, _horizon(config, spec)
+  bound, timing = config_lib.bound_system(config), ()
+  if "horizon" in bound.options:
+    limits = (spec.num_frames, config.num_frames)
+    frames = [n for n in limits if n is not None]
+    horizon = bound.options["horizon"]
+    timing = spec.fps, min([horizon, *(n / spec.fps for n in frames)])
   # The changes that a file was trained with are constants of the program.
-  init = config.init if "refresh_every" in uses else ""
+  init = config.init if _has_changes(config) else ""
   return spec.height, spec.width, len(job.groups.names), timing, init
 
 
-def make_step(config: RunConfig) -> Tx:
-  """The gradient step of a settled config."""
-  return updates.create(config.update, learning_rate=config.learning_rate)
-
-
 def first_interval(config: RunConfig, spec: streams.StreamSpec) -> int:
-  """Frames from key to key, as both ends of a link know it beforehand."""
-  if systems.find(config.system).remote.is_batched:
-    return max(1, round(spec.fps / config.sampling_rate))
-  return config.delta_min
+  """Frames from key to key, as both ends of a network know it beforehand."""
+  bound = config_lib.bound_system(config)
+  return bound.row.remote.first_interval(bound.options, spec.fps)
 
 
-def _horizon(config, spec):
-  """Seconds to be remembered: the stream's, if there is room for them."""
-  limits = [n for n in (spec.num_frames, config.num_frames) if n is not None]
-  horizon = min([config.horizon, *(n / spec.fps for n in limits)])
-  num_samples = horizon * min(config.sampling_rate, spec.fps)
-  if (
-    num_samples * spec.height * spec.width * replay_buffer.BYTES_PER_PIXEL
-    > _MAX_MEMORY
-  ):
-    raise UserError(
-      f"--horizon={config.horizon:g}: {num_samples:.0f} samples of "
-      f"{spec.height}x{spec.width} pixels are more than {_MAX_MEMORY >> 30} GB"
-    )
-  return horizon
+def trains_of(
+  config: RunConfig,
+) -> Callable[[Collection[str]], Collection[str]] | None:
+  """Which parameters a config's gradient step trains; None: all."""
+  update = config_lib.bound_update(config)
+  tx = optax.identity() if update is None else update.make()
+  return updates.as_step(tx).trains
+
+
+def method_of(config: RunConfig) -> systems.Method:
+  """The row of a config's system."""
+  return config_lib.bound_system(config).row
 
 
 def abstract_state(job: Job) -> distill.State:

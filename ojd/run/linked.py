@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ojd import systems, updates
 from ojd.models.pretrained import flatten
 from ojd.network import conditions as conditions_lib
 from ojd.network import (
@@ -21,6 +20,7 @@ from ojd.network import (
   wire,
 )
 from ojd.network import link as link_lib
+from ojd.run import config as config_lib
 from ojd.run import job as job_lib
 from ojd.run import loop
 from ojd.systems import streamed
@@ -37,17 +37,18 @@ class LinkLoop(loop.Loop):
     super().__init__(job, *args, **kwargs)
     config, spec = job.config, job.stream.spec
     self._conditions = conditions_lib.parse(config.link)
-    self._remote = systems.find(config.system).remote
+    self._remote = job_lib.method_of(config).remote
     self._uplink = open_uplink(job)
+    first = job_lib.first_interval(config, spec)
     self._rules = simulation.Rules(
       spec.fps,
       self._conditions.pace,
-      config.delta_min if self._remote.waits else None,
+      first if self._remote.waits else None,
     )
     network = link_lib.init(self._conditions.link, config.seed)
     self._course = simulation.Course(network)
     # Frames from key to key, as the device was told.
-    self._interval = job_lib.first_interval(config, spec)
+    self._interval = first
     if self.stats.link is not None:
       self._load(self.stats.link)
     self._num_kept = self.stats.num_keys  # key frames in the last checkpoint
@@ -67,7 +68,7 @@ class LinkLoop(loop.Loop):
 
   def _compile(self):
     super()._compile()
-    trains = updates.as_step(job_lib.make_step(self.job.config)).trains
+    trains = job_lib.trains_of(self.job.config)
     params = _named(self.state.staged)
     trainable = None if trains is None else trains(params)
     self._sent = weights.Weights(
@@ -153,7 +154,7 @@ class LinkLoop(loop.Loop):
 def open_uplink(job: job_lib.Job) -> uplink.Uplink:
   """How the key frames of a job travel."""
   upload = conditions_lib.parse(job.config.link).upload
-  codec = upload.codec or systems.find(job.config.system).remote.codec
+  codec = upload.codec or job_lib.method_of(job.config).remote.codec
   spec = job.stream.spec
   return uplink.Uplink(upload._replace(codec=codec), spec.height, spec.width)
 
@@ -167,7 +168,8 @@ def add_to(
   """What the server will see of a key frame, at which the state is."""
   fps = job.stream.spec.fps
   rate = fps / max(int(state.interval), 1)
-  rate = min(rate, job.config.sampling_rate)
+  options = config_lib.bound_system(job.config).options
+  rate = min(rate, options.get("sampling_rate", 1.0))
   return device.add(frame, int(state.t) / fps, rate)
 
 

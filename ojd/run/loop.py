@@ -16,6 +16,7 @@ import numpy as np
 from ojd import labels as labels_lib
 from ojd import metrics, systems
 from ojd.run import checkpoint as checkpoint_lib
+from ojd.run import config as config_lib
 from ojd.run import gallery as gallery_lib
 from ojd.run import job as job_lib
 from ojd.run import outputs as outputs_lib
@@ -405,5 +406,5 @@ class Loop:
       has_truth=self.job.truth_groups is not None,
       is_teacher_free=self.labeler.is_free,
       num_interrupted=workdir.num_interrupted(self.path),
-      costs=systems.find(self.job.config.system).costs,
+      costs=systems.costs_of(config_lib.bound_system(self.job.config)),
     )

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ojd import systems
 from ojd.run import job as job_lib
 from ojd.run import stats
 from ojd.run.job import Job
 from ojd.streams import prefetch
-from ojd.systems import offline_oracle
+from ojd.systems.offline_oracle import Preparation
 from ojd.teachers import base as teachers
 from ojd.types import Labels
 
@@ -35,7 +34,7 @@ def prepare(
   What is learnt is kept in the workdir: the same job is not prepared twice. A
   method that asks for nothing gets its job back.
   """
-  method = systems.find(job.config.system)
+  method = job_lib.method_of(job.config)
   if method.prepare is None:
     return job
   path = job_lib.prepared_student(job.config)
@@ -55,7 +54,7 @@ def preparation(
   folder: pathlib.Path,
   note_fn: Callable[[str], None] = lambda note: None,
   should_stop: Callable[[], bool] = lambda: False,
-) -> offline_oracle.Preparation:
+) -> Preparation:
   """All that may be known of a job's stream before it is played.
 
   Args:
@@ -67,7 +66,7 @@ def preparation(
   num_frames = job_lib.num_frames_of(job.config, job.stream.spec)
   flags = dataclasses.asdict(job.config)
   spec = job.stream.spec
-  return offline_oracle.Preparation(
+  return Preparation(
     student=job.student,
     class_names=job.groups.names,
     about={

@@ -307,11 +307,13 @@ def gmac_per_frame(
   The average over the frames that the state has seen, without learning; None
   where it is not known.
   """
-  if system.work is not None:
-    total = float(system.work(state))
+  serving = system.serving
+  if serving is not None and serving.gmac is not None:
+    total = float(serving.gmac(state))
     return total / num_frames if num_frames else None
   # Else each answer is that of the whole student, or of something else.
-  if system.answer is not None and student is not None and student.run:
+  is_whole = serving is not None and serving.predict is not None
+  if is_whole and student is not None and student.run:
     found = conv_layers.trace(student, height, width)
     return sum(site.macs for site in found) / 1e9
   return None

@@ -27,6 +27,7 @@ from ojd.run import recorded_run, retell, stats
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
 from ojd.streams import prefetch
+from ojd.tasks import segmentation
 from ojd.teachers import labelers
 from ojd.types import IGNORE, Labels
 
@@ -34,7 +35,7 @@ from ojd.types import IGNORE, Labels
 NAMES = {
   "learning_rate": float,
   "a_thresh": float,
-  **dict.fromkeys(("delta_min", "delta_max", "u_max", "u_min", "seed"), int),
+  **dict.fromkeys((*config_lib.CONSTANTS[1:], "stride", "seed"), int),
 }
 MAX_COMBINATIONS = 1024
 _MAX_LANES = 16  # at once; each has a student and its gradients
@@ -92,7 +93,10 @@ def combinations(
     for values in itertools.product(*grid.values())
   ]
   for values in found:
-    config_lib.check(dataclasses.replace(config, init="random", **values))
+    lane = dataclasses.replace(config, init="random")
+    for name, value in values.items():
+      lane = config_lib.with_option(lane, name, value)
+    config_lib.check(lane)
   return found
 
 
@@ -123,15 +127,17 @@ def sweep(
       f"--from_frame={first} --to_frame={end - 1}: the run has {run.first} to "
       f"{run.end - 1}"
     )
-  method = systems.find(run.config.system)
-  if "refresh_every" in method.uses:
+  system = config_lib.bound_system(run.config)
+  update = config_lib.bound_update(run.config)
+  if "refresh_every" in system.options:
     # Side by side every lane would compute both speeds on each frame.
     raise UserError(
       f"--sweep: --system={run.config.system} has a student of two speeds; "
       "sweep a run of who learns in it, as jit"
     )
   for name in grid:
-    if name not in method.uses:
+    known = {"seed"} | system.options.keys()
+    if name not in known | (update.options.keys() if update else set()):
       raise UserError(
         f"--sweep: {name} makes no difference to --system={run.config.system}"
       )
@@ -226,7 +232,10 @@ def _run_lanes(
     name: jnp.array([values[name] for values in wanted]) for name in wanted[0]
   }
   num_classes, size = len(job.groups.names), len(wanted)
-  advance = jax.jit(_advance(make_system), donate_argnums=1)
+  task = segmentation(num_classes)
+  advance = jax.jit(
+    _advance(make_system, task.without_weight), donate_argnums=1
+  )
   state = _first_states(job, make_system, begin, columns)
   clock, done = begin.clock, 0
   confusion = np.zeros((size, num_classes, num_classes), np.int64)
@@ -259,18 +268,20 @@ def _run_lanes(
       done,
       int(num_keys[i]),
       int(num_updates[i]),
-      systems.find(job.config.system).costs,
+      systems.costs_of(config_lib.bound_system(job.config)),
     )
     for i, values in enumerate(wanted)
   ]
 
 
-def _advance(make_system):
+def _advance(make_system, without_weight):
   """(columns, states, frames, labels, clock) -> states, (classes, infos)."""
 
   def one(values, state, frames, labels, clock):
     return distill.scan_stream(
-      *(make_system(values), state, frames, labels, clock), axis_name=_AXIS
+      *(make_system(values), state, frames, labels, clock),
+      axis_name=_AXIS,
+      without_weight=without_weight,
     )
 
   return jax.vmap(one, (0, 0, None, None, None), axis_name=_AXIS)
@@ -293,6 +304,4 @@ def _first_states(job, make_system, begin, columns):
 
 def _make_system(job, student, values):
   """A job's system with traced constants in the place of its own."""
-  values = {k: v for k, v in values.items() if k != "seed"}
-  config = dataclasses.replace(job.config, **values)
-  return job_lib.make_system(config, student, job.stream.spec)
+  return job_lib.make_system(job.config, student, job.stream.spec, values)

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ojd import distill, systems
+from ojd import systems
 from ojd.errors import UserError
 from ojd.models import export, pretrained
 from ojd.run import job as job_lib
 from ojd.run import recorded_run, retell
 from ojd.run.recorded_run import RecordedRun
+from ojd.tasks.segmentation import classify
 
 PROGRAM_SUFFIX = ".jax"
 
@@ -50,7 +51,7 @@ def take(
   program = path.with_suffix(PROGRAM_SUFFIX)
   if program == path:
     raise UserError(f"--export={path}: {PROGRAM_SUFFIX} is the program's")
-  if "init" not in systems.find(run.config.system).uses:
+  if run.config.system.partition(":")[0] in systems.WITHOUT_STUDENT:
     raise UserError(f"--export: --system={run.config.system} has no student")
   _check_writable(path)
   params = _params_at(run, t, note_fn)
@@ -70,9 +71,7 @@ def take(
     pretrained.save(
       path, pretrained.Pretrained(named, run.groups.names, about), np.float32
     )
-    answer = lambda params, frame: distill.classify(
-      student.apply(params, frame)
-    )
+    answer = lambda params, frame: classify(student.apply(params, frame))
     export.save(program, answer, params, spec.height, spec.width)
   except OSError as error:
     raise UserError(f"--export={path}: {error.strerror}") from None
@@ -109,4 +108,4 @@ def _params_at(run, t, note_fn):
     state = step.state
     if retell.has_diverged(step):
       note_fn(f"frame {step.sample.t} goes otherwise than it was recorded")
-  return jax.tree.map(np.array, job.system.answering(state))
+  return jax.tree.map(np.array, job.system.serving.params(state))

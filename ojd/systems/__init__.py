@@ -1,253 +1,246 @@
-"""One file a method; the table of their names.
+"""Methods: one file each, and the table of their names.
 
-`--system=NAME` or `--system=NAME:WORD`: a word is one of the method's presets.
+A factory takes the student, the gradient step and its options as keywords; a
+text by the grammar of `ojd.specs` names a method and its options:
+`jit:a_thresh=0.9`, `flow:fast`, `ams:horizon=120:batch_size=4`.
 """
 
+import inspect
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ojd import specs
 from ojd.costs import Costs
 from ojd.distill import System
 from ojd.errors import UserError
-from ojd.models import optical_flow
 from ojd.models.student import Student
-from ojd.systems import factories, jit_plus, offline_oracle, osvos
-from ojd.systems.factories import Settings
+from ojd.specs import Bound
+from ojd.systems import delta as delta_lib
+from ojd.systems import offline_oracle as oracle_lib
+from ojd.systems.ams import ams
+from ojd.systems.baselines import copy_last, teacher
+from ojd.systems.delta import delta, skip
+from ojd.systems.flow import flow
+from ojd.systems.jit import fixed, frozen, jit, scheduled
+from ojd.systems.jit_flow import jit_flow
+from ojd.systems.jit_plus import jit_plus
+from ojd.systems.offline_oracle import offline_oracle
+from ojd.systems.osvos import osvos
+from ojd.systems.shadowtutor import shadowtutor
 from ojd.updates.step import Tx
 
-__all__ = ["SYSTEMS", "Method", "Settings", "find", "make", "parse"]
-
-# (student, gradient step, settings, ...) -> System; the options of a preset
-# are keywords.
-Factory = Callable[..., System]
+__all__ = [
+  "METHODS",
+  "Method",
+  "ams",
+  "bind",
+  "copy_last",
+  "create",
+  "delta",
+  "fixed",
+  "flow",
+  "frozen",
+  "jit",
+  "jit_flow",
+  "jit_plus",
+  "offline_oracle",
+  "osvos",
+  "scheduled",
+  "shadowtutor",
+  "skip",
+  "teacher",
+]
 
 
 class Remote(NamedTuple):
   """How a method works whose student is apart from its teacher."""
 
-  codec: str = "raw"  # of key frames, of edge.messages
-  dtype: str = "float32"  # of what is learnt
-  # Frames travel when there is a lesson, together; else at once.
+  # (options, frames a second) -> frames from key to key, as both ends of a
+  # network know them beforehand.
+  first_interval: Callable[[Mapping[str, Any], float], int]
+  codec: str = "raw"  # of key frames, of network.messages
+  dtype: str = "float32"  # of what is learned
+  # Frames travel together, when there is a training round; else at once.
   is_batched: bool = False
-  waits: bool = True  # for an update, once delta_min frames have gone by
+  waits: bool = True  # for an update, once the least stride has gone by
 
 
 class Preset(NamedTuple):
   """What a word after the method's name stands for."""
 
-  settings: Mapping[str, Any] = {}  # in the place of those given
-  options: Mapping[str, Any] = {}  # for the factory
+  options: Mapping[str, Any] = types.MappingProxyType({})
   costs: Costs | None = None  # None: those of the method
-  # Where none is asked for; empty: as of the method.
-  update: str = ""
-  learning_rate: float | None = None  # of that update; None: its own
+  update: str = ""  # the gradient step where none is given; empty: the method's
 
 
 class Method(NamedTuple):
   """A row of the table."""
 
-  factory: Factory
-  about: str  # in a few words, for --help
-  # Flags that make a difference to it, beside those of every run.
-  uses: frozenset[str] = frozenset()
-  words: Mapping[str, Preset] = {}
-  default: str = ""  # the word where none is given
+  factory: Callable[..., System]  # (student, gradient step, **options)
+  presets: Mapping[str, Preset] = types.MappingProxyType({})
+  # The gradient step where none is given; None: nothing is trained live.
+  update: str | None = "sgd"
   costs: Costs = Costs()
-  update: str = "sgd"  # the gradient step where none is asked for
-  learning_rate: float | None = None  # of that one; None: its own
   remote: Remote | None = None  # None: device and server are one
-  # What is done with the whole stream before the run, if anything is: it leaves
-  # a student for the system to begin with, and says whether it could end.
-  prepare: Callable[[offline_oracle.Preparation], bool] | None = None
+  # Trains a student on the whole stream before the run, from which the system
+  # begins; False where it was stopped.
+  prepare: Callable[[oracle_lib.Preparation], bool] | None = None
+  check: Callable[[Bound], None] = lambda bound: None  # options that clash
 
 
-_STEPS = frozenset({"update", "learning_rate", "seed", "init"})
-# Who learns while the student of `delta` and `skip` answers.
-_BASES = {
-  "jit": Preset(options={"base": factories.jit}),
-  "plus": Preset(options={"base": factories.jit_plus}, update="fast_head"),
-  "frozen": Preset(options={"base": factories.frozen}),
-}
-# What stands in for the student between key frames has norms of its own.
-_BETWEEN = factories.LEARNS - {"norm"} | _STEPS
-_BETWEEN |= {"delta_min", "delta_max"}
-_BETWEEN |= {"refresh_every", "refresh_change", "follow", "quirks"}
-
-
-# Of its flow the paper tells speed-ups alone, 2.2 with the teacher on every 8th
+_BACKOFF = Remote(lambda options, fps: options["delta_min"])
+# Of its flow the paper gives speed-ups alone, 2.2 with the teacher on every 8th
 # frame and 3.2 on every 16th: 300 x 8 / (300 + 7 x 113) and
 # 300 x 16 / (300 + 15 x 80).
 _SLOW_FLOW, _FAST_FLOW = Costs(predict=113.0), Costs(predict=80.0)
-# Half a minute of training an interval; the paper's hour for two minutes of
-# video is all of that.
 _STUDENT_AND_FLOW = Costs(predict=_SLOW_FLOW.predict + Costs().predict)
 # An update looks at eight frames.
 _AMS = Costs(update=8 * Costs().update)
+# Half a minute of training an interval; the paper's hour for two minutes of
+# video is all of that.
 _OSVOS = Costs(predict=0.0, update=0.0, lesson=30_000.0)
-
-SYSTEMS: dict[str, Method] = {
-  "jit": Method(
-    factories.jit,
-    "Algorithm 1: the teacher by exponential back-off",
-    factories.LEARNS | _STEPS | {"delta_min", "delta_max"},
-    remote=Remote(),
-  ),
-  "jit_plus": Method(
-    factories.jit_plus,
-    "the same, judged by the accuracy before the updates",
-    factories.LEARNS | _STEPS | {"delta_min", "delta_max"},
-    words={
-      f"no_{name}": Preset(options={field: getattr(jit_plus.NOTHING, field)})
-      for name, field in (
-        *(("honesty", "is_honest"), ("stretch", "stretch")),
-        *(("zeal", "zeal"), ("boost", "boost")),
-      )
-    },
-    update="fast_head",
-    remote=Remote(),
-  ),
-  "jit_flow": Method(
-    factories.jit_flow,
-    "jit, and where its student is unsure the last labels, carried by the flow",
-    factories.LEARNS | _STEPS | {"delta_min", "delta_max", "flow"},
-    words={
-      "jit": Preset(options={"base": factories.jit}),
-      "plus": Preset(options={"base": factories.jit_plus}, update="fast_head"),
-    },
-    default="jit",
-    costs=_STUDENT_AND_FLOW,
-  ),
-  "shadowtutor": Method(
-    factories.shadowtutor,
-    "the decoder alone learns, and the stride follows the accuracy",
-    factories.LEARNS | _STEPS | {"delta_min", "delta_max"},
-    words={"full": Preset(update="adam", learning_rate=0.01)},
-    update="partial_adam",
-    remote=Remote(),
-  ),
-  "ams": Method(
-    factories.ams,
-    "lessons every train_period seconds on the samples of horizon seconds",
-    _STEPS
-    | {"sampling_rate", "train_period", "horizon", "iterations", "batch_size"},
-    words={
-      "steady": Preset(options={"is_sampling_adaptive": False}),
-      "slow": Preset(options={"is_training_adaptive": True}),
-      "one_time": Preset(
-        options={"is_sampling_adaptive": False, "is_one_time": True},
-        update="adam",
-      ),
-    },
-    costs=_AMS,
-    update="top_k",
-    remote=Remote("h264", "float16", is_batched=True, waits=False),
-  ),
-  "fixed": Method(
-    factories.fixed,
-    "the same on every delta_min-th frame",
-    factories.LEARNS | _STEPS | {"delta_min"},
-    remote=Remote(),
-  ),
-  "frozen": Method(
-    factories.frozen,
-    "the student as it came",
-    frozenset({"init"}),
-    remote=Remote(),
-  ),
-  "teacher": Method(factories.teacher, "the teacher on every frame"),
-  "copy_last": Method(
-    factories.copy_last,
-    "the teacher on every delta_min-th frame, and its answer until the next",
-    frozenset({"delta_min"}),
-    costs=Costs(predict=0.0),
-  ),
-  "flow": Method(
-    factories.flow,
-    "the same, its answer carried along by optical flow",
-    frozenset({"delta_min", "flow"}),
-    words={
-      "slow": Preset({"delta_min": 8}),
-      "fast": Preset(
-        {"delta_min": 16, "flow": optical_flow.dis("ultrafast")},
-        costs=_FAST_FLOW,
-      ),
-    },
-    costs=_SLOW_FLOW,
-  ),
-  "osvos": Method(
-    factories.osvos,
-    f"trained on every {osvos.INTERVAL}th frame alone",
-    _STEPS | {"u_max"},
-    words={
-      "A": Preset(options={"mode": "A"}),
-      "B": Preset(options={"mode": "B"}),
-    },
-    default="B",
-    costs=_OSVOS,
-  ),
-  "offline_oracle": Method(
-    factories.frozen,
-    "trained on the stream beforehand, then frozen",
-    frozenset({"init"}),
-    prepare=offline_oracle.prepare,
-  ),
-  "delta": Method(
-    factories.delta,
-    "jit, and between frames that its network sees whole a cheaper one, of what"
-    " changed",
-    _BETWEEN | {"gamma", "policy"},
-    words=_BASES | {"same": Preset(options={"is_exact": True})},
-    default="jit",
-  ),
-  "skip": Method(
-    factories.skip,
-    "the same, its own convolutions where something changed",
-    _BETWEEN | {"skip_eps", "skip_gate", "skip_memory", "skip_block"},
-    words=_BASES,
-    default="jit",
-  ),
+_BASES = {
+  "plus": Preset({"base": "jit_plus"}, update="fast_head"),
+  "frozen": Preset({"base": "frozen"}),
 }
 
 
-def parse(text: str) -> tuple[str, str]:
-  """Takes `flow:slow` apart: ("flow", "slow"); a UserError if unknown."""
-  name, colon, word = text.partition(":")
-  method = SYSTEMS.get(name)
-  if method is None:
-    raise UserError(f"--system={text}: unknown; known are {', '.join(SYSTEMS)}")
-  if not colon:
-    return name, method.default
-  if word not in method.words:
-    known = ", ".join((name, *(f"{name}:{x}" for x in method.words)))
-    raise UserError(f"--system={text}: unknown; known of it are {known}")
-  return name, word
+def _check_backoff(bound):
+  """Refuses bounds of which the least is above the most."""
+  options = bound.options
+  if options["delta_max"] < options["delta_min"]:
+    raise UserError(
+      f"{bound}: delta_max={options['delta_max']} is below "
+      f"delta_min={options['delta_min']}"
+    )
+  _check_updates(bound)
 
 
-def find(text: str) -> Method:
-  """The method of a `--system` value: with a word, that preset's own."""
-  name, word = parse(text)
-  method = SYSTEMS[name]
-  if not word:
-    return method
-  preset = method.words[word]
-  return method._replace(
-    # What the word settles no flag does.
-    uses=method.uses - preset.settings.keys(),
-    costs=preset.costs or method.costs,
-    update=preset.update or method.update,
-    learning_rate=preset.learning_rate,
-  )
+def _check_updates(bound):
+  options = bound.options
+  if options["u_max"] < options["u_min"]:
+    raise UserError(
+      f"{bound}: u_min={options['u_min']} is above u_max={options['u_max']}"
+    )
 
 
-def make(
-  text: str,
-  student: Student,
-  tx: Tx,
-  settings: Settings,
-) -> System:
-  """The system of a `--system` value around any student."""
-  name, word = parse(text)
-  method = SYSTEMS[name]
-  preset = method.words[word] if word else Preset()
-  settings = settings._replace(**preset.settings)
-  return method.factory(student, tx, settings, **preset.options)
+def _check_delta(bound):
+  _check_backoff(bound)
+  delta_lib.check(bound)
+
+
+METHODS: dict[str, Method] = {
+  "jit": Method(jit, remote=_BACKOFF, check=_check_backoff),
+  "jit_plus": Method(
+    jit_plus, update="fast_head", remote=_BACKOFF, check=_check_backoff
+  ),
+  "jit_flow": Method(
+    jit_flow,
+    {"plus": _BASES["plus"]},
+    costs=_STUDENT_AND_FLOW,
+    check=_check_backoff,
+  ),
+  "shadowtutor": Method(
+    shadowtutor,
+    {"full": Preset(update="adam:learning_rate=0.01")},
+    update="partial_adam",
+    remote=_BACKOFF,
+    check=_check_backoff,
+  ),
+  "ams": Method(
+    ams,
+    {
+      "steady": Preset({"adaptive_sampling": False}),
+      "slow": Preset({"adaptive_training": True}),
+      "one_time": Preset(
+        {"adaptive_sampling": False, "one_time": True}, update="adam"
+      ),
+    },
+    update="top_k",
+    costs=_AMS,
+    remote=Remote(
+      lambda options, fps: max(1, round(fps / options["sampling_rate"])),
+      codec="h264",
+      dtype="float16",
+      is_batched=True,
+      waits=False,
+    ),
+  ),
+  "fixed": Method(
+    fixed,
+    remote=Remote(lambda options, fps: options["stride"]),
+    check=_check_updates,
+  ),
+  # A device asks for no frame, and so its first interval decides nothing.
+  "frozen": Method(frozen, update=None, remote=Remote(lambda options, fps: 8)),
+  "teacher": Method(teacher, update=None),
+  "copy_last": Method(copy_last, update=None, costs=Costs(predict=0.0)),
+  "flow": Method(
+    flow,
+    {
+      "slow": Preset({"stride": 8}),
+      "fast": Preset({"stride": 16, "flow": "dis:ultrafast"}, _FAST_FLOW),
+    },
+    update=None,
+    costs=_SLOW_FLOW,
+  ),
+  "osvos": Method(osvos, costs=_OSVOS),
+  "offline_oracle": Method(
+    offline_oracle, update=None, prepare=oracle_lib.prepare
+  ),
+  "delta": Method(delta, _BASES, check=_check_delta),
+  "skip": Method(skip, _BASES, check=_check_delta),
+}
+
+
+# Of these nothing can be exported: they answer by the teacher's labels alone.
+WITHOUT_STUDENT = ("teacher", "copy_last", "flow")
+
+
+def bind(
+  text: str, given: Mapping[str, Any] = types.MappingProxyType({})
+) -> Bound:
+  """The method of a `--system` value, with all its options.
+
+  Args:
+    text: NAME[:PRESET][:OPTION=VALUE]...
+    given: options that have a flag of their own and were given there.
+  """
+  bound = specs.bind(text, METHODS, "system", given)
+  bound.row.check(bound)
+  return bound
+
+
+def update_of(bound: Bound) -> str | None:
+  """The gradient step of a method where none is given; None: it has none."""
+  preset = bound.row.presets.get(bound.preset)
+  if bound.row.update is None or bound.options.get("base") == "frozen":
+    return None
+  return preset.update if preset and preset.update else bound.row.update
+
+
+def costs_of(bound: Bound) -> Costs:
+  """The paper's prices of a method."""
+  preset = bound.row.presets.get(bound.preset)
+  return preset.costs if preset and preset.costs else bound.row.costs
+
+
+def make(bound: Bound, student: Student, tx: Tx, **context: Any) -> System:
+  """The system of a bound method.
+
+  Args:
+    bound: of `bind`.
+    student: init and apply of one frame.
+    tx: the gradient step.
+    **context: what is known of the stream and the student (`fps`,
+      `num_frames`, `trained`); a factory gets what it takes.
+  """
+  taken = inspect.signature(bound.row.factory).parameters
+  context = {name: x for name, x in context.items() if name in taken}
+  return bound.make(student, tx, **context)
+
+
+def create(text: str, student: Student, tx: Tx, **context: Any) -> System:
+  """The system of a text around any student; arguments are those of `make`."""
+  return make(bind(text), student, tx, **context)

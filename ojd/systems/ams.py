@@ -9,16 +9,20 @@ taught less often.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ojd import distill, losses, metrics, schedules, updates
+from ojd import distill, schedules, updates
+from ojd.errors import UserError
 from ojd.models.student import Params, Student
-from ojd.systems import ams_lesson, jit
-from ojd.types import StepInfo
+from ojd.specs import Range
+from ojd.systems import ams_lesson
+from ojd.systems.jit import serve_fn
+from ojd.tasks import segmentation
+from ojd.types import StepInfo, Task
 from ojd.updates import replay_buffer
 from ojd.updates.step import State as StepState
 from ojd.updates.step import Tx
@@ -27,20 +31,19 @@ from ojd.updates.step import Tx
 # ten seconds each, and so many times as long.
 _ONE_TIME = 6
 _ONE_LESSON = 10
+_MAX_MEMORY = 8 << 30  # bytes of samples
 
 
-class Timing(NamedTuple):
-  """When there are samples and lessons."""
+class _Timing(NamedTuple):
+  """When there are samples and training rounds; as of `ams`."""
 
-  fps: float = 25.0  # of the stream
-  sampling_rate: float = 1.0  # samples a second, the most where it follows
-  train_period: float = (
-    10.0  # seconds from lesson to lesson, the least likewise
-  )
-  horizon: float = 240.0  # seconds after which a sample is forgotten
-  is_sampling_adaptive: bool = True  # ASR
-  is_training_adaptive: bool = False  # ATR; it goes by the sampling rate
-  is_one_time: bool = False  # one long lesson, and none after it
+  fps: float
+  sampling_rate: float
+  train_period: float
+  horizon: float
+  is_sampling_adaptive: bool
+  is_training_adaptive: bool
+  is_one_time: bool
 
 
 class AmsState(NamedTuple):
@@ -65,7 +68,7 @@ class AmsState(NamedTuple):
 class _Look(NamedTuple):
   """What a student makes of a sample."""
 
-  classes: jax.Array  # [H, W] uint8
+  answer: Any
   miou: jax.Array  # float32
   loss: jax.Array  # float32
 
@@ -74,26 +77,67 @@ def ams(
   student: Student,
   tx: Tx,
   *,
-  timing: Timing = Timing(),  # noqa: B008, a constant
-  iterations: int = 20,
-  batch_size: int = 8,
+  fps: float,
+  num_frames: int | None,
+  task: Task | None = None,
+  sampling_rate: Annotated[float, Range(0.001, 1e3)] = 1.0,
+  train_period: Annotated[float, Range(0.001, 1e6)] = 10.0,
+  horizon: Annotated[float, Range(0.001, 1e6)] = 240.0,
+  iterations: Annotated[int, Range(1, 10**6)] = 20,
+  batch_size: Annotated[int, Range(1, 10**6)] = 8,
+  adaptive_sampling: bool = True,
+  adaptive_training: bool = False,
+  one_time: bool = False,
 ) -> distill.System:
-  """Adaptive Model Streaming, server and device in one.
+  """AMS: training rounds every few seconds on the samples of some minutes.
+
+  Adaptive Model Streaming (Khani et al., "Real-Time Video Inference on Edge
+  Devices via Adaptive Model Streaming", ICCV 2021), server and device in one.
 
   Args:
     student: init and apply of one frame.
     tx: the gradient step; `updates.top_k` is the paper's.
-    timing: when there are samples and lessons.
-    iterations: updates of a lesson.
+    fps: frames a second of the stream.
+    num_frames: of the stream, where it is known: no more is remembered.
+    task: what labels are; None: segmentation over the student's classes.
+    sampling_rate: frames a second that the teacher sees, the most where the
+      rate adapts.
+    train_period: seconds from one training round to the next, the least where
+      the period adapts.
+    horizon: seconds after which a sample is forgotten; six bytes a pixel of
+      every sample are kept.
+    iterations: updates of a training round.
     batch_size: samples an update looks at, drawn with replacement.
+    adaptive_sampling: whether the sampling rate follows the labels (ASR).
+    adaptive_training: whether the period follows the sampling rate (ATR).
+    one_time: whether there is one long training round, and none after it.
   """
+  task = task or segmentation(student.num_classes)
+  timing = _Timing(
+    fps,
+    sampling_rate,
+    train_period,
+    horizon if num_frames is None else min(horizon, num_frames / fps),
+    adaptive_sampling,
+    adaptive_training,
+    one_time,
+  )
   # There is one sample a frame at most.
-  rate = min(timing.sampling_rate, timing.fps)
+  rate = min(sampling_rate, fps)
   capacity = math.ceil(timing.horizon * rate) + 1
-  num_turns = iterations * (_ONE_LESSON if timing.is_one_time else 1)
+  num_turns = iterations * (_ONE_LESSON if one_time else 1)
 
   def init(rng_key, frame):
     """The key is consumed."""
+    num_bytes = (
+      capacity * math.prod(frame.shape[:2]) * replay_buffer.BYTES_PER_PIXEL
+    )
+    if num_bytes > _MAX_MEMORY:
+      raise UserError(
+        f"ams:horizon={timing.horizon:g}: {capacity} samples of "
+        f"{frame.shape[0]}x{frame.shape[1]} pixels are more than "
+        f"{_MAX_MEMORY >> 30} GB"
+      )
     params = student.init(rng_key, frame)
     none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
     return AmsState(
@@ -114,8 +158,8 @@ def ams(
     )
 
   def learn(state, frame, labels):
-    before = _look(student, state.params, frame, labels)
-    state = _remember(state, frame, labels, student.num_classes)
+    before = _look(student, task, state.params, frame, labels)
+    state = _remember(state, frame, labels, task)
     is_due = _is_lesson_due(state, timing)
     none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
 
@@ -123,7 +167,7 @@ def ams(
       newest = (state.num_seen - 1) % capacity
       count = _num_within(state, round(timing.horizon * timing.fps))
       taught = ams_lesson.teach(
-        *(student, tx, state.params, state.opt_state),
+        *(student, task, tx, state.params, state.opt_state),
         ams_lesson.Samples(state.memory, newest, count),
         # A randomness of its own for every lesson.
         jax.random.fold_in(state.key, state.num_lessons),
@@ -132,7 +176,7 @@ def ams(
         batch_size=batch_size,
       )
       params, opt_state, *counts = taught
-      after = _look(student, params, frame, labels)
+      after = _look(student, task, params, frame, labels)
       num_lost = taught.num_updates + taught.num_refused
       # A lesson that led nowhere is undone.
       return jax.tree.map(
@@ -165,43 +209,33 @@ def ams(
       loss=after.loss,
       grad_norm=norm,
     )
-    return state, after.classes, info
+    return state, after.answer, info
 
-  answer = jit.answer_of(student)
-
-  def answering(state):
-    return updates.serving_params(tx, state.params, state.opt_state)
+  serving = distill.Serving(
+    lambda state: updates.serving_params(tx, state.params, state.opt_state),
+    serve_fn(student, task),
+  )
 
   def predict(state, frame):
-    classes = answer(answering(state), frame)
-    return state._replace(t=state.t + 1), classes
+    answer = serving.predict(serving.params(state), frame)
+    return state._replace(t=state.t + 1), answer
 
   next_key = lambda state: jnp.maximum(state.due, state.t)
-  return distill.System(
-    *(init, next_key, learn, predict, answering), answer=answer
-  )
+  return distill.System(init, next_key, learn, predict, serving)
 
 
-def _look(student, params, frame, labels) -> _Look:
-  logits = student.apply(params, frame)
-  classes = distill.classify(logits)
-  accuracy = metrics.frame_miou(
-    labels.classes,
-    classes,
-    num_classes=student.num_classes,
-    counts=labels.weights > 0,
-  )
-  return _Look(classes, accuracy, losses.weighted_cross_entropy(logits, labels))
+def _look(student, task, params, frame, labels) -> _Look:
+  output = student.apply(params, frame)
+  answer = task.decode(output)
+  accuracy = task.accuracy(labels, answer)
+  return _Look(answer, accuracy, task.loss(output, labels))
 
 
-def _remember(state, frame, labels, num_classes):
+def _remember(state, frame, labels, task):
   """The sample in memory, and how much it looks like the one before."""
   capacity = len(state.times)
   _, last = replay_buffer.get(state.memory, (state.num_seen - 1) % capacity)
-  counts = (last.weights > 0) & (labels.weights > 0)
-  similarity = metrics.frame_miou(
-    last.classes, labels.classes, num_classes=num_classes, counts=counts
-  )
+  similarity = task.similarity(last, labels)
   is_pair = state.num_seen > 0
   index = state.num_seen % capacity
   return state._replace(

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from ojd import losses, updates
+from ojd import updates
 from ojd.models.student import Params, Student
-from ojd.types import Frame, Labels
+from ojd.types import Frame, Labels, Task
 from ojd.updates import partition, replay_buffer
 from ojd.updates.replay_buffer import ReplayBuffer
 from ojd.updates.step import Carry, Tx
@@ -51,6 +51,7 @@ class _Turn(NamedTuple):
 
 def teach(
   student: Student,
+  task: Task,
   tx: Tx,
   params: Params,
   opt_state: StepState,
@@ -65,6 +66,7 @@ def teach(
 
   Args:
     student: init and apply of one frame.
+    task: what labels are.
     tx: the gradient step.
     params: the student's parameters.
     opt_state: of `tx`, first of `updates.start`.
@@ -79,8 +81,8 @@ def teach(
   step_carry, constants = step.begin(opt_state)
 
   def loss_of(trained, frame, labels):
-    logits = student.apply(partition.merge(trained, others), frame)
-    return losses.weighted_cross_entropy(logits, labels)
+    output = student.apply(partition.merge(trained, others), frame)
+    return task.loss(output, labels)
 
   def turn(_, carry):
     key, sub = jax.random.split(carry.key)

@@ -1,12 +1,16 @@
 """Methods without a student: the teacher alone, and its latest answer kept."""
 
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ojd import distill, metrics, schedules
-from ojd.types import BACKGROUND, IGNORE, Labels, StepInfo
+from ojd import distill, schedules
+from ojd.models.student import Student
+from ojd.specs import Range
+from ojd.tasks import segmentation
+from ojd.types import StepInfo, Task
+from ojd.updates.step import Tx
 
 
 class CopyState(NamedTuple):
@@ -14,29 +18,46 @@ class CopyState(NamedTuple):
 
   schedule: schedules.BackoffState
   t: jax.Array  # int32, the frame that comes next
-  classes: jax.Array  # [H, W] uint8, of the latest key frame
+  answer: Any  # of the latest key frame
 
 
-def teacher(num_classes: int) -> distill.System:
+def teacher(
+  student: Student, tx: Tx | None = None, *, task: Task | None = None
+) -> distill.System:
   """The teacher on every frame: `copy_last` with a stride of 1.
 
   A frame on which it fails gets the answer of the one before.
+
+  Args:
+    student: its classes count, and it is never asked.
+    tx: no step is ever made.
+    task: what labels are; None: segmentation over the student's classes.
   """
-  return copy_last(num_classes, stride=1)
+  return copy_last(student, tx, task=task, stride=1)
 
 
-def copy_last(num_classes: int, *, stride: int = 8) -> distill.System:
+def copy_last(
+  student: Student,
+  tx: Tx | None = None,
+  *,
+  task: Task | None = None,
+  stride: Annotated[int, Range(1, 2**30 - 1)] = 8,
+) -> distill.System:
   """The teacher on every stride-th frame, and its answer until the next.
 
   Args:
-    num_classes: C.
-    stride: frames from one call of the teacher to the next.
+    student: its classes count, and it is never asked.
+    tx: no step is ever made.
+    task: what labels are; None: segmentation over the student's classes.
+    stride: frames from one teacher call to the next.
   """
+  del tx
+  task = task or segmentation(student.num_classes)
   schedule = schedules.fixed(stride)
 
   def init(rng_key, frame):
     del rng_key  # nothing is drawn
-    blank = jnp.zeros(frame.shape[:2], jnp.uint8)
+    blank = task.blank(frame)
     return CopyState(schedule.init(), jnp.zeros((), jnp.int32), blank)
 
   def next_key(state):
@@ -44,46 +65,35 @@ def copy_last(num_classes: int, *, stride: int = 8) -> distill.System:
 
   def learn(state, frame, labels):
     del frame  # only its labels count
-    classes = answer(labels)
-    info = agreement(labels, state.classes, classes, num_classes)
+    answer = task.as_answer(labels)
+    info = agreement(task, labels, state.answer, answer)
     info = info._replace(stride=schedule.stride(state.schedule))
-    return CopyState(state.schedule, state.t + 1, classes), classes, info
+    return CopyState(state.schedule, state.t + 1, answer), answer, info
 
   def predict(state, frame):
     del frame  # taken to be like the last one
-    return state._replace(t=state.t + 1), state.classes
+    return state._replace(t=state.t + 1), state.answer
 
   return distill.System(init, next_key, learn, predict)
 
 
-def answer(labels: Labels) -> jax.Array:
-  """Labels as a prediction, [H, W] uint8; what is ignored is background."""
-  return jnp.where(labels.classes == IGNORE, BACKGROUND, labels.classes)
-
-
-def agreement(
-  labels: Labels, before: jax.Array, after: jax.Array, num_classes: int
-) -> StepInfo:
+def agreement(task: Task, labels: Any, before: Any, after: Any) -> StepInfo:
   """The info of a key frame on which nothing is trained.
 
   Args:
+    task: what labels are.
     labels: of the teacher.
-    before: [H, W] uint8, what would have been predicted without them.
-    after: [H, W] uint8, the answer.
-    num_classes: C.
+    before: what would have been answered without them.
+    after: the answer.
   """
-  counts = labels.weights > 0
-  compare = lambda classes: metrics.frame_miou(
-    labels.classes, classes, num_classes=num_classes, counts=counts
-  )
   zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
   return StepInfo(
     is_key=jnp.ones((), bool),
     stride=none,
     num_updates=none,
     num_rolled_back=none,
-    miou_before=compare(before),
-    miou_after=compare(after),
+    miou_before=task.accuracy(labels, before),
+    miou_after=task.accuracy(labels, after),
     loss=zero,
     grad_norm=zero,
   )

@@ -6,7 +6,7 @@ network it runs whole and leaves what the frames after it are told the changes
 of: here they are called refreshes. A frame that was learnt from is one of them.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,21 @@ from jax.typing import ArrayLike
 
 from ojd import distill
 from ojd.errors import UserError
-from ojd.models.delta.convert import DELTA, MODEL, Cache, DeltaStudent
-from ojd.models.student import Params
+from ojd.models.delta import changes, conv_layers, files
+from ojd.models.delta import skip as skip_lib
+from ojd.models.delta.convert import (
+  DELTA,
+  MODEL,
+  Cache,
+  DeltaStudent,
+  convert,
+)
+from ojd.models.student import Params, Student
+from ojd.specs import Bound, Range, extends, options_of
+from ojd.systems.jit import MANY, frozen, jit
+from ojd.systems.jit_plus import jit_plus
+from ojd.tasks import segmentation
+from ojd.updates.step import Tx
 
 # Of a frame that is compared with another, pixels a side at most.
 _LOOK = 16
@@ -44,14 +57,155 @@ class DeltaState(NamedTuple):
     return self.learner.t
 
 
+@extends(jit)
 def delta(
+  student: Student,
+  tx: Tx,
+  *,
+  trained: files.Trained | None = None,
+  base: Literal["jit", "jit_plus", "frozen"] = "jit",
+  exact: bool = False,
+  gamma: Annotated[int, Range(1)] = 4,
+  policy: Literal["out", "min"] = "out",
+  refresh_every: Annotated[int, MANY] = 3,
+  refresh_change: Annotated[float, Range(0, 255)] | None = None,
+  refit: bool | None = None,
+  match_authors: bool = False,
+  **options: Any,
+) -> distill.System:
+  """Delta Distillation: between refreshes cheap students of what changed.
+
+  Habibian et al., "Delta Distillation for Efficient Video Processing", ECCV
+  2022, with the intervals published for segmentation.
+
+  Args:
+    student: init and apply of one frame.
+    tx: the gradient step of the base.
+    trained: changes that were trained beforehand; None: pairs of small
+      convolutions, fitted to each layer.
+    base: the method that learns on key frames.
+    exact: whether the change has the layer's own kernel, so that answers are
+      those of the base.
+    gamma: how many times fewer channels the pair has than its layer.
+    policy: channels of the pair follow those of the output (out) or the fewer
+      of both sides (min).
+    refresh_every: frames from one that the network sees whole to the next.
+    refresh_change: mean change since that frame, in grey levels, from which on
+      a frame is seen whole as well; none: frames are not compared.
+    refit: whether pairs are fitted again when their layers have learned; none:
+      where nothing was trained beforehand.
+    match_authors: whether biases count twice, as in the authors' code.
+    **options: those of the base.
+  """
+  if trained is not None and trained.form == files.SKIP:
+    raise UserError("--init: its gates are of --system=skip, not of delta")
+  if exact:
+    net = convert(student, changes.from_key(changes.same()))
+  elif trained is None:
+    inner = conv_layers.converted(conv_layers.trace(student))
+    changes.check_gamma(gamma, policy, inner)
+    pair = changes.pair(gamma=gamma, policy=policy, bias_twice=match_authors)
+    net = convert(student, changes.rules(changes.where_it_saves(pair)))
+  else:
+    net = files.convert_trained(student, trained)
+  learner = _learner(base, student, tx, options)
+  refresh = dict(interval=refresh_every, threshold=refresh_change)
+  return refreshed(net, learner, refit=refit, trained=trained, **refresh)
+
+
+@extends(jit)
+def skip(
+  student: Student,
+  tx: Tx,
+  *,
+  trained: files.Trained | None = None,
+  base: Literal["jit", "jit_plus", "frozen"] = "jit",
+  eps: Annotated[float, Range(0)] = 0.1,
+  gate: Literal["input", "output"] = "input",
+  memory: Literal["forget", "sum", "reference"] = "reference",
+  block: Annotated[int, Range(1, 8)] = 1,
+  refresh_every: Annotated[int, MANY] = 4,
+  refresh_change: Annotated[float, Range(0, 255)] | None = None,
+  refit: bool | None = None,
+  match_authors: bool = False,
+  **options: Any,
+) -> distill.System:
+  """Skip-Convolutions: between refreshes computed only where something changed.
+
+  Habibian et al., "Skip-Convolutions for Efficient Video Processing", CVPR
+  2021.
+
+  Args:
+    student: init and apply of one frame.
+    tx: the gradient step of the base.
+    trained: gates that were trained beforehand; None: the norm of the change.
+    base: the method that learns on key frames.
+    eps: the change from which on an output is computed.
+    gate: whether that is a change of the inputs or, by the size of the
+      weights, of the output.
+    memory: what becomes of smaller changes: forget, sum, or reference, which
+      compares with what was computed last.
+    block: side of the blocks of pixels that are computed as one, 1, 2, 4 or 8.
+    refresh_every: frames from one that the network sees whole to the next.
+    refresh_change: as of `delta`.
+    refit: whether gates are made again when their layers have learned; none:
+      where nothing was trained beforehand.
+    match_authors: whether biases count twice and a gate divides by the height
+      rather than the channels, as in the authors' code; with memory=forget.
+    **options: those of the base.
+  """
+  if trained is not None and trained.form != files.SKIP:
+    raise UserError(
+      f"--init: its {trained.form} are of --system=delta, not of skip"
+    )
+  if trained is None:
+    norm = skip_lib.by_norm(
+      eps, of_output=gate == "output", by_height=match_authors
+    )
+    rule = skip_lib.skip(
+      norm, memory=memory, block=block, bias_twice=match_authors
+    )
+    net = convert(student, rule)
+  else:
+    net = files.convert_trained(student, trained)
+  learner = _learner(base, student, tx, options)
+  refresh = dict(interval=refresh_every, threshold=refresh_change)
+  return refreshed(net, learner, refit=refit, trained=trained, **refresh)
+
+
+def check(bound: Bound) -> None:
+  """Refuses options of `delta` and `skip` that do not go together."""
+  options, chosen = bound.options, bound.chosen
+  unused = [name for name in chosen if name in _OF_LEARNING]
+  if options["base"] == "frozen" and unused:
+    raise UserError(f"{bound}: base=frozen has no use for {unused[0]}")
+  if options["norm"] != "frame":
+    raise UserError(f"{bound}: between key frames norms are its own")
+  if bound.name == "skip":
+    if options["block"] not in skip_lib.BLOCKS:
+      sides = ", ".join(map(str, skip_lib.BLOCKS))
+      raise UserError(f"{bound}: block is one of {sides}")
+    if options["match_authors"] and options["memory"] != "forget":
+      raise UserError(f"{bound}: the authors' gates have memory=forget")
+
+
+_OF_LEARNING = {option.name for option in options_of(jit)}
+
+
+def _learner(base, student, tx, options):
+  if base == "frozen":
+    return frozen(student, task=options["task"])
+  return {"jit": jit, "jit_plus": jit_plus}[base](student, tx, **options)
+
+
+def refreshed(
   net: DeltaStudent,
   learner: distill.System,
   *,
   interval: ArrayLike = 8,
   threshold: ArrayLike | None = None,
-  follows: bool = True,
-  first: Params | None = None,
+  refit: bool | None = None,
+  trained: files.Trained | None = None,
 ) -> distill.System:
   """Runs a converted student, whole on every interval-th frame.
 
@@ -66,16 +220,19 @@ def delta(
     threshold: mean absolute difference in grey levels, 0 to 255, from the last
       refresh, both made small, above which a frame is one itself; None: frames
       are not compared.
-    follows: whether the rules' parameters are made anew of the model when it
-      has learnt, in the place of those that it was trained with. For pairs
-      that is a decomposition a layer: of JITNet 46 ms on a core, where a frame
-      of 96x160 takes 2.4 ms whole and 2.1 by its changes. It keeps answers
-      right; on such a core it saves no time.
-    first: the rules' parameters to begin with; None: made of the model.
+    refit: whether the rules' parameters are made again of the model when it
+      has learned. For pairs that is a decomposition a layer: of JITNet 46 ms
+      on a core, where a frame of 96x160 takes 2.4 ms whole and 2.1 by its
+      changes. It keeps answers right; on such a core it saves no time. None:
+      where nothing was trained.
+    trained: the rules' parameters to begin with; None: made of the model.
   """
+  first = None if trained is None else trained.delta
+  follows = trained is None if refit is None else refit
   if isinstance(interval, int) and interval < 1:
     raise UserError(f"interval={interval}: at least 1")
-  if learner.answer is None:
+  task, serving = segmentation(net.num_classes), learner.serving
+  if serving is None or serving.predict is None:
     raise UserError("delta: the system does not answer with its student alone")
 
   make_look = (lambda frame: None) if threshold is None else make_small
@@ -83,7 +240,7 @@ def delta(
   def init(rng_key, frame):
     """The learner begins as it would alone, so that both can be compared."""
     state = learner.init(rng_key, frame)
-    model = learner.answering(state)
+    model = serving.params(state)
     weights = first
     if first is None:
       weights = net.begin(jax.random.fold_in(rng_key, 1), model)
@@ -102,7 +259,7 @@ def delta(
   def next_key(state):
     return learner.next_key(state.learner)
 
-  def refreshed(state, cache, frame):
+  def seen_whole(state, cache, frame):
     return state._replace(
       cache=cache,
       look=make_look(frame),
@@ -112,7 +269,7 @@ def delta(
 
   def learn(state, frame, labels):
     learnt, classes, info = learner.learn(state.learner, frame, labels)
-    params = {MODEL: learner.answering(learnt), DELTA: state.delta}
+    params = {MODEL: serving.params(learnt), DELTA: state.delta}
     if follows:
       params[DELTA] = lax.cond(
         info.num_updates > 0,
@@ -121,10 +278,10 @@ def delta(
       )
     _, cache = net.apply_key(params, frame)
     state = state._replace(learner=learnt, delta=params[DELTA])
-    return refreshed(state, cache, frame), classes, info
+    return seen_whole(state, cache, frame), classes, info
 
   def predict(state, frame):
-    params = {MODEL: learner.answering(state.learner), DELTA: state.delta}
+    params = {MODEL: serving.params(state.learner), DELTA: state.delta}
     is_due = state.age >= interval
     if threshold is not None:
       change = jnp.mean(jnp.abs(make_look(frame) - state.look))
@@ -132,7 +289,7 @@ def delta(
 
     def refresh():
       logits, cache = net.apply_key(params, frame)
-      return logits, refreshed(state, cache, frame)
+      return logits, seen_whole(state, cache, frame)
 
     def go_on():
       between = net.apply_delta(params, state.cache, frame)
@@ -142,17 +299,17 @@ def delta(
       return between.logits, after
 
     logits, state = lax.cond(is_due, refresh, go_on)
-    passed = learner.skip(state.learner, 1)
-    return state._replace(learner=passed), distill.classify(logits)
+    passed = serving.skip(state.learner, 1)
+    return state._replace(learner=passed), task.decode(logits)
 
-  return distill.System(
-    *(init, next_key, learn, predict),
-    answering=lambda state: learner.answering(state.learner),
+  own = distill.Serving(
+    params=lambda state: serving.params(state.learner),
     skip=lambda state, num: state._replace(
-      learner=learner.skip(state.learner, num), age=state.age + num
+      learner=serving.skip(state.learner, num), age=state.age + num
     ),
-    work=lambda state: state.gmac,
+    gmac=lambda state: state.gmac,
   )
+  return distill.System(init, next_key, learn, predict, own)
 
 
 def make_small(frame: jax.Array) -> jax.Array:

@@ -1,13 +1,17 @@
 """Labels of a few frames, carried to the others by optical flow."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ojd import distill, schedules
 from ojd.models import optical_flow
-from ojd.systems import baselines
+from ojd.models.student import Student
+from ojd.specs import Range
+from ojd.systems.baselines import agreement
+from ojd.tasks import segmentation
+from ojd.updates.step import Tx
 
 
 class FlowState(NamedTuple):
@@ -20,22 +24,26 @@ class FlowState(NamedTuple):
 
 
 def flow(
-  num_classes: int,
+  student: Student,
+  tx: Tx | None = None,
   *,
-  stride: int = 8,
-  flow_fn: optical_flow.HostFlow | None = None,
+  stride: Annotated[int, Range(1, 2**30 - 1)] = 8,
+  flow: str | optical_flow.HostFlow = optical_flow.DEFAULT,
 ) -> distill.System:
-  """The teacher on every stride-th frame; other answers follow the flow.
+  """The teacher on every stride-th frame, its answer carried by optical flow.
 
   The answer of the frame before is moved, rounded to whole pixels, so errors
   add up until the next key frame. `copy_last` is this without any motion.
 
   Args:
-    num_classes: C.
-    stride: frames from one call of the teacher to the next.
-    flow_fn: of `optical_flow`; None for its default.
+    student: its classes count, and it is never asked.
+    tx: no step is ever made.
+    stride: frames from one teacher call to the next.
+    flow: dis:ultrafast, dis:fast, dis:medium or raft:FILE.
   """
-  schedule = schedules.fixed(stride)
+  del tx
+  task = segmentation(student.num_classes)
+  schedule, flow_fn = schedules.fixed(stride), optical_flow.as_flow(flow)
 
   def init(rng_key, frame):
     del rng_key  # nothing is drawn
@@ -57,10 +65,10 @@ def flow(
     return FlowState(state.schedule, state.t + 1, jnp.asarray(frame), classes)
 
   def learn(state, frame, labels):
-    classes = baselines.answer(labels)
+    classes = task.as_answer(labels)
     # One flow more than the method needs: it tells how far the labels drift.
     moved = move(state, frame)
-    info = baselines.agreement(labels, moved, classes, num_classes)
+    info = agreement(task, labels, moved, classes)
     info = info._replace(stride=schedule.stride(state.schedule))
     return after(state, frame, classes), classes, info
 

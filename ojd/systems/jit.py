@@ -5,7 +5,7 @@ stride; `frozen` is `jit` whose teacher is never asked.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,13 @@ from jax.typing import ArrayLike
 
 from ojd import distill, schedules, updates
 from ojd.models.student import Norms, Params, Student, blank_norms
-from ojd.types import Frame, StepInfo
+from ojd.specs import Range, extends
+from ojd.tasks import segmentation
+from ojd.types import Frame, StepInfo, Task
 from ojd.updates.step import State as StepState
 from ojd.updates.step import Tx
 
-NORM_MODES = ("frame", "key_frame")
+MANY = Range(1, 2**30 - 1)  # twice a stride is still an int32
 
 
 class HeldNorms(NamedTuple):
@@ -43,50 +45,76 @@ def jit(
   student: Student,
   tx: Tx,
   *,
-  a_thresh: ArrayLike = 0.8,
-  delta_min: int = 8,
-  delta_max: int = 64,
-  u_max: int = 8,
-  u_min: int = 0,
-  norm: str = "frame",
+  task: Task | None = None,
+  a_thresh: Annotated[ArrayLike, Range(0, 1)] = 0.8,
+  delta_min: Annotated[ArrayLike, MANY] = 8,
+  delta_max: Annotated[ArrayLike, MANY] = 64,
+  u_max: Annotated[ArrayLike, Range(0, 10**6)] = 8,
+  u_min: Annotated[ArrayLike, Range(0, 10**6)] = 0,
+  norm: Literal["frame", "key_frame"] = "frame",
 ) -> distill.System:
-  """Just-in-time distillation (Algorithm 1), with the paper's constants.
+  """Algorithm 1: the teacher by exponential back-off, updates until accurate.
+
+  On every stride-th frame up to `u_max` updates are made, until the accuracy
+  reaches `a_thresh`; then the stride doubles if the accuracy is above it and
+  halves if not, within `delta_min` and `delta_max` (Mullapudi et al., "Online
+  Model Distillation for Efficient Video Inference", ICCV 2019).
 
   Args:
     student: init and apply of one frame.
     tx: the gradient step.
-    a_thresh: mean IoU that ends the updates and, exceeded, doubles the stride.
+    task: what labels are; None: segmentation over the student's classes.
+    a_thresh: accuracy that ends the updates and, exceeded, doubles the stride.
     delta_min: least frames between teacher calls.
     delta_max: most frames between teacher calls.
     u_max: most updates on a key frame.
-    u_min: least; 1 is how the authors' own experiments behave.
-    norm: as for `scheduled`.
+    u_min: least updates; 1 is how the authors' own experiments behave.
+    norm: statistics that norm a frame between key frames: `frame`, its own;
+      `key_frame`, those of the last key frame, which is faster.
   """
   backoff = schedules.exponential_backoff(delta_min, delta_max, a_thresh)
   constants = dict(a_thresh=a_thresh, u_max=u_max, u_min=u_min, norm=norm)
-  return scheduled(student, tx, backoff, **constants)
+  return scheduled(student, tx, backoff, task=task, **constants)
 
 
+@extends(jit, without=("delta_min", "delta_max"))
 def fixed(
   student: Student,
   tx: Tx,
   *,
-  stride: int = 8,
-  a_thresh: ArrayLike = 0.8,
-  u_max: int = 8,
-  u_min: int = 0,
-  norm: str = "frame",
+  stride: Annotated[ArrayLike, MANY] = 8,
+  **options: Any,
 ) -> distill.System:
-  """`jit` that asks the teacher on every stride-th frame, however it went."""
-  schedule = schedules.fixed(stride)
-  constants = dict(a_thresh=a_thresh, u_max=u_max, u_min=u_min, norm=norm)
-  return scheduled(student, tx, schedule, **constants)
+  """Algorithm 1 with a constant stride: the teacher on every stride-th frame.
+
+  `jit` with `delta_min` and `delta_max` equal to the stride.
+
+  Args:
+    student: init and apply of one frame.
+    tx: the gradient step.
+    stride: frames from one teacher call to the next.
+    **options: those of `jit`.
+  """
+  return scheduled(student, tx, schedules.fixed(stride), **options)
 
 
-def frozen(student: Student) -> distill.System:
-  """The student as it came: no teacher, no update."""
-  tx, schedule = optax.identity(), schedules.never()
-  return scheduled(student, tx, schedule, a_thresh=1.0, u_max=0, u_min=0)
+def frozen(
+  student: Student, tx: Tx | None = None, *, task: Task | None = None
+) -> distill.System:
+  """The student as it came: no teacher, no update.
+
+  `jit` whose teacher is never asked.
+
+  Args:
+    student: init and apply of one frame.
+    tx: no step is ever made.
+    task: as of `jit`.
+  """
+  del tx
+  return scheduled(
+    *(student, optax.identity(), schedules.never()),
+    **dict(task=task, a_thresh=1.0, u_max=0, u_min=0),
+  )
 
 
 def scheduled(
@@ -98,9 +126,10 @@ def scheduled(
   u_max: int,
   u_min: int,
   norm: str = "frame",
-  is_honest: bool = False,
+  task: Task | None = None,
+  pre_update_schedule: bool = False,
   keep_best: bool = False,
-  length: Callable[[jax.Array], ArrayLike] | None = None,
+  step_scale: Callable[[jax.Array], ArrayLike] | None = None,
 ) -> distill.System:
   """Adapts on the key frames of any schedule that follows the accuracy.
 
@@ -108,17 +137,19 @@ def scheduled(
     student: init and apply of one frame.
     tx: the gradient step.
     schedule: when to ask the teacher.
-    a_thresh: mean IoU that ends the updates.
+    a_thresh: accuracy that ends the updates.
     u_max: most updates on a key frame.
     u_min: least.
     norm: `frame`, every frame is normed by its own statistics; `key_frame`, a
       frame between key frames by those of the last one, which saves reading
       every activation twice.
-    is_honest: whether the schedule follows the accuracy before the updates, in
-      the place of that after them.
-    keep_best: as for `distill.adapt`.
-    length: likewise.
+    task: what labels are; None: segmentation over the student's classes.
+    pre_update_schedule: whether the schedule follows the accuracy before the
+      updates rather than that after them.
+    keep_best: as of `distill.adapt`.
+    step_scale: likewise.
   """
+  task = task or segmentation(student.num_classes)
   is_held = norm == "key_frame"
 
   def init(rng_key, frame):
@@ -147,10 +178,11 @@ def scheduled(
       u_max=u_max,
       u_min=u_min,
       keep_norms=is_held,
+      task=task,
       keep_best=keep_best,
-      length=length,
+      step_scale=step_scale,
     )
-    accuracy = result.miou_before if is_honest else result.miou_after
+    accuracy = result.miou_before if pre_update_schedule else result.miou_after
     moved = schedule.advance(state.schedule, accuracy)
     info = StepInfo(
       is_key=jnp.ones((), bool),
@@ -164,36 +196,35 @@ def scheduled(
     )
     state = JitState(result.params, result.opt_state, moved, state.t + 1)
     if is_held:
-      norms = norms_of(answering(state), result, frame)
+      norms = norms_of(serving_params(state), result, frame)
       state = state._replace(norms=HeldNorms(norms, jnp.ones((), bool)))
-    return state, result.classes, info
+    return state, result.answer, info
 
-  def answering(state):
+  def serving_params(state):
     return updates.serving_params(tx, state.params, state.opt_state)
 
   def norms_of(params, result, frame):
-    """What the norms of the answering student do on the key frame."""
+    """What the norms of the serving student do on the key frame."""
     if params is result.params:
       return result.norms  # of the last pass
     return student.observe(params, frame)[1]
 
   def predict(state, frame):
-    logits = look(student, tx, state, frame)
-    return state._replace(t=state.t + 1), distill.classify(logits)
+    output = forward(student, tx, state, frame)
+    return state._replace(t=state.t + 1), task.decode(output)
 
-  return distill.System(
-    *(init, next_key, learn, predict, answering),
-    answer=None if is_held else answer_of(student),
-  )
-
-
-def answer_of(student: Student) -> Callable[[Params, Frame], jax.Array]:
-  """How a device answers that holds a student's parameters and no state."""
-  return lambda params, frame: distill.classify(student.apply(params, frame))
+  serve = None if is_held else serve_fn(student, task)
+  serving = distill.Serving(serving_params, serve)
+  return distill.System(init, next_key, learn, predict, serving)
 
 
-def look(student: Student, tx: Tx, state: JitState, frame: Frame) -> jax.Array:
-  """What the student sees on a frame between key frames; [H, W, C] logits."""
+def serve_fn(student: Student, task: Task) -> Callable[[Params, Frame], Any]:
+  """(params, frame) -> answer, of a device that holds no state."""
+  return lambda params, frame: task.decode(student.apply(params, frame))
+
+
+def forward(student: Student, tx: Tx, state: JitState, frame: Frame) -> Any:
+  """The student's output on a frame between key frames."""
   params = updates.serving_params(tx, state.params, state.opt_state)
   if not state.norms:
     return student.apply(params, frame)

@@ -7,7 +7,7 @@ class that is likeliest by both: where the student is unsure the carried label
 decides, and where the flow is known to err the student does.
 """
 
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,10 @@ import jax.numpy as jnp
 from ojd import distill
 from ojd.models import optical_flow
 from ojd.models.student import Student
-from ojd.systems import jit
+from ojd.specs import extends
+from ojd.systems.jit import JitState, forward, jit
+from ojd.systems.jit_plus import jit_plus
+from ojd.tasks import segmentation
 from ojd.types import IGNORE
 from ojd.updates.step import Tx
 
@@ -39,18 +42,39 @@ class Carried(NamedTuple):
 class JitFlowState(NamedTuple):
   """State of `jit_flow`."""
 
-  student: jit.JitState
+  student: JitState
   carried: Carried
   seen: jax.Array  # [C, C] float32, pixels by the teacher's and carried class
   reach: jax.Array  # int32, the age at which they were seen last
 
 
+@extends(jit)
 def jit_flow(
   student: Student,
   tx: Tx,
-  base: distill.System,
   *,
-  flow_fn: optical_flow.HostFlow | None = None,
+  base: Literal["jit", "jit_plus"] = "jit",
+  flow: str | optical_flow.HostFlow = optical_flow.DEFAULT,
+  **options: Any,
+) -> distill.System:
+  """Where jit's student is unsure, the last labels carried by optical flow.
+
+  Args:
+    student: init and apply of one frame.
+    tx: the gradient step.
+    base: the method that learns on key frames.
+    flow: dis:ultrafast, dis:fast, dis:medium or raft:FILE.
+    **options: those of the base.
+  """
+  base = {"jit": jit, "jit_plus": jit_plus}[base](student, tx, **options)
+  return with_flow(student, tx, base, optical_flow.as_flow(flow))
+
+
+def with_flow(
+  student: Student,
+  tx: Tx,
+  base: distill.System,
+  flow_fn: optical_flow.HostFlow,
 ) -> distill.System:
   """`base` on key frames; between them its student and the flow together.
 
@@ -58,9 +82,10 @@ def jit_flow(
     student: that of the base.
     tx: that of the base.
     base: of `jit.scheduled`.
-    flow_fn: of `optical_flow`; None for its default.
+    flow_fn: of `optical_flow`.
   """
   num_classes = student.num_classes
+  task = segmentation(num_classes)
 
   def init(rng_key, frame):
     unknown = jnp.full(frame.shape[:2], IGNORE, jnp.uint8)
@@ -89,17 +114,20 @@ def jit_flow(
 
   def predict(state, frame):
     carried = _carry(state.carried, frame, flow_fn)
-    logits = jit.look(student, tx, state.student, frame)
+    logits = forward(student, tx, state.student, frame)
     table = _likelihoods(state.seen, carried.age, state.reach)
     believed = jax.nn.log_softmax(logits) + table[_labels_now(carried)]
     after = state.student._replace(t=state.student.t + 1)
     state = state._replace(student=after, carried=carried)
-    return state, distill.classify(believed)
+    return state, task.decode(believed)
 
-  def answering(state):
-    return base.answering(state.student)
+  def skip(state, num):
+    return state._replace(student=base.serving.skip(state.student, num))
 
-  return distill.System(init, next_key, learn, predict, answering)
+  serving = distill.Serving(
+    lambda state: base.serving.params(state.student), skip=skip
+  )
+  return distill.System(init, next_key, learn, predict, serving)
 
 
 def _begin(frame, labels):

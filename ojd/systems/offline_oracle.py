@@ -13,12 +13,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ojd import distill
 from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models.student import Student
 from ojd.pretraining import trainer
 from ojd.pretraining.trainer import Recipe
-from ojd.types import Labels
+from ojd.systems.jit import frozen
+from ojd.types import Labels, Task
+from ojd.updates.step import Tx
 
 EVERY = 5  # frames from one that is learnt from to the next
 MAX_FRAMES = 6_000  # learnt from; the paper's number
@@ -56,6 +59,21 @@ class Album(NamedTuple):
     chosen = np.sort(rng.integers(len(self.frames), size=recipe.batch))
     classes, weights = (np.array(part[chosen]) for part in self.labels)
     return np.array(self.frames[chosen]), Labels(classes, weights)
+
+
+def offline_oracle(
+  student: Student, tx: Tx | None = None, *, task: Task | None = None
+) -> distill.System:
+  """The student trained on the stream beforehand, then frozen.
+
+  The system is `frozen`; `prepare` trains its student.
+
+  Args:
+    student: init and apply of one frame, as it was prepared.
+    tx: no step is made live.
+    task: as of `jit`.
+  """
+  return frozen(student, tx, task=task)
 
 
 def make_recipe(preparation: Preparation, num_lessons: int) -> Recipe:

@@ -6,7 +6,7 @@ length, sees the frame in six forms and may begin from the parent each time.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,15 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
-from ojd import distill, losses, metrics, schedules
+from ojd import distill, losses, schedules
 from ojd.errors import UserError
 from ojd.models.student import Params, Student
+from ojd.specs import Range
+from ojd.tasks import segmentation
 from ojd.types import Frame, Labels, StepInfo
 
 INTERVAL = 30  # frames
 SCALES = (0.5, 0.8, 1.0)  # of the frame's sides; each also mirrored
-MODES = ("A", "B")
 _LEAST_SIDE = 16  # pixels, of a scaled frame
 
 
@@ -53,28 +54,30 @@ def osvos(
   student: Student,
   tx: optax.GradientTransformation,
   *,
-  mode: str = "B",
-  interval: ArrayLike = INTERVAL,
-  num_passes: ArrayLike = 8,
+  mode: Literal["A", "B"] = "B",
+  interval: Annotated[ArrayLike, Range(1, 2**30 - 1)] = INTERVAL,
+  num_passes: Annotated[ArrayLike, Range(0, 10**6)] = 8,
 ) -> distill.System:
-  """Trains on one frame of every interval, whatever came of it.
+  """One-shot video object segmentation: trained on one frame of each interval.
 
-  Published lessons take half a minute of a GPU; `num_passes` over the six forms
+  Caelles et al., "One-Shot Video Object Segmentation", CVPR 2017. Published
+  training rounds take half a minute of a GPU; `num_passes` over the six forms
   of a frame is what a CPU can do: 48 updates.
 
   Args:
     student: init and apply of one frame, of any size; of two classes.
     tx: the gradient step; it starts anew with each lesson.
-    mode: A, a lesson begins with the parameters of the one before; B, with the
-      first ones, those of the parent.
-    interval: frames from one lesson to the next.
-    num_passes: times that each form is learnt from.
+    mode: where a training round begins: A, with the parameters of the round
+      before; B, with the first ones, those of the parent network.
+    interval: frames from one training round to the next.
+    num_passes: times that each form of the frame is learned from.
   """
   if student.num_classes != 2:
     raise UserError(
       f"--system=osvos segments one class, not {student.num_classes - 1}; "
       "--classes=NAME or --classes=NAME=ONE,OTHER makes one"
     )
+  task = segmentation(student.num_classes)
   schedule = schedules.fixed(interval)
 
   def init(rng_key, frame):
@@ -89,12 +92,9 @@ def osvos(
 
   def judge(params, frame, labels):
     logits = student.apply(params, frame)
-    classes = distill.classify(logits)
-    accuracy = metrics.frame_miou(
-      labels.classes, classes, num_classes=2, counts=labels.weights > 0
-    )
-    loss = losses.weighted_cross_entropy(logits, labels)
-    return _Judgement(params, classes, accuracy, loss)
+    classes = task.decode(logits)
+    accuracy = task.accuracy(labels, classes)
+    return _Judgement(params, classes, accuracy, task.loss(logits, labels))
 
   def learn(state, frame, labels):
     start = state.parent if mode == "B" else state.params
@@ -120,10 +120,11 @@ def osvos(
     return state, kept.classes, info
 
   def predict(state, frame):
-    classes = distill.classify(student.apply(state.params, frame))
+    classes = task.decode(student.apply(state.params, frame))
     return state._replace(t=state.t + 1), classes
 
-  return distill.System(init, next_key, learn, predict)
+  serving = distill.Serving(lambda state: state.params)
+  return distill.System(init, next_key, learn, predict, serving)
 
 
 def _train(student, tx, params, frame, labels, num_passes) -> _Lesson:

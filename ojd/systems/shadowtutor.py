@@ -5,53 +5,47 @@ accuracy is worth; in what goes on after a key frame, the best student of those
 that were tried; and in its step, Adam on the layers behind a frozen front.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ojd import distill, schedules
 from ojd.models.student import Student
-from ojd.systems import jit
+from ojd.specs import extends
+from ojd.systems.jit import JitState, jit, scheduled
 from ojd.updates.step import Tx
 
 
-def shadowtutor(
-  student: Student,
-  tx: Tx,
-  *,
-  a_thresh: ArrayLike = 0.8,
-  delta_min: int = 8,
-  delta_max: int = 64,
-  u_max: int = 8,
-  u_min: int = 0,
-  norm: str = "frame",
-) -> distill.System:
-  """ShadowTutor with its published constants, server and device in one.
+@extends(jit)
+def shadowtutor(student: Student, tx: Tx, **options: Any) -> distill.System:
+  """ShadowTutor: the decoder alone learns, and the stride follows the accuracy.
+
+  With its published constants, server and device in one (Chung et al.,
+  "ShadowTutor: Distributed Partial Distillation for Mobile Video DNN
+  Inference", ICPP 2020).
 
   Args:
     student: init and apply of one frame.
     tx: the gradient step; what it does not train is never sent.
-    a_thresh: mean IoU that, exceeded, ends the updates, and keeps the stride.
-    delta_min: least frames between teacher calls.
-    delta_max: most frames between teacher calls.
-    u_max: most updates on a key frame.
-    u_min: least.
-    norm: as for `jit.scheduled`.
+    a_thresh: accuracy that, exceeded, ends the updates, and keeps the stride.
+    **options: those of `jit`.
   """
-  system = jit.scheduled(
+  a_thresh = options.pop("a_thresh")
+  delta_min, delta_max = options.pop("delta_min"), options.pop("delta_max")
+  system = scheduled(
     student,
     tx,
     schedules.ratio(delta_min, delta_max, a_thresh),
     # To be exceeded, not met.
     a_thresh=jnp.nextafter(jnp.float32(a_thresh), jnp.float32(2)),
-    u_max=u_max,
-    u_min=u_min,
-    norm=norm,
     keep_best=True,
+    **options,
   )
-  return system._replace(skip=_skip)
+  return system._replace(serving=system.serving._replace(skip=_skip))
 
 
-def _skip(state: jit.JitState, num: ArrayLike) -> jit.JitState:
+def _skip(state: JitState, num: ArrayLike) -> JitState:
   """A key frame that comes late is the one that was due.
 
   Else each would leave the rule farther behind, until every frame is due.

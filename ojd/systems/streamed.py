@@ -41,15 +41,17 @@ def streamed(
   """The system, with the device apart from it.
 
   Args:
-    system: one that has an `answer`.
+    system: one whose serving can predict.
     first_interval: frames from the first key to the next, unless the device
       has heard of another until then.
   """
 
+  serving = system.serving
+
   def init(rng_key, frame):
     """The key is consumed."""
     server = system.init(rng_key, frame)
-    copy = lambda: jax.tree.map(jnp.copy, system.answering(server))
+    copy = lambda: jax.tree.map(jnp.copy, serving.params(server))
     none = jnp.zeros((), jnp.int32)
     never = jnp.asarray(schedules.NEVER, jnp.int32)
     first = jnp.asarray(first_interval, jnp.int32)
@@ -67,7 +69,7 @@ def streamed(
     server, classes, info = system.learn(state.server, frame, labels)
     interval = system.next_key(server) - state.t
     is_free = state.due == schedules.NEVER
-    sent = (system.answering(server), interval, state.t + 1)
+    sent = (serving.params(server), interval, state.t + 1)
     kept = (state.staged, state.staged_interval, state.due)
     staged, staged_interval, due = _pick(is_free, sent, kept)
     state = state._replace(
@@ -82,14 +84,13 @@ def streamed(
 
   def predict(state, frame):
     state = _arrived(state)
-    classes = system.answer(state.held, frame)
-    server = system.skip(state.server, 1)
+    classes = serving.predict(state.held, frame)
+    server = serving.skip(state.server, 1)
     return state._replace(server=server, t=state.t + 1), classes
 
-  return distill.System(
-    *(init, next_key, learn, predict),
-    answering=lambda state: _arrived(state).held,
-  )
+  # Where the device is, and not the server, the answer is that of the device.
+  own = distill.Serving(lambda state: _arrived(state).held)
+  return distill.System(init, next_key, learn, predict, own)
 
 
 def postpone(state: StreamedState, delay: ArrayLike) -> StreamedState:

@@ -28,7 +28,6 @@ from ojd.run import compilation, recorded_run, runner
 from ojd.run import config as config_lib
 from ojd.run import job as job_lib
 from ojd.run.config import RunConfig
-from ojd.systems import offline_oracle
 from ojd.types import Labels
 
 RESULTS = "results.json"
@@ -46,43 +45,41 @@ _BASE = dict(
   seed=3,
 )
 _SCHEDULE = dict(delta_min=4, delta_max=16, u_max=3)
-_STRIDE = dict(delta_min=6)
-_AMS = dict(
-  sampling_rate=6.0, train_period=0.3, horizon=2.0, iterations=3, batch_size=2
-)
+_AMS = ":sampling_rate=6:train_period=0.3:horizon=2:iterations=3:batch_size=2"
 # By the name of a case the flags of its method, in the words of this tree.
 SYSTEMS = {
   "jit": _SCHEDULE,
-  "jit_key_norms": _SCHEDULE | dict(system="jit", norm="key_frame"),
+  "jit_key_norms": _SCHEDULE | dict(system="jit:norm=key_frame"),
   "jit_plus": _SCHEDULE,
-  "jit_plus_no_honesty": _SCHEDULE | dict(system="jit_plus:no_honesty"),
-  "jit_plus_no_stretch": _SCHEDULE | dict(system="jit_plus:no_stretch"),
-  "jit_plus_no_zeal": _SCHEDULE | dict(system="jit_plus:no_zeal"),
-  "jit_plus_no_boost": _SCHEDULE | dict(system="jit_plus:no_boost"),
+  "jit_plus_no_honesty": _SCHEDULE
+  | dict(system="jit_plus:pre_update_schedule=false"),
+  "jit_plus_no_stretch": _SCHEDULE | dict(system="jit_plus:stride_scale=1"),
+  "jit_plus_no_zeal": _SCHEDULE | dict(system="jit_plus:target_margin=0"),
+  "jit_plus_no_boost": _SCHEDULE | dict(system="jit_plus:step_scale=0"),
   "jit_flow": _SCHEDULE,
   "jit_flow_plus": _SCHEDULE | dict(system="jit_flow:plus"),
   "shadowtutor": _SCHEDULE,
   "shadowtutor_full": _SCHEDULE | dict(system="shadowtutor:full"),
-  "ams": _AMS,
-  "ams_steady": _AMS | dict(system="ams:steady"),
-  "ams_slow": _AMS | dict(system="ams:slow"),
-  "ams_one_time": _AMS | dict(system="ams:one_time"),
-  "fixed": _STRIDE | dict(u_max=3),
+  "ams": dict(system="ams" + _AMS),
+  "ams_steady": dict(system="ams:steady" + _AMS),
+  "ams_slow": dict(system="ams:slow" + _AMS),
+  "ams_one_time": dict(system="ams:one_time" + _AMS),
+  "fixed": dict(system="fixed:stride=6", u_max=3),
   "frozen": {},
   "teacher": {},
-  "copy_last": _STRIDE,
-  "flow": _STRIDE,
+  "copy_last": dict(system="copy_last:stride=6"),
+  "flow": dict(system="flow:stride=6"),
   "flow_slow": dict(system="flow:slow"),
   "flow_fast": dict(system="flow:fast"),
-  "osvos": dict(u_max=1),
-  "osvos_A": dict(system="osvos:A", u_max=1),
+  "osvos": dict(system="osvos:num_passes=1"),
+  "osvos_A": dict(system="osvos:mode=A:num_passes=1"),
   "delta": _SCHEDULE,
   "delta_plus": _SCHEDULE | dict(system="delta:plus"),
   "delta_frozen": dict(system="delta:frozen"),
-  "delta_same": _SCHEDULE | dict(system="delta:same"),
+  "delta_same": _SCHEDULE | dict(system="delta:exact=true"),
   "skip": _SCHEDULE,
   "skip_authors": _SCHEDULE
-  | dict(system="skip", quirks=True, skip_memory="forget", skip_gate="output"),
+  | dict(system="skip:gate=output:memory=forget:match_authors=true"),
 }
 # Those that go through all frames; the others differ in their programs alone.
 RUNS = (
@@ -256,11 +253,12 @@ def _play(flags):
 
 def _prepared(path):
   """A run whose student is trained beforehand, for a tenth of the steps."""
-  steps, offline_oracle._MIN_STEPS = offline_oracle._MIN_STEPS, 40
+  module = sys.modules["ojd.systems.offline_oracle"]  # the factory hides it
+  steps, module._MIN_STEPS = module._MIN_STEPS, 40
   try:
     return _run(path / "run", {"system": "offline_oracle"})
   finally:
-    offline_oracle._MIN_STEPS = steps
+    module._MIN_STEPS = steps
 
 
 def _resumed(path):
@@ -387,7 +385,7 @@ def cases():
   )
   found["programs/jit_link"] = _programs(_SCHEDULE | _LINK)
   found["link/jit"] = _linked(_SCHEDULE | _LINK)
-  found["link/ams"] = _linked({"system": "ams"} | _AMS | _AMS_LINK)
+  found["link/ams"] = _linked({"system": "ams" + _AMS} | _AMS_LINK)
   found["run/offline_oracle"] = _prepared
   found["resumed"] = _resumed
   found["replayed"] = _replayed

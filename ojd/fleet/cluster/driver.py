@@ -15,6 +15,7 @@ from ojd.fleet.cluster import connecting, crew, purses, replicas
 from ojd.fleet.listing import Entry
 from ojd.fleet.member import STOPPED, Member
 from ojd.fleet.teachers import Counts, total
+from ojd.run import config as config_lib
 from ojd.run.config import RunConfig
 
 _LOOK_SECONDS = 1.0  # between two looks at everybody
@@ -107,7 +108,7 @@ class _Site:
     self._purse = None
     if request.teacher_rate is not None:
       names = [entry.name for entry in entries]
-      threshold = request.config.a_thresh
+      threshold = config_lib.target(request.config)
       self._purse = purses.start(request.teacher_rate, names, threshold)
     self._kit = crew.Kit(
       request._replace(entries=(), devices=()),
