@@ -132,7 +132,7 @@ class Bound(NamedTuple):
 
   def __str__(self) -> str:
     """The shortest text that means the same, whatever flags there are."""
-    chosen = [f"{name}={text(value)}" for name, value in self.chosen.items()]
+    chosen = [f"{name}={as_text(value)}" for name, value in self.chosen.items()]
     return ":".join([self.name, *filter(None, [self.preset]), *chosen])
 
 
@@ -246,7 +246,7 @@ def bind(
       _parsed(word, known[name], where), known[name], where
     )
   for name, value in given.items():
-    where = f"--{name}={text(value)}"
+    where = f"--{name}={as_text(value)}"
     if name not in known:
       raise UserError(f"{where}: {_refusal(spec.name, name, known)}")
     if name in chosen:
@@ -289,11 +289,11 @@ def describe(table: Mapping[str, Row]) -> str:
     lines.append(f"{name}: {' '.join(summary_of(row.factory).split())}")
     for preset, stands_for in row.presets.items():
       words = " ".join(
-        f"{key}={text(value)}" for key, value in stands_for.options.items()
+        f"{key}={as_text(value)}" for key, value in stands_for.options.items()
       )
       lines.append(f"  {name}:{preset}" + (f"  {words}" if words else ""))
     lines += [
-      f"  {option.name}={text(option.default)}  "
+      f"  {option.name}={as_text(option.default)}  "
       f"{option.about or '(undocumented)'} ({option.values()})"
       for option in options_of(row.factory)
     ]
@@ -358,7 +358,7 @@ def _checked(value, option, where):
   return value
 
 
-def text(value: Any) -> str:
+def as_text(value: Any) -> str:
   """A value as the grammar takes it."""
   if isinstance(value, bool) or value is None:
     return str(value).lower()

@@ -62,7 +62,9 @@ class SystemEntry(NamedTuple):
   @property
   def flag(self) -> str:
     """As --system takes it; flags of a run are not in it."""
-    own = [f"{n}={specs.text(v)}" for n, v in self.options if n not in OPTIONS]
+    own = [
+      f"{n}={specs.as_text(v)}" for n, v in self.options if n not in OPTIONS
+    ]
     return ":".join([self.name, *filter(None, [self.word]), *own])
 
   @property
