@@ -57,9 +57,8 @@ from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.pretraining import album, batches, evaluation, trainer
 from ojd.pretraining.trainer import Recipe
-from ojd.run import compilation, preparing
+from ojd.run import build, compilation, preparing
 from ojd.run import config as config_lib
-from ojd.run import job as job_lib
 from ojd.run.config import RunConfig
 from ojd.systems.offline_oracle import EVERY, collect, make_recipe
 from ojd.tasks.segmentation import classify
@@ -181,7 +180,7 @@ def stream_setup(
   )
   config_lib.check(config)
   note = lambda words: print(words, file=sys.stderr)
-  with contextlib.closing(job_lib.make_job(config)) as job:
+  with contextlib.closing(build.make_job(config)) as job:
     wanted = preparing.preparation(job, folder, note, should_stop)
     found = collect(wanted, _EVERY.value)
   if found is None:

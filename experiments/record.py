@@ -22,7 +22,7 @@ from absl import flags
 
 from experiments import cli, run_flags
 from ojd.errors import UserError
-from ojd.run import job, recorder
+from ojd.run import build, recorder
 from ojd.run.config import RunConfig
 from ojd.teachers import base as teachers
 
@@ -95,10 +95,10 @@ def main() -> int:
   _check(config)
   out = _OUT.value or tempfile.mkdtemp(prefix="ojd-")
   interrupt = cli.Interrupt()
-  stream = job.open_stream(config)
+  stream = build.open_stream(config)
   done = recorder.record(
     stream,
-    job.make_teacher(config, stream.spec),
+    build.make_teacher(config, stream.spec),
     out,
     teacher_name=teachers.without_device(config.teacher),
     every=_ASK_EVERY.value,

@@ -35,13 +35,13 @@ from ojd import updates
 from ojd.errors import UserError
 from ojd.run import (
   compilation,
+  export,
   fork,
   recorded_run,
   replay,
   runner,
   sweep,
   sweep_table,
-  take,
   workdir,
 )
 from ojd.run import config as config_lib
@@ -194,7 +194,9 @@ def _export(path):
     raise UserError("--export=FILE and --at_frame=N belong together")
   run = recorded_run.read(path)
   begun = time.perf_counter()
-  taken = take.take(run, _AT.value, pathlib.Path(_EXPORT.value), note_fn=_note)
+  taken = export.export(
+    run, _AT.value, pathlib.Path(_EXPORT.value), note_fn=_note
+  )
   print(
     f"{taken.params}: the student that answered frame {_AT.value}, "
     f"{taken.num_params} parameters; --init={taken.params} begins with it\n"

@@ -123,7 +123,7 @@ def _arrows():
   arrows = {}
   for name, tree in _trees().items():
     found = {other for other in _imported(tree) if other in _trees()}
-    # `from ojd.run import job` is about ojd.run.job, not about ojd.run.
+    # `from ojd.run import build` is about ojd.run.build, not about ojd.run.
     arrows[name] = {
       other
       for other in found

@@ -23,8 +23,8 @@ import numpy as np
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import Case
 from ojd.run import (
+  build,
   checkpoint,
-  job,
   recorded_run,
   replay,
   runner,
@@ -50,15 +50,15 @@ def _config(at, **flags):
 
 def share(at):
   """A run's time for checkpoints against the whole of its time."""
-  made, pairs = job.make_job(_config(at)), []
+  made, pairs = build.make_job(_config(at)), []
   abstract = checkpoint.abstract(made)
-  compiled = job.compile_system(made.system, *at.size, seed=0)
+  executor = build.make_executor(made)
   for _ in range(max(2, at.repeats // 2)):
     with tempfile.TemporaryDirectory() as folder:
       path = pathlib.Path(folder)
       loop = runner.Loop(
-        *(made, path),
-        compiled=compiled,
+        *(made, path, runner.make_source(made)),
+        executor=executor,
         checkpointer=checkpoint.Checkpointer(path, abstract, {}),
       )
       loop.run()
@@ -72,9 +72,9 @@ def share(at):
 
 def restore(at):
   """Reading a checkpoint against writing it, both to the end."""
-  made = job.make_job(_config(at))
+  made = build.make_job(_config(at))
   abstract = checkpoint.abstract(made)
-  state = job.compile_system(made.system, *at.size, seed=0).init()
+  state = build.make_executor(made).first_state()
   # A momentum of zeros would be no bytes at all.
   rng = np.random.default_rng(0)
   momentum = jax.tree.map(

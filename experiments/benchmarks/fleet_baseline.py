@@ -10,7 +10,7 @@ import dataclasses
 import sys
 import time
 
-from ojd.run import compilation, job, runner
+from ojd.run import build, compilation, runner
 from ojd.run.config import RunConfig
 
 CONFIG = RunConfig(teacher="mask_rcnn_tiny", overlay=False, eval_every=0)
@@ -22,13 +22,13 @@ def main() -> None:
   compilation.enable_cache(compilation.default_cache())
   size = {"height": int(height), "width": int(width)}
   config = dataclasses.replace(CONFIG, stream=stream, workdir=workdir, **size)
-  made = job.make_job(config)
-  compiled = job.compile_system(made.system, *size.values(), seed=0)
+  made = build.make_job(config)
+  executor = build.make_executor(made)
   print("ready", flush=True)
   sys.stdin.readline()
   begun = time.monotonic()
-  own = runner.Equipment(make_job=lambda config: made, compiled=compiled)
-  summary = runner.run(config, "a benchmark", equipment=own).summary
+  own = runner.Shared(make_job=lambda config: made, executor=executor)
+  summary = runner.run(config, "a benchmark", shared=own).summary
   counts = summary["num_frames"], summary["num_key_frames"]
   print(begun, time.monotonic(), *counts, flush=True)
 

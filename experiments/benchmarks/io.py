@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import Case
-from ojd.run import job, runner
+from ojd.run import build, runner
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.streams import video
@@ -77,19 +77,19 @@ def _config(size, **flags):
 
 
 @functools.cache
-def _compiled(size):
-  made = job.make_job(_config(size))
-  return made, job.compile_system(made.system, *_student_size(size), seed=0)
+def _executor(size):
+  made = build.make_job(_config(size))
+  return made, build.make_executor(made)
 
 
 def _predict_ms(size):
   """Of the student alone on one frame of its size."""
-  made, compiled = _compiled(size)
+  made, executor = _executor(size)
   frame = next(iter(made.stream.read())).frame
-  state, begun = compiled.init(), time.perf_counter()
+  executor.begin()
+  begun = time.perf_counter()
   for _ in range(_NUM_FRAMES):
-    state, classes = compiled.predict(state, frame)
-    np.asarray(classes)
+    executor.predict(frame)
   return 1e3 * (time.perf_counter() - begun) / _NUM_FRAMES
 
 
@@ -102,7 +102,7 @@ def decode(at):
 
 def decode_and_resize(at):
   """Decoding and resizing a frame beside the student's answer."""
-  stream = job.open_stream(_config(at.size))
+  stream = build.open_stream(_config(at.size))
   read = lambda: sum(1 for _ in stream.read())
   return _read("resize_vs_student", at, read, "decoded and resized")
 
@@ -122,10 +122,10 @@ def _read(name, at, read, words):
 
 def _run(size, **flags):
   """Milliseconds of a frame in the loop, and of waiting for it there."""
-  made, compiled = _compiled(size)
+  made, executor = _executor(size)
   made = made._replace(config=_config(size, **flags))
   with tempfile.TemporaryDirectory() as folder:
-    loop = runner.Loop(made, pathlib.Path(folder), compiled=compiled)
+    loop = runner.Loop(made, pathlib.Path(folder), executor=executor)
     begun = time.perf_counter()
     loop.run()
     spent = time.perf_counter() - begun

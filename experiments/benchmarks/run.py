@@ -13,7 +13,7 @@ from PIL import Image
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import Case
-from ojd.run import job, runner
+from ojd.run import build, runner
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 
@@ -23,7 +23,7 @@ def run_loop(at):
   with tempfile.TemporaryDirectory() as folder:
     stream = pathlib.Path(folder) / "stream"
     _write_folder(stream, at.size, 4 * at.repeats)
-    made = job.make_job(
+    made = build.make_job(
       RunConfig(
         stream=f"folder:{stream}",
         teacher="ground_truth",
@@ -32,7 +32,7 @@ def run_loop(at):
         overlay=False,
       )
     )
-    compiled = job.compile_system(made.system, *at.size, seed=0)
+    compiled = build.compile_system(made.system, *at.size, seed=0)
     pairs = [
       (
         _loop_ms(made, compiled, pathlib.Path(folder)),

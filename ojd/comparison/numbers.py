@@ -8,9 +8,9 @@ import numpy as np
 from ojd.comparison import davis_metrics, temporal_metrics
 from ojd.run import (
   recorded_run,
+  replay_loop,
   report,
   report_text,
-  retell,
   state_arrays,
   workdir,
 )
@@ -128,13 +128,13 @@ def _temporal(path):
 def _changes(path):
   """Tells the run again, and counts what differs after each key frame."""
   run = recorded_run.read(path)
-  job, checkpointer, compiled = retell.open_again(run)
+  job, checkpointer, executor = replay_loop.open_again(run)
   try:
-    start, _ = retell.begin(run, checkpointer, compiled, run.first)
+    start, _ = replay_loop.begin(run, checkpointer, executor, run.first)
   finally:
     checkpointer.close()
   before, counts = _copy(start.state), []
-  for step in retell.tell(run, job, compiled, start, run.end):
+  for step in replay_loop.frames(run, job, executor, start, run.end):
     if step.record is None:
       continue
     after = _copy(step.state)

@@ -26,8 +26,7 @@ from ojd.comparison.tasks import (
   Task,
 )
 from ojd.errors import UserError
-from ojd.run import compilation, runner, workdir
-from ojd.run import job as job_lib
+from ojd.run import build, compilation, runner, workdir
 from ojd.run.stats import Progress
 
 _TOLD_SECONDS = 0.5  # between two messages about the same cell
@@ -79,7 +78,7 @@ def answer(
 
 def _check(task):
   first = task.configs[0]
-  job = job_lib.make_job(first)
+  job = build.make_job(first)
   job.close()
   spec, groups = job.stream.spec, job.groups
   if spec.is_live:
@@ -94,7 +93,7 @@ def _check(task):
   are_finished = []
   for config, label in zip(task.configs, task.labels, strict=True):
     try:
-      made = job_lib.make_job_without_teacher(config, groups)
+      made = build.make_job_without_teacher(config, groups)
       are_finished.append(_is_finished(made.config, spec.identity, groups))
     except UserError as error:
       raise UserError(f"{label}: {error}") from None

@@ -17,8 +17,7 @@ from ojd.models import export, pretrained
 from ojd.network import layout as layout_lib
 from ojd.network.messages import JPEG, Terms
 from ojd.network.weights import Weights
-from ojd.run import job as job_lib
-from ojd.run import workdir
+from ojd.run import build, workdir
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.systems.jit import serve_fn
@@ -52,10 +51,10 @@ def make_player(
     note_fn: told in a line what the network does, by any thread.
     **options: of the `Player`.
   """
-  stream = job_lib.open_stream(config)
+  stream = build.open_stream(config)
   spec = stream.spec
   groups = beginning.groups_of(_classes(config, spec))
-  student = job_lib.make_student(config, groups)
+  student = build.make_student(config, groups)
   first = beginning.first_weights(student, config.seed)
   if settings.program:
     program = export.load(settings.program)
@@ -92,7 +91,7 @@ def _classes(config: RunConfig, spec: streams.StreamSpec) -> str:
     return text
   names = spec.class_names
   if config.init != "random":
-    given = pretrained.load(job_lib.init_path(config))
+    given = pretrained.load(build.init_path(config))
     names = given.class_names or names
   if len(names) < 2:
     raise UserError("--classes is missing: what does the server tell apart?")

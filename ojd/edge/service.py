@@ -15,9 +15,8 @@ from ojd.errors import UserError
 from ojd.network import layout as layout_lib
 from ojd.network.messages import H264, Terms
 from ojd.network.weights import Schedule, Weights
-from ojd.run import compilation
+from ojd.run import build, compilation
 from ojd.run import config as config_lib
-from ojd.run import job as job_lib
 from ojd.run.config import RunConfig, settled
 from ojd.streams.base import MAX_SIDE, MIN_SIDE, StreamSpec
 from ojd.teachers import labelers, process
@@ -46,7 +45,7 @@ def make_service(config: RunConfig) -> Service:
   """
   _check(config)
   config = settled(config)
-  teacher = job_lib.open_teacher(config, _spec(config))
+  teacher = build.open_teacher(config, _spec(config))
   try:
     return _make_service(config, teacher)
   except BaseException:
@@ -62,7 +61,7 @@ def _check(config):
       f"--teacher={config.teacher} answers about a stream of its own, and a "
       "device's is another; name a teacher that looks at frames"
     )
-  if job_lib.method_of(config).prepare is not None:
+  if build.method_of(config).prepare is not None:
     raise UserError(
       f"--system={config.system} learns from the whole stream beforehand, and "
       "a device's is not known"
@@ -83,7 +82,7 @@ def _spec_of(terms):
 
 def _make_service(config, teacher):
   groups = labels.parse_groups(config.classes, teacher.class_names)
-  student = job_lib.make_student(config, groups)
+  student = build.make_student(config, groups)
   method = config_lib.bound_system(config)
   remote = method.row.remote
   if remote is None or method.options.get("norm") == "key_frame":
@@ -107,7 +106,7 @@ def _make_service(config, teacher):
   )
   make = lambda terms: make_course(
     student,
-    lambda student: job_lib.make_system(config, student, _spec_of(terms)),
+    lambda student: build.make_system(config, student, _spec_of(terms)),
     *(terms.height, terms.width, config.seed),
   )
   # Some systems count in seconds.
@@ -123,7 +122,7 @@ def _make_service(config, teacher):
 
 
 def _trainable(config, params):
-  trains = job_lib.trains_of(config)
+  trains = build.trains_of(config)
   return None if trains is None else trains(list(params))
 
 
@@ -163,7 +162,7 @@ def _problem(config, terms, is_batched):
       "one by one"
     )
   try:
-    job_lib.make_system(config, None, _spec_of(terms))
+    build.make_system(config, None, _spec_of(terms))
   except UserError as error:
     return str(error)
   return ""

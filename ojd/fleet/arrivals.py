@@ -9,7 +9,7 @@ from ojd.fleet.member import Member
 from ojd.fleet.teachers import Teachers
 from ojd.run import config as config_lib
 from ojd.run import workdir
-from ojd.run.job import Job
+from ojd.run.build import Job
 from ojd.streams import base as streams
 
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from ojd.errors import UserError
-from ojd.run import job as job_lib
-from ojd.run.job import Job
+from ojd.run import build
+from ojd.run.build import Job
 
 # Of a lane's state: in its engine, on its way to a checkpoint, and read there.
 _STATES = 3
@@ -26,7 +26,7 @@ _CGROUP = pathlib.Path("/sys/fs/cgroup")
 
 def bytes_of(job: Job) -> tuple[int, int]:
   """What a stream takes while it runs: of a device's memory, of the host's."""
-  state = sum(_size(x) for x in jax.tree.leaves(job_lib.abstract_state(job)))
+  state = sum(_size(x) for x in jax.tree.leaves(build.abstract_state(job)))
   spec = job.stream.spec
   frames = _FRAMES * _BYTES_PER_PIXEL * spec.height * spec.width
   return state, (_STATES - 1) * state + frames + _BYTES_PER_STREAM

@@ -1,7 +1,7 @@
 """Many streams at once: one process, one program, shared teachers.
 
 Every stream is a run with a workdir of its own, in a thread of its own; what
-it shares is what its `Equipment` says. One that fails does so alone.
+it shares is what its `Shared` says. One that fails does so alone.
 """
 
 import contextlib
@@ -217,7 +217,7 @@ class _Fleet:
         progress_fn=lambda progress: self._note(one, progress),
         should_stop=should_stop,
         note_fn=lambda words: self._news.append(f"{one.name}: {words}"),
-        equipment=self._equipment(one, index),
+        shared=self._shared(one, index),
       )
     except Exception as error:
       member.bury(one, error)
@@ -240,7 +240,7 @@ class _Fleet:
     if progress.problem:
       self._news.append(f"{one.name}: {progress.problem}")
 
-  def _equipment(self, one, index):
+  def _shared(self, one, index):
     fps = one.job.stream.spec.fps
 
     def labeler(job):
@@ -253,10 +253,10 @@ class _Fleet:
       if self._purse is not None:
         self._purse.moved(one.name, line, (line["t"] + 1) / fps)
 
-    return runner.Equipment(
+    return runner.Shared(
       make_job=lambda config: one.job,
       make_labeler=labeler,
-      compiled=self._lanes.compiled[index],
+      executor=self._lanes.slots[index],
       line_fn=line_fn,
     )
 
@@ -265,7 +265,7 @@ class _Fleet:
     if self._request.zoo is None or not one.summary["num_key_frames"]:
       return
     system = one.job.system
-    state = self._lanes.compiled[index].read(None)
+    state = self._lanes.slots[index].state
     about = {
       "model": one.config.model,
       "stream": one.name,

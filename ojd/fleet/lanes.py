@@ -13,8 +13,8 @@ from ojd.distill import State
 from ojd.fleet import lane
 from ojd.fleet.engine import Engine
 from ojd.fleet.programs import AXIS, Shape
-from ojd.run import job as job_lib
-from ojd.run.job import Compiled, Job
+from ojd.run import build
+from ojd.run.build import Job
 
 # More at once are no faster per frame, and later.
 _MOST_PREDICTING, _MOST_LEARNING = 16, 4
@@ -24,7 +24,7 @@ class Lanes(NamedTuple):
   """The engines of a fleet, and the system of each of its streams."""
 
   engines: list[Engine]
-  compiled: list[Compiled]  # by stream
+  slots: list[lane.Slot]  # by stream
 
   def close(self) -> None:
     """Ends the engines."""
@@ -64,7 +64,7 @@ def open_lanes(
   """Compiles what the jobs need, which is the same for many of them."""
   by_key: dict[tuple, list[int]] = {}
   for i, job in enumerate(jobs):
-    by_key.setdefault(job_lib.program_key(job), []).append(i)
+    by_key.setdefault(build.program_key(job), []).append(i)
   plans = [
     (indices, shape, share)
     for indices in by_key.values()
@@ -86,19 +86,19 @@ def open_lanes(
       for indices, shape, _ in plans
     ]
     engines = [each.result() for each in made]
-  compiled: list[Compiled | None] = [None] * len(jobs)
+  slots: list[lane.Slot | None] = [None] * len(jobs)
   taken = dict.fromkeys(by_key, 0)
   for (indices, _, share), engine in zip(plans, engines, strict=True):
-    key = job_lib.program_key(jobs[indices[0]])
+    key = build.program_key(jobs[indices[0]])
     own = indices[taken[key] : taken[key] + share]
     taken[key] += share
     next_key = jax.jit(jobs[indices[0]].system.next_key)
     for place, i in enumerate(own):
       first = functools.partial(firsts, _Beginning(jobs[i]))
-      compiled[i] = lane.compiled(
+      slots[i] = lane.Slot(
         *(engine, place, first, lambda s, f=next_key: int(f(s)))
       )
-  return Lanes(engines, compiled)
+  return Lanes(engines, slots)
 
 
 class _Beginning:
@@ -108,7 +108,7 @@ class _Beginning:
     self.job = job
     config = job.config
     self._key = (
-      *(job_lib.program_key(job), config.init, config.seed),
+      *(build.program_key(job), config.init, config.seed),
       *(job.groups.names, job.groups.members),
     )
 

@@ -9,11 +9,10 @@ from ojd.fleet import folder
 from ojd.fleet.listing import Entry
 from ojd.fleet.pacing import Paced
 from ojd.fleet.teachers import Teachers
+from ojd.run import build, workdir
 from ojd.run import config as config_lib
-from ojd.run import job as job_lib
-from ojd.run import workdir
+from ojd.run.build import Job
 from ojd.run.config import RunConfig
-from ojd.run.job import Job
 from ojd.run.stats import Progress
 
 NEW, RUNNING, DONE, STOPPED, DEAD = "new", "running", "done", "stopped", "dead"
@@ -42,7 +41,7 @@ def check(config: RunConfig) -> None:
       "--teacher_process: the teacher of a fleet is shared; with --ray it has "
       "processes of its own"
     )
-  if job_lib.method_of(config).prepare is not None:
+  if build.method_of(config).prepare is not None:
     raise UserError(
       f"--system={config.system} learns from a whole stream beforehand; run "
       "its streams one by one"
@@ -79,11 +78,11 @@ def open_job(
       judged by it that does not ask for that.
   """
   try:
-    stream = job_lib.open_stream(member.config)
+    stream = build.open_stream(member.config)
     if is_paced and not stream.spec.is_live:
       stream = Paced(stream)
     teacher = teachers.open(member.config, stream.spec)
-    job = job_lib.make_job_of(member.config, stream, teacher)
+    job = build.make_job_of(member.config, stream, teacher)
     is_unjudged = job.truth_groups is None and job.config.eval_every is None
     if is_rationed and is_unjudged:
       config = dataclasses.replace(job.config, eval_every=0)

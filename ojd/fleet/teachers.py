@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ojd.fleet.desk import AtDesk, Desk
-from ojd.run import job as job_lib
+from ojd.run import build
+from ojd.run.build import Job
 from ojd.run.config import RunConfig
-from ojd.run.job import Job
 from ojd.streams.base import StreamSpec
 from ojd.teachers import base, labelers
 
@@ -60,16 +60,16 @@ class Desks:
 
   def open(self, config: RunConfig, spec: StreamSpec) -> base.Teacher:
     if base.is_of_one_stream(config.teacher):
-      return job_lib.make_teacher(config, spec)
+      return build.make_teacher(config, spec)
     return self.desk(config, spec).teacher
 
   def desk(self, config: RunConfig, spec: StreamSpec) -> Desk:
     """That of a stream whose teacher is shared."""
-    context = job_lib.teacher_context(config, spec)
+    context = build.teacher_context(config, spec)
     key = base.sharing_key(config.teacher, context)
     with self._opening:
       if key not in self._desks:
-        teacher = job_lib.make_teacher(config, spec)
+        teacher = build.make_teacher(config, spec)
         batch = self._batch or _suitable(teacher)
         self._desks[key] = Desk(teacher, batch)
     return self._desks[key]
@@ -78,7 +78,7 @@ class Desks:
     for desk in self._desks.values():
       if desk.teacher is job.teacher:
         return AtDesk(desk, job.groups)
-    return job_lib.make_labeler(job)
+    return build.make_labeler(job)
 
   def counts(self) -> Counts:
     return total(

@@ -19,7 +19,7 @@ from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.models import pretrained
 from ojd.models.student import Params
-from ojd.run.job import Job
+from ojd.run.build import Job
 from ojd.tasks.segmentation import classify
 from ojd.types import Labels, Sample
 

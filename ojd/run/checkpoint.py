@@ -26,8 +26,7 @@ import numpy as np
 
 from ojd.distill import State
 from ojd.errors import UserError
-from ojd.run import job as job_lib
-from ojd.run import state_arrays, workdir
+from ojd.run import build, state_arrays, workdir
 from ojd.run import stats as stats_lib
 from ojd.types import Array
 
@@ -55,11 +54,11 @@ class Saved(NamedTuple):
   reference: Array  # [H, W] uint8, the latest labels, for the overlay
 
 
-def abstract(job: job_lib.Job) -> Saved:
+def abstract(job: build.Job) -> Saved:
   """Types and shapes of the arrays of a job's snapshots."""
   spec = job.stream.spec
   reference = jax.ShapeDtypeStruct((spec.height, spec.width), np.uint8)
-  return Saved(job_lib.abstract_state(job), reference)
+  return Saved(build.abstract_state(job), reference)
 
 
 class CheckpointError(RuntimeError):

@@ -17,17 +17,17 @@ import numpy as np
 
 from ojd.distill import State
 from ojd.errors import UserError
-from ojd.run import checkpoint as checkpoint_lib
-from ojd.run import config as config_lib
-from ojd.run import job as job_lib
 from ojd.run import (
+  build,
   recorded_run,
-  retell,
+  replay_loop,
   state_arrays,
   stats,
   trajectory,
   workdir,
 )
+from ojd.run import checkpoint as checkpoint_lib
+from ojd.run import config as config_lib
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
 from ojd.teachers import base as teachers
@@ -102,9 +102,9 @@ def write_parent(fork: Fork, path: pathlib.Path) -> None:
   (path / workdir.PARENT_METRICS).write_text(lines)
 
 
-def make_job(fork: Fork, config: RunConfig) -> job_lib.Job:
+def make_job(fork: Fork, config: RunConfig) -> build.Job:
   """The fork's stream and system; its teacher is not opened."""
-  if job_lib.method_of(config).prepare is not None:
+  if build.method_of(config).prepare is not None:
     raise UserError(
       f"--system={config.system} trains its own student beforehand, and a fork "
       "goes on with its parent's; give another --system"
@@ -113,28 +113,28 @@ def make_job(fork: Fork, config: RunConfig) -> job_lib.Job:
 
 
 def make_labeler(
-  fork: Fork, job: job_lib.Job
+  fork: Fork, job: build.Job
 ) -> tuple[labelers.Cached, Callable[[int], bool]]:
   """Who labels the fork's frames, and whether a frame is known already."""
   known = recorded_run.LabelsByFrame(fork.parent.log)
-  opened = lambda: job_lib.open_labeler(job)
+  opened = lambda: build.open_labeler(job)
   return labelers.Cached(known.get, opened), known.__contains__
 
 
 def first_snapshot(
-  fork: Fork, job: job_lib.Job, note_fn: Callable[[str], None]
+  fork: Fork, job: build.Job, note_fn: Callable[[str], None]
 ) -> checkpoint_lib.Snapshot:
   """The beginning of the fork: its parent's student in its own system."""
   parent, t = fork.parent, fork.t
-  parent_job, checkpointer, compiled = retell.open_again(parent)
+  parent_job, checkpointer, executor = replay_loop.open_again(parent)
   try:
-    start, problems = retell.begin(parent, checkpointer, compiled, t)
+    start, problems = replay_loop.begin(parent, checkpointer, executor, t)
     for problem in problems:
       note_fn(f"passed over a checkpoint: {problem}")
     state = start.state
-    for step in retell.tell(parent, parent_job, compiled, start, t):
+    for step in replay_loop.frames(parent, parent_job, executor, start, t):
       state = step.state
-      if retell.has_diverged(step):
+      if replay_loop.has_diverged(step):
         note_fn(f"frame {step.sample.t} goes otherwise than it was recorded")
     state = jax.tree.map(jnp.copy, state)
   finally:
@@ -175,7 +175,7 @@ def _snapshot(fork, job, state):
 
 
 def carry_over(
-  state: State, parent: RunConfig, job: job_lib.Job
+  state: State, parent: RunConfig, job: build.Job
 ) -> tuple[State, list[str]]:
   """The parent's state in the system of another job.
 

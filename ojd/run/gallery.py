@@ -6,14 +6,11 @@ follows from the number of key frames alone, so a resumed run has the same.
 """
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ojd.distill import State
 from ojd.run import overlay, writers
 from ojd.types import StepInfo
 
@@ -112,24 +109,6 @@ def _read_index(path):
     return None
   is_number = isinstance(comment, bytes) and comment.isdigit()
   return int(comment) if is_number and len(comment) < 18 else None
-
-
-@jax.jit
-def copy(state: State) -> State:
-  """A copy of a state, for a function that donates its argument."""
-  return jax.tree.map(jnp.copy, state)
-
-
-def answer(compiled: Any, state: State, frame: np.ndarray) -> np.ndarray:
-  """A compiled system's answer to a frame; the state stays as it is.
-
-  Without a program for it, `predict` consumes a copy, which takes half a
-  millisecond; another program would take a second to compile.
-  """
-  if compiled.peek is not None:
-    return np.asarray(compiled.peek(state, frame))
-  _, classes = compiled.predict(copy(state), frame)
-  return np.asarray(classes)
 
 
 def compose(record: KeyRecord, num_classes: int) -> Image.Image:

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ojd.run import build, overlay, sinks, trackers, workdir, writers
 from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import gallery as gallery_lib
-from ojd.run import job as job_lib
-from ojd.run import overlay, sinks, trackers, workdir, writers
 from ojd.types import Sample
 
 LineFn = Callable[[dict[str, Any]], None]
@@ -28,7 +27,7 @@ class Outputs:
 
   def __init__(
     self,
-    job: job_lib.Job,
+    job: build.Job,
     path: pathlib.Path,
     start: checkpoint_lib.Snapshot | None = None,
     *,

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ojd.run import job as job_lib
-from ojd.run import stats
-from ojd.run.job import Job
+from ojd.run import build, stats
+from ojd.run.build import Job
 from ojd.streams import prefetch
 from ojd.systems.offline_oracle import Preparation
 from ojd.teachers import base as teachers
@@ -34,18 +33,18 @@ def prepare(
   What is learnt is kept in the workdir: the same job is not prepared twice. A
   method that asks for nothing gets its job back.
   """
-  method = job_lib.method_of(job.config)
+  method = build.method_of(job.config)
   if method.prepare is None:
     return job
-  path = job_lib.prepared_student(job.config)
+  path = build.prepared_student(job.config)
   if not path.is_file():
     path.parent.mkdir(parents=True, exist_ok=True)
     wanted = preparation(job, path.parent, note_fn, should_stop)
     with stages(STAGE):
       if not method.prepare(wanted):
         return None
-  student = job_lib.first_student(job.config, job.groups)
-  system = job_lib.make_system(job.config, student, job.stream.spec)
+  student = build.first_student(job.config, job.groups)
+  system = build.make_system(job.config, student, job.stream.spec)
   return job._replace(system=system, student=student)
 
 
@@ -63,7 +62,7 @@ def preparation(
     note_fn: told how it goes.
     should_stop: asked now and then.
   """
-  num_frames = job_lib.num_frames_of(job.config, job.stream.spec)
+  num_frames = build.num_frames_of(job.config, job.stream.spec)
   flags = dataclasses.asdict(job.config)
   spec = job.stream.spec
   return Preparation(
@@ -88,7 +87,7 @@ def _labelled(
   job, num_frames, every, note_fn
 ) -> Iterator[tuple[np.ndarray, Labels]]:
   """Every n-th frame that there is and its labels, by the job's teacher."""
-  labeler = job_lib.make_labeler(job)
+  labeler = build.make_labeler(job)
   samples = prefetch.readable(job.stream.read(), num_frames)
   try:
     with contextlib.closing(samples):

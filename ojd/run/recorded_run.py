@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 from ojd import labels
 from ojd.errors import UserError
+from ojd.run import build, report, trajectory, workdir
 from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import config as config_lib
-from ojd.run import job as job_lib
-from ojd.run import report, trajectory, workdir
 from ojd.run.config import RunConfig
 from ojd.types import Labels
 
@@ -88,7 +87,7 @@ def _config(flags, path):
   return dataclasses.replace(config, workdir=str(path))
 
 
-def open_job(run: RecordedRun, config: RunConfig | None = None) -> job_lib.Job:
+def open_job(run: RecordedRun, config: RunConfig | None = None) -> build.Job:
   """Its stream and its system, without a teacher.
 
   Args:
@@ -102,7 +101,7 @@ def open_job(run: RecordedRun, config: RunConfig | None = None) -> job_lib.Job:
   gone = UserError(f"--workdir={run.path}: a live stream cannot be told again")
   if run.description["stream"].get("kind") == "live":
     raise gone
-  job = job_lib.make_job_without_teacher(config, run.groups)
+  job = build.make_job_without_teacher(config, run.groups)
   if job.stream.spec.is_live:  # a part of it
     raise gone
   if job.stream.spec.identity != run.description.get("stream"):
@@ -120,7 +119,7 @@ def range_error(flag: str, t: int, run: RecordedRun) -> UserError:
 
 def is_init_there(run: RecordedRun) -> bool:
   """Whether the student that it began with can still be made."""
-  prepared = job_lib.prepared_student(run.config)
+  prepared = build.prepared_student(run.config)
   return _is_known(run.config.init) if prepared is None else prepared.is_file()
 
 
@@ -129,7 +128,7 @@ def _is_known(init):
 
 
 def open_checkpointer(
-  run: RecordedRun, job: job_lib.Job
+  run: RecordedRun, job: build.Job
 ) -> checkpoint_lib.Checkpointer:
   """Its checkpoints, to be read."""
   return checkpoint_lib.Checkpointer(run.path, checkpoint_lib.abstract(job), {})

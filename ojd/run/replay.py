@@ -14,7 +14,7 @@ import numpy as np
 
 from ojd import labels as labels_lib
 from ojd import metrics
-from ojd.run import recorded_run, retell, state_arrays, stats, workdir
+from ojd.run import recorded_run, replay_loop, state_arrays, stats, workdir
 from ojd.run.recorded_run import RecordedRun
 
 
@@ -39,7 +39,7 @@ class Divergence(NamedTuple):
 class Replayed(NamedTuple):
   """What came of a replay."""
 
-  start: retell.Start
+  start: replay_loop.Start
   end: int
   num_keys: int
   num_updates: int
@@ -81,14 +81,14 @@ def replay(
     raise recorded_run.range_error("from_frame", first, run)
   if not first < end <= run.end:
     raise recorded_run.range_error("to_frame", end - 1, run)
-  job, checkpointer, compiled = retell.open_again(run)
+  job, checkpointer, executor = replay_loop.open_again(run)
   try:
-    start, problems = retell.begin(run, checkpointer, compiled, first)
+    start, problems = replay_loop.begin(run, checkpointer, executor, first)
     for problem in problems:
       note_fn(f"passed over a checkpoint: {problem}")
     comparison = _Comparison(run, job, checkpointer, start, end)
     begun = time.perf_counter()
-    for step in retell.tell(run, job, compiled, start, end):
+    for step in replay_loop.frames(run, job, executor, start, end):
       comparison.add(step)
       progress_fn(step.sample.t + 1 - start.t, end - start.t)
     return comparison.result(time.perf_counter() - begun)
@@ -110,7 +110,7 @@ class _Comparison:
     self._num_keys = self._num_updates = self._num_snapshots = 0
     self._mious: list[tuple[float, float]] = []
 
-  def add(self, step: retell.Step):
+  def add(self, step: replay_loop.Step):
     if step.record is not None:
       self._compare_key(step)
     self._judge(step)

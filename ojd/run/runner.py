@@ -1,27 +1,27 @@
-"""From a config to a finished workdir."""
+"""From a config to a finished workdir: what a run is, in one screen."""
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ojd.run import checkpoint as checkpoint_lib
-from ojd.run import fork as fork_lib
-from ojd.run import job as job_lib
 from ojd.run import (
-  late,
-  linked,
+  build,
   live_board,
+  network_source,
   outputs,
   preparing,
   report,
+  sources,
   stats,
   trackers,
   trajectory,
   workdir,
 )
+from ojd.run import checkpoint as checkpoint_lib
+from ojd.run import fork as fork_lib
 from ojd.run.config import RunConfig
+from ojd.run.executor import Executor
 from ojd.run.loop import Loop, ProgressFn
 from ojd.teachers import labelers
 
@@ -33,25 +33,22 @@ class Outcome(NamedTuple):
   summary: dict[str, Any]
 
 
-class Equipment(NamedTuple):
-  """Where a run has from what it may share with others."""
+class Shared(NamedTuple):
+  """What a run shares with others; by default it makes its own."""
 
-  make_job: Callable[[RunConfig], job_lib.Job] = job_lib.make_job
-  make_labeler: Callable[[job_lib.Job], labelers.Labeler] = job_lib.make_labeler
-  compiled: job_lib.Compiled | None = None  # None: it compiles its own
-  line_fn: outputs.LineFn = lambda line: None  # told every line of the metrics
-
-
-_ITS_OWN = Equipment()
+  make_job: Callable[[RunConfig], build.Job] = build.make_job
+  make_labeler: Callable[[build.Job], labelers.Labeler] = build.make_labeler
+  executor: Executor | None = None
+  line_fn: outputs.LineFn = lambda line: None  # takes each line of the metrics
 
 
-class _People(NamedTuple):
-  """Who is told of a run, and who may end it; as `run` has them."""
+class _Calls(NamedTuple):
+  """What a run reports, and how it is stopped."""
 
-  progress_fn: ProgressFn
-  should_stop: Callable[[], bool]
-  note_fn: Callable[[str], None]
-  board: live_board.Board | None
+  progress_fn: ProgressFn  # called after every frame
+  should_stop: Callable[[], bool]  # before every frame
+  note_fn: Callable[[str], None]  # with what happens beside
+  board: live_board.Board | None  # the live view
 
 
 def run(
@@ -63,136 +60,146 @@ def run(
   note_fn: Callable[[str], None] = lambda note: None,
   fork: fork_lib.Fork | None = None,
   board: live_board.Board | None = None,
-  equipment: Equipment = _ITS_OWN,
+  shared: Shared = Shared(),  # noqa: B008, a constant
 ) -> Outcome:
-  """Runs a checked config in its workdir, or goes on with it.
+  """Runs a checked config in its workdir, or resumes it.
 
-  A finished one is left as it is.
+  A finished run is left as it is.
 
   Args:
     config: of `config.check`.
     command: how to run this again, for the report.
     progress_fn: called after every frame.
     should_stop: asked before every frame; True ends the run cleanly.
-    note_fn: told where the run goes on, and why not later.
+    note_fn: called with where the run resumes, and why not later.
     fork: the moment of another run that this one begins with, if any.
-    board: shows the run to others while it goes on.
-    equipment: what it has not of its own; not for forks.
+    board: shows the run while it goes on.
+    shared: what it does not make of its own; not for forks.
   """
   stages = stats.Stages()
-  people = _People(progress_fn, should_stop, note_fn, board)
-  make_fork = functools.partial(fork_lib.make_job, fork)
-  job = (make_fork if fork else equipment.make_job)(config)
+  calls = _Calls(progress_fn, should_stop, note_fn, board)
+  if fork is None:
+    job = shared.make_job(config)
+  else:
+    job = fork_lib.make_job(fork, config)
   with contextlib.closing(job):
-    return _run(job, fork, command, stages, people, equipment)
+    path = workdir.expand(job.config.workdir)
+    description = _describe(job, fork, command)
+    workdir.inspect(path, description)  # before anything is written into it
+    with workdir.claim(path):
+      status = workdir.inspect(path, description)
+      if status is workdir.Status.FINISHED:
+        summary = workdir.read_summary(path)
+        if not (path / workdir.REPORT / "index.html").exists():
+          report.write_report(path)
+        return Outcome(status, summary)
+      if status is workdir.Status.UNFINISHED:
+        description["flags"] = workdir.begun_flags(path, description)
+      loop = _open_loop(
+        job, fork, path, status, description, stages, calls, shared
+      )
+      summary = loop.run()
+      if board is not None:
+        board.end(summary)
+      if summary["finished"]:
+        workdir.drop_parts(path)
+      report.write_report(path)
+      return Outcome(status, summary)
 
 
-def _run(job, fork, command, stages, people, equipment):
-  config, path = job.config, workdir.expand(job.config.workdir)
+def _describe(job, fork, command):
+  """The content of config.json."""
   description = workdir.describe_run(
-    config, job.stream.spec.identity, job.groups, command
+    job.config, job.stream.spec.identity, job.groups, command
   )
   if fork is not None:
     description["fork"] = fork_lib.describe(fork)
-  workdir.inspect(path, description)  # before anything is written into it
-  with workdir.claim(path):
-    status = workdir.inspect(path, description)
-    if status is workdir.Status.FINISHED:
-      summary = workdir.read_summary(path)
-      if not (path / workdir.REPORT / "index.html").exists():
-        report.write_report(path)
-      return Outcome(status, summary)
-    loop = _open_loop(
-      *(job, fork, path, status, description, stages, people, equipment)
-    )
-    summary = loop.run()
-    if people.board is not None:
-      people.board.end(summary)
-    if summary["finished"]:
-      workdir.drop_parts(path)
-    report.write_report(path)
-    return Outcome(status, summary)
+  return description
 
 
-def _open_loop(job, fork, path, status, description, stages, people, equipment):
-  """The loop of a run that is new, or at the snapshot that it goes on from."""
-  config, note_fn = job.config, people.note_fn
+def _open_loop(job, fork, path, status, description, stages, calls, shared):
+  """The loop of a run that is new, or at the snapshot where it resumes."""
+  # 1. Its own latest checkpoint; 2. the moment of a fork; 3. the beginning.
   checkpointer, start, branch = None, None, None
-  if config.checkpoint_every:
+  if job.config.checkpoint_every:
     checkpointer = _checkpointer(job, path, description)
-    start = _start(checkpointer, note_fn)
+    start = _latest(checkpointer, calls.note_fn)
   if fork is not None and start is None:
-    branch = fork_lib.first_snapshot(fork, job, note_fn)
+    branch = fork_lib.first_snapshot(fork, job, calls.note_fn)
   if status is workdir.Status.UNFINISHED and start is None:
     workdir.set_aside(path)
   workdir.create(path, description)
-  prepared = preparing.prepare(job, stages, note_fn, people.should_stop)
+  prepared = preparing.prepare(job, stages, calls.note_fn, calls.should_stop)
   if prepared is None:
-    # It stops before its first frame, whose student is not there to be kept.
+    # It stops before its first frame, and has no student to save.
     checkpointer = None
   job = prepared or job
   if branch is not None:
-    start = _begin_fork(fork, branch, path, checkpointer)
-  progress_fn, views = people.progress_fn, {"line_fn": equipment.line_fn}
-  if people.board is not None:
-    progress_fn, views = _begin_board(people, job, path, start)
-  if fork is not None:
-    labeler, knows = fork_lib.make_labeler(fork, job)
-    more = {"labeler": labeler, "knows": knows}
+    start = branch
+    fork_lib.write_parent(fork, path)
+    if checkpointer is not None:  # nothing but the parent could make it again
+      checkpointer.save(branch, lambda: None)
+  if fork is None:
+    labeler, knows = shared.make_labeler(job), lambda t: False
   else:
-    more = {"labeler": equipment.make_labeler(job)}
-  log = _trajectory_writer(job, path, description, start)
-  if log.problem:
-    note_fn(log.problem)
-  curves, problems = trackers.open_trackers(
-    path, dataclasses.asdict(config), start.t if start else 0
+    labeler, knows = fork_lib.make_labeler(fork, job)
+  log = trajectory.TrajectoryWriter(
+    path / workdir.TRAJECTORY,
+    workdir.log_identity(description),
+    start=start.t if start else 0,
+    # A live stream shows other frames now than those it was asked about.
+    is_repeatable=not (job.config.async_teacher or job.stream.spec.is_live),
   )
-  for problem in problems:
-    note_fn(problem)
-  return _loop_of(config)(
-    *(job, path),
+  curves, problems = trackers.open_trackers(
+    path, dataclasses.asdict(job.config), start.t if start else 0
+  )
+  for problem in filter(None, [log.problem, *problems]):
+    calls.note_fn(problem)
+  progress_fn, views = _views(job, path, start, calls, shared)
+  return Loop(
+    job,
+    path,
+    make_source(job),
     stages=stages,
     progress_fn=progress_fn,
-    should_stop=people.should_stop,
+    should_stop=calls.should_stop,
+    executor=shared.executor,
+    labeler=labeler,
+    knows=knows,
     checkpointer=checkpointer,
     start=start,
     trajectory_writer=log,
     outputs=outputs.Outputs(job, path, start, trackers=curves, **views),
-    compiled=equipment.compiled,
-    **more,
   )
 
 
-def _loop_of(config):
+def make_source(job: build.Job) -> sources.InStep:
+  """Where the labels of a job come from."""
+  config = job.config
   if config.link:
-    return linked.LinkLoop
-  return late.LateLoop if config.async_teacher else Loop
+    return network_source.SimulatedNetwork(job)
+  if config.async_teacher:
+    is_unlabelled = job.truth_groups is None
+    return sources.Late(is_unlabelled and config.eval_every is None)
+  return sources.InStep()
 
 
-def _begin_fork(fork, branch, path, checkpointer):
-  """Keeps the fork's first snapshot: nothing but its parent could make it."""
-  fork_lib.write_parent(fork, path)
-  if checkpointer is not None:
-    checkpointer.save(branch, lambda: None)
-  return branch
-
-
-def _begin_board(people, job, path, start):
-  """What a loop tells a board, which is shown what came before."""
-  board, config = people.board, job.config
-  about = live_board.About(config.stream, config.system, job.groups.names)
+def _views(job, path, start, calls, shared):
+  """Whom the frames are reported to, and what shows them."""
+  board = calls.board
+  if board is None:
+    return calls.progress_fn, {"line_fn": shared.line_fn}
+  about = live_board.About(
+    job.config.stream, job.config.system, job.groups.names
+  )
   num_past = start.stats.num_frames if start else 0
   board.begin(about, report.read_metrics(path / workdir.METRICS)[:num_past])
-  views = {"more_sinks": (board,), "line_fn": board.line}
-  return _both(people.progress_fn, board.progress), views
 
+  def progress_fn(progress):
+    calls.progress_fn(progress)
+    board.progress(progress)
 
-def _both(first, second):
-  def call(progress):
-    first(progress)
-    second(progress)
-
-  return call
+  return progress_fn, {"more_sinks": (board,), "line_fn": board.line}
 
 
 def _checkpointer(job, path, description):
@@ -201,22 +208,11 @@ def _checkpointer(job, path, description):
   return checkpoint_lib.Checkpointer(path, checkpoint_lib.abstract(job), about)
 
 
-def _start(checkpointer, note_fn):
-  """Where to go on; None at the beginning."""
+def _latest(checkpointer, note_fn):
+  """The snapshot where the run resumes; None at the beginning."""
   snapshot, problems = checkpointer.latest()
   for problem in problems:
     note_fn(f"passed over a checkpoint: {problem}")
   if snapshot is not None:
     note_fn(f"going on with frame {snapshot.t}")
   return snapshot
-
-
-def _trajectory_writer(job, path, description, start):
-  """The trajectory of a job's run."""
-  return trajectory.TrajectoryWriter(
-    path / workdir.TRAJECTORY,
-    workdir.log_identity(description),
-    start=start.t if start else 0,
-    # What a live stream shows now was never asked about.
-    is_repeatable=not (job.config.async_teacher or job.stream.spec.is_live),
-  )

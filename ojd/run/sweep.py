@@ -21,9 +21,8 @@ from ojd import distill, metrics, systems
 from ojd import labels as labels_lib
 from ojd.costs import Costs
 from ojd.errors import UserError
+from ojd.run import build, recorded_run, replay_loop, stats
 from ojd.run import config as config_lib
-from ojd.run import job as job_lib
-from ojd.run import recorded_run, retell, stats
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
 from ojd.streams import prefetch
@@ -145,7 +144,7 @@ def sweep(
     raise UserError("--sweep: seed matters at the beginning of a run only")
   wanted = combinations(grid, run.config)
   job = recorded_run.open_job(run)
-  student = job_lib.make_student(job.config, job.groups)
+  student = build.make_student(job.config, job.groups)
   make_system = functools.partial(_make_system, job, student)
   begin = _beginning(run, job, first, note_fn)
   num_turns = -(-len(wanted) // _MAX_LANES)
@@ -173,15 +172,15 @@ class _Beginning(NamedTuple):
 def _beginning(run, job, first, note_fn):
   if first == 0:
     return _Beginning(None, 0)
-  _, checkpointer, compiled = retell.open_again(run)
+  _, checkpointer, executor = replay_loop.open_again(run)
   try:
-    start, problems = retell.begin(run, checkpointer, compiled, first)
+    start, problems = replay_loop.begin(run, checkpointer, executor, first)
   finally:
     checkpointer.close()
   for problem in problems:
     note_fn(f"passed over a checkpoint: {problem}")
   state = start.state
-  for step in retell.tell(run, job, compiled, start, first):
+  for step in replay_loop.frames(run, job, executor, start, first):
     state = step.state
   seen = sum(row["t"] < first for row in run.rows)
   return _Beginning(jax.tree.map(jnp.copy, state), run.num_before + seen)
@@ -198,7 +197,7 @@ def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
   """The frames with their labels; who is not on record is asked."""
   known = recorded_run.LabelsByFrame(run.log)
   labeler = labelers.Cached(
-    known.get, functools.partial(job_lib.open_labeler, job)
+    known.get, functools.partial(build.open_labeler, job)
   )
   wanted = [row["t"] for row in run.rows if first <= row["t"] < end]
   num_known = sum(t in known for t in wanted)
@@ -304,4 +303,4 @@ def _first_states(job, make_system, begin, columns):
 
 def _make_system(job, student, values):
   """A job's system with traced constants in the place of its own."""
-  return job_lib.make_system(job.config, student, job.stream.spec, values)
+  return build.make_system(job.config, student, job.stream.spec, values)

@@ -5,6 +5,7 @@ slow to write is written in a thread.
 """
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -25,7 +26,8 @@ _QUEUE_LENGTH = 8  # then the stream waits: memory stays bounded
 _MAX_DENOMINATOR = 2**16 - 1  # of a frame rate, in any container
 
 
-class FrameRecord(NamedTuple):
+@dataclasses.dataclass(slots=True)
+class FrameRecord:
   """A line of metrics.jsonl; what is None is left out of it."""
 
   t: int  # index of the frame
@@ -58,16 +60,17 @@ class FrameRecord(NamedTuple):
     """The line. NaN and infinity, which JSON has not, become null."""
     return {
       name: None if isinstance(x, float) and not math.isfinite(x) else x
-      for name, x in self._asdict().items()
+      for name, x in dataclasses.asdict(self).items()
       if x is not None
     }
 
-
-def step_fields(info: StepInfo) -> dict[str, Any]:
-  """The fields of a key frame's record, from the plain numbers of its step."""
-  names = ("num_updates", "num_rolled_back", "miou_before", "miou_after")
-  names += ("loss", "grad_norm")
-  return {"is_key": True, **{name: getattr(info, name) for name in names}}
+  def set_step(self, info: StepInfo) -> None:
+    """Makes it a key frame's, of a step in plain numbers."""
+    self.is_key = True
+    self.num_updates = info.num_updates
+    self.num_rolled_back = info.num_rolled_back
+    self.miou_before, self.miou_after = info.miou_before, info.miou_after
+    self.loss, self.grad_norm = info.loss, info.grad_norm
 
 
 class Background:

@@ -25,8 +25,8 @@ from ojd.models import export
 from ojd.network import messages, wire
 from ojd.network.layout import layout_of
 from ojd.network.weights import Schedule, Weights
+from ojd.run import build
 from ojd.run import config as config_lib
-from ojd.run import job as job_lib
 from tests.reference import edge_proxy, edge_run
 from tests.reference.edge_run import wait_for
 
@@ -41,9 +41,9 @@ def _by_itself(config):
   """The student of a run whose server and device are one, and its keys."""
   config = config_lib.settled(config)
   groups = labels_lib.parse_groups("person", ("background", "person"))
-  student = job_lib.make_student(config, groups)
-  stream = job_lib.open_stream(config)
-  system = job_lib.make_system(config, student, stream.spec)
+  student = build.make_student(config, groups)
+  stream = build.open_stream(config)
+  system = build.make_system(config, student, stream.spec)
   teacher = edge_run.make_teacher()
   learn, predict = jax.jit(system.learn), jax.jit(system.predict)
   state, keys = None, []
@@ -225,7 +225,7 @@ def _hello():
   """Of a device that could be served."""
   config = dataclasses.replace(edge_run.CONFIG, workdir="x")
   groups = beginning.groups_of("person")
-  student = job_lib.make_student(config, groups)
+  student = build.make_student(config, groups)
   named = beginning.first_weights(student, config.seed)
   terms = messages.Terms(32, 40, 25.0, "raw", "person")
   return Device(Weights(named, layout_of(named)), terms).connected(0.0)
@@ -428,7 +428,7 @@ def test_samples_of_a_training_period_travel_together(tmp_path):
 
 def test_exported_program_answers_as_the_student_does(tmp_path):
   config = config_lib.settled(edge_run.CONFIG)
-  student = job_lib.make_student(config, beginning.groups_of("person"))
+  student = build.make_student(config, beginning.groups_of("person"))
   named = beginning.first_weights(student, config.seed)
   path = tmp_path / "s.jax"
   answer = lambda p, frame: distill.classify(student.apply(p, frame))

@@ -10,7 +10,7 @@ from experiments import torchvision_weights
 from ojd import labels
 from ojd.errors import UserError
 from ojd.models import pretrained
-from ojd.run import job
+from ojd.run import build
 from ojd.run.config import RunConfig
 from tests import binaries
 
@@ -50,14 +50,14 @@ def test_binary_writes_a_beginning_that_a_student_takes(tmp_path):
     found.params["backbone/block2/project/norm/scale"],
     state["features.2.conv.3.weight"].numpy(),
   )
-  params = _shape(job.make_student(_config(path), GROUPS))
+  params = _shape(build.make_student(_config(path), GROUPS))
   assert params["logits"]["kernel"].shape == (1, 1, 256, 2)
   for flags, words in (
     ({"model": "jitnet"}, f"is of --model={NETWORK}, not of --model=jitnet"),
     ({"model": "mobilenet_v2"}, "see --model"),
   ):
     with pytest.raises(UserError, match=words):
-      job.make_student(_config(path, **flags), GROUPS)
+      build.make_student(_config(path, **flags), GROUPS)
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,8 @@ import imageio.v3 as iio
 import jax
 import numpy as np
 
-from ojd.run import compilation, recorded_run, runner
+from ojd.run import build, compilation, recorded_run, runner
 from ojd.run import config as config_lib
-from ojd.run import job as job_lib
 from ojd.run.config import RunConfig
 from ojd.types import Labels
 
@@ -125,7 +124,7 @@ def _job(flags):
   with tempfile.TemporaryDirectory() as folder:
     config = _config(folder, **flags)
     config_lib.check(config)
-    return job_lib.make_job(config)
+    return build.make_job(config)
 
 
 def _run(workdir, flags):

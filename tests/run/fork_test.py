@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from ojd.errors import UserError
+from ojd.run import build, recorded_run, replay, runner, state_arrays, workdir
 from ojd.run import config as config_lib
 from ojd.run import fork as fork_lib
-from ojd.run import job as job_lib
-from ojd.run import recorded_run, replay, runner, state_arrays, workdir
 from ojd.teachers import ground_truth
 from tests.reference import small_run
 
@@ -202,10 +201,10 @@ def test_folders_are_kept_apart(parent, tmp_path):
 def test_student_that_does_not_fit_is_refused(parent):
   run = recorded_run.read(parent)
   job = recorded_run.open_job(run)
-  other = job_lib.make_student(
+  other = build.make_student(
     run.config, job.groups._replace(names=("background", "a", "b"))
   )
-  system = job_lib.make_system(run.config, other, job.stream.spec)
+  system = build.make_system(run.config, other, job.stream.spec)
   wide = job._replace(system=system)
   state = job.system.init(jax.random.key(0), np.zeros((48, 64, 3), np.uint8))
   with pytest.raises(UserError, match="params.logits"):

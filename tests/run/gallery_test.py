@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from ojd import distill, labels, updates
-from ojd.run import gallery, loop, overlay, palette, workdir
-from ojd.run import job as job_lib
+from ojd.run import build, gallery, loop, overlay, palette, workdir
 from ojd.run.config import RunConfig
 from ojd.streams.base import StreamSpec
 from ojd.systems import jit as jit_lib
@@ -188,7 +187,7 @@ def _run(path, *, has_pictures, stream, teacher, system):
   names = stream.spec.class_names
   groups = labels.parse_groups("", names)
   config = RunConfig(workdir=str(path), overlay=has_pictures)
-  job = job_lib.Job(config, stream, teacher, groups, groups, system)
+  job = build.Job(config, stream, teacher, groups, groups, system)
   loop.Loop(job, path).run()
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from ojd import labels, updates
 from ojd.metrics import confusion_matrix, run_miou
-from ojd.run import job as job_lib
-from ojd.run import late, report, workdir
+from ojd.run import build, late, report, workdir
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
 from ojd.teachers import labelers
@@ -31,7 +30,7 @@ SYSTEM = jit_lib.jit(
 
 @functools.cache
 def _compiled():
-  return job_lib.compile_system(SYSTEM, 16, 20, seed=0, with_peek=True)
+  return build.compile_system(SYSTEM, 16, 20, seed=0, with_peek=True)
 
 
 class _Labeler:
@@ -89,7 +88,7 @@ def _loop(path, stream, labeler=None, teacher=None, overlay=False, **config):
   )
   truth_groups = GROUPS if stream.has_truth else None
   teacher = teacher or _Knowing(stream)
-  job = job_lib.Job(config, stream, teacher, GROUPS, truth_groups, SYSTEM)
+  job = build.Job(config, stream, teacher, GROUPS, truth_groups, SYSTEM)
   return late.LateLoop(job, path, compiled=_compiled(), labeler=labeler)
 
 

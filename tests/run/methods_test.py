@@ -14,16 +14,17 @@ from ojd.errors import UserError
 from ojd.pretraining import trainer
 from ojd.run import config as config_lib
 from ojd.run import (
+  build,
+  export,
   fork,
   preparing,
   recorded_run,
   replay,
   runner,
   sweep,
-  take,
   workdir,
 )
-from ojd.run import job as job_lib
+from ojd.run import config as config_lib
 from ojd.streams import base as streams
 from ojd.systems import offline_oracle
 from ojd.teachers import base as teachers
@@ -166,7 +167,7 @@ def test_oracle_learns_every_fifth_frame_of_the_run(tmp_path, monkeypatch):
     system="offline_oracle",
     workdir=str(tmp_path),
   )
-  job = job_lib.make_job(config)
+  job = build.make_job(config)
   frames = [sample.frame for sample in job.stream.read()]
   truth = [sample.truth for sample in job.stream.read()]
   for most, expected in ((6_000, [0, 5, 10]), (2, [0, 7])):
@@ -216,7 +217,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path):
   _run(path, "flow:slow", num_frames=10)
   run = recorded_run.read(path)
   with pytest.raises(UserError, match="--export: --system=flow:slow has no"):
-    take.take(run, 3, tmp_path / "s.safetensors")
+    export.export(run, 3, tmp_path / "s.safetensors")
   with pytest.raises(UserError, match="delta_min makes no difference"):
     sweep.sweep(run, {"delta_min": [2, 3]})
   config = dataclasses.replace(run.config, system="offline_oracle")

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from ojd.errors import UserError
-from ojd.models import export, pretrained
+from ojd.models import export as export_lib
+from ojd.models import pretrained
 from ojd.run import (
+  export,
   recorded_run,
   replay,
-  retell,
+  replay_loop,
   state_arrays,
-  take,
   trajectory,
   workdir,
 )
@@ -110,7 +111,7 @@ def test_other_parameters_are_named_with_frame_leaf_and_size(whole, tmp_path):
   path = tmp_path / "run"
   shutil.copytree(whole, path)
   run = recorded_run.read(path)
-  job, checkpointer, compiled = retell.open_again(run)
+  job, checkpointer, compiled = replay_loop.open_again(run)
   at = _steps(path)[-2]
   point, _ = checkpointer.latest(at_most=at)
   kernel = point.state.params["logits"]["kernel"]
@@ -160,7 +161,7 @@ def test_first_array_is_named_by_its_short_hash(whole, tmp_path):
 
 def _params(path):
   run = recorded_run.read(path)
-  job, checkpointer, _ = retell.open_again(run)
+  job, checkpointer, _ = replay_loop.open_again(run)
   try:
     point, _ = checkpointer.latest()
   finally:
@@ -173,22 +174,22 @@ def test_taken_student_is_that_of_the_log_and_runs_elsewhere(whole, tmp_path):
   hashes = {r.t: r.decision.params_hash for r in run.log if r.kind == "key"}
   key = sorted(hashes)[2]
   path = tmp_path / "s.safetensors"
-  taken = take.take(run, key, path)
+  taken = export.export(run, key, path)
   found = pretrained.load(path)
   assert found.class_names == ("background", "person")
   named = {n.replace("/", "."): x for n, x in found.params.items()}
   assert state_arrays.hashes(named).digest == hashes[key]
   assert taken.num_params == sum(x.size for x in named.values())
 
-  program = export.load(taken.program)
+  program = export_lib.load(taken.program)
   samples = recorded_run.open_job(run).stream.read(key)
   frames = np.stack([next(samples).frame for _ in range(3)])
   classes = np.asarray(program(found.params, frames))
   assert classes.shape == (3, 48, 64) and classes.dtype == np.uint8
   told = recorded_run.open_job(run)
-  _, _, compiled = retell.open_again(run)
-  steps = retell.tell(
-    run, told, compiled, retell.Start(0, compiled.init(), False), 40
+  _, _, compiled = replay_loop.open_again(run)
+  steps = replay_loop.frames(
+    run, told, compiled, replay_loop.Start(0, compiled.init(), False), 40
   )
   by_t = {step.sample.t: step.classes for step in steps}
   # No key frame in between: the same student answered all three.
@@ -200,7 +201,7 @@ def test_taken_student_is_that_of_the_log_and_runs_elsewhere(whole, tmp_path):
 
 def test_taken_student_begins_a_run(whole, tmp_path):
   path = tmp_path / "s.safetensors"
-  take.take(recorded_run.read(whole), 39, path)
+  export.export(recorded_run.read(whole), 39, path)
   small_run.run(tmp_path / "next", init=str(path), system="frozen")
   last = _params(whole)
   for name, x in _params(tmp_path / "next").items():
@@ -282,18 +283,18 @@ def test_export_refuses_what_is_no_program(tmp_path):
   path = tmp_path / "x.jax"
   path.write_bytes(b"no program")
   with pytest.raises(UserError, match="no exported student"):
-    export.load(path)
+    export_lib.load(path)
   with pytest.raises(UserError, match="No such file"):
-    export.load(tmp_path / "none")
+    export_lib.load(tmp_path / "none")
 
 
 def test_state_is_consumed_by_no_one_else(whole):
   """Both functions consume the state; the telling must not reuse one."""
   run = recorded_run.read(whole)
-  job, checkpointer, compiled = retell.open_again(run)
-  start, _ = retell.begin(run, checkpointer, compiled, 0)
+  job, checkpointer, compiled = replay_loop.open_again(run)
+  start, _ = replay_loop.begin(run, checkpointer, compiled, 0)
   first = jax.tree.leaves(start.state)
-  for _ in retell.tell(run, job, compiled, start, 2):
+  for _ in replay_loop.frames(run, job, compiled, start, 2):
     pass
   checkpointer.close()
   assert any(x.is_deleted() for x in first)

@@ -12,8 +12,7 @@ import pytest
 from ojd import distill, labels, updates
 from ojd.formats import class_maps
 from ojd.metrics import confusion_matrix, run_miou
-from ojd.run import job as job_lib
-from ojd.run import runner, trackers, workdir
+from ojd.run import build, runner, trackers, workdir
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
 from ojd.teachers import labelers
@@ -53,7 +52,7 @@ def _loop(path, stream, teacher=None, **config):
   groups = labels.parse_groups("", scenes.NAMES)
   config = RunConfig(workdir=str(path), overlay=False, **config)
   truth_groups = groups if stream.has_truth else None
-  job = job_lib.Job(config, stream, teacher, groups, truth_groups, _system())
+  job = build.Job(config, stream, teacher, groups, truth_groups, _system())
   return runner.Loop(job, path)
 
 

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from ojd.errors import UserError
-from ojd.run import job as job_lib
-from ojd.run import recorded_run, recorder, sweep, sweep_table
+from ojd.run import build, recorded_run, recorder, sweep, sweep_table
 from ojd.streams import base as streams
 from ojd.teachers import recorded
 from tests.reference import small_run
@@ -175,5 +174,5 @@ def test_what_no_run_could_have_is_refused(parent):
 def test_constants_may_be_traced():
   """Each name is one that the system's factory takes as an array."""
   assert set(sweep.NAMES) - {"seed", "learning_rate"} <= set(
-    job_lib.systems.Settings._fields
+    build.systems.Settings._fields
   )

@@ -14,8 +14,7 @@ import pytest
 
 from ojd import labels, updates
 from ojd.errors import UserError
-from ojd.run import job as job_lib
-from ojd.run import loop, workdir
+from ojd.run import build, loop, workdir
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
 from ojd.teachers import base, process
@@ -33,13 +32,13 @@ SYSTEM = jit_lib.fixed(
 
 @functools.cache
 def _compiled():
-  return job_lib.compile_system(SYSTEM, 16, 20, seed=0)
+  return build.compile_system(SYSTEM, 16, 20, seed=0)
 
 
 def _run(path, stream, teacher, progress_fn=lambda progress: None):
   path.mkdir(exist_ok=True)
   config = RunConfig(workdir=str(path), overlay=False)
-  job = job_lib.Job(config, stream, teacher, GROUPS, GROUPS, SYSTEM)
+  job = build.Job(config, stream, teacher, GROUPS, GROUPS, SYSTEM)
   summary = loop.Loop(
     job, path, compiled=_compiled(), progress_fn=progress_fn
   ).run()
@@ -152,7 +151,7 @@ def test_job_ends_its_worker():
     width=64,
     teacher_process=True,
   )
-  job = job_lib.make_job(config)
+  job = build.make_job(config)
   assert isinstance(job.teacher, process.InProcess) and job.teacher.pid
   job.close()
   assert job.teacher.pid is None
@@ -170,13 +169,13 @@ def test_job_that_cannot_be_made_ends_its_worker(monkeypatch):
     teacher_process=True,
   )
   with pytest.raises(UserError, match="unicorn"):
-    job_lib.make_job(config)
+    build.make_job(config)
   assert len(made) == 1 and made[0].pid is None
 
 
 def test_only_a_late_loop_compiles_what_it_peeks_with():
   assert _compiled().peek is None
-  made = job_lib.compile_system(SYSTEM, 16, 20, seed=0, with_peek=True)
+  made = build.compile_system(SYSTEM, 16, 20, seed=0, with_peek=True)
   state, frame = made.init(), scenes.Stream().frames[0]
   classes = made.peek(state, frame)
   assert int(state.t) == 0  # neither moved nor consumed

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ojd.run import job as job_lib
+from ojd.run import build
 from ojd.run.loop import Loop
 from tests.reference import small_run
 
@@ -18,14 +18,14 @@ def _small(small_students):
 
 def _job(path):
   config = small_run.CONFIG
-  return job_lib.make_job(
+  return build.make_job(
     config.__class__(**(vars(config) | {"workdir": str(path), "num_frames": 6}))
   )
 
 
 def test_what_predict_takes_from_the_host_unasked_ends_the_run(tmp_path):
   job = _job(tmp_path)
-  compiled = job_lib.compile_system(job.system, 48, 64, seed=0)
+  compiled = build.compile_system(job.system, 48, 64, seed=0)
   nothing = jax.jit(lambda classes, zeros: classes + zeros)
 
   def leaky(state, frame):
@@ -40,7 +40,7 @@ def test_what_predict_takes_from_the_host_unasked_ends_the_run(tmp_path):
 def test_predict_of_a_run_takes_nothing_else(tmp_path):
   job = _job(tmp_path)
   guards = []
-  compiled = job_lib.compile_system(job.system, 48, 64, seed=0)
+  compiled = build.compile_system(job.system, 48, 64, seed=0)
 
   def watched(state, frame):
     guards.append(jax.config.jax_transfer_guard_host_to_device)

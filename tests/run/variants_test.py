@@ -8,7 +8,7 @@ import pytest
 from ojd import distill, updates
 from ojd.models import export, pretrained
 from ojd.models.student import from_linen
-from ojd.run import recorded_run, replay, take, workdir
+from ojd.run import recorded_run, replay, workdir
 from ojd.systems import jit as jit_lib
 from tests.reference import scenes, small_run
 
@@ -51,7 +51,7 @@ def test_student_that_is_taken_is_the_one_that_answers(runs, tmp_path):
   run = recorded_run.read(runs("ema"))
   t = run.rows[-1]["t"]
   assert not run.rows[-1]["is_key"]
-  taken = take.take(run, t, tmp_path / "s.safetensors")
+  taken = export.export(run, t, tmp_path / "s.safetensors")
   assert taken.num_params > 0
   params = pretrained.load(taken.params).params
   job = recorded_run.open_job(run)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ojd.errors import UserError
-from ojd.run import job
+from ojd.run import build
 from ojd.run.config import RunConfig
 from ojd.streams import base
 from ojd.types import IGNORE, Sample
@@ -174,7 +174,7 @@ def test_run_learns_from_all_of_them(pets):
   config = RunConfig(
     stream="concat:" + "|".join(pets), teacher="ground_truth", start_frame=4
   )
-  made = job.make_job(config)
+  made = build.make_job(config)
   assert made.groups.names == ("background", "cat", "dog", "cow")
   assert _values(made.stream.read()) == [12, 21, 22]
 

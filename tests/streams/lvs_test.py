@@ -9,7 +9,7 @@ import pytest
 from ojd import labels as labels_lib
 from ojd.errors import UserError
 from ojd.formats import lvs_labels
-from ojd.run import job
+from ojd.run import build
 from ojd.run.config import RunConfig
 from ojd.streams import base, lvs
 from ojd.types import IGNORE
@@ -98,10 +98,10 @@ def test_frames_and_truth_are_resized(driving):
 
 def test_classes_of_the_table_are_the_default(driving):
   config = RunConfig(f"lvs:{driving}", "ground_truth", workdir="x")
-  made = job.make_job(config)
+  made = build.make_job(config)
   assert made.groups.names == ("background", "person", "auto", "bike")
   config = dataclasses.replace(config, classes="car")
-  assert job.make_job(config).groups.names == ("background", "car")
+  assert build.make_job(config).groups.names == ("background", "car")
 
 
 def test_other_classes_may_be_asked_for(driving):

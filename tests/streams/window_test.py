@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ojd.errors import UserError
-from ojd.run import job
+from ojd.run import build
 from ojd.run.config import RunConfig
 from ojd.streams import base
 from ojd.streams.compose import window
@@ -151,7 +151,7 @@ def test_run_plays_the_window_that_its_flags_ask_for():
     every=3,
   )
   whole = base.open_stream(config.stream, H, W)
-  played = list(job.make_job(config).stream.read())
+  played = list(build.make_job(config).stream.read())
   assert [sample.t for sample in played] == [0, 1, 2]
   for sample, t in zip(played, (2, 5, 8), strict=True):
     expected = next(whole.read(t))

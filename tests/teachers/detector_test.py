@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from ojd import labels as labels_lib
 from ojd import updates
-from ojd.run import job as job_lib
-from ojd.run import loop, workdir
+from ojd.run import build, loop, workdir
 from ojd.run.config import RunConfig
 from ojd.systems import jit as jit_lib
 from ojd.teachers import base, detector, tiny
@@ -213,13 +212,13 @@ def test_run_is_the_same_with_labels_of_jax(tmp_path):
     delta_max=8,
     u_max=4,
   )
-  compiled = job_lib.compile_system(system, 16, 20, seed=0)
+  compiled = build.compile_system(system, 16, 20, seed=0)
   runs = []
   for teacher in (_Devices(stream), _Hosts(stream)):
     path = tmp_path / type(teacher).__name__
     path.mkdir()
     config = RunConfig(workdir=str(path), eval_every=7)
-    job = job_lib.Job(config, stream, teacher, groups, None, system)
+    job = build.Job(config, stream, teacher, groups, None, system)
     run = loop.Loop(job, path, compiled=compiled)
     summary = run.run()
     assert summary["finished"] and summary["eval_frames"] == 5

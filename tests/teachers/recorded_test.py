@@ -5,7 +5,7 @@ import pytest
 
 from ojd.errors import UserError
 from ojd.formats import lvs_labels
-from ojd.run import job, recorder
+from ojd.run import build, recorder
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.teachers import base, recorded, recording
@@ -20,7 +20,7 @@ def _open(address=ADDRESS, size=SIZE):
 
 
 def _teacher(text, stream):
-  return job.make_teacher(RunConfig(teacher=text), stream.spec)
+  return build.make_teacher(RunConfig(teacher=text), stream.spec)
 
 
 def _record(path, stream, every=1):
@@ -58,7 +58,7 @@ def test_instances_give_the_same_labels(tmp_path):
   exact = _Exact(stream)
   recorder.record(stream, exact, str(tmp_path), teacher_name="exact")
   teacher = _teacher(f"recorded:path={tmp_path}", stream)
-  groups = job.labels.parse_groups("", exact.class_names)
+  groups = build.labels.parse_groups("", exact.class_names)
   for sample in stream.read():
     got = base.label(teacher, sample, groups)
     expected = base.label(exact, sample, groups)

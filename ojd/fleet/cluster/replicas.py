@@ -14,9 +14,9 @@ import ray.exceptions
 from ojd.errors import UserError
 from ojd.fleet.teachers import Counts, Desks
 from ojd.labels import ClassGroups
-from ojd.run import job as job_lib
+from ojd.run import build
+from ojd.run.build import Job
 from ojd.run.config import RunConfig
-from ojd.run.job import Job
 from ojd.streams.base import StreamSpec
 from ojd.teachers import base, labelers
 from ojd.types import Labels, Sample
@@ -104,13 +104,13 @@ class Replicas:
 
   def open(self, config: RunConfig, spec: StreamSpec) -> base.Teacher:
     if base.is_of_one_stream(config.teacher):
-      return job_lib.make_teacher(config, spec)
+      return build.make_teacher(config, spec)
     ask = lambda actor: actor.describe.remote(spec)
     return RemoteTeacher(*self.insist(ask))
 
   def labeler(self, job: Job) -> labelers.Labeler:
     if not isinstance(job.teacher, RemoteTeacher):
-      return job_lib.make_labeler(job)
+      return build.make_labeler(job)
     return _Asking(self, job)
 
   def counts(self) -> Counts:

@@ -1,4 +1,4 @@
-"""Takes the student out of a recorded run, as it was at any of its frames."""
+"""Writes the student of a recorded run, as it was at any of its frames."""
 
 import dataclasses
 import os
@@ -11,33 +11,33 @@ import numpy as np
 
 from ojd import systems
 from ojd.errors import UserError
-from ojd.models import export, pretrained
-from ojd.run import job as job_lib
-from ojd.run import recorded_run, retell
+from ojd.models import export as export_lib
+from ojd.models import pretrained
+from ojd.run import build, recorded_run, replay_loop
 from ojd.run.recorded_run import RecordedRun
 from ojd.tasks.segmentation import classify
 
 PROGRAM_SUFFIX = ".jax"
 
 
-class Taken(NamedTuple):
+class Exported(NamedTuple):
   """The files that a student was written to."""
 
   params: pathlib.Path  # safetensors, which --init takes
-  program: pathlib.Path  # of `export.save`
+  program: pathlib.Path  # of `export_lib.save`
   num_params: int
   size: str  # of the program's frames
   jax: str  # the version that wrote it
   months: int  # for which later versions read it
 
 
-def take(
+def export(
   run: RecordedRun,
   t: int,
   path: pathlib.Path,
   *,
   note_fn: Callable[[str], None] = lambda note: None,
-) -> Taken:
+) -> Exported:
   """Writes the student that answered frame t.
 
   Args:
@@ -57,14 +57,14 @@ def take(
   params = _params_at(run, t, note_fn)
   spec = recorded_run.open_job(run).stream.spec
   config = dataclasses.replace(run.config, init="random")
-  student = job_lib.make_student(config, run.groups)
+  student = build.make_student(config, run.groups)
   about = {
     "model": config.model,
     "frame": t,
     "stream": run.config.stream,
     "update": run.config.update,
     "program": f"{program.name}: jax {jax.__version__}, and for "
-    f"{export.MONTHS} months what comes after",
+    f"{export_lib.MONTHS} months what comes after",
   }
   named = pretrained.flatten(params)
   try:
@@ -72,16 +72,16 @@ def take(
       path, pretrained.Pretrained(named, run.groups.names, about), np.float32
     )
     answer = lambda params, frame: classify(student.apply(params, frame))
-    export.save(program, answer, params, spec.height, spec.width)
+    export_lib.save(program, answer, params, spec.height, spec.width)
   except OSError as error:
     raise UserError(f"--export={path}: {error.strerror}") from None
-  return Taken(
+  return Exported(
     params=path,
     program=program,
     num_params=sum(x.size for x in named.values()),
     size=f"{spec.height}x{spec.width}",
     jax=jax.__version__,
-    months=export.MONTHS,
+    months=export_lib.MONTHS,
   )
 
 
@@ -96,16 +96,16 @@ def _check_writable(path):
 
 def _params_at(run, t, note_fn):
   """The parameters that answer after frame t, as numpy arrays."""
-  job, checkpointer, compiled = retell.open_again(run)
+  job, checkpointer, executor = replay_loop.open_again(run)
   try:
-    start, problems = retell.begin(run, checkpointer, compiled, t + 1)
+    start, problems = replay_loop.begin(run, checkpointer, executor, t + 1)
   finally:
     checkpointer.close()
   for problem in problems:
     note_fn(f"passed over a checkpoint: {problem}")
   state = start.state
-  for step in retell.tell(run, job, compiled, start, t + 1):
+  for step in replay_loop.frames(run, job, executor, start, t + 1):
     state = step.state
-    if retell.has_diverged(step):
+    if replay_loop.has_diverged(step):
       note_fn(f"frame {step.sample.t} goes otherwise than it was recorded")
   return jax.tree.map(np.array, job.system.serving.params(state))

@@ -15,16 +15,16 @@ from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.models.delta import files
-from ojd.run import compilation, workdir
 from ojd.run import config as config_lib
+from ojd.run import workdir
 from ojd.run.config import INITS, RunConfig, settled
+from ojd.run.executor import Executor
 from ojd.streams import base as streams
 from ojd.streams import compose
 from ojd.systems.offline_oracle import STUDENT
 from ojd.systems.streamed import streamed
 from ojd.teachers import base as teachers
 from ojd.teachers import labelers, process
-from ojd.types import Labels
 
 
 class Job(NamedTuple):
@@ -44,23 +44,6 @@ class Job(NamedTuple):
     """Ends the teacher's process, where it has one."""
     if isinstance(self.teacher, process.InProcess):
       self.teacher.close()
-
-
-class Compiled(NamedTuple):
-  """A system for frames of one size, compiled; nothing compiles later."""
-
-  init: Callable[[], distill.State]
-  next_key: Callable[[distill.State], jax.Array]
-  # Both consume the state given: what does not change is not copied.
-  learn: Callable[..., Any]
-  predict: Callable[..., Any]
-  # Classes by `predict`, the state left as it is; only where it was asked for.
-  peek: Callable[..., Any] | None = None
-  # Where states are kept elsewhere: their arrays, to such a state and back.
-  take: Callable[[distill.State], distill.State] = lambda state: state
-  read: Callable[[distill.State], distill.State] = lambda state: state
-  # A frame on its way to `predict`.
-  put: Callable[..., Any] = jax.device_put
 
 
 def make_job(config: RunConfig) -> Job:
@@ -336,31 +319,10 @@ def abstract_state(job: Job) -> distill.State:
   return jax.eval_shape(job.system.init, jax.random.key(0), frame)
 
 
-def compile_system(
-  system: distill.System, height, width, seed, with_peek=False
-) -> Compiled:
-  """Compiles the four functions ahead of time, and `peek` if need be."""
-  frame = jax.ShapeDtypeStruct((height, width, 3), np.uint8)
-  classes = jax.ShapeDtypeStruct((height, width), np.uint8)
-  weights = jax.ShapeDtypeStruct((height, width), np.float32)
-
-  def init():
-    # A network's parameters do not depend on what its first frame shows.
-    return system.init(jax.random.key(seed), np.zeros(frame.shape, np.uint8))
-
-  state = jax.eval_shape(init)
-  learn = jax.jit(system.learn, donate_argnums=0)
-  predict = jax.jit(system.predict, donate_argnums=0)
-  peek = None
-  if with_peek:
-    peek = jax.jit(lambda state, frame: system.predict(state, frame)[1])
-    peek = peek.lower(state, frame).compile()
-  compiled = Compiled(
-    init=jax.jit(init).lower().compile(),
-    next_key=jax.jit(system.next_key).lower(state).compile(),
-    learn=learn.lower(state, frame, Labels(classes, weights)).compile(),
-    predict=predict.lower(state, frame).compile(),
-    peek=peek,
+def make_executor(job: Job, *, with_readonly: bool = False) -> Executor:
+  """The system of a job, compiled for its frames."""
+  spec = job.stream.spec
+  return Executor(
+    *(job.system, spec.height, spec.width, job.config.seed),
+    with_readonly=with_readonly,
   )
-  compilation.return_memory()
-  return compiled

@@ -1,9 +1,8 @@
-"""Tells a recorded run again: the same frames and labels, no teacher.
+"""Runs the frames of a recorded run again, with its labels and no teacher.
 
-Which frame is a key frame, and what was learnt on it, is read from the log and
-not decided anew: so a run whose labels came late can be told again too, and one
-that goes otherwise, on another machine, stays beside the old one frame by
-frame.
+Which frame is a key frame, and what was learned on it, is read from the log and
+not decided anew: so a run whose labels came late can be replayed too, and one
+that diverges, on another machine, stays beside the old one frame by frame.
 """
 
 import contextlib
@@ -14,14 +13,15 @@ import numpy as np
 
 from ojd.distill import State
 from ojd.errors import UserError
-from ojd.run import checkpoint as checkpoint_lib
-from ojd.run import job as job_lib
 from ojd.run import (
-  linked,
+  build,
   recorded_run,
   state_arrays,
   trajectory,
 )
+from ojd.run import checkpoint as checkpoint_lib
+from ojd.run.executor import Executor
+from ojd.run.network_source import ReplayedUplink
 from ojd.run.recorded_run import RecordedRun
 from ojd.run.trajectory import Record
 from ojd.streams import prefetch
@@ -30,7 +30,7 @@ from ojd.types import Sample, StepInfo
 
 
 class Start(NamedTuple):
-  """Where the telling begins."""
+  """Where the replay begins."""
 
   t: int  # the frame that comes next
   state: State
@@ -38,7 +38,7 @@ class Start(NamedTuple):
 
 
 class Step(NamedTuple):
-  """One frame, told again."""
+  """One frame, replayed."""
 
   sample: Sample
   classes: np.ndarray  # [H, W] uint8, the student's
@@ -50,7 +50,7 @@ class Step(NamedTuple):
 def begin(
   run: RecordedRun,
   checkpointer: checkpoint_lib.Checkpointer,
-  compiled: job_lib.Compiled,
+  executor: Executor,
   t: int,
 ) -> tuple[Start, list[str]]:
   """The nearest checkpoint at or before frame t, else the run's beginning.
@@ -69,19 +69,19 @@ def begin(
       f"that of frame {run.first}, is not there"
     )
   if not recorded_run.is_init_there(run):
-    origin = job_lib.prepared_student(run.config)
+    origin = build.prepared_student(run.config)
     origin = origin or f"--init={run.config.init}"
     raise UserError(
       f"--workdir={run.path} began with {origin}, which is not there, and no "
       f"checkpoint is at or before frame {t}"
     )
-  return Start(0, compiled.init(), is_checkpoint=False), problems
+  return Start(0, executor.first_state(), is_checkpoint=False), problems
 
 
-def tell(
+def frames(
   run: RecordedRun,
-  job: job_lib.Job,
-  compiled: job_lib.Compiled,
+  job: build.Job,
+  executor: Executor,
   start: Start,
   end: int,
 ) -> Iterator[Step]:
@@ -92,8 +92,8 @@ def tell(
   keys = _Keys(run, start.t)
   link = None
   if run.config.link:
-    link = linked.Retold(run.rows, job, start.t)
-  state = start.state
+    link = ReplayedUplink(run.rows, job, start.t)
+  executor.begin(start.state)
   samples = job.stream.read(keys.first_needed(start.t))
   with contextlib.closing(prefetch.readable(samples, end)) as samples:
     for sample in samples:
@@ -101,22 +101,22 @@ def tell(
       if sample.t < start.t:  # asked about before, and learnt from later
         continue
       record, info = keys.record(sample.t), None
-      seen = sample if link is None else link.see(sample, state)
+      seen = sample if link is None else link.receive(sample, executor.state)
       if record is None:
-        state, classes = compiled.predict(state, sample.frame)
+        classes = executor.predict(sample.frame)
       else:
         frame = keys.frame(record, seen)
         answer = None
         if link is not None:  # before the device hears of it
-          answer = np.array(compiled.peek(state, sample.frame))
-        state, classes, info = compiled.learn(state, frame, record.labels())
-        info = StepInfo(*(np.asarray(x).item() for x in info))
+          answer = np.array(executor.predict_readonly(sample.frame))
+        classes, info = executor.learn(frame, record.labels())
         if record.decision.key_t is not None:
-          answer = compiled.peek(state, sample.frame)
+          answer = executor.predict_readonly(sample.frame)
         elif record.decision.delay is not None:
-          state = streamed.postpone(state, record.decision.delay)
+          delay = record.decision.delay
+          executor.replace(streamed.postpone(executor.state, delay))
         classes = classes if answer is None else answer
-      yield Step(sample, np.asarray(classes), record, info, state)
+      yield Step(sample, classes, record, info, executor.state)
 
 
 class _Keys:
@@ -165,16 +165,9 @@ def has_diverged(step: Step) -> bool:
   return here.digest != step.record.decision.params_hash
 
 
-def compile_run(run: RecordedRun, job: job_lib.Job) -> job_lib.Compiled:
-  """The job's system, with all that telling the run takes."""
-  spec, config = job.stream.spec, run.config
-  return job_lib.compile_system(
-    *(job.system, spec.height, spec.width, config.seed),
-    with_peek=config.async_teacher or bool(config.link),
-  )
-
-
 def open_again(run: RecordedRun):
   """Job, checkpoints and compiled system of a recorded run."""
   job = recorded_run.open_job(run)
-  return job, recorded_run.open_checkpointer(run, job), compile_run(run, job)
+  is_apart = run.config.async_teacher or bool(run.config.link)
+  executor = build.make_executor(job, with_readonly=is_apart)
+  return job, recorded_run.open_checkpointer(run, job), executor

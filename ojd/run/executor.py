@@ -1,0 +1,120 @@
+"""A compiled system together with its state: where a run's state lives."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ojd import distill
+from ojd.run import compilation
+from ojd.types import Labels, StepInfo
+
+
+class Executor:
+  """Drives a system over frames of one size; nothing compiles later.
+
+  A fleet's slot has the same methods and keeps its state in a batch.
+  """
+
+  def __init__(
+    self,
+    system: distill.System,
+    height: int,
+    width: int,
+    seed: int,
+    *,
+    with_readonly: bool = False,
+  ):
+    """Compiles the four functions.
+
+    Args:
+      system: any.
+      height: of the frames; so is width.
+      seed: of the first state.
+      with_readonly: whether `predict_readonly` gets a program of its own.
+    """
+    frame = jax.ShapeDtypeStruct((height, width, 3), np.uint8)
+    classes = jax.ShapeDtypeStruct((height, width), np.uint8)
+    weights = jax.ShapeDtypeStruct((height, width), np.float32)
+
+    def init():
+      # A network's parameters do not depend on what its first frame shows.
+      blank = np.zeros(frame.shape, np.uint8)
+      return system.init(jax.random.key(seed), blank)
+
+    state = jax.eval_shape(init)
+    # Both consume the state: what does not change is not copied.
+    learn = jax.jit(system.learn, donate_argnums=0)
+    predict = jax.jit(system.predict, donate_argnums=0)
+    self._readonly = None
+    if with_readonly:
+      readonly = jax.jit(lambda state, frame: system.predict(state, frame)[1])
+      self._readonly = readonly.lower(state, frame).compile()
+    self._init = jax.jit(init).lower().compile()
+    self._next_key = jax.jit(system.next_key).lower(state).compile()
+    labels = Labels(classes, weights)
+    self._learn = learn.lower(state, frame, labels).compile()
+    self._predict = predict.lower(state, frame).compile()
+    self._state: distill.State | None = None
+    compilation.return_memory()
+
+  def first_state(self) -> distill.State:
+    """A new state, as a run begins with it."""
+    return jax.block_until_ready(self._init())
+
+  def begin(self, state: distill.State | None = None) -> None:
+    """Goes on from a state, which is consumed; None: from a new one."""
+    self._state = self.first_state() if state is None else state
+
+  @property
+  def state(self) -> distill.State:
+    """Good until the next call of `learn`, `predict` or `replace`."""
+    return self._state
+
+  def replace(self, state: distill.State) -> None:
+    """Puts another state in the place of this one."""
+    self._state = state
+
+  def next_key(self) -> int:
+    """The next frame that the teacher must see."""
+    return int(self._next_key(self._state))
+
+  def learn(
+    self, frame: np.ndarray, labels: Labels
+  ) -> tuple[np.ndarray, StepInfo]:
+    """Learns from a key frame; its answer, and the step in plain numbers."""
+    self._state, answer, info = jax.block_until_ready(
+      self._learn(self._state, frame, labels)
+    )
+    return np.asarray(answer), jax.tree.map(
+      lambda x: np.asarray(x).item(), info
+    )
+
+  def predict(self, frame: np.ndarray) -> np.ndarray:
+    """The answer to a frame."""
+    # The frame goes to the device and the answer comes back; nothing else may.
+    with jax.transfer_guard("disallow"):
+      frame = jax.device_put(frame)
+      self._state, answer = self._predict(self._state, frame)
+      return jax.device_get(answer)
+
+  def predict_readonly(self, frame: np.ndarray) -> np.ndarray:
+    """The answer to a frame; the state stays as it is.
+
+    Without a program of its own `predict` consumes a copy of the state: that
+    takes half a millisecond, and to compile a program a second.
+    """
+    if self._readonly is not None:
+      return np.asarray(self._readonly(self._state, frame))
+    return np.asarray(self._predict(_copy(self._state), frame)[1])
+
+  def warm_up_readonly(self) -> None:
+    """Compiles what `predict_readonly` needs, where it needs something."""
+    if self._readonly is None:
+      jax.block_until_ready(_copy(self._state))
+
+
+@jax.jit
+def _copy(state: Any) -> Any:
+  return jax.tree.map(jnp.copy, state)

@@ -1,0 +1,192 @@
+"""A simulated network between the teacher and the student (`--link`).
+
+The server's work and the network are simulated in the stream's time, so that a
+run can be replayed. A device takes its frames as they come, or as fast as it
+can where it is behind; it answers each with the student that it holds.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ojd.models.pretrained import flatten
+from ojd.network import conditions as conditions_lib
+from ojd.network import difference, layout, simulation, uplink, weights, wire
+from ojd.network import link as link_lib
+from ojd.run import build
+from ojd.run import config as config_lib
+from ojd.run.sources import AnsweredBy, InStep, Lesson
+from ojd.systems import streamed
+from ojd.types import Frame, Sample, StepInfo
+
+
+class SimulatedNetwork(InStep):
+  """Labels of a server for a student on a device."""
+
+  needs_readonly = True
+
+  def __init__(self, job: build.Job):
+    """Opens the device's end of the network.
+
+    Args:
+      job: of a config that has a `link`.
+    """
+    config, spec = job.config, job.stream.spec
+    self._job = job
+    self._conditions = conditions_lib.parse(config.link)
+    self._remote = build.method_of(config).remote
+    self._uplink = open_uplink(job)
+    first = build.first_interval(config, spec)
+    self._rules = simulation.Rules(
+      spec.fps,
+      self._conditions.pace,
+      first if self._remote.waits else None,
+    )
+    network = link_lib.init(self._conditions.link, config.seed)
+    self._course = simulation.Course(network)
+    # Frames from key to key, as the device knows them.
+    self._interval = first
+    self._num_saved = 0  # key frames before the last checkpoint
+
+  def begin(self, context):
+    super().begin(context)
+    stored = context.stats.link
+    if stored is not None:
+      self._course = simulation.load(stored["course"])
+      self._interval = stored["interval"]
+      self._uplink.spare = stored["spare"]
+    self._num_saved = context.stats.num_keys
+    trains = build.trains_of(self._job.config)
+    params = _named(context.executor.state.staged)
+    trainable = None if trains is None else trains(params)
+    self._sent = weights.Weights(
+      params, layout.layout_of(params, trainable), self._course.num_updates
+    )
+
+  def request(self, sample, record):
+    t = self.context.stats.clock
+    self._course = simulation.begin_frame(self._rules, self._course, t)
+    if not self.is_due():
+      return None, ""
+    state = self.context.executor.state
+    seen = add_to(self._uplink, self._job, sample.frame, state)
+    received, record.sent = sample._replace(frame=seen), True
+    is_decoded = self._conditions.upload.labels == conditions_lib.DECODED
+    labels, problem = self.ask(received if is_decoded else sample, record)
+    self._is_unanswered = bool(problem)
+    if labels is None:
+      return None, problem
+    return Lesson(received, labels, AnsweredBy.BEFORE), ""
+
+  def learned(self, info: StepInfo, record) -> int | None:
+    """Sends what was learned; the frames until the device holds it."""
+    self._send_frames(info, record)
+    t, executor = self.context.stats.clock, self.context.executor
+    if self._course.arrival > t:
+      return None  # one is on its way; this goes with the next
+    params = _named(executor.state.staged)
+    interval = int(executor.state.staged_interval)
+    chosen = difference.choose(self._sent, params, self._remote.dtype)
+    is_same = isinstance(chosen, np.ndarray) and not chosen.any()
+    if is_same and interval == self._interval:
+      return None
+    update, self._sent = weights.advance(
+      *(self._sent, params, chosen),
+      dtype=self._remote.dtype,
+      schedule=weights.Schedule(stride=interval),
+    )
+    self._interval, record.bytes_down = interval, len(wire.encode(update))
+    self._course, delay = simulation.send_update(
+      self._rules, self._course, t, record.bytes_down
+    )
+    executor.replace(streamed.postpone(executor.state, delay))
+    record.staleness = delay
+    return delay
+
+  def _send_frames(self, info, record):
+    """Sends the frames of a training round, which the server works on."""
+    num_updates = info.num_updates + info.num_rolled_back
+    if self._remote.is_batched and not num_updates:
+      return
+    num_frames, message = self._uplink.flush()
+    self._course = simulation.send_frames(
+      *(self._rules, self._course, len(message), num_frames, num_updates)
+    )
+    record.bytes_up = len(message)
+    if self._uplink.spare is not None:
+      record.spare = self._uplink.spare
+
+  def is_checkpoint_due(self, every):
+    num_keys = self.context.stats.num_keys - self._num_saved
+    return 0 < every <= num_keys and self.can_pause()
+
+  def can_pause(self):
+    return self._uplink.is_empty  # in the middle of a clip nothing could resume
+
+  def dump(self):
+    self._num_saved = self.context.stats.num_keys
+    return {
+      "course": simulation.dump(self._course),
+      "interval": self._interval,
+      "spare": self._uplink.spare,
+    }
+
+  def summary(self) -> dict[str, Any]:
+    """What went over the network."""
+    clock = self.context.stats.clock if self.context else 0
+    return {"link": simulation.summary(self._rules, self._course, clock)}
+
+
+def open_uplink(job: build.Job) -> uplink.Uplink:
+  """How the key frames of a job travel."""
+  upload = conditions_lib.parse(job.config.link).upload
+  codec = upload.codec or build.method_of(job.config).remote.codec
+  spec = job.stream.spec
+  return uplink.Uplink(upload._replace(codec=codec), spec.height, spec.width)
+
+
+def add_to(
+  device: uplink.Uplink,
+  job: build.Job,
+  frame: Frame,
+  state: streamed.StreamedState,
+) -> np.ndarray:
+  """What the server will see of a key frame, at which the state is."""
+  fps = job.stream.spec.fps
+  rate = fps / max(int(state.interval), 1)
+  options = config_lib.bound_system(job.config).options
+  rate = min(rate, options.get("sampling_rate", 1.0))
+  return device.add(frame, int(state.t) / fps, rate)
+
+
+class ReplayedUplink:
+  """The key frames of a run over a network as its server saw them."""
+
+  def __init__(self, rows: list[dict[str, Any]], job: build.Job, start: int):
+    """Begins where no frame waits to be sent, as at every checkpoint.
+
+    Args:
+      rows: of metrics.jsonl.
+      job: of the run.
+      start: the first frame.
+    """
+    self._rows = {row["t"]: row for row in rows}
+    self._job, self._uplink = job, open_uplink(job)
+    spares = [
+      row["spare"] for row in rows if "spare" in row and row["t"] < start
+    ]
+    self._uplink.spare = spares[-1] if spares else None
+
+  def receive(self, sample: Sample, state: streamed.StreamedState) -> Sample:
+    """The sample, as it arrived if it was sent."""
+    row = self._rows.get(sample.t, {})
+    if row.get("sent"):
+      frame = add_to(self._uplink, self._job, sample.frame, state)
+      sample = sample._replace(frame=frame)
+    if "bytes_up" in row:
+      self._uplink.flush()
+    return sample
+
+
+def _named(params):
+  return {n: np.array(x, np.float32) for n, x in flatten(params).items()}
