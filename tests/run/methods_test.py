@@ -12,7 +12,6 @@ import safetensors.numpy
 from ojd import systems
 from ojd.errors import UserError
 from ojd.pretraining import trainer
-from ojd.run import config as config_lib
 from ojd.run import (
   build,
   export,
