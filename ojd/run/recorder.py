@@ -1,4 +1,4 @@
-"""Writes down a teacher's answers to a stream, and goes on where it stopped."""
+"""Records a teacher's answers to a stream; resumes where it stopped."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -37,14 +37,14 @@ def record(
   """Asks the teacher about every n-th frame and records its answers.
 
   Args:
-    stream: what to look at.
-    teacher: whom to ask.
-    path: folder of the recording; one begun before is gone on with.
-    teacher_name: as --teacher named it.
+    stream: not live.
+    teacher: labels its frames.
+    path: folder of the recording; one that was begun before is continued.
+    teacher_name: as --teacher gives it.
     every: n.
     num_frames: where to stop; None at the end of the stream.
-    progress_fn: called after every frame asked about.
-    should_stop: asked before every frame.
+    progress_fn: called after every n-th frame.
+    should_stop: called before every frame; True ends the recording.
   """
   spec = stream.spec
   if spec.is_live:
@@ -69,7 +69,7 @@ def record(
 
 
 class _Recorder:
-  """A recording that grows; its first answer says of which kind it is."""
+  """A recording that grows; its first answer determines its kind."""
 
   def __init__(self, path, about, teacher, total):
     self._path, self._about, self._teacher = path, about, teacher
@@ -100,7 +100,7 @@ class _Recorder:
     )
 
   def go_through(self, stream, progress_fn, should_stop):
-    """Takes the frames that are not recorded yet."""
+    """Records the frames that are not recorded yet."""
     if self._total is not None and self._start >= self._total:
       return
     samples = prefetch.Prefetcher(stream.read(self._start))
@@ -116,7 +116,7 @@ class _Recorder:
       samples.close()
 
   def _take(self, sample: Sample):
-    """Records one frame; else says why not."""
+    """Records one frame; returns why not, or nothing."""
     if sample.frame is None:
       return f"frame {sample.t} skipped: {sample.problem}"
     check_frame("the stream's frame", sample.frame)
@@ -130,7 +130,7 @@ class _Recorder:
     return ""
 
   def _ask(self, sample):
-    """An answer that a run can be made of."""
+    """The teacher's answer, checked."""
     answer = self._teacher(sample)
     teachers.check_answer(self._teacher, answer, sample.frame)
     return answer

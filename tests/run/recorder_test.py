@@ -1,4 +1,4 @@
-"""What a teacher says wrong is refused before it is written down."""
+"""A wrong answer of a teacher is refused before it is recorded."""
 
 import pytest
 
