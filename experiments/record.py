@@ -1,4 +1,4 @@
-r"""Writes down what a teacher says of a stream, to be replayed for nothing.
+r"""Records a teacher's answers to a stream; runs can then use them for free.
 
     python -m experiments.record --smoke
     python -m experiments.record --stream=synthetic:street \
@@ -7,9 +7,9 @@ r"""Writes down what a teacher says of a stream, to be replayed for nothing.
         --stream=synthetic:street --teacher=recorded:path=recordings/street
 
 The first takes seconds; the second about ten, and prints a size of about 1 kB a
-frame. Interrupted, the same command goes on after the last frame recorded.
---ask_every=8 asks about every eighth frame only; a run that wants another one
-counts a teacher failure and goes on. --start_frame and --every choose the
+frame. After an interrupt the same command resumes after the last frame.
+--ask_every=8 asks about every eighth frame only; a run that needs another one
+counts a teacher failure and continues. --start_frame and --every choose the
 frames there are: such a recording is for runs with the same two flags.
 """
 
@@ -43,7 +43,7 @@ _FLAGS_OF_WAITING = ("teacher_process", "teacher_timeout")
 
 
 def _check(config: RunConfig):
-  """Refuses what would be ignored, or what cannot be done."""
+  """Refuses flags that would be ignored, or that are out of range."""
   for field in dataclasses.fields(config):
     is_used = field.name in _FLAGS_USED or field.name.startswith("teacher")
     is_used &= field.name not in _FLAGS_OF_WAITING
@@ -90,7 +90,7 @@ def _size(progress):
 
 
 def main() -> int:
-  """Records what the flags ask for and says what came of it."""
+  """Records as the flags say, and prints the result."""
   config = run_flags.run_config(_SMOKE_DEFAULTS if _SMOKE.value else None)
   _check(config)
   out = _OUT.value or tempfile.mkdtemp(prefix="ojd-")

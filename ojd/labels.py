@@ -1,4 +1,4 @@
-"""From what a teacher sees to what a student is trained on; numpy, on the host.
+"""From a teacher's answer to labels for the student; numpy, on the host.
 
 A teacher answers with instances or with a class map over its own class names.
 Here its classes are grouped into the student's, overlaps are settled, and every
@@ -38,9 +38,9 @@ def parse_groups(text: str, teacher_names: tuple[str, ...]) -> ClassGroups:
 
   Args:
     text: groups in the order of their labels, a name alone standing for itself.
-    teacher_names: what the teacher can tell apart, "background" first.
+    teacher_names: the teacher's classes, "background" first.
   """
-  # Some teachers have numbers without a name.
+  # Some teachers have class ids without a name.
   known = [name for name in teacher_names if name not in (BACKGROUND_NAME, "")]
   groups = _split_groups(text) if text.strip() else {n: [n] for n in known}
   if len(groups) + 1 > MAX_CLASSES:
@@ -62,14 +62,14 @@ def parse_groups(text: str, teacher_names: tuple[str, ...]) -> ClassGroups:
 def known_groups(
   names: tuple[str, ...], members: tuple[tuple[str, ...], ...]
 ) -> ClassGroups:
-  """Groups as they were written down; of no teacher's classes yet."""
+  """Groups of a file; not matched with a teacher's classes yet."""
   return ClassGroups(names, members, _lookup(members, ()))
 
 
 def match_groups(
   groups: ClassGroups, other_names: tuple[str, ...]
 ) -> ClassGroups:
-  """The same groups over somebody else's classes, matched by name."""
+  """The same groups over other classes, matched by name."""
   return groups._replace(lookup=_lookup(groups.members, other_names))
 
 
@@ -117,7 +117,7 @@ def _split_groups(text):
 
 
 class Component(NamedTuple):
-  """Pixels of one object class that hang together."""
+  """Connected pixels of one object class."""
 
   label: int
   box: tuple[int, int, int, int]  # y0, x0, y1, x1, ends excluded

@@ -8,9 +8,9 @@ frame or looked different there, are left out: what has just come into view has
 no answer before. Flicker is the share of pixels whose class changes among those
 in whose neighbourhood nothing has.
 
-Neither asks whether an answer is right. A student that never says anything is
-perfectly steady, and things that move behind still pixels make labels flicker:
-the figures of the truth belong beside those of a system.
+Neither measures whether an answer is right. A student that always answers
+"background" is perfectly steady, and things that move behind still pixels make
+labels flicker: the figures of the truth belong beside those of a system.
 """
 
 from typing import NamedTuple
@@ -39,7 +39,7 @@ class Motion(NamedTuple):
   is_still: np.ndarray  # [H, W] bool
 
 
-class Tally(NamedTuple):
+class Totals(NamedTuple):
   """Sums over the pairs of a clip."""
 
   confusion: np.ndarray  # [C, C] int64, moved answer before by answer now
@@ -81,18 +81,18 @@ def _is_still(change):
   return ndimage.maximum_filter(change, NEIGHBOURHOOD) <= MAX_CHANGE
 
 
-def start(num_classes: int) -> Tally:
+def start(num_classes: int) -> Totals:
   """Nothing counted yet."""
-  return Tally(np.zeros((num_classes, num_classes), np.int64))
+  return Totals(np.zeros((num_classes, num_classes), np.int64))
 
 
 def add(
-  tally: Tally, seen: Motion, classes_t: np.ndarray, classes_tm1: np.ndarray
-) -> Tally:
+  totals: Totals, seen: Motion, classes_t: np.ndarray, classes_tm1: np.ndarray
+) -> Totals:
   """Counts one pair of class maps.
 
   Args:
-    tally: of the pairs before.
+    totals: of the pairs before.
     seen: of the two frames.
     classes_t: [H, W] uint8; pixels of IGNORE in either do not count.
     classes_tm1: [H, W] uint8, of the frame before.
@@ -100,22 +100,22 @@ def add(
   moved = classes_tm1[seen.rows, seen.columns]
   counts = seen.is_followed & (moved != IGNORE) & (classes_t != IGNORE)
   confusion = metrics.confusion_matrix(
-    moved[counts], classes_t[counts], len(tally.confusion)
+    moved[counts], classes_t[counts], len(totals.confusion)
   )
   still = seen.is_still & (classes_t != IGNORE) & (classes_tm1 != IGNORE)
   has_changed = still & (classes_t != classes_tm1)
-  return Tally(
-    tally.confusion + confusion,
-    tally.num_changed + int(np.count_nonzero(has_changed)),
-    tally.num_still + int(np.count_nonzero(still)),
+  return Totals(
+    totals.confusion + confusion,
+    totals.num_changed + int(np.count_nonzero(has_changed)),
+    totals.num_still + int(np.count_nonzero(still)),
   )
 
 
-def consistency(tally: Tally) -> float | None:
+def consistency(totals: Totals) -> float | None:
   """0..1, 1 where there was no object; None where no pixel was followed."""
-  return metrics.run_miou(tally.confusion) if tally.confusion.any() else None
+  return metrics.run_miou(totals.confusion) if totals.confusion.any() else None
 
 
-def flicker(tally: Tally) -> float | None:
+def flicker(totals: Totals) -> float | None:
   """0..1; None where no pixel was still."""
-  return tally.num_changed / tally.num_still if tally.num_still else None
+  return totals.num_changed / totals.num_still if totals.num_still else None

@@ -75,7 +75,6 @@ PENDING_WORDS = {
   "run": WORDS,
   "systems": WORDS,
   "costs": {"lesson"},
-  "temporal": {"tally"},
   "experiments": {*("crew", "equipment", "lessons", "quirks", "zoo")},
 }
 

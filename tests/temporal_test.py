@@ -55,12 +55,12 @@ def test_square_followed_perfectly_is_consistent():
 
 def test_what_comes_into_view_is_not_followed():
   frames, maps = zip(*map(_square, range(3)), strict=True)
-  tally = temporal.start(2)
+  totals = temporal.start(2)
   for t in (1, 2):
     seen = temporal.motion(frames[t], frames[t - 1], _true_flow)
     assert np.count_nonzero(~seen.is_followed) == SIDE * STEP
-    tally = temporal.add(tally, seen, maps[t], maps[t - 1])
-  assert tally.confusion.tolist() == [
+    totals = temporal.add(totals, seen, maps[t], maps[t - 1])
+  assert totals.confusion.tolist() == [
     [2 * (H * W - SIDE * SIDE - SIDE * STEP), 0],
     [0, 2 * SIDE * SIDE],
   ]

@@ -74,7 +74,7 @@ def read_legend(path: pathlib.Path) -> Legend:
       raise ValueError("no class, or no such rate")
   except FileNotFoundError:
     raise UserError(
-      f"{path} holds no class maps; a run with --save_masks leaves them"
+      f"{path} holds no class maps; a run with --save_masks writes them"
     ) from None
   except (OSError, ValueError, KeyError, TypeError, RecursionError):
     raise UserError(f"{file} cannot be read; run again") from None

@@ -1,4 +1,4 @@
-"""A list that a person has written: a text file with a line for each entry."""
+"""A list in a text file, an entry a line."""
 
 import pathlib
 
@@ -6,12 +6,12 @@ from ojd.errors import UserError
 
 
 def read(path: pathlib.Path, flag: str, most: int) -> list[tuple[int, str]]:
-  """Its lines with their numbers; empty ones and # lines mean nothing.
+  """Its lines with their numbers; empty lines and # lines are left out.
 
   Args:
     path: of the file.
-    flag: that named it, for errors.
-    most: bytes of it, a whole number of MB.
+    flag: of the file, for errors.
+    most: of its bytes, a whole number of MB.
   """
   try:
     with path.open("rb") as file:

@@ -46,7 +46,7 @@ COCO_NAMES = (
 
 
 class LabelFile:
-  """The labels of one chunk; a frame is checked when it is asked for."""
+  """The labels of one chunk; a frame is checked when it is read."""
 
   def __init__(self, path: pathlib.Path, frames: dict[Any, Any]):
     self.path = path

@@ -3,8 +3,8 @@
 A pickle is a program: it names functions and has them called. Here every name
 that numpy's own pickles use stands for a small recorder in this file, and any
 other name is refused, so that no function of numpy, let alone of Python, runs
-on a stranger's arguments. Arrays are built afterwards, when somebody asks for
-their value, from what was recorded.
+on untrusted arguments. Arrays are built afterwards, on demand, from what was
+recorded.
 """
 
 import math

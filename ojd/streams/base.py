@@ -31,7 +31,7 @@ class StreamSpec(NamedTuple):
   default_classes: str = ""  # groups of --classes where none are asked for
   # Height and width before resizing; None where they are those above.
   source_size: tuple[int, int] | None = None
-  is_live: bool = False  # frames come when they come, and only once
+  is_live: bool = False  # frames come in real time, and only once
 
 
 class Stream(Protocol):
@@ -45,7 +45,7 @@ class Stream(Protocol):
 
 
 def close(stream: Stream) -> None:
-  """Lets go of what a live stream holds; its `read` ends, wherever it waits."""
+  """Closes a live stream; a `read` that waits in any thread ends."""
   if stream.spec.is_live:
     stream.close()
 

@@ -5,8 +5,8 @@ r"""Streams made of others: one after another, and every n-th frame of one.
 All frames get the size of the first stream, unless another is asked for. The
 classes are those of all streams, matched by their names; frames of a stream
 without labels are then ignored everywhere. A stream lasts its number of frames
-over its rate, and the times of the next go on from there. Only the last may be
-live or of unknown length. `\|` stands for a bar in an address.
+over its rate, and the times of the next continue from there. Only the last may
+be live or of unknown length. `\|` stands for a bar in an address.
 
 `window` plays a stream from a frame on, or every n-th frame of it.
 """
@@ -50,7 +50,7 @@ class ConcatStream:
         seconds += num_frames / part.spec.fps
 
   def close(self) -> None:
-    """Lets the last go, if it is live."""
+    """Closes the last stream, if it is live."""
     base.close(self._parts[-1])
 
   def _moved(self, sample, first, seconds, fps, lookup):
@@ -169,7 +169,7 @@ class WindowStream:
         yield sample._replace(t=turn, seconds=self._seconds(sample))
 
   def close(self) -> None:
-    """Lets the source go."""
+    """Closes the source."""
     base.close(self._stream)
 
   def _seconds(self, sample):

@@ -139,7 +139,7 @@ def opened(path: pathlib.Path) -> Iterator[Image.Image]:
     if not path.is_file():  # a pipe would be waited for
       raise OSError("there is no such file")
     with warnings.catch_warnings():
-      # What Pillow makes of a damaged file is told by the frame, or not at all.
+      # Pillow's warnings: a damaged file is reported by its frame.
       warnings.filterwarnings("ignore", module=r"PIL\.")
       with Image.open(path) as image:
         yield image

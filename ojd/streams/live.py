@@ -73,7 +73,7 @@ class _Timed(NamedTuple):
 
 
 class LiveStream:
-  """Frames from now on; reading again goes on, and gives none twice."""
+  """Frames from now on; reading again continues, and no frame comes twice."""
 
   def __init__(
     self,
@@ -88,7 +88,7 @@ class LiveStream:
 
   @property
   def num_dropped(self) -> int:
-    """Frames that the consumer was too slow for."""
+    """Frames dropped because the consumer was slow."""
     return self._feed.num_dropped
 
   @property
@@ -109,7 +109,7 @@ class LiveStream:
       t += 1
 
   def close(self) -> None:
-    """Lets the source go; `read` ends, in whatever thread it waits."""
+    """Closes the source; a `read` that waits in any thread ends."""
     self._feed.close()
 
 
@@ -181,7 +181,7 @@ class _Feed:
   def _drain(self, connection: Connection) -> str:
     """Takes frames while there are some; returns why there are no more."""
     begin = self._clock()
-    # Time stamps go on where they were, however long nothing came.
+    # Time stamps continue, however long nothing came.
     offset = begin - self._begun
     first = connection.first.time or 0.0
     try:
@@ -272,7 +272,7 @@ def of_address(address: base.Address) -> Source:
   name = f"{address.scheme}:{address.path}"
   options = {
     "protocol_whitelist": _PROTOCOLS,
-    # What is looked at before the first frame is late for ever after.
+    # What is read before the first frame delays every frame after it.
     "analyzeduration": "1000000",
   }
   if address.scheme.startswith("rtsp"):

@@ -2,7 +2,7 @@
 
 Frames stand upright, whatever way the camera was held; pixels that are not
 square are left as they are stored. Each frame of the file is one sample, at
-any rate of frames, and tells its own time.
+any rate of frames, and has its own time.
 
 A frame that cannot be decoded is lost, and so are those built on it, up to the
 next key frame: what a decoder makes up there is no picture, and it would differ
@@ -183,7 +183,7 @@ def decode(
   key: video_file.Key | None = None,
   num_packets: int | None = None,
 ) -> Iterator[Decoded]:
-  """Decodes a file, from a key frame on; an error is told in its place."""
+  """Decodes a file, from a key frame on; an error comes in its place."""
   try:
     seek = _can_seek(path, key)
     with video_file.open_file(path) as (container, stream):

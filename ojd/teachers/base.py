@@ -1,10 +1,10 @@
 """The teacher protocol and the table of names.
 
 `--teacher=NAME[:PRESET][:OPTION=VALUE]...` names a row of TEACHERS; the options
-are the keywords of its factory. `--teacher=package.module:factory` is anyone's
-own. A new teacher is a module with `make_teacher(context, *, options)` and a
-row. The module is imported when the teacher is made, so that the others do not
-import torch.
+are the keywords of its factory. `--teacher=package.module:factory` is a custom
+teacher. A new teacher is a module with `make_teacher(context, *, options)` and
+a row. The module is imported when the teacher is made, so that the others do
+not import torch.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""`--teacher=package.module:factory[:OPTION=VALUE]...`: anyone's own.
+"""`--teacher=package.module:factory[:OPTION=VALUE]...`: a custom teacher.
 
 The factory is called with the options as keywords. It returns a callable with
 `class_names`, "background" first. Called with a frame [H, W, 3] uint8, that
@@ -18,7 +18,7 @@ from ojd.types import Instances, Sample
 
 
 class Custom:
-  """Somebody's callable as a Teacher."""
+  """A callable of the user's as a Teacher."""
 
   is_free = False
 
@@ -34,7 +34,7 @@ class Custom:
 
 
 def _as_class_map(answer: Any) -> np.ndarray:
-  """Bytes, where the answer is whole numbers that fit."""
+  """The class map as uint8, if it holds whole numbers that fit."""
   classes = np.asarray(answer)
   if classes.dtype == np.uint8:
     return classes

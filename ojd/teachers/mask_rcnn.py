@@ -75,7 +75,7 @@ def _load(model, state, path):
 
 def _read(path):
   try:
-    # weights_only: a stranger's pickle must not run.
+    # weights_only: an untrusted pickle must not run.
     return torch.load(path, map_location="cpu", weights_only=True)
   except Exception as error:  # a broken file breaks its reader in any way
     raise UserError(

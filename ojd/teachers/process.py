@@ -29,7 +29,7 @@ class _Worker(processes.Child):
   """One start of the worker, with the memory that it shares."""
 
   def __init__(self, start: worker.Start):
-    self.is_ready = self.has_answered = False  # kept by whoever reads
+    self.is_ready = self.has_answered = False  # set by the reader
     size = start.context.height, start.context.width
     with _memory_file() as memory:
       os.ftruncate(memory.fileno(), worker.board_bytes(*size))
@@ -61,8 +61,8 @@ class InProcess:
     Args:
       text: of the teacher, for `make_teacher`; so is the context.
       context: the stream.
-      timeout: seconds after which a question counts as lost;
-        ten times that for a start and the first answer after it.
+      timeout: seconds after which a request counts as lost; ten times that for
+        a start and the first answer after it.
       clock: in seconds.
     """
     self._start_message = worker.Start(text, context)

@@ -1,4 +1,4 @@
-"""`--flow=raft:FILE`: torchvision's RAFT, with weights that are on the disk."""
+"""`raft:FILE`: optical flow by torchvision's RAFT, with weights of a file."""
 
 import pathlib
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def _missing(side):
 
 def _load(path):
   try:
-    # weights_only: a stranger's pickle must not run.
+    # weights_only: an untrusted pickle must not run.
     state = torch.load(path, map_location="cpu", weights_only=True)
   except Exception as error:  # a broken file breaks its reader in any way
     raise UserError(

@@ -1,10 +1,10 @@
-"""`recorded:path=PATH`: answers written down before, by us or by LVS's authors.
+"""`recorded:path=PATH`: answers of a recording, ours or that of LVS's authors.
 
 PATH is a folder made by `python -m experiments.record`, a label file of LVS, or
-a folder of them. Ours know which stream they are of and are refused for any
-other. LVS's do not: with `--stream=lvs:DIR` they are matched by the names of
-the chunks, with any other stream there must be just one, whose frame t answers
-for frame t.
+a folder of them. Our recordings hold the identity of their stream and are
+refused for any other. LVS's do not: with `--stream=lvs:DIR` they are matched by
+the names of the chunks; with any other stream there must be just one, whose
+frame t is the stream's frame t.
 """
 
 import bisect

@@ -1,9 +1,9 @@
 """Trains `mask_rcnn_tiny` on the synthetic world: seeded, and resumable.
 
-First the backbone alone learns the class of every pixel, which is cheap, then
-the whole detector learns. What step i sees is a function of (seed, i) alone,
-and the state after it is kept from time to time, so that an interrupted
-training goes on as if nothing had been.
+First the backbone alone learns the class of every pixel, which is cheap; then
+the whole detector learns. The batch of step i is a function of (seed, i) alone,
+and the state is saved from time to time: an interrupted training resumes and
+ends with the same weights.
 """
 
 import math
@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
 
 
 class StepReport(NamedTuple):
-  """How training goes."""
+  """The progress of a training."""
 
   step: int
   loss: float
@@ -69,7 +69,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def example(frame: np.ndarray, things: np.ndarray, class_ids: np.ndarray):
-  """One frame with the things that can be learnt from.
+  """One frame with the things that can be learned.
 
   Args:
     frame: [H, W, 3] uint8.
@@ -117,15 +117,15 @@ def train(
   report_fn: Callable[[StepReport], None] = lambda report: None,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> torch.nn.Module:
-  """Trains to the recipe's last step, from where `folder` left off.
+  """Trains to the recipe's last step, resuming from `folder`.
 
   Args:
     recipe: what decides the weights.
     batch_fn: images and targets of a step, a function of the step alone.
-    folder: where the state is kept.
+    folder: of the saved state.
     save_every: steps between two savings.
     report_fn: called after every step.
-    should_stop: asked before every step.
+    should_stop: called before every step.
   """
   torch.manual_seed(recipe.seed)
   model = _WithHint(tiny.build()).to(memory_format=torch.channels_last)
@@ -209,7 +209,7 @@ def _save(path, recipe, model, tx, step):
 
 
 def _restore(path, recipe, model, tx):
-  """Loads the latest state of this recipe; returns the step to go on with."""
+  """Loads the latest state of this recipe; returns the next step."""
   if not path.exists():
     return 0
   try:
