@@ -93,8 +93,6 @@ def run(
         if not (path / workdir.REPORT / "index.html").exists():
           report.write_report(path)
         return Outcome(status, summary)
-      if status is workdir.Status.UNFINISHED:
-        description["flags"] = workdir.begun_flags(path, description)
       loop = _open_loop(
         job, fork, path, status, description, stages, calls, shared
       )
