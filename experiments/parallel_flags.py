@@ -11,8 +11,8 @@ from absl import flags
 from jax.sharding import Mesh
 
 from experiments import cli
-from ojd import data_parallel
 from ojd.errors import UserError
+from ojd.pretraining import data_parallel
 
 AUTO = "auto"
 

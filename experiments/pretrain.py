@@ -50,12 +50,11 @@ from absl import flags
 from jax.sharding import Mesh
 
 from experiments import cli, parallel_flags, progress
-from ojd import data_parallel
 from ojd.errors import UserError
 from ojd.formats import coco
 from ojd.models import pretrained
 from ojd.models import student as student_lib
-from ojd.pretraining import album, batches, evaluation, trainer
+from ojd.pretraining import album, batches, data_parallel, evaluation, trainer
 from ojd.pretraining.trainer import Recipe
 from ojd.run import build, compilation, preparing
 from ojd.run import config as config_lib

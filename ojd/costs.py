@@ -1,12 +1,17 @@
-"""What a method takes on the machine of the JITNet paper."""
+"""Prices of a method's steps on the machine of the JITNet paper."""
 
 from typing import NamedTuple
 
 
 class Costs(NamedTuple):
-  """Prices in milliseconds; by default those of the paper's student."""
+  """Milliseconds; by default those of the paper's student.
+
+  The paper's cost model of N frames, n key frames and u updates is
+
+      teacher n + predict (N - n) + update u + training n
+  """
 
   teacher: float = 300.0  # a call
-  predict: float = 7.0  # a frame that the teacher is not asked about
+  predict: float = 7.0  # a frame that is no key frame
   update: float = 30.0  # a gradient step
-  lesson: float = 0.0  # a key frame, beside the teacher and the updates
+  training: float = 0.0  # a key frame, beside the teacher and the updates

@@ -1,16 +1,15 @@
-"""How steady class maps are from frame to frame: consistency and flicker.
+"""Temporal stability of class maps: consistency and flicker.
 
 Consistency is the mean IoU between the answer to a frame and the answer to the
-frame before, moved along by the optical flow (Liu et al., 2020): over the
-classes present, summed over the clip, without background, as the accuracy of a
-run is. Pixels that the flow does not explain, because they come from beyond the
-frame or looked different there, are left out: what has just come into view has
-no answer before. Flicker is the share of pixels whose class changes among those
-in whose neighbourhood nothing has.
+frame before, warped by the optical flow (Liu et al., 2020). As with the
+accuracy of a run, the confusion matrix is summed over the clip, and background
+is left out. Pixels that the flow does not explain are left out too: they come
+from beyond the frame or looked different there. Flicker is the share of pixels
+whose class changes, among those whose neighbourhood does not change.
 
-Neither measures whether an answer is right. A student that always answers
-"background" is perfectly steady, and things that move behind still pixels make
-labels flicker: the figures of the truth belong beside those of a system.
+Neither measures accuracy. A student that always answers background is perfectly
+stable, and objects that move behind still pixels make labels flicker: compare
+with the figures of the ground truth.
 """
 
 from typing import NamedTuple
@@ -31,7 +30,7 @@ MAX_CHANGE, NEIGHBOURHOOD = 10, 3
 
 
 class Motion(NamedTuple):
-  """What two frames in succession show; for any class maps of them."""
+  """The motion between two successive frames."""
 
   rows: np.ndarray  # [H, W] int, where each pixel was
   columns: np.ndarray  # [H, W] int

@@ -17,7 +17,7 @@ PACKAGES = ("ojd", "experiments", "launch")
 _SEEN_BY_ALL = "types errors"
 _PURE = "xla labels losses metrics schedules costs specs formats processes"
 _NETWORKS = f"{_PURE} models updates temporal"
-_METHODS = f"{_NETWORKS} tasks data_parallel pretraining distill systems"
+_METHODS = f"{_NETWORKS} tasks pretraining distill systems"
 _RUNS = f"{_METHODS} teachers streams network run"
 _APPLICATIONS = f"{_RUNS} report serve edge fleet comparison compare"
 ROOMS = {
@@ -38,10 +38,9 @@ ROOMS = {
   "models": _PURE,
   "temporal": "metrics models",
   "updates": f"{_PURE} models",
-  "data_parallel": "",
   "tasks": _NETWORKS,
   "distill": f"{_NETWORKS} tasks",
-  "pretraining": f"{_NETWORKS} tasks data_parallel streams",
+  "pretraining": f"{_NETWORKS} tasks streams",
   "systems": _METHODS,
   "run": _RUNS,
   "report": _RUNS,
@@ -74,7 +73,6 @@ PENDING_WORDS = {
   "launch": WORDS,
   "run": WORDS,
   "systems": WORDS,
-  "costs": {"lesson"},
   "experiments": {*("crew", "equipment", "lessons", "quirks", "zoo")},
 }
 

@@ -19,9 +19,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ojd import data_parallel, losses, updates
+from ojd import losses, updates
 from ojd.errors import UserError
 from ojd.models.student import Params, Student
+from ojd.pretraining import data_parallel
 from ojd.types import Labels
 
 _STATE, _RECIPE = "training.msgpack", "recipe.json"

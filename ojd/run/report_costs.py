@@ -13,7 +13,7 @@ _STAGES = {
   "teacher": ("teacher", "teacher_failed", "teacher_async"),
   "update": ("learn",),
   "predict": ("predict",),
-  "lesson": (),
+  "training": (),
 }
 _LEFT = {
   "trajectory": "the teacher's answers",
@@ -38,8 +38,8 @@ def costs(run: sections.Run) -> str:
     ("updates", updates, "update"),
     ("other frames", frames - keys, "predict"),
   ]
-  if prices.lesson:
-    lines.insert(1, ("lessons", keys, "lesson"))
+  if prices.training:
+    lines.insert(1, ("training rounds", keys, "training"))
   rows = "".join(_row(run, prices, *line) for line in lines)
   alone = prices.teacher * frames / 1e3
   model = alone / (paper_speedup(frames, keys, updates, prices) or 1)

@@ -288,7 +288,7 @@ def paper_speedup(
   of other costs have theirs.
   """
   spent = costs.predict * (num_frames - num_keys)
-  spent += (costs.teacher + costs.lesson) * num_keys
+  spent += (costs.teacher + costs.training) * num_keys
   spent += costs.update * num_updates
   return costs.teacher * num_frames / spent if spent else 0.0
 

@@ -99,7 +99,7 @@ _STUDENT_AND_FLOW = Costs(predict=_SLOW_FLOW.predict + Costs().predict)
 _AMS = Costs(update=8 * Costs().update)
 # Half a minute of training an interval; the paper's hour for two minutes of
 # video is all of that.
-_OSVOS = Costs(predict=0.0, update=0.0, lesson=30_000.0)
+_OSVOS = Costs(predict=0.0, update=0.0, training=30_000.0)
 _BASES = {
   "plus": Preset({"base": "jit_plus"}, update="fast_head"),
   "frozen": Preset({"base": "frozen"}),

@@ -16,9 +16,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments import cli, parallel_flags
-from ojd import data_parallel
 from ojd.models import student as student_lib
-from ojd.pretraining import trainer
+from ojd.pretraining import data_parallel, trainer
 from ojd.run import compilation
 from ojd.types import Labels
 from tests.reference import small_run

@@ -427,9 +427,9 @@ def test_costs_are_those_of_the_papers_prices(tmp_path):
 
 
 def test_costs_of_another_method_are_its_own(tmp_path):
-  prices = {"teacher": 300, "predict": 12.5, "update": 0, "lesson": 30_000}
+  prices = {"teacher": 300, "predict": 12.5, "update": 0, "training": 30_000}
   for number, paper_ms in enumerate(
-    (prices, {"predict": 12.5, "update": EVIL, "lesson": -1, "teacher": None})
+    (prices, {"predict": 12.5, "update": EVIL, "training": -1, "teacher": None})
   ):
     folder = tmp_path / str(number)
     folder.mkdir()
@@ -437,7 +437,7 @@ def test_costs_of_another_method_are_its_own(tmp_path):
     text = _read(report.write_report(made)).text
     # 10 x (300 + 30,000) and 90 x 12.5 ms; of the second 30 updates.
     assert "other frames 90 \u00d7 12.5 ms 1.1 1.80" in text
-    assert ("lessons 10 \u00d7 30,000 ms 300.0" in text) == (not number)
+    assert ("training rounds 10 \u00d7 30,000 ms 300.0" in text) == (not number)
     assert f"together {(304.1, 5.0)[number]}" in text
 
 

@@ -86,7 +86,7 @@ def test_free_teacher_has_no_measured_speedup():
 
 
 def test_prices_are_those_of_the_method():
-  costs = Costs(teacher=200.0, predict=3.0, update=11.0, lesson=50.0)
+  costs = Costs(teacher=200.0, predict=3.0, update=11.0, training=50.0)
   summary = _summarize(_stats(), {"predict": 1.0}, costs=costs)
   expected = 200 * 100 / (3 * 95 + (200 + 50) * 5 + 11 * 7)
   assert summary["speedup_paper_model"] == pytest.approx(expected, abs=1e-3)
@@ -94,7 +94,7 @@ def test_prices_are_those_of_the_method():
     "teacher": 200,
     "predict": 3,
     "update": 11,
-    "lesson": 50,
+    "training": 50,
   }
 
 

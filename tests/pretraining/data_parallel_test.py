@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ojd import data_parallel
 from ojd.errors import UserError
 from ojd.models import student as student_lib
-from ojd.pretraining import trainer
+from ojd.pretraining import data_parallel, trainer
 from ojd.types import Labels
 from tests.reference import small_run, tiny_student
 
