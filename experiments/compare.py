@@ -28,6 +28,7 @@ from absl import flags
 from experiments import cli, progress, run_flags
 from ojd.comparison import compare, folder, results, spec
 from ojd.errors import UserError
+from ojd.run import config as config_lib
 
 flags.adopt_module_key_flags(run_flags)
 _STREAMS = flags.DEFINE_multi_string(
@@ -87,7 +88,7 @@ def main() -> int:
   try:
     cells = compare.run(
       request,
-      lambda config: run_flags.command("experiments.online_distill", config),
+      lambda config: config_lib.command("experiments.online_distill", config),
       progress_fn=watcher,
       should_stop=interrupt.is_wanted,
     )

@@ -33,6 +33,7 @@ from ojd.fleet.cluster import connecting
 from ojd.fleet.fleet import Progress
 from ojd.fleet.teachers import Desks
 from ojd.run import compilation, workdir
+from ojd.run import config as config_lib
 
 flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(fleet_plan)
@@ -91,7 +92,7 @@ _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
 # A site has hundreds of streams: pictures of each only where they are wanted.
 _DEFAULTS = {"overlay": False}
 _COMMAND_ALONE = functools.partial(
-  run_flags.command, "experiments.online_distill"
+  config_lib.command, "experiments.online_distill"
 )
 _NOT_HERE = {
   "stream": "the streams of a fleet are in the file of --streams",

@@ -15,8 +15,8 @@ import tempfile
 from absl import flags
 
 from experiments import cli, progress, run_flags, serve_flags
-from ojd.run import compilation, runner, workdir
 from ojd.run import config as config_lib
+from ojd.run import runner, workdir
 
 flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(serve_flags)
@@ -42,12 +42,10 @@ def main() -> int:
 
 def _run(config, board):
   """What came of the run, and the exit code."""
-  compilation.enable_cache(compilation.default_cache())
   interrupt, watcher = cli.Interrupt(), progress.watcher()
   try:
-    outcome = runner.run(
+    outcome = runner.online_distill(
       config,
-      run_flags.command("experiments.online_distill", config),
       progress_fn=watcher,
       should_stop=interrupt.is_wanted,
       note_fn=_note,

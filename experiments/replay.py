@@ -105,7 +105,7 @@ def _tiny_run():
     num_frames=24,
     overlay=False,
   )
-  runner.run(config, run_flags.command("experiments.online_distill", config))
+  runner.run(config, config_lib.command("experiments.online_distill", config))
   return pathlib.Path(path)
 
 
@@ -240,8 +240,8 @@ def _fork(path, given):
   config_lib.check(config)
   interrupt, watcher = cli.Interrupt(), progress.watcher()
   place = {"workdir": path, "fork": _FORK.value, "from_frame": branch.t}
-  words = [run_flags.word(name, value) for name, value in place.items()]
-  words += [run_flags.word(*x) for x in given.items() if x[0] != "workdir"]
+  words = [config_lib.word(name, value) for name, value in place.items()]
+  words += [config_lib.word(*x) for x in given.items() if x[0] != "workdir"]
   command = " ".join(["python -m experiments.replay", *words])
   try:
     outcome = runner.run(

@@ -16,9 +16,10 @@ import tempfile
 
 from absl import flags
 
-from experiments import cli, run_flags
+from experiments import cli
 from ojd.errors import UserError
 from ojd.run import compilation, report_index, runner
+from ojd.run import config as config_lib
 from ojd.run.config import RunConfig
 
 _OUT = flags.DEFINE_string(
@@ -68,7 +69,7 @@ def _tiny_runs():
       num_frames=24,
       init=init,
     )
-    command = run_flags.command("experiments.online_distill", config)
+    command = config_lib.command("experiments.online_distill", config)
     runner.run(config, command)
   return [parent]
 

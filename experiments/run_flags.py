@@ -1,7 +1,6 @@
 """The flags of a run, shared by the binaries; one per field of RunConfig."""
 
 import dataclasses
-import shlex
 import typing
 
 from absl import flags
@@ -128,20 +127,3 @@ def given() -> dict[str, typing.Any]:
 def with_workdir(config: RunConfig, path: str) -> RunConfig:
   """The same config in another folder."""
   return dataclasses.replace(config, workdir=path)
-
-
-def command(module: str, config: RunConfig) -> str:
-  """The command line that runs a config again."""
-  words = [f"python -m {module}"]
-  for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
-    if value != field.default:
-      words.append(word(field.name, value))
-  return " ".join(words)
-
-
-def word(name: str, value: typing.Any) -> str:
-  """A flag as a person types it."""
-  if isinstance(value, bool):
-    return f"--{'' if value else 'no'}{name}"
-  return shlex.quote(f"--{name}={value}")

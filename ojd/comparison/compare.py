@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ojd.comparison import folder as folders
@@ -92,6 +92,39 @@ def run(
       )
     finally:
       pool.close()
+
+
+def compare_systems(
+  systems: Sequence[str],
+  streams: Sequence[str],
+  output: pathlib.Path | str,
+  config: RunConfig = RunConfig(overlay=False),  # noqa: B008, a constant
+  *,
+  num_seeds: int = 1,
+  num_jobs: int = 1,
+) -> list[Cell]:
+  """Runs several systems over the same streams; a cell for each run.
+
+  What `python -m experiments.compare` does; the folder can be resumed.
+
+  Args:
+    systems: texts such as `jit:a_thresh=0.7` or `flow:slow`.
+    streams: addresses, `URI[@Category]`.
+    output: the folder that is filled.
+    config: what is the same for all runs.
+    num_seeds: seeds from that of the config on.
+    num_jobs: processes.
+  """
+  request = Request(
+    config=config,
+    streams=tuple(spec.parse_streams(streams)),
+    systems=tuple(spec.parse_systems(",".join(systems))),
+    seeds=tuple(range(config.seed, config.seed + num_seeds)),
+    output=folders.expand(str(output)),
+    num_jobs=num_jobs,
+  )
+  command = lambda one: config_lib.command("experiments.online_distill", one)
+  return run(request, command) or []
 
 
 def _check(request):

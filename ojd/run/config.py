@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import math
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,23 @@ class RunConfig:
   areas: bool = False
   tensorboard: bool = False
   wandb: bool = False
+
+
+def command(module: str, config: RunConfig) -> str:
+  """The command line that runs a config again."""
+  words = [f"python -m {module}"]
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if value != field.default:
+      words.append(word(field.name, value))
+  return " ".join(words)
+
+
+def word(name: str, value: Any) -> str:
+  """A flag as a person types it."""
+  if isinstance(value, bool):
+    return f"--{'' if value else 'no'}{name}"
+  return shlex.quote(f"--{name}={value}")
 
 
 def bound_system(config: RunConfig) -> Bound:

@@ -5,6 +5,7 @@ on every judged frame its mIoU; at every checkpoint all arrays, the optimizer's
 included.
 """
 
+import pathlib
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -94,6 +95,26 @@ def replay(
     return comparison.result(time.perf_counter() - begun)
   finally:
     checkpointer.close()
+
+
+def replay_workdir(
+  workdir: pathlib.Path | str,
+  from_frame: int | None = None,
+  to_frame: int | None = None,
+) -> Replayed:
+  """Runs the frames of a workdir's run again and compares bit for bit.
+
+  Args:
+    workdir: of a run.
+    from_frame: the first frame that is wanted; None for the run's first.
+    to_frame: the last one; None for the run's last.
+
+  Returns:
+    What was replayed; `is_equal` says whether all is as it was, `divergence`
+    where it first is not.
+  """
+  run = recorded_run.read(pathlib.Path(workdir).expanduser())
+  return replay(run, from_frame, to_frame)
 
 
 class _Comparison:

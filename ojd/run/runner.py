@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ojd.run import (
   build,
+  compilation,
   live_board,
   network_source,
   outputs,
@@ -19,6 +20,7 @@ from ojd.run import (
   workdir,
 )
 from ojd.run import checkpoint as checkpoint_lib
+from ojd.run import config as config_lib
 from ojd.run import fork as fork_lib
 from ojd.run.config import RunConfig
 from ojd.run.executor import Executor
@@ -103,6 +105,42 @@ def run(
         workdir.drop_parts(path)
       report.write_report(path)
       return Outcome(status, summary)
+
+
+def online_distill(
+  config: RunConfig,
+  *,
+  progress_fn: ProgressFn = lambda progress: None,
+  should_stop: Callable[[], bool] = lambda: False,
+  note_fn: Callable[[str], None] = lambda note: None,
+  board: live_board.Board | None = None,
+) -> Outcome:
+  """Distills a teacher into a student, live, on one stream.
+
+  What `python -m experiments.online_distill` does with the same flags: the
+  workdir is filled, or its run is resumed; a finished one is left as it is.
+  Compiled programs are kept in the user's cache.
+
+  Args:
+    config: the flags; the workdir must be named.
+    progress_fn: called after every frame.
+    should_stop: asked before every frame; True ends the run cleanly.
+    note_fn: called with where the run resumes, and why not later.
+    board: shows the run while it goes on.
+
+  Returns:
+    The status of the workdir before, and the content of summary.json.
+  """
+  config_lib.check(config)
+  compilation.enable_cache(compilation.default_cache())
+  return run(
+    config,
+    config_lib.command("experiments.online_distill", config),
+    progress_fn=progress_fn,
+    should_stop=should_stop,
+    note_fn=note_fn,
+    board=board,
+  )
 
 
 def _describe(job, fork, command):

@@ -120,6 +120,16 @@ def make_teacher(text: str, context: Context) -> Teacher:
   return importlib.import_module(_CUSTOM).make_teacher(name, rest)
 
 
+def create(text: str, *, height: int, width: int) -> Teacher:
+  """The teacher of a text, for frames of a size and no stream in particular.
+
+  Args:
+    text: NAME[:PRESET][:OPTION=VALUE]..., as `--teacher` takes it.
+    height: of the frames; so is width.
+  """
+  return make_teacher(text, Context((), height, width, {}))
+
+
 def _name(text):
   return text.partition(":")[0]
 

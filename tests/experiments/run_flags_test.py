@@ -12,6 +12,7 @@ from tests import binaries
 _PARSE = """
 import dataclasses, json, sys
 from absl import flags
+from ojd.run import config as config_lib
 from experiments import run_flags
 
 for words in json.load(sys.stdin):
@@ -24,7 +25,7 @@ for words in json.load(sys.stdin):
     print(json.dumps(str(error)))
     continue
   config = run_flags.run_config()
-  line = run_flags.command("experiments.online_distill", config)
+  line = config_lib.command("experiments.online_distill", config)
   print(json.dumps([dataclasses.asdict(config), line]))
 """
 
