@@ -55,7 +55,7 @@ def _load(path):
     state = torch.load(path, map_location="cpu", weights_only=True)
   except Exception as error:  # a broken file breaks its reader in any way
     raise UserError(
-      f"--flow=raft:{path} cannot be read: {' '.join(str(error).split())[:120]}"
+      f"flow=raft:{path} cannot be read: {' '.join(str(error).split())[:120]}"
     ) from None
   for build in _BUILDERS:
     model = build(weights=None)
@@ -65,5 +65,5 @@ def _load(path):
       continue
     return model
   raise UserError(
-    f"--flow=raft:{path} is of another network than raft_large and raft_small"
+    f"flow=raft:{path} is of another network than raft_large and raft_small"
   )

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 
-import jax
 import pytest
 
-from ojd import labels, updates
+from ojd import labels, systems, updates
 from ojd.errors import UserError
-from ojd.run import build, loop, workdir
+from ojd.run import build, loop, sources, workdir
 from ojd.run.config import RunConfig
-from ojd.systems import jit as jit_lib
+from ojd.run.executor import Executor
 from ojd.teachers import base, process
 from tests import binaries
 from tests.reference import odd_teachers as odd
@@ -25,14 +24,14 @@ from tests.reference import scenes, tiny_student
 MODULE = "tests.reference.odd_teachers"
 GROUPS = labels.parse_groups("", odd.NAMES)
 STRIDE = 4
-SYSTEM = jit_lib.fixed(
+SYSTEM = systems.fixed(
   tiny_student.make(), updates.sgd(learning_rate=0.3), stride=STRIDE, u_max=4
 )
 
 
 @functools.cache
-def _compiled():
-  return build.compile_system(SYSTEM, 16, 20, seed=0)
+def _executor():
+  return Executor(SYSTEM, 16, 20, seed=0)
 
 
 def _run(path, stream, teacher, progress_fn=lambda progress: None):
@@ -40,7 +39,9 @@ def _run(path, stream, teacher, progress_fn=lambda progress: None):
   config = RunConfig(workdir=str(path), overlay=False)
   job = build.Job(config, stream, teacher, GROUPS, GROUPS, SYSTEM)
   summary = loop.Loop(
-    job, path, compiled=_compiled(), progress_fn=progress_fn
+    *(job, path, sources.InStep()),
+    executor=_executor(),
+    progress_fn=progress_fn,
   ).run()
   text = (path / workdir.METRICS).read_text()
   return summary, [json.loads(line) for line in text.splitlines()]
@@ -171,16 +172,6 @@ def test_job_that_cannot_be_made_ends_its_worker(monkeypatch):
   with pytest.raises(UserError, match="unicorn"):
     build.make_job(config)
   assert len(made) == 1 and made[0].pid is None
-
-
-def test_only_a_late_loop_compiles_what_it_peeks_with():
-  assert _compiled().peek is None
-  made = build.compile_system(SYSTEM, 16, 20, seed=0, with_peek=True)
-  state, frame = made.init(), scenes.Stream().frames[0]
-  classes = made.peek(state, frame)
-  assert int(state.t) == 0  # neither moved nor consumed
-  _, expected = made.predict(state, frame)
-  assert jax.numpy.array_equal(classes, expected)
 
 
 SMALL = (

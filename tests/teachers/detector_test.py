@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ojd import labels as labels_lib
-from ojd import updates
-from ojd.run import build, loop, workdir
+from ojd import systems, updates
+from ojd.run import build, loop, sources, workdir
 from ojd.run.config import RunConfig
-from ojd.systems import jit as jit_lib
+from ojd.run.executor import Executor
 from ojd.teachers import base, detector, tiny
 from ojd.types import IGNORE, Labels, Sample
 from tests.reference import labels_loop, scenes, tiny_student
@@ -204,7 +204,7 @@ class _Hosts(_Devices):
 def test_run_is_the_same_with_labels_of_jax(tmp_path):
   stream = scenes.Stream(has_truth=False)
   groups = labels_lib.parse_groups("", scenes.NAMES)
-  system = jit_lib.jit(
+  system = systems.jit(
     tiny_student.make(),
     updates.sgd(learning_rate=0.3),
     a_thresh=0.8,
@@ -212,14 +212,14 @@ def test_run_is_the_same_with_labels_of_jax(tmp_path):
     delta_max=8,
     u_max=4,
   )
-  compiled = build.compile_system(system, 16, 20, seed=0)
+  executor = Executor(system, 16, 20, seed=0)
   runs = []
   for teacher in (_Devices(stream), _Hosts(stream)):
     path = tmp_path / type(teacher).__name__
     path.mkdir()
     config = RunConfig(workdir=str(path), eval_every=7)
     job = build.Job(config, stream, teacher, groups, None, system)
-    run = loop.Loop(job, path, compiled=compiled)
+    run = loop.Loop(job, path, sources.InStep(), executor=executor)
     summary = run.run()
     assert summary["finished"] and summary["eval_frames"] == 5
     assert type(run.reference.classes) is np.ndarray

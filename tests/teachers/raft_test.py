@@ -6,7 +6,7 @@ import torch
 from torchvision.models import optical_flow as networks
 
 from ojd.errors import UserError
-from ojd.run import flows
+from ojd.run import config as config_lib
 
 
 def _frames(height, width):
@@ -35,7 +35,7 @@ def test_flow_is_torchvisions_from_the_frame_to_the_one_before(small):
   with torch.no_grad():
     expected = model(*tensors)[-1][0].permute(1, 2, 0).numpy()
     backwards = model(*tensors[::-1])[-1][0].permute(1, 2, 0).numpy()
-  flow = flows.make(f"raft:{path}")(frame, previous)
+  flow = config_lib.make_flow(f"raft:{path}")(frame, previous)
   assert flow.dtype == np.float32
   np.testing.assert_allclose(flow, expected, atol=1e-4)
   assert np.abs(flow - backwards).max() > 1e-2
@@ -43,7 +43,7 @@ def test_flow_is_torchvisions_from_the_frame_to_the_one_before(small):
 
 def test_frames_of_any_size_are_taken(small):
   frame, previous = _frames(50, 77)
-  flow = flows.make(f"raft:{small[1]}")(frame, previous)
+  flow = config_lib.make_flow(f"raft:{small[1]}")(frame, previous)
   assert flow.shape == (50, 77, 2) and np.isfinite(flow).all()
 
 
@@ -59,6 +59,6 @@ def test_file_of_other_weights_is_refused_in_one_line(tmp_path):
     ("dis:slow", "known are dis:ultrafast"),
   ):
     with pytest.raises(UserError, match=words) as error:
-      flows.make(text)
+      config_lib.make_flow(text)
     assert "\n" not in str(error.value)
-    assert str(error.value).startswith(f"--flow={text}")
+    assert str(error.value).startswith(f"flow={text}")
