@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd import distill, labels, updates
-from ojd.run import build, gallery, loop, overlay, palette, workdir
+from ojd import distill, labels, systems, updates
+from ojd.run import build, gallery, loop, overlay, palette, sources, workdir
 from ojd.run.config import RunConfig
 from ojd.streams.base import StreamSpec
-from ojd.systems import jit as jit_lib
 from ojd.types import Sample, StepInfo
 from tests.reference import scenes, tiny_student
 
@@ -188,7 +187,7 @@ def _run(path, *, has_pictures, stream, teacher, system):
   groups = labels.parse_groups("", names)
   config = RunConfig(workdir=str(path), overlay=has_pictures)
   job = build.Job(config, stream, teacher, groups, groups, system)
-  loop.Loop(job, path).run()
+  loop.Loop(job, path, sources.InStep()).run()
 
 
 def test_a_run_pictures_the_student_before_and_after(tmp_path):
@@ -227,7 +226,7 @@ class _Squares:
 
 
 def test_pictures_change_nothing_of_the_run(tmp_path):
-  system = jit_lib.jit(
+  system = systems.jit(
     tiny_student.make(),
     updates.sgd(learning_rate=0.3),
     delta_min=2,

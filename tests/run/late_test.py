@@ -8,17 +8,16 @@ import jax
 import numpy as np
 import pytest
 
-from ojd import labels, updates
+from ojd import labels, systems, updates
 from ojd.metrics import confusion_matrix, run_miou
 from ojd.run import build, late, report, workdir
 from ojd.run.config import RunConfig
-from ojd.systems import jit as jit_lib
 from ojd.teachers import labelers
 from tests.reference import scenes, tiny_student
 
 GROUPS = labels.parse_groups("", scenes.NAMES)
 NUM_FRAMES = 30
-SYSTEM = jit_lib.jit(
+SYSTEM = systems.jit(
   tiny_student.make(),
   updates.sgd(learning_rate=0.3),
   a_thresh=0.8,

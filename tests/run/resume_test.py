@@ -16,19 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd import labels, updates
+from ojd import labels, systems, updates
+from ojd.run import build, loop, runner, trajectory, workdir
 from ojd.run import checkpoint as checkpoint_lib
-from ojd.run import job as job_lib
-from ojd.run import late, loop, trajectory, workdir
 from ojd.run.config import RunConfig
-from ojd.systems import jit as jit_lib
+from ojd.run.executor import Executor
 from tests import binaries
 from tests.reference import scenes, tiny_student
 
 LOOP_FRAMES, ASLEEP = 30, range(3, 14)
 TIMES = ("seconds", "fps", "ms", "speedup_measured", "first_frame_seconds")
 STUDENT = tiny_student.make()
-SYSTEM = jit_lib.jit(
+SYSTEM = systems.jit(
   STUDENT,
   updates.sgd(learning_rate=0.3),
   a_thresh=0.8,
@@ -36,7 +35,7 @@ SYSTEM = jit_lib.jit(
   delta_max=8,
   u_max=4,
 )
-COMPILED = job_lib.compile_system(SYSTEM, 16, 20, 0, with_peek=True)
+EXECUTOR = Executor(SYSTEM, 16, 20, 0, with_readonly=True)
 
 
 class _Teacher:
@@ -54,7 +53,7 @@ class _Teacher:
     return self.stream.labels.classes[sample.t]
 
 
-def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
+def _loop(path, *, every, frames=None, has_truth=True, is_late=False):
   """A loop on coloured squares; stops before its `frames`-th frame of now."""
   path.mkdir(exist_ok=True)
   stream = scenes.Stream(LOOP_FRAMES, has_truth, broken=(5, 6))
@@ -64,9 +63,9 @@ def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
     save_masks="png",
     overlay=False,
     checkpoint_every=every,
-    async_teacher=make is late.LateLoop,
+    async_teacher=is_late,
   )
-  job = job_lib.Job(
+  job = build.Job(
     config,
     stream,
     _Teacher(stream),
@@ -82,14 +81,14 @@ def _loop(path, *, every, frames=None, has_truth=True, make=loop.Loop):
     path / workdir.TRAJECTORY,
     {"name": "test"},
     start=start.t if start else 0,
-    is_repeatable=make is loop.Loop,
+    is_repeatable=not is_late,
   )
   seen = []
-  made = make(
-    *(job, path),
+  made = loop.Loop(
+    *(job, path, runner.make_source(job)),
     should_stop=lambda: frames is not None and len(seen) >= frames,
     progress_fn=seen.append,
-    compiled=COMPILED,
+    executor=EXECUTOR,
     checkpointer=checkpointer,
     start=start,
     trajectory_writer=log,
@@ -115,7 +114,7 @@ def whole(request, tmp_path_factory):
   path = tmp_path_factory.mktemp("runs") / "whole"
   made, _ = _loop(path, every=1, has_truth=request.param)
   summary = made.run()
-  return request.param, _loop_story(path, summary), made.state
+  return request.param, _loop_story(path, summary), made.executor.state
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2, 6, 7, 8, 14, 29, 31])
@@ -130,7 +129,7 @@ def test_a_stopped_and_resumed_loop_is_the_same(tmp_path, whole, frames, every):
   assert _loop_story(path, summary) == story
   assert summary["resumed"] == 1
   for a, b in zip(
-    jax.tree.leaves(made.state), jax.tree.leaves(state), strict=True
+    jax.tree.leaves(made.executor.state), jax.tree.leaves(state), strict=True
   ):
     np.testing.assert_array_equal(a, b)
 
@@ -221,9 +220,9 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole):
 
 def test_late_answers_are_not_waited_for_by_a_checkpoint(tmp_path):
   path = tmp_path / "run"
-  made, _ = _loop(path, every=1, frames=17, make=late.LateLoop)
+  made, _ = _loop(path, every=1, frames=17, is_late=True)
   made.run()
-  made, problems = _loop(path, every=1, make=late.LateLoop)
+  made, problems = _loop(path, every=1, is_late=True)
   summary = made.run()
   assert problems == [] and summary["finished"]
   assert summary["num_frames"] == LOOP_FRAMES - 2

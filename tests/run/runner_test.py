@@ -1,7 +1,7 @@
 """The host loop on made-up streams and teachers: counts and survival."""
 
+import dataclasses
 import json
-import types
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from ojd import distill, labels, updates
+from ojd import distill, labels, systems, updates
 from ojd.formats import class_maps
 from ojd.metrics import confusion_matrix, run_miou
-from ojd.run import build, runner, trackers, workdir
+from ojd.run import build, runner, trackers, trajectory, workdir
 from ojd.run.config import RunConfig
-from ojd.systems import jit as jit_lib
+from ojd.streams import base as streams
 from ojd.teachers import labelers
 from ojd.types import Labels
-from tests.reference import scenes, tiny_student
+from tests.reference import scenes, small_run, tiny_student
 
 STUDENT = tiny_student.make()
 NUM_FRAMES = 30
@@ -42,7 +42,7 @@ class _Teacher:
 
 def _system(tx=None):
   tx = tx or updates.sgd(learning_rate=0.3)
-  return jit_lib.jit(
+  return systems.jit(
     STUDENT, tx, a_thresh=0.8, delta_min=2, delta_max=8, u_max=4
   )
 
@@ -53,7 +53,7 @@ def _loop(path, stream, teacher=None, **config):
   config = RunConfig(workdir=str(path), overlay=False, **config)
   truth_groups = groups if stream.has_truth else None
   job = build.Job(config, stream, teacher, groups, truth_groups, _system())
-  return runner.Loop(job, path)
+  return runner.Loop(job, path, runner.make_source(job))
 
 
 def _lines(path):
@@ -84,7 +84,7 @@ def test_host_loop_equals_scan_stream(tmp_path):
     rtol=1e-5,
   )
   np.testing.assert_allclose(
-    loop.state.params["kernel"], state.params["kernel"], atol=1e-5
+    loop.executor.state.params["kernel"], state.params["kernel"], atol=1e-5
   )
   expected = confusion_matrix(stream.labels.classes, np.asarray(classes), 3)
   assert summary["miou"]["mean"] == pytest.approx(run_miou(expected))
@@ -289,25 +289,28 @@ def test_curves_are_the_metrics_and_their_failure_ends_nothing(tmp_path, room):
     assert len(fake.lines) == room
 
 
-@pytest.mark.parametrize("is_live", [False, True])
-def test_recorded_answers_are_reused_unless_the_frames_differ(
-  tmp_path, is_live
+@pytest.mark.parametrize(
+  ("is_live", "is_late"), [(False, False), (True, False), (False, True)]
+)
+def test_recorded_answers_are_reused_where_the_frames_are_the_same(
+  tmp_path, small_students, monkeypatch, is_live, is_late
 ):
   """A live stream shows something else when its run is resumed."""
-  loop = _loop(tmp_path, scenes.Stream())
-  spec = loop.job.stream.spec._replace(is_live=is_live)
-  loop.job.stream.spec = spec
-  description = {"flags": {}, "stream": {}, "class_names": []}
-  labels_of = Labels(
-    np.zeros((16, 20), np.uint8), np.ones((16, 20), np.float32)
-  )
-  log = runner._trajectory_writer(loop.job, tmp_path, description, None)
-  log.evaluated(3, labels_of)
-  log.evaluated(9, labels_of)
-  log.close()
-  point = types.SimpleNamespace(t=5)
-  log = runner._trajectory_writer(loop.job, tmp_path, description, point)
-  is_known = log.known("eval", 9) is not None
-  log.close()
-  loop.outputs._metrics.close()
-  assert is_known == (not is_live)
+  seen, open_stream = [], streams.open_stream
+
+  class Spy(trajectory.TrajectoryWriter):
+    def __init__(self, *args, is_repeatable, **kwargs):
+      seen.append(is_repeatable)
+      super().__init__(*args, is_repeatable=is_repeatable, **kwargs)
+
+  def opened(*args):
+    stream = open_stream(*args)
+    stream.spec = stream.spec._replace(is_live=is_live)
+    stream.close = lambda: None
+    return stream
+
+  monkeypatch.setattr(trajectory, "TrajectoryWriter", Spy)
+  monkeypatch.setattr(streams, "open_stream", opened)
+  flags = dict(workdir=str(tmp_path), num_frames=2, async_teacher=is_late)
+  runner.run(dataclasses.replace(small_run.CONFIG, **flags), "")
+  assert seen == [not (is_live or is_late)]

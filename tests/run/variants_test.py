@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd import distill, updates
+from ojd import distill, systems, updates
 from ojd.models import export, pretrained
 from ojd.models.student import from_linen
 from ojd.run import recorded_run, replay, workdir
-from ojd.systems import jit as jit_lib
 from tests.reference import scenes, small_run
 
 # The others are optax's own, or one of these with other layers.
@@ -71,7 +70,7 @@ def test_lanes_are_single_scans(name):
 
   def run(rate, axis_name=None):
     tx = updates.STEPS[name].factory(learning_rate=rate)
-    system = jit_lib.fixed(student, tx, stride=3, u_max=2, a_thresh=0.95)
+    system = systems.fixed(student, tx, stride=3, u_max=2, a_thresh=0.95)
     state = system.init(jax.random.key(0), frames[0])
     scanned = distill.scan_stream(
       system, state, frames, labels, axis_name=axis_name
