@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from ojd import distill
 from ojd.models import export, jitnet, pretrained, student
+from ojd.tasks.segmentation import classify
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -36,7 +36,7 @@ def test_exported_student_answers(tmp_path, monkeypatch):
   net = student.from_linen(jitnet.JITNet(2))
   frame = np.zeros((192, 320, 3), np.uint8)
   params = jax.jit(net.init)(jax.random.key(0), frame)
-  answer = lambda p, frame: distill.classify(net.apply(p, frame))
+  answer = lambda p, frame: classify(net.apply(p, frame))
   export.save(tmp_path / "s.jax", answer, params, *frame.shape[:2])
   flat = {k: np.asarray(v) for k, v in pretrained.flatten(params).items()}
   safetensors.numpy.save_file(flat, tmp_path / "s.safetensors")

@@ -14,7 +14,6 @@ import pytest
 from websockets import exceptions
 from websockets.sync import client as websockets_client
 
-from ojd import distill
 from ojd import labels as labels_lib
 from ojd.edge import access, beginning
 from ojd.edge.device import Device
@@ -27,6 +26,7 @@ from ojd.network.layout import layout_of
 from ojd.network.weights import Schedule, Weights
 from ojd.run import build
 from ojd.run import config as config_lib
+from ojd.tasks.segmentation import classify
 from tests.reference import edge_proxy, edge_run
 from tests.reference.edge_run import wait_for
 
@@ -431,7 +431,7 @@ def test_exported_program_answers_as_the_student_does(tmp_path):
   student = build.make_student(config, beginning.groups_of("person"))
   named = beginning.first_weights(student, config.seed)
   path = tmp_path / "s.jax"
-  answer = lambda p, frame: distill.classify(student.apply(p, frame))
+  answer = lambda p, frame: classify(student.apply(p, frame))
   export.save(path, answer, beginning.unflatten(named), 32, 40)
   found = []
   for program in ("", str(path)):

@@ -10,8 +10,8 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from experiments import torchvision_weights
 from experiments.benchmarks import torch_mobilenet
-from ojd import distill
 from ojd.models import export, mobilenet_seg, pretrained, student
+from ojd.tasks.segmentation import classify
 
 FRAME = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
 NARROW = 0.1  # of nothing but eight and sixteen channels, to be quick
@@ -162,7 +162,7 @@ def test_student_can_hold_its_norms_and_leave_as_a_program(tmp_path):
   np.testing.assert_allclose(again, logits, atol=1e-4)
   num_norms = 1 + 2 + 16 * 3 + 1 + 4 + 1 + 1
   assert len(jax.tree.leaves(norms)) == 2 * num_norms
-  answer = lambda p, frame: distill.classify(net.apply(p, frame))
+  answer = lambda p, frame: classify(net.apply(p, frame))
   export.save(tmp_path / "s.jax", answer, params, *FRAME.shape[:2])
   frames = np.stack([FRAME, 255 - FRAME])
   program = export.load(tmp_path / "s.jax")

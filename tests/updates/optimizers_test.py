@@ -7,10 +7,10 @@ import optax
 import pytest
 import torch
 
-from ojd import distill, updates
+from ojd import systems, updates
 from ojd.errors import UserError
 from ojd.models.student import Student
-from ojd.systems import jit as jit_lib
+from ojd.tasks.segmentation import classify
 from tests.reference import layered_student, tiny_student
 
 TINY, LAYERED = tiny_student.make(), layered_student.STUDENT
@@ -235,24 +235,24 @@ def test_average_of_all_updates_of_sgd(jit):
   _close(updates.serving_params(tx, result.params, result.opt_state), expected)
 
 
-@pytest.mark.parametrize("norm", jit_lib.NORM_MODES)
+@pytest.mark.parametrize("norm", ["frame", "key_frame"])
 def test_frames_between_key_frames_are_answered_by_it(norm):
   # A high rate: average and newest differ in what they say.
   tx = updates.STEPS["ema"].factory(learning_rate=0.5)
   constants = dict(stride=3, a_thresh=1.1, u_max=3, norm=norm)
-  system = jit_lib.fixed(LAYERED, tx, **constants)
+  system = systems.fixed(LAYERED, tx, **constants)
   state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
   learn = jax.jit(system.learn, donate_argnums=0)
   state, classes, _ = learn(state, FRAMES[0], layered_student.labels_of(0))
 
   def answers(params):
     if norm == "frame":
-      return distill.classify(LAYERED.apply(params, FRAMES[1]))
+      return classify(LAYERED.apply(params, FRAMES[1]))
     _, norms = LAYERED.observe(params, FRAMES[0])
-    return distill.classify(LAYERED.apply_held(params, norms, FRAMES[1]))
+    return classify(LAYERED.apply_held(params, norms, FRAMES[1]))
 
-  mean, newest = system.answering(state), state.params
-  own = distill.classify(LAYERED.apply(newest, FRAMES[0]))
+  mean, newest = system.serving.params(state), state.params
+  own = classify(LAYERED.apply(newest, FRAMES[0]))
   assert np.mean(classes == own) > 0.99  # the key frame: by the newest
   _, classes = system.predict(state, FRAMES[1])
   assert np.mean(classes == answers(mean)) > 0.99
