@@ -7,7 +7,7 @@ from ojd.errors import UserError
 from ojd.streams import base as streams
 from ojd.streams import prefetch
 from ojd.teachers import base as teachers
-from ojd.teachers import labelers, recording
+from ojd.teachers import labelers, recorded
 from ojd.types import Sample, check_frame
 
 
@@ -49,7 +49,7 @@ def record(
   spec = stream.spec
   if spec.is_live:
     raise UserError("--stream: a live stream could not be replayed")
-  about = recording.Description(
+  about = recorded.Description(
     kind="",
     teacher=teacher_name,
     class_names=tuple(teacher.class_names),
@@ -75,13 +75,13 @@ class _Recorder:
     self._path, self._about, self._teacher = path, about, teacher
     self._total, self._writer = total, None
     self._num_failures = 0
-    if recording.is_recording(path):
-      self._open(recording.Recording(path).description.kind)
+    if recorded.is_recording(path):
+      self._open(recorded.Recording(path).description.kind)
     self._start = self._writer.last + 1 if self._writer else 0
     self._t = self._start - 1
 
   def _open(self, kind):
-    self._writer = recording.Writer(self._path, self._about._replace(kind=kind))
+    self._writer = recorded.Writer(self._path, self._about._replace(kind=kind))
 
   def close(self):
     if self._writer is not None:
@@ -125,7 +125,7 @@ class _Recorder:
       self._num_failures += 1
       return f"the teacher failed on frame {sample.t}: {problem}"
     if self._writer is None:
-      self._open(recording.kind_of(answer))
+      self._open(recorded.kind_of(answer))
     self._writer.write(sample.t, answer)
     return ""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ojd.streams import base
-from ojd.teachers import recording
+from ojd.teachers import recorded
 from tests import binaries
 
 TRUTH = "--teacher=ground_truth"
@@ -56,7 +56,7 @@ def test_smoke_run_leaves_a_recording(tmp_path):
   result = binaries.run("record", "--smoke", TRUTH, f"--out={tmp_path / 'r'}")
   assert result.returncode == 0, result.stderr
   assert "24 frames recorded" in result.stdout
-  record = recording.Recording(tmp_path / "r")
+  record = recorded.Recording(tmp_path / "r")
   assert record.frames == list(range(24))
   assert record.description.teacher == "ground_truth"
   # On a recording that is whole the same command has nothing to do.
@@ -75,7 +75,7 @@ def test_window_of_a_stream_is_recorded(tmp_path):
   flags = (STREAM, *SMALL, *window, f"--out={tmp_path / 'r'}")
   result = binaries.run("record", *flags, "--ask_every=2")
   assert result.returncode == 0, result.stderr
-  record = recording.Recording(tmp_path / "r")
+  record = recorded.Recording(tmp_path / "r")
   assert record.description.num_frames == 8  # 10, 14, ..., 38
   assert record.frames == [0, 2, 4, 6]
   stream = base.open_stream(STREAM.partition("=")[2], 48, 64)
@@ -119,7 +119,7 @@ def test_interrupted_recording_is_gone_on_with(tmp_path):
     stdout=subprocess.PIPE,
     text=True,
   )
-  records, deadline = parts / recording.LOG, time.monotonic() + 100
+  records, deadline = parts / recorded.LOG, time.monotonic() + 100
   while not (records.exists() and records.stat().st_size > 2000):
     assert process.poll() is None and time.monotonic() < deadline
     time.sleep(0.002)
@@ -127,8 +127,8 @@ def test_interrupted_recording_is_gone_on_with(tmp_path):
   stdout, stderr = process.communicate(timeout=60)
   assert process.returncode == 128 + signal.SIGINT, stderr
   assert stdout.startswith("stopped: ") and "Traceback" not in stderr
-  assert 0 < len(recording.Recording(parts)) < 400
+  assert 0 < len(recorded.Recording(parts)) < 400
   for path in (parts, whole):
     result = binaries.run("record", *flags, f"--out={path}")
     assert result.returncode == 0, result.stderr
-  assert records.read_bytes() == (whole / recording.LOG).read_bytes()
+  assert records.read_bytes() == (whole / recorded.LOG).read_bytes()

@@ -4,7 +4,7 @@ import pytest
 
 from ojd.errors import UserError
 from ojd.run import recorder
-from ojd.teachers import base, recording
+from ojd.teachers import base, recorded
 from tests.reference import odd_teachers as odd
 from tests.reference import scenes
 
@@ -31,7 +31,7 @@ def test_answer_that_does_not_fit_is_one_line(tmp_path):
     _record(stream, tmp_path / "r")
   assert "\n" not in str(error.value)
   # What came before it stays.
-  assert recording.Recording(tmp_path / "r").frames == list(range(5))
+  assert recorded.Recording(tmp_path / "r").frames == list(range(5))
 
 
 def test_frame_without_an_answer_is_counted(tmp_path):

@@ -8,7 +8,7 @@ from ojd.formats import lvs_labels
 from ojd.run import build, recorder
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
-from ojd.teachers import base, recorded, recording
+from ojd.teachers import base, recorded
 from ojd.types import Sample
 
 ADDRESS = "synthetic:street?num_frames=6"
@@ -91,7 +91,7 @@ def test_frame_that_was_not_recorded_is_not_the_end(tmp_path):
   samples = list(stream.read())
   for t in (0, 4):
     np.testing.assert_array_equal(teacher(samples[t]), samples[t].truth)
-  with pytest.raises(recording.MissingFrameError, match="frame 1"):
+  with pytest.raises(recorded.MissingFrameError, match="frame 1"):
     teacher(samples[1])
 
 
@@ -113,8 +113,8 @@ def test_what_is_no_recording_is_refused(tmp_path):
 def test_recording_without_frames_is_refused(tmp_path):
   stream = _open()
   _record(tmp_path, stream)
-  about = recording.Recording(tmp_path).description
-  with recording.Writer(tmp_path, about) as writer:
+  about = recorded.Recording(tmp_path).description
+  with recorded.Writer(tmp_path, about) as writer:
     writer._log.truncate_from(0)
   with pytest.raises(UserError, match="holds no frames"):
     _teacher(f"recorded:path={tmp_path}", stream)
@@ -149,7 +149,7 @@ def test_teacher_that_fails_leaves_a_gap(tmp_path):
   assert done.num_failures == 1
   assert [bool(p) for p in problems] == [t == 2 for t in range(6)]
   assert "frame 2: RuntimeError: not now" in problems[2]
-  assert recording.Recording(tmp_path).frames == [0, 1, 3, 4, 5]
+  assert recorded.Recording(tmp_path).frames == [0, 1, 3, 4, 5]
 
 
 def test_recording_goes_on_where_it_was_stopped(tmp_path):
@@ -168,7 +168,7 @@ def test_recording_goes_on_where_it_was_stopped(tmp_path):
   assert part(99).start == 2
   assert seen == list(range(6))
   assert part(99).num_records == 6 and seen == list(range(6))
-  files = (tmp_path / n / recording.LOG for n in ("whole", "parts"))
+  files = (tmp_path / n / recorded.LOG for n in ("whole", "parts"))
   assert len({path.read_bytes() for path in files}) == 1
 
 
@@ -204,7 +204,7 @@ def test_lvs_labels_of_one_file_answer_for_its_frames(tmp_path):
     assert _ids(teacher, (2, 0)) == [[3], [1]]
     boxes = teacher(Sample(0, None, None)).boxes
     np.testing.assert_array_equal(boxes, [[8, 12, 24, 36]])
-    with pytest.raises(recording.MissingFrameError, match="frame 3"):
+    with pytest.raises(recorded.MissingFrameError, match="frame 3"):
       teacher(Sample(3, None, None))
 
 
@@ -215,7 +215,7 @@ def test_lvs_labels_are_matched_by_chunk(tmp_path):
   assert _ids(teacher, range(7)) == [[1], [2], [3], [1], [2], [3], [4]]
   teacher = _open_lvs(second, LVS)
   assert _ids(teacher, (3, 6)) == [[1], [4]]
-  with pytest.raises(recording.MissingFrameError, match="frame 2"):
+  with pytest.raises(recorded.MissingFrameError, match="frame 2"):
     teacher(Sample(2, None, None))
 
 

@@ -14,7 +14,7 @@ from ojd import labels as labels_lib
 from ojd.errors import UserError
 from ojd.formats import label_codec
 from ojd.formats import log as log_lib
-from ojd.teachers import recording
+from ojd.teachers import recorded
 from ojd.types import IGNORE, Instances
 
 H, W = 12, 17
@@ -22,14 +22,14 @@ NAMES = ("background", "person", "car", "dog")
 
 
 def _about(kind="class_map", **other):
-  about = recording.Description(
+  about = recorded.Description(
     kind, "oracle", NAMES, {"kind": "made up", "seed": 3}, H, W, 9
   )
   return about._replace(**other)
 
 
 def _open_writer(path):
-  return recording.Writer(path, _about())
+  return recorded.Writer(path, _about())
 
 
 def _class_map(t):
@@ -38,7 +38,7 @@ def _class_map(t):
 
 
 def _write(path, answers, **about):
-  with recording.Writer(path, _about(**about)) as writer:
+  with recorded.Writer(path, _about(**about)) as writer:
     for t, answer in answers.items():
       writer.write(t, answer)
   return path
@@ -141,7 +141,7 @@ def test_the_side_of_a_half_survives():
 
 def test_written_and_read_at_random(tmp_path):
   answers = {t: _class_map(t) for t in (0, 3, 4, 8)}
-  record = recording.Recording(_write(tmp_path / "r", answers))
+  record = recorded.Recording(_write(tmp_path / "r", answers))
   assert record.frames == [0, 3, 4, 8] and len(record) == 4
   assert record.description == _about()
   for t in (8, 0, 4, 3, 0):
@@ -149,16 +149,16 @@ def test_written_and_read_at_random(tmp_path):
 
 
 def test_a_frame_that_is_not_there_may_be_asked_for(tmp_path):
-  record = recording.Recording(_write(tmp_path, {0: _class_map(0)}))
-  with pytest.raises(recording.MissingFrameError, match="frame 5"):
+  record = recorded.Recording(_write(tmp_path, {0: _class_map(0)}))
+  with pytest.raises(recorded.MissingFrameError, match="frame 5"):
     record.read(5)
-  assert not issubclass(recording.MissingFrameError, UserError)
+  assert not issubclass(recorded.MissingFrameError, UserError)
 
 
 def test_no_instances_come_back(tmp_path):
   nothing = _soft(0)
   path = _write(tmp_path, {2: nothing}, kind="instances")
-  got = recording.Recording(path).read(2)
+  got = recorded.Recording(path).read(2)
   assert got.boxes.shape == (0, 4) and len(got.masks) == 0
 
 
@@ -166,11 +166,11 @@ def test_begun_recording_is_gone_on_with(tmp_path):
   answers = {t: _class_map(t) for t in range(6)}
   _write(tmp_path / "whole", answers)
   _write(tmp_path / "r", {t: answers[t] for t in range(3)})
-  with recording.Writer(tmp_path / "r", _about()) as writer:
+  with recorded.Writer(tmp_path / "r", _about()) as writer:
     assert writer.last == 2 and writer.num_records == 3
     for t in range(3, 6):
       writer.write(t, answers[t])
-  whole, parts = (tmp_path / n / recording.LOG for n in ("whole", "r"))
+  whole, parts = (tmp_path / n / recorded.LOG for n in ("whole", "r"))
   assert whole.read_bytes() == parts.read_bytes()
 
 
@@ -186,17 +186,17 @@ def test_begun_recording_is_gone_on_with(tmp_path):
 )
 def test_recording_of_something_else_is_not_gone_on_with(tmp_path, about, word):
   _write(tmp_path, {0: _class_map(0)})
-  before = (tmp_path / recording.LOG).read_bytes()
+  before = (tmp_path / recorded.LOG).read_bytes()
   with pytest.raises(UserError) as error:
-    recording.Writer(tmp_path, _about(**about))
+    recorded.Writer(tmp_path, _about(**about))
   assert word in str(error.value) and "\n" not in str(error.value)
-  assert (tmp_path / recording.LOG).read_bytes() == before
+  assert (tmp_path / recorded.LOG).read_bytes() == before
 
 
 def test_folder_of_other_things_is_left_alone(tmp_path):
   (tmp_path / "mine").write_text("dear")
   with pytest.raises(UserError, match="not of a recording"):
-    recording.Writer(tmp_path, _about())
+    recorded.Writer(tmp_path, _about())
   assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 
 
@@ -204,19 +204,19 @@ def test_file_in_the_way_is_told(tmp_path):
   (tmp_path / "file").write_text("")
   for path in (tmp_path / "file", tmp_path / "file" / "below"):
     with pytest.raises(UserError, match="file"):
-      recording.Writer(path, _about())
+      recorded.Writer(path, _about())
 
 
 def test_second_writer_is_refused(tmp_path):
   with (
-    recording.Writer(tmp_path, _about()),
+    recorded.Writer(tmp_path, _about()),
     pytest.raises(UserError, match="another process"),
   ):
-    recording.Writer(tmp_path, _about())
+    recorded.Writer(tmp_path, _about())
 
 
 def test_frames_come_in_order(tmp_path):
-  with recording.Writer(tmp_path, _about()) as writer:
+  with recorded.Writer(tmp_path, _about()) as writer:
     writer.write(4, _class_map(0))
     for t in (4, 3, -1, 2**40):
       with pytest.raises(ValueError, match="after frame 4"):
@@ -244,16 +244,16 @@ def _bad_answers():
 
 @pytest.mark.parametrize(("kind", "answer"), list(_bad_answers()))
 def test_nonsense_is_not_recorded(tmp_path, kind, answer):
-  with recording.Writer(tmp_path, _about(kind)) as writer:
+  with recorded.Writer(tmp_path, _about(kind)) as writer:
     with pytest.raises(UserError, match="frame 0 cannot be recorded"):
       writer.write(0, answer)
     assert writer.num_records == 0
-    assert recording.Recording(tmp_path).frames == []
+    assert recorded.Recording(tmp_path).frames == []
 
 
 def test_kinds_do_not_mix(tmp_path):
   with (
-    recording.Writer(tmp_path, _about()) as writer,
+    recorded.Writer(tmp_path, _about()) as writer,
     pytest.raises(UserError, match="is instances, those before"),
   ):
     writer.write(0, _soft())
@@ -261,15 +261,15 @@ def test_kinds_do_not_mix(tmp_path):
 
 def test_torn_payload_at_the_full_length_is_dropped(tmp_path):
   _write(tmp_path, {t: _class_map(t) for t in range(3)})
-  path = tmp_path / recording.LOG
+  path = tmp_path / recorded.LOG
   path.write_bytes(path.read_bytes()[:-30] + bytes(30))
-  assert recording.Recording(tmp_path).frames == [0, 1]
+  assert recorded.Recording(tmp_path).frames == [0, 1]
 
 
 def _read_all(path, expected):
   """Whatever is read is right; else there is one line about it."""
   try:
-    record = recording.Recording(path)
+    record = recorded.Recording(path)
     for t in record.frames:
       assert _digest(record.read(t)) == expected[t]
   except UserError as error:
@@ -285,9 +285,9 @@ def _digest(answer):
 def test_flipped_bits_never_give_a_wrong_answer(tmp_path, kind):
   make = _class_map if kind == "class_map" else (lambda t: _soft(seed=t))
   _write(tmp_path, {t: make(t) for t in range(4)}, kind=kind)
-  record = recording.Recording(tmp_path)
+  record = recorded.Recording(tmp_path)
   expected = {t: _digest(record.read(t)) for t in record.frames}
-  path = tmp_path / recording.LOG
+  path = tmp_path / recorded.LOG
   whole = path.read_bytes()
   rng = np.random.default_rng(0)
   for bit in rng.integers(0, 8 * len(whole), 400):
@@ -348,9 +348,9 @@ def test_many_huge_masks_are_not_made():
 )
 def test_bad_descriptions_are_refused(tmp_path, changes, word):
   identity = _about()._asdict() | changes
-  log_lib.Writer(tmp_path / recording.LOG, recording._FORMAT, identity).close()
+  log_lib.Writer(tmp_path / recorded.LOG, recorded._FORMAT, identity).close()
   with pytest.raises(UserError, match=word) as error:
-    recording.Recording(tmp_path)
+    recorded.Recording(tmp_path)
   assert str(tmp_path) in str(error.value)
   assert len(str(error.value)) < 500
 
@@ -359,8 +359,8 @@ def test_recording_of_the_former_format_is_refused_in_a_line(tmp_path):
   (tmp_path / "recording.json").write_text("{}")
   (tmp_path / "records.bin").write_bytes(b"OJDR")
   for open_one in (
-    recording.Recording,
-    lambda p: recording.Writer(p, _about()),
+    recorded.Recording,
+    lambda p: recorded.Writer(p, _about()),
   ):
     with pytest.raises(UserError, match="former format; record again"):
       open_one(tmp_path)
@@ -368,19 +368,19 @@ def test_recording_of_the_former_format_is_refused_in_a_line(tmp_path):
 
 def test_missing_recording_says_how_to_make_one(tmp_path):
   with pytest.raises(UserError, match="experiments.record"):
-    recording.Recording(tmp_path / "nowhere")
+    recorded.Recording(tmp_path / "nowhere")
 
 
 def test_damage_between_records_is_refused(tmp_path):
   _write(tmp_path, {t: _class_map(t) for t in range(3)})
-  path = tmp_path / recording.LOG
+  path = tmp_path / recorded.LOG
   whole = bytearray(path.read_bytes())
-  start = log_lib.read(path, recording._FORMAT).spans[1].start
+  start = log_lib.read(path, recorded._FORMAT).spans[1].start
   whole[start] ^= 1
   path.write_bytes(whole)
   for open_one in (
-    recording.Recording,
-    lambda p: recording.Writer(p, _about()),
+    recorded.Recording,
+    lambda p: recorded.Writer(p, _about()),
   ):
     with pytest.raises(UserError, match=f"damaged at byte {start}"):
       open_one(tmp_path)
@@ -389,11 +389,11 @@ def test_damage_between_records_is_refused(tmp_path):
 
 def test_damaged_answer_costs_its_frame_alone(tmp_path):
   _write(tmp_path, {t: _class_map(t) for t in range(3)})
-  path = tmp_path / recording.LOG
+  path = tmp_path / recorded.LOG
   whole = bytearray(path.read_bytes())
-  whole[log_lib.read(path, recording._FORMAT).spans[1].payload_start] ^= 1
+  whole[log_lib.read(path, recorded._FORMAT).spans[1].payload_start] ^= 1
   path.write_bytes(whole)
-  record = recording.Recording(tmp_path)
+  record = recorded.Recording(tmp_path)
   with pytest.raises(UserError, match="record of frame 1 is damaged"):
     record.read(1)
   np.testing.assert_array_equal(record.read(2), _class_map(2))
@@ -401,9 +401,9 @@ def test_damaged_answer_costs_its_frame_alone(tmp_path):
 
 def test_frame_that_is_there_twice_is_refused(tmp_path):
   _write(tmp_path, {3: _class_map(0)})
-  path = tmp_path / recording.LOG
-  (span,) = log_lib.read(path, recording._FORMAT).spans
+  path = tmp_path / recorded.LOG
+  (span,) = log_lib.read(path, recorded._FORMAT).spans
   whole = path.read_bytes()
   path.write_bytes(whole + whole[span.start :])
   with pytest.raises(UserError, match="a frame twice"):
-    recording.Recording(tmp_path)
+    recorded.Recording(tmp_path)
