@@ -123,6 +123,16 @@ def settled(config: RunConfig) -> RunConfig:
   return dataclasses.replace(config, update=text)
 
 
+def options(config: RunConfig) -> dict[str, dict[str, Any]]:
+  """Every option that the flags of a config stand for, defaults included."""
+  bound = {
+    "system": bound_system(config),
+    "update": bound_update(config),
+    "model": student.bind(config.model),
+  }
+  return {kind: dict(x.options) for kind, x in bound.items() if x is not None}
+
+
 def with_option(config: RunConfig, name: str, value: Any) -> RunConfig:
   """The config with a flag, or an option of its system, set."""
   if name in {field.name for field in dataclasses.fields(config)}:

@@ -148,6 +148,7 @@ def _describe(job, fork, command):
   description = workdir.describe_run(
     job.config, job.stream.spec.identity, job.groups, command
   )
+  description["options"] = config_lib.options(job.config)
   if fork is not None:
     description["fork"] = fork_lib.describe(fork)
   return description

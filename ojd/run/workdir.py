@@ -73,7 +73,7 @@ def describe_run(
   groups: "ClassGroups",
   command: str,
 ) -> dict[str, Any]:
-  """The content of config.json; for a fork, its caller adds "fork"."""
+  """The content of config.json, to which a run adds "options" and "fork"."""
   import jax
 
   flags = dataclasses.asdict(config)
@@ -205,10 +205,24 @@ def _differences(old, new):
   for name in sorted(old["flags"].keys() | new["flags"].keys()):
     before, now = (x["flags"].get(name) for x in (old, new))
     if before != now and name != "workdir":
-      words.append(f"--{name} ({before}, now {now})")
+      text = ["default" if x is None else x for x in (before, now)]
+      words.append(f"--{name} ({text[0]}, now {text[1]})")
+  if not words:
+    words = _differing_defaults(old.get("options"), new.get("options"))
   if not words and old.get("stream") != new["stream"]:
     words.append("frames behind the same --stream")
   return words or _differing_origins(old.get("fork"), new.get("fork"))
+
+
+def _differing_defaults(old, new):
+  """Options that the same flags stood for, and stand for no more, in words."""
+  old, new = old or {}, new or {}
+  return [
+    f"default of {kind} {name} ({there[name]}, now {new[kind].get(name)})"
+    for kind, there in old.items()
+    for name in there
+    if kind in new and there[name] != new[kind].get(name)
+  ]
 
 
 def _differing_origins(old, new):

@@ -85,7 +85,7 @@ def test_paths_that_cannot_be_are_refused(text):
 def test_config_says_what_made_the_run(tmp_path):
   _create(tmp_path)
   config = json.loads((tmp_path / workdir.CONFIG).read_text())
-  assert config["flags"]["a_thresh"] == 0.8
+  assert config["flags"]["a_thresh"] is None  # the default of the method
   assert config["stream"] == STREAM
   assert config["command"] == "the command"
   assert config["versions"]["jax"] and config["devices"]
@@ -97,7 +97,7 @@ def test_other_flags_are_named(tmp_path):
   with pytest.raises(UserError) as error:
     workdir.inspect(tmp_path, _description(other))
   message = str(error.value)
-  assert "--a_thresh (0.8, now 0.9)" in message
+  assert "--a_thresh (default, now 0.9)" in message
   assert "--seed (0, now 3)" in message
   assert "--workdir (" not in message
 
@@ -153,3 +153,15 @@ def test_unfinished_results_are_set_aside_not_lost(tmp_path):
   assert (kept / "2" / workdir.METRICS).read_text() == "attempt 2"
   assert not (tmp_path / workdir.METRICS).exists()
   assert workdir.inspect(tmp_path, _description()) is Status.UNFINISHED
+
+
+def test_default_that_has_changed_is_refused(tmp_path):
+  options = {"system": {"a_thresh": 0.8, "u_max": 8}, "update": {"rate": 0.1}}
+  old = _description() | {"options": options}
+  with workdir.claim(tmp_path):
+    workdir.create(tmp_path, old)
+  assert workdir.inspect(tmp_path, old) is Status.UNFINISHED
+  new = _description() | {"options": {"system": {"a_thresh": 0.9, "u_max": 8}}}
+  words = r"other default of system a_thresh \(0.8, now 0.9\); name a new"
+  with pytest.raises(UserError, match=words):
+    workdir.inspect(tmp_path, new)
