@@ -52,8 +52,14 @@ CONFIG = RunConfig(
 )
 
 
+def config(path: pathlib.Path, **flags) -> RunConfig:
+  """CONFIG with other flags in `path`, less those that its system refuses."""
+  made = dataclasses.replace(CONFIG, **flags, workdir=str(path))
+  made = config_lib.without_unused(made, flags.keys())
+  config_lib.check(made)
+  return made
+
+
 def run(path: pathlib.Path, **flags) -> runner.Outcome:
   """Runs with other flags in `path`."""
-  config = dataclasses.replace(CONFIG, **flags, workdir=str(path))
-  config_lib.check(config)
-  return runner.run(config, "a test")
+  return runner.run(config(path, **flags), "a test")

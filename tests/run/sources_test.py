@@ -1,4 +1,4 @@
-"""The host loop that does not wait, against a plain simulation of it."""
+"""The loop that does not wait for its teacher, against a simulation of it."""
 
 import functools
 import json
@@ -10,8 +10,10 @@ import pytest
 
 from ojd import labels, systems, updates
 from ojd.metrics import confusion_matrix, run_miou
-from ojd.run import build, late, report, workdir
+from ojd.run import build, report, runner, workdir
+from ojd.run import loop as loop_lib
 from ojd.run.config import RunConfig
+from ojd.run.executor import Executor
 from ojd.teachers import labelers
 from tests.reference import scenes, tiny_student
 
@@ -28,32 +30,32 @@ SYSTEM = systems.jit(
 
 
 @functools.cache
-def _compiled():
-  return build.compile_system(SYSTEM, 16, 20, seed=0, with_peek=True)
+def _executor():
+  return Executor(SYSTEM, 16, 20, 0, with_readonly=True)
 
 
 class _Labeler:
-  """Answers when it was looked after so many times, or when waited for."""
+  """Answers after so many polls, or when waited for."""
 
   is_free = False
 
   def __init__(self, stream, delays, failures=()):
     self.stream, self.delays, self.failures = stream, delays, failures
-    self.asked, self.question, self.num_looks = [], None, 0
+    self.asked, self.request, self.num_polls = [], None, 0
     self.is_closed = False
 
   def ask(self, sample):
-    assert self.question is None, "one question at a time"
+    assert self.request is None, "one request at a time"
     self.asked.append(sample.t)
-    self.question, self.num_looks = sample, 0
+    self.request, self.num_polls = sample, 0
 
   def answer(self, wait):
-    assert self.question is not None
-    self.num_looks += 1
+    assert self.request is not None
+    self.num_polls += 1
     delay = self.delays[min(len(self.asked), len(self.delays)) - 1]
-    if self.num_looks < delay and not wait:
+    if self.num_polls < delay and not wait:
       return None
-    sample, self.question = self.question, None
+    sample, self.request = self.request, None
     if sample.t in self.failures:
       return labelers.Answer(sample, None, "out of memory", 0.0)
     classes = self.stream.labels.classes[sample.t]
@@ -88,7 +90,8 @@ def _loop(path, stream, labeler=None, teacher=None, overlay=False, **config):
   truth_groups = GROUPS if stream.has_truth else None
   teacher = teacher or _Knowing(stream)
   job = build.Job(config, stream, teacher, GROUPS, truth_groups, SYSTEM)
-  return late.LateLoop(job, path, compiled=_compiled(), labeler=labeler)
+  source = runner.make_source(job)
+  return loop_lib.Loop(job, path, source, executor=_executor(), labeler=labeler)
 
 
 def _lines(path):
@@ -100,11 +103,11 @@ def _simulate(stream, delays):
   """What must happen, frame by frame: (asked, k or None, updates, mIoU)."""
   learn, predict = jax.jit(SYSTEM.learn), jax.jit(SYSTEM.predict)
   state = SYSTEM.init(jax.random.key(0), np.zeros((16, 20, 3), np.uint8))
-  question, num_asked, stride, due, story = None, 0, 2, 0, []
+  request, num_asked, stride, due, story = None, 0, 2, 0, []
   for s, frame in enumerate(stream.frames):
     k, is_asked, count = None, False, 0
-    if question is not None and s - question == delays[num_asked - 1]:
-      k, question = question, None
+    if request is not None and s - request == delays[num_asked - 1]:
+      k, request = request, None
       made = labels.from_class_map(stream.labels.classes[k], GROUPS)
       state, _, info = learn(state, stream.frames[k], made)
       count = int(info.num_updates)
@@ -114,8 +117,8 @@ def _simulate(stream, delays):
       due = (s // stride + 1) * stride
       _, classes = predict(state, frame)
     else:
-      if question is None and s == due:
-        question, is_asked, num_asked = s, True, num_asked + 1
+      if request is None and s == due:
+        request, is_asked, num_asked = s, True, num_asked + 1
       state, classes = predict(state, frame)
     confusion = confusion_matrix(
       stream.labels.classes[s], np.asarray(classes), 3
@@ -142,9 +145,9 @@ def test_loop_does_what_a_simulation_does(tmp_path, delays):
     [line["eval_miou"] for line in lines], [x[3] for x in story], rtol=1e-5
   )
   np.testing.assert_allclose(
-    loop.state.params["kernel"], state.params["kernel"], atol=1e-5
+    loop.executor.state.params["kernel"], state.params["kernel"], atol=1e-5
   )
-  assert int(loop.state.t) == int(state.t) == NUM_FRAMES
+  assert int(loop.executor.state.t) == int(state.t) == NUM_FRAMES
   keys = [line for line in lines if line["is_key"]]
   assert [k["delay"] for k in keys] == delays[: len(keys)]
   assert all(k["t"] - k["key_t"] == k["delay"] for k in keys)
@@ -154,7 +157,7 @@ def test_loop_does_what_a_simulation_does(tmp_path, delays):
     np.mean(delays[: len(keys)])
   )
   assert summary["finished"] and labeler.is_closed
-  # The open question at the end counts as nothing.
+  # The open request at the end counts as nothing.
   assert len(labeler.asked) - len(keys) in (0, 1)
   assert summary["teacher_failures"] == 0
 
@@ -175,7 +178,7 @@ def test_time_of_the_teacher_is_apart(tmp_path):
   )
 
 
-def test_failure_is_told_of_and_the_next_question_asked_in_turn(tmp_path):
+def test_failure_is_reported_and_the_next_request_made_in_turn(tmp_path):
   stream = scenes.Stream(NUM_FRAMES)
   # Frame 2 is a key frame of the first stride, and known of just then.
   labeler = _Labeler(stream, [2] * 30, failures=(0, 2))
@@ -192,7 +195,7 @@ def test_failure_is_told_of_and_the_next_question_asked_in_turn(tmp_path):
   assert (keys[0]["key_t"], keys[0]["t"]) == (4, 6)
 
 
-def test_without_labels_the_answers_judge_what_was_said_before_them(tmp_path):
+def test_without_labels_the_answers_at_key_frames_are_evaluated(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
   labeler = _Labeler(stream, [3] * 30)
   loop = _loop(tmp_path, stream, labeler)
@@ -210,7 +213,7 @@ def test_without_labels_the_answers_judge_what_was_said_before_them(tmp_path):
   assert keys[0]["eval_miou"] == pytest.approx(expected)
 
 
-def test_the_teacher_judges_other_frames_where_that_was_asked_for(tmp_path):
+def test_the_teacher_evaluates_other_frames_with_eval_every(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
   labeler = _Labeler(stream, [3] * 30)
   summary = _loop(tmp_path, stream, labeler, eval_every=7).run()
@@ -224,7 +227,7 @@ def test_the_teacher_judges_other_frames_where_that_was_asked_for(tmp_path):
   assert summary["eval_frames"] == 5 and summary["finished"]
 
 
-def test_judging_can_be_turned_off(tmp_path):
+def test_evaluation_can_be_turned_off(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
   loop = _loop(tmp_path, stream, _Labeler(stream, [3] * 30), eval_every=0)
   assert loop.run()["eval_frames"] == 0

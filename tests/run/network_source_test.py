@@ -1,6 +1,5 @@
-"""Runs over a network that is reckoned: the sums by hand, resumed, retold."""
+"""Runs over a simulated network: times by hand, resumed, replayed."""
 
-import dataclasses
 import itertools
 import json
 
@@ -19,20 +18,20 @@ from ojd.network import (
 )
 from ojd.network.messages import Update
 from ojd.run import (
-  config,
   fork,
-  linked,
+  network_source,
   recorded_run,
   replay,
   report,
   runner,
   workdir,
 )
-from ojd.run import loop as loop_lib
+from ojd.run.executor import Executor
+from ojd.run.sources import InStep
 from tests.reference import small_run
 
 AMS = dict(
-  system="ams", sampling_rate=5.0, train_period=0.5, iterations=2, batch_size=2
+  system="ams:sampling_rate=5:train_period=0.5:iterations=2:batch_size=2"
 )
 FPS = 25.0  # of the synthetic scenes
 
@@ -55,27 +54,27 @@ def _link(path):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def sent(monkeypatch):
   """What a run puts on the line, and its weights at first and at last."""
   lines, ends = [], []
-  encode, loop = wire.encode, linked.LinkLoop
-  begin, end = loop._compile, loop.summary
+  encode, source = wire.encode, network_source.SimulatedNetwork
+  begin, end = source.begin, source.summary
 
   def note_line(message, *args):
     lines.append(encode(message, *args))
     return lines[-1]
 
-  def note_first(self):
-    begin(self)
+  def note_first(self, context):
+    begin(self, context)
     ends.append(self._sent)
 
   def note_last(self):
-    ends.append(flatten(self.state.staged))
+    ends.append(flatten(self.context.executor.state.staged))
     return end(self)
 
   monkeypatch.setattr(wire, "encode", note_line)
-  monkeypatch.setattr(loop, "_compile", note_first)
-  monkeypatch.setattr(loop, "summary", note_last)
+  monkeypatch.setattr(source, "begin", note_first)
+  monkeypatch.setattr(source, "summary", note_last)
   return lines, ends
 
 
@@ -93,7 +92,7 @@ def test_over_the_ideal_network_is_what_it_is_without(tmp_path):
   assert _link(tmp_path / "far")["max_staleness"] == 1
 
 
-def test_moments_are_reckoned_by_hand(tmp_path):
+def test_times_are_those_by_hand(tmp_path):
   """One key frame after the other, each of which the server waits for."""
   text = "up_mbps=2,down_mbps=0.2,rtt_ms=20,teacher_ms=30,update_ms=10"
   small_run.run(tmp_path / "a", system="jit", link=text, delta_min=8)
@@ -126,16 +125,19 @@ def test_moments_are_reckoned_by_hand(tmp_path):
   assert found["down_kbps"] == pytest.approx(
     8e-3 * total / found["seconds"], rel=1e-3
   )
-  told = numbers.read(tmp_path / "a")
-  assert told.num_updates == sum(row["num_updates"] for row in keys)
-  assert (told.down_kbps, told.link_fps) == (found["down_kbps"], found["fps"])
+  summed = numbers.read(tmp_path / "a")
+  assert summed.num_updates == sum(row["num_updates"] for row in keys)
+  assert (summed.down_kbps, summed.link_fps) == (
+    found["down_kbps"],
+    found["fps"],
+  )
   assert found["num_sent"] == len(keys)
   page = (tmp_path / "a" / workdir.REPORT / "index.html").read_text()
   assert f"{found['down_kbps']:.0f}" in page
   assert "frames until what was learnt answers" in page
 
 
-def test_messages_are_reckoned_over_another_network(tmp_path):
+def test_messages_are_timed_over_another_network(tmp_path):
   """What the benchmark does for methods that wait."""
   given = dict(system="jit", delta_min=8)
   text = (
@@ -153,9 +155,9 @@ def test_messages_are_reckoned_over_another_network(tmp_path):
 
 
 @pytest.mark.parametrize("flags", [{}, AMS], ids=["jit", "ams"])
-def test_device_holds_what_its_messages_made(flags, tmp_path, told):
+def test_device_holds_what_its_messages_made(flags, tmp_path, sent):
   """One update on its way at most, and those that wait take them in order."""
-  lines, ends = told
+  lines, ends = sent
   text = "down_mbps=0.02,rtt_ms=100,update_ms=20"
   small_run.run(tmp_path / "a", link=text, **flags)
   messages = [wire.decode(line) for line in lines]
@@ -186,12 +188,12 @@ def test_device_holds_what_its_messages_made(flags, tmp_path, told):
   ],
   ids=["shadowtutor", "ams"],
 )
-def test_interrupted_and_retold(flags, link, tmp_path):
+def test_interrupted_and_replayed(flags, link, tmp_path):
   whole, parts = tmp_path / "whole", tmp_path / "parts"
   given = flags | {"link": link, "checkpoint_every": 2}
   small_run.run(whole, **given)
   asked = itertools.count()
-  flags = dataclasses.replace(small_run.CONFIG, **given, workdir=str(parts))
+  flags = small_run.config(parts, **given)
   stop = lambda: next(asked) >= 23
   first = runner.run(flags, "a test", should_stop=stop)
   assert not first.summary["finished"]
@@ -200,8 +202,8 @@ def test_interrupted_and_retold(flags, link, tmp_path):
   assert _rows(parts) == _rows(whole)
   assert _link(parts) == _link(whole)
   run = recorded_run.read(whole)
-  retold = replay.replay(run)
-  assert retold.is_equal and retold.num_keys == len(_keys(whole))
+  replayed = replay.replay(run)
+  assert replayed.is_equal and replayed.num_keys == len(_keys(whole))
   from_there = replay.replay(run, 30)
   assert from_there.is_equal and from_there.start.is_checkpoint
   assert from_there.num_keys > 0
@@ -212,18 +214,18 @@ def test_interrupted_and_retold(flags, link, tmp_path):
 def test_frames_are_what_arrives(tmp_path, monkeypatch):
   """The student learns from the JPEG; the teacher may look at the original."""
   seen = {"teacher": [], "student": []}
-  ask, learn = loop_lib.Loop._ask_teacher, loop_lib.Loop._learn
+  ask, learn = InStep.ask, Executor.learn
 
-  def note_ask(self, sample, line, stage="teacher"):
+  def note_ask(self, sample, record, stage="teacher"):
     seen["teacher"].append(sample.frame)
-    return ask(self, sample, line, stage)
+    return ask(self, sample, record, stage)
 
-  def note_learn(self, sample, labels, line):
-    seen["student"].append(sample.frame)
-    return learn(self, sample, labels, line)
+  def note_learn(self, frame, labels):
+    seen["student"].append(frame)
+    return learn(self, frame, labels)
 
-  monkeypatch.setattr(loop_lib.Loop, "_ask_teacher", note_ask)
-  monkeypatch.setattr(loop_lib.Loop, "_learn", note_learn)
+  monkeypatch.setattr(InStep, "ask", note_ask)
+  monkeypatch.setattr(Executor, "learn", note_learn)
   for labels in ("decoded", "original"):
     path = tmp_path / labels
     text = f"codec=jpeg,quality=20,labels={labels}"
@@ -239,14 +241,14 @@ def test_frames_are_what_arrives(tmp_path, monkeypatch):
   ("flags", "words"),
   [
     ({"system": "flow"}, "--system=flow has no student that could be sent"),
-    ({"norm": "key_frame"}, "--system=jit over a link needs --norm=frame"),
+    ({"system": "jit:norm=key_frame"}, "over a network norm=frame is needed"),
     ({"async_teacher": True}, "drop --async_teacher"),
     ({"link": "codec=h264"}, "sends frames one by one"),
     ({"link": "speed=3"}, "unknown; known are up_mbps"),
   ],
 )
 def test_what_cannot_be_is_refused(flags, words):
-  given = {"link": "ideal", "workdir": "x"} | flags
+  given = {"link": "ideal"} | flags
   with pytest.raises(UserError) as error:
-    config.check(dataclasses.replace(small_run.CONFIG, **given))
+    small_run.config("x", **given)
   assert words in str(error.value) and "\n" not in str(error.value)
