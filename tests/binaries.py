@@ -41,6 +41,15 @@ def run(name: str, *flags: str) -> subprocess.CompletedProcess:
   return subprocess.CompletedProcess(words, code, stdout, stderr)
 
 
+def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
+  """Exit code 2 and one line that has the words, the only output."""
+  assert result.returncode == 2, result.stderr
+  assert result.stderr.startswith("error: ") and not result.stdout
+  assert result.stderr.count("\n") == 1
+  for word in words:
+    assert word in result.stderr
+
+
 @functools.cache
 def _zygote():
   process = subprocess.Popen(

@@ -177,9 +177,3 @@ def test_json_is_a_list_of_results(tmp_path):
   assert row["name"] == "drawing_vs_student"
   numbers = [row[k] for k in ("ratio", "ms", "opponent_ms", "spread")]
   assert all(isinstance(x, float) for x in numbers)
-
-
-@pytest.mark.parametrize("flag", ["--what=nothing", "--size=9", "--repeats=0"])
-def test_bad_request_is_one_line(flag):
-  done = binaries.run("benchmark", flag)
-  assert done.returncode == 2 and done.stderr.count("\n") == 1

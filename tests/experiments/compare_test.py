@@ -57,27 +57,6 @@ def test_smoke_leaves_a_table_a_picture_and_a_page(tmp_path):
   assert "other --a_thresh (0.8, now 0.5)" in other.stderr
 
 
-@pytest.mark.parametrize(
-  "flags,words",
-  (
-    ((), "--streams=URI,... is missing"),
-    (("--streams=synthetic:park",), "--output=DIR is missing"),
-    (("--smoke", "--stream=synthetic:park"), "here it is --streams"),
-    (("--smoke", "--systems=jit,nix"), "no system 'nix'; known are jit"),
-    (("--smoke", "--updates=nix"), "--update=nix: unknown; known are sgd"),
-    (("--smoke", "--repeat=0"), "--repeat=0: at least 1"),
-    (("--smoke", "--streams=camera:0"), "is live"),
-    (("--smoke", "--streams=a", "--streams_file=b"), "give one of them"),
-  ),
-)
-def test_wrong_flags_are_one_line(tmp_path, monkeypatch, flags, words):
-  monkeypatch.setenv("TMPDIR", str(tmp_path))
-  result = _compare(*flags)
-  assert result.returncode == 2
-  assert result.stderr.startswith("error: ") and words in result.stderr
-  assert result.stderr.count("\n") == 1 and not result.stdout
-
-
 def _frames(output):
   """How many frames are on record."""
   files = output.glob("cells/*/metrics.jsonl")

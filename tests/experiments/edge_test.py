@@ -41,35 +41,3 @@ def test_device_of_another_network_ends_in_a_line(tmp_path):
   assert "Traceback" not in result.stderr
   last = result.stderr.splitlines()[-1]
   assert last.startswith("error: the server refuses: another network")
-
-
-@pytest.mark.parametrize(
-  ("flags", "words"),
-  [
-    (("--listen=0.0.0.0:0",), "can be reached from other machines"),
-    (("--teacher=ground_truth",), "a stream of its own"),
-    (("--stream=synthetic:park",), "--stream means nothing here"),
-    (("--max_key_rate=0",), "--max_key_rate=0.0: above 0"),
-    (("--timeout=nan",), "--timeout=nan"),
-    (("--max_sessions=0",), "max_sessions"),
-  ],
-)
-def test_server_that_is_refused(flags, words):
-  result = binaries.run("edge_server", *flags)
-  assert result.returncode == 2 and words in result.stderr
-  assert len(result.stderr.splitlines()) == 1 and not result.stdout
-
-
-@pytest.mark.parametrize(
-  ("flags", "words"),
-  [
-    ((), "--server=ws://HOST:PORT is missing"),
-    (("--server=http://x",), "as ws://HOST:PORT"),
-    (("--server=ws://127.0.0.1:1", "--system=jit"), "it is the server's"),
-    (("--server=ws://127.0.0.1:1", "--codec=png"), "codec"),
-  ],
-)
-def test_device_that_is_refused(flags, words, tmp_path):
-  result = binaries.run("edge_client", f"--workdir={tmp_path}", *flags)
-  assert result.returncode == 2 and words in result.stderr
-  assert len(result.stderr.splitlines()) == 1 and not result.stdout

@@ -45,28 +45,6 @@ def test_a_site_of_streams_some_of_which_are_dead(tmp_path):
   assert ended.stdout.startswith("done: 1 of 1 streams, 20 frames")
 
 
-@pytest.mark.parametrize(
-  ("flags", "words"),
-  [
-    ((), "--streams=FILE is missing"),
-    (("--streams=no/such/list",), "--streams=no/such/list: No such file"),
-    (("--smoke", "--stream=a.mp4"), "--stream: the streams of a fleet are in"),
-    (("--smoke", "--wandb"), "--wandb: a process has one run there"),
-    (("--smoke", "--teacher_rate=0"), "--teacher_rate=0.0: above 0"),
-    (("--smoke", "--devices=-1"), "--devices=-1: above 0"),
-    (("--smoke", "--ray=nowhere"), "--ray=nowhere: auto, local or HOST:PORT"),
-    (("--smoke", "--system=nothing"), "--system=nothing: unknown"),
-    (("--simulate",), "--runs=NAME=DIR,... is missing"),
-  ],
-)
-def test_wrong_input_is_one_line(tmp_path, flags, words):
-  ended = binaries.run("fleet", f"--workdir={tmp_path}/site", *flags)
-  assert ended.returncode == 2
-  (line,) = ended.stderr.splitlines()
-  assert line.startswith("error: ") and words in line
-  assert not (tmp_path / "site").exists()
-
-
 @pytest.mark.slow
 def test_smoke():
   ended = binaries.run("fleet", "--smoke")

@@ -40,23 +40,3 @@ def test_binary_learns_one_stream_by_heart(tmp_path):
   result = binaries.run("pretrain", *flags, "--init=random")
   assert result.returncode == 2 and result.stderr.count("\n") == 1
   assert "frames of another stream or teacher" in result.stderr
-
-
-@pytest.mark.parametrize(
-  ("flags", "words"),
-  [
-    (
-      ["--data=imagenet"],
-      "--data=imagenet: synthetic, coco:DIR or torchvision:FILE",
-    ),
-    (["--data=coco:/nowhere"], "/nowhere"),
-    (["--num_steps=0"], "--num_steps=0: above 0"),
-    (["--stream=synthetic:park", "--every=0"], "--every=0: at least 1"),
-    ([], "--workdir=DIR is missing"),
-  ],
-)
-def test_bad_requests_are_one_line(flags, words, tmp_path):
-  workdir = [f"--workdir={tmp_path}"] if flags else []
-  result = binaries.run("pretrain", *flags, *workdir)
-  assert result.returncode == 2
-  assert result.stderr.count("\n") == 1 and words in result.stderr

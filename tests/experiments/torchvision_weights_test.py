@@ -98,10 +98,3 @@ def test_other_files_are_one_line(tmp_path, capsys):
     with pytest.raises(UserError, match="no state dict"):
       torchvision_weights.read(path)
   assert "executed" not in capsys.readouterr().out
-
-
-def test_binary_imports_into_mobilenet_alone(tmp_path):
-  flags = "--data=torchvision:m.pth", f"--workdir={tmp_path}"
-  result = binaries.run("pretrain", *flags)
-  assert result.returncode == 2 and result.stderr.count("\n") == 1
-  assert "needs --model=mobilenet_v2, not jitnet" in result.stderr

@@ -9,22 +9,6 @@ from ojd.models.delta import files
 from tests import binaries
 
 
-@pytest.mark.parametrize(
-  ("flags", "words"),
-  [
-    ([], "--workdir=DIR is missing"),
-    (["--smoke", "--interval=0"], "--interval=0: at least 1"),
-    (["--smoke", "--form=sums"], "--form=sums: one of convolutions, blocks"),
-    (["--smoke", "--policy=max"], "--policy=max: one of out, min"),
-    (["--smoke", "--init=random", "--gamma=999"], "--gamma=999: no layer has"),
-  ],
-)
-def test_bad_requests_are_one_line(flags, words):
-  done = binaries.run("train_delta", *flags)
-  assert done.returncode == 2
-  assert words in done.stderr and len(done.stderr.splitlines()) == 1
-
-
 @pytest.mark.slow  # the compiling of one step is most of a minute
 @pytest.mark.parametrize("form", files.FORMS)
 def test_smoke_run_writes_a_file_that_a_run_takes(form, tmp_path):

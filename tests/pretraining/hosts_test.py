@@ -106,27 +106,6 @@ def test_binary_over_two_hosts_makes_the_student_of_one(tmp_path):
   assert said[0].splitlines()[:-1][-8:] == alone.stdout.splitlines()[:-1][-8:]
 
 
-@pytest.mark.parametrize(
-  ("flags", "words"),
-  [
-    (["--devices=0"], "--devices=0: at least 1"),
-    (["--devices=2", "--batch=3"], "3 frames does not divide by 2 devices"),
-    (["--num_processes=2"], "go with --coordinator"),
-    (["--coordinator=nowhere"], "--coordinator=nowhere: HOST:PORT or auto"),
-    (["--coordinator=a:1"], "--num_processes and --process_id are missing"),
-    (
-      ["--coordinator=a:1", "--num_processes=2", "--process_id=2"],
-      "--process_id=2 of --num_processes=2: count from 0",
-    ),
-    (["--coordinator=auto"], "Without Slurm or MPI say HOST:PORT"),
-  ],
-)
-def test_bad_requests_are_one_line(flags, words, tmp_path):
-  result = binaries.run("pretrain", f"--workdir={tmp_path}", *flags)
-  assert result.returncode == 2
-  assert result.stderr.count("\n") == 1 and words in result.stderr
-
-
 def test_hosts_that_do_not_come_are_waited_for_in_vain(tmp_path):
   result = binaries.run(
     "pretrain",

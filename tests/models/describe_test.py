@@ -51,7 +51,7 @@ def test_depthwise_and_dilated_layers_are_counted_as_what_they_are():
   assert rows["pyramid/pooling/norm"].num_params == 512
 
 
-def test_binary_prints_the_totals_and_refuses_nonsense():
+def test_binary_prints_the_totals():
   size = ("--num_classes=23", "--height=720", "--width=1280")
   result = binaries.run("describe", *size)
   assert "752,383 parameters" in result.stdout
@@ -62,16 +62,6 @@ def test_binary_prints_the_totals_and_refuses_nonsense():
   ).stdout
   # Published: 17.67, with a few uncompressed layers.
   assert "with one every 3 frames 17.286 a frame, 2.10 times fewer" in between
-  bad = (
-    "--num_classes=1",
-    "--height=7",
-    "--model=unet",
-    "--model=shadow:num_units=2",
-  )
-  for flag in bad:
-    refused = binaries.run("describe", "--model=mobilenet_v2", flag)
-    assert refused.returncode == 2
-    assert flag in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_shadow_student_is_the_published_one():
