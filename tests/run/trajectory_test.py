@@ -114,14 +114,6 @@ def test_long_problem_is_cut_and_one_that_is_no_text_told():
   assert trajectory.failed_record(0, "a\udcff").problem == "a\\udcff"
 
 
-def test_numbers_of_numpy_are_taken():
-  decision = _decision(stride=np.int32(8), loss=np.float32(0.1))
-  record = trajectory.key_record(np.int64(3), _labels(), decision)
-  got = _there_and_back(record)
-  assert got.decision.stride == 8
-  assert got.decision.loss == float(np.float32(0.1))
-
-
 @pytest.mark.parametrize(
   "record",
   [

@@ -69,21 +69,11 @@ def test_typo_in_an_option_is_refused():
   base.parse_address("synthetic:street?seed=3").refuse_others("seed", "cuts")
 
 
-def test_typo_in_an_option_stops_the_opening():
-  with pytest.raises(UserError, match="has no option"):
-    base.open_stream("synthetic:street?sead=3", 32, 32)
-
-
 @pytest.mark.parametrize("side", [0, 7, -32, 31, 10**6])
 @pytest.mark.parametrize("flag", ["height", "width"])
 def test_side_out_of_range_names_its_flag(flag, side):
   with pytest.raises(UserError, match=f"--{flag}={side}"):
     base.open_stream("synthetic:street", **{flag: side})
-
-
-def test_side_is_refused_beside_a_good_one():
-  with pytest.raises(UserError, match="--width=7"):
-    base.open_stream("synthetic:street", 64, 7)
 
 
 def test_opened_stream_has_the_size_asked_for():

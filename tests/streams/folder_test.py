@@ -102,11 +102,6 @@ def test_frames_alone_may_say_their_rate(unlabelled):
   assert (spec.fps, spec.class_names) == (30.0, ())
 
 
-def test_empty_folder_of_masks_is_none(unlabelled):
-  (unlabelled / "masks").mkdir()
-  assert _open(unlabelled).spec.class_names == ()
-
-
 def test_palette_masks_are_read_as_grey(labelled):
   greys = np.array([255, 0, 170, 9], np.uint8)  # by palette index
   for t in range(4):
@@ -157,17 +152,6 @@ def test_files_that_are_no_images_are_passed_over(labelled):
   (labelled / "masks" / "Thumbs.db").write_bytes(b"\0")
   (labelled / "frames" / "._f0.png").write_bytes(b"resource fork")
   assert _open(labelled).spec.num_frames == 4
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG", "bmp", "tif", "webp"])
-def test_other_kinds_of_images(tmp_path, suffix):
-  y, x = np.mgrid[:H, :W]
-  frame = np.stack([y * 5, x * 4, y + x], axis=-1).astype(np.uint8)
-  _save(frame, tmp_path / "frames" / f"0.{suffix}")
-  sample = next(_open(tmp_path).read())
-  assert sample.frame.shape == (H, W, 3)
-  difference = np.abs(sample.frame.astype(int) - frame)
-  assert difference.mean() < 6  # lossy ones are near
 
 
 def test_grey_and_transparent_frames_become_rgb(tmp_path):

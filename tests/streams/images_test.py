@@ -257,8 +257,3 @@ def test_nothing_but_broken_images_is_refused(tmp_path):
     (tmp_path / f"{t}.png").write_bytes(b"garbage")
   refusal = _refusal(tmp_path)
   assert "none of the 3 images" in refusal and "0.png" in refusal
-
-
-def test_small_images_need_a_size(tmp_path):
-  _save(_frame(0, 8, 9), tmp_path / "0.png")
-  assert "--height" in _refusal(tmp_path)

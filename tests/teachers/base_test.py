@@ -59,12 +59,6 @@ def test_labels_follow_the_groups():
   assert labels.weights[3, 3] == 1  # the person is nobody here
 
 
-def test_sample_is_left_as_it_was():
-  teacher, sample = base.make_teacher("ground_truth", _request()), _sample()
-  base.label(teacher, sample, _groups("auto=car"))
-  np.testing.assert_array_equal(sample.truth, _sample().truth)
-
-
 def test_stream_without_labels_is_refused():
   with pytest.raises(UserError, match="--teacher=ground_truth.*no labels"):
     base.make_teacher("ground_truth", _request(()))

@@ -306,24 +306,24 @@ def test_teacher_is_asked_three_times():
       raise calls[-1]
     return calls[-1]
 
-  def insist(*results):
+  def retry(*results):
     calls.clear()
     results = iter(results)
     return labelers.retry(lambda: ask(results))
 
   error = OSError("the cable")
-  assert insist("yes") == ("yes", "")
-  assert insist(error, error, "yes") == ("yes", "")
-  assert insist(error, error, error, "late") == (None, "OSError: the cable")
+  assert retry("yes") == ("yes", "")
+  assert retry(error, error, "yes") == ("yes", "")
+  assert retry(error, error, error, "late") == (None, "OSError: the cable")
   assert len(calls) == labelers.TRIES
   with pytest.raises(UserError):
-    insist(error, UserError("no"), "yes")
+    retry(error, UserError("no"), "yes")
 
 
 def test_other_thread_answers_later_and_passes_a_request_error_on():
   teacher = base.make_teacher(OBEDIENT, REQUEST)
   thread = labelers.InThread(teacher, GROUPS)
-  assert thread.answer(wait=True) is None  # there is no question
+  assert thread.answer(wait=True) is None  # there is no request
   thread.ask(_sample())
   assert _until(lambda: thread.answer(wait=False)).labels is not None
   assert thread.answer(wait=False) is None
