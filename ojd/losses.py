@@ -1,4 +1,4 @@
-"""What an update lowers."""
+"""Losses of the student's logits."""
 
 import functools
 
@@ -12,22 +12,24 @@ from ojd.types import Labels
 
 
 def weighted_cross_entropy(logits: jax.Array, labels: Labels) -> jax.Array:
-  """Mean of weight x cross-entropy over the pixels that count.
+  """Weighted cross-entropy, averaged over the pixels that are not ignored.
 
-  The mean is plain: it divides by the number of pixels with a weight above 0,
-  not by the sum of weights, so heavier objects make a larger loss.
+      loss = sum_p w_p (-log softmax(logits_p)[class_p]) / |{p: w_p > 0}|
+
+  It divides by the number of pixels with a weight above 0, not by the sum of
+  weights, so that a larger object weight makes a larger loss.
 
   Args:
     logits: [H, W, C] float.
     labels: classes [H, W] integer, weights [H, W] float; where the weight is 0
-      the class is not looked at and may be `IGNORE`.
+      the class is not read and may be `IGNORE`.
 
   Returns:
     Scalar; 0 where every pixel is ignored.
   """
   count = jnp.maximum(jnp.sum(labels.weights > 0), 1)
   entropy = _cross_entropy(jnp.swapaxes(logits, -1, -2), labels.classes)
-  # Without the barrier a loop of one thread adds up what it also computes.
+  # Without the barrier one thread computes and sums in a single slow loop.
   return jnp.sum(xla.cpu_barrier(labels.weights * entropy)) / count
 
 

@@ -1,4 +1,4 @@
-"""Confusion matrix and mean IoU; pure, for the device and the host alike."""
+"""Confusion matrix and mean IoU, on the device and on the host."""
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,12 @@ from ojd.types import BACKGROUND, IGNORE, Array
 def frame_miou(
   labels: Array, classes: Array, *, num_classes: int, counts: Array
 ) -> jax.Array:
-  """Mean IoU of one frame over the objects that either side sees.
+  """Mean IoU of one frame over the classes present in labels or answer.
 
-  Background is left out, so is every pixel that does not count; a frame with no
-  object on either side agrees perfectly, 1.
+      mean_c |labels = c and classes = c| / |labels = c or classes = c|
+
+  Background and ignored pixels are left out; a frame with no object on either
+  side counts 1.
 
   Args:
     labels: [H, W] integer, the teacher's class map.
@@ -27,7 +29,7 @@ def frame_miou(
     Scalar float32 in [0, 1].
   """
   objects = jnp.arange(num_classes, dtype=jnp.int32) != BACKGROUND
-  # Once, as bytes, and not anew for every class.
+  # Computed once, as bytes, and not again for every class.
   labels, classes = xla.cpu_barrier(
     tuple(
       jnp.where(counts, x, IGNORE).astype(jnp.uint8) for x in (labels, classes)
@@ -51,7 +53,7 @@ def frame_miou(
 
 
 def _count_true(mask):
-  """[H, W] bool -> int32; in bytes first, as many at once as a byte counts."""
+  """[H, W] bool -> int32; summed in bytes first, over at most 255 rows."""
   height, width = mask.shape
   num_bands = -(-height // 255)
   rows = -(-height // num_bands)
@@ -77,7 +79,7 @@ def confusion_matrix(
 
 
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
-  """IoU of each class from summed counts; NaN where nobody saw it; [C]."""
+  """IoU of each class from a confusion matrix; NaN where absent; [C]."""
   intersection = np.diag(confusion)
   union = confusion.sum(0) + confusion.sum(1) - intersection
   seen = union > 0
@@ -85,7 +87,7 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
 
 
 def run_miou(confusion: np.ndarray) -> float:
-  """Mean IoU of a run over the objects seen in it; 1 where there was none."""
+  """Mean IoU of a run over the classes present; 1 where there was none."""
   iou = np.delete(iou_per_class(confusion), BACKGROUND)
   seen = iou[~np.isnan(iou)]
   return float(seen.mean()) if seen.size else 1.0

@@ -1,10 +1,9 @@
 """Convolution with half a kernel of zeros around it, fast inside `lax` loops.
 
-XLA's CPU back end knows fast kernels for forward convolutions wherever they
-stand, but for the gradients that autodiff derives only outside of loops: in a
-`while_loop` one of them takes up to sixty times as long. So the gradients are
-written here as forward convolutions and matrix products. Accelerators have no
-such gap and keep the derived ones.
+XLA's CPU back end has fast kernels for forward convolutions everywhere, but for
+the gradients that autodiff derives only outside of loops: in a `while_loop` one
+of them takes up to sixty times as long. So the gradients are written here as
+forward convolutions and matrix products. Accelerators keep the derived ones.
 
 Letters: B batch, H, W height and width in, P, Q height and width out, I, O
 channels in and out.
@@ -37,11 +36,11 @@ def _both(stride):
 
 
 def _one_by_one(fn, can_fold=True):
-  """`fn(x, kernel)` whose `vmap` on the CPU takes a kernel after the other.
+  """`fn(x, kernel)` whose `vmap` on the CPU loops over the kernels.
 
   Many kernels at once are a grouped convolution, for which XLA's CPU back end
-  has no fast path. One kernel for many inputs is a larger batch, if `fn` keeps
-  the images of a batch apart.
+  has no fast path. One kernel for many inputs is a larger batch, if `fn` treats
+  the images of a batch independently.
   """
 
   @jax.custom_batching.custom_vmap
@@ -145,7 +144,7 @@ def _kernel_gradient(x, kernel_shape, g, stride):
   p, q = g.shape[1:3]
   strides = down, across = _both(stride)
   (top, _), (left, _) = _half(kernel_shape)
-  # Exactly the pixels that some tap of some output reads.
+  # Exactly the pixels that the taps read.
   bottom = (p - 1) * down + kh - x.shape[1] - top
   right = (q - 1) * across + kw - x.shape[2] - left
   zero = jnp.zeros((), x.dtype)
@@ -211,10 +210,9 @@ def _kernel_gradient_by_bands(padded, kernel_shape, g):
 def dilated_conv2d(x: jax.Array, kernel: jax.Array, rate: int) -> jax.Array:
   """Convolves with a kernel whose taps are `rate` pixels apart.
 
-  The sum over its taps of the matrix product with the pixels that the tap reads
-  inside of the image: those outside, which at large rates are most, are never
-  looked at. The gradients that autodiff derives are matrix products as well,
-  which are fast in loops too.
+  A sum over the taps of the kernel, each a matrix product with the pixels that
+  it reads inside of the image: those outside, which at large rates are most,
+  cost nothing. The derived gradients are matrix products too, fast in loops.
 
   Args:
     x: [B, H, W, I] float.

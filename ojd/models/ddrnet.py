@@ -1,11 +1,11 @@
-"""DDRNet: a branch that keeps an eighth of the frame's size beside a deep one.
+"""DDRNet: a branch at an eighth of the frame's size beside a deeper one.
 
 Deep dual-resolution networks (Hong et al., 2021), for Cityscapes: after the
-stem and two layers the branches part, tell each other twice what they found,
-and meet again behind a pyramid of pooled looks (DAPPM). There is no auxiliary
-head. Layers and parameters are the published ones, a stem with biases too; the
-norms are by the statistics of the frame, as in every student here, and in the
-pyramid a look that is left with one pixel has nothing to be normed by.
+stem and two layers the branches separate, exchange features twice, and are
+summed after a pyramid of pooled features (DAPPM). There is no auxiliary head.
+Layers and parameters are the published ones, including biases in the stem; the
+norms use the statistics of the frame, as in every student here, and a scale of
+the pyramid that has a single pixel is not normed.
 
 At 1024x2048 with 19 classes the convolutions take 143.06 GMAC, those of the
 slim network 36.28. Tables of later papers say 143.7 and 36.6: they add an
@@ -23,12 +23,12 @@ from ojd.models import norm as norm_lib
 from ojd.models.blocks import BasicBlock, Bottleneck, ConvNorm
 
 PYRAMID = 128
-# Side and stride of the windows whose means the pyramid looks at.
+# Side and stride of the pyramid's pooling windows.
 _WINDOWS = ((5, 2), (9, 4), (17, 8))
 
 
 class Layer(nn.Module):
-  """Two blocks; the sum of the second is left as it is."""
+  """Two blocks; the second without the ReLU after its sum."""
 
   features: int
   stride: int = 1
@@ -36,7 +36,7 @@ class Layer(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     x = BasicBlock(self.features, self.stride, name="block1")(x)
-    return BasicBlock(self.features, is_cut=False, name="block2")(x)
+    return BasicBlock(self.features, has_relu=False, name="block2")(x)
 
 
 class Backbone(nn.Module):
@@ -62,25 +62,25 @@ class Backbone(nn.Module):
     low = Layer(8 * planes, 2, name="low4")(relu(low))
     high = Layer(2 * planes, name="high4")(relu(high))
     low, high = self._exchange(low, high, 4)
-    low = Bottleneck(8 * planes, 2, 2, is_cut=False, name="low5")(relu(low))
-    high = Bottleneck(2 * planes, 2, is_cut=False, name="high5")(relu(high))
+    low = Bottleneck(8 * planes, 2, 2, has_relu=False, name="low5")(relu(low))
+    high = Bottleneck(2 * planes, 2, has_relu=False, name="high5")(relu(high))
     return high, low
 
   def _exchange(self, low, high, level):
-    """Adds to each branch what the other has found, at its own size."""
-    up = ConvNorm(2 * self.planes, is_cut=False, name=f"up{level}")
+    """Adds to each branch the other's features, resized."""
+    up = ConvNorm(2 * self.planes, has_relu=False, name=f"up{level}")
     up = resize.resize(up(jax.nn.relu(low)), high.shape[1:3], by_edges=True)
     down, num_steps = jax.nn.relu(high), level - 2
     for i in range(num_steps):
       features, is_last = 4 * self.planes << i, i == num_steps - 1
       step = ConvNorm(
-        *(features, 3, 2), is_cut=not is_last, name=f"down{level}_{i + 1}"
+        *(features, 3, 2), has_relu=not is_last, name=f"down{level}_{i + 1}"
       )
       down = step(down)
     return low + down, high + up
 
 
-class _Look(nn.Module):
+class _NormReluConv(nn.Module):
   """Norm, ReLU and convolution, in this order."""
 
   features: int
@@ -95,11 +95,11 @@ class _Look(nn.Module):
 
 
 class Pyramid(nn.Module):
-  """Looks at features through ever larger windows, each on top of the last.
+  """Features pooled over ever larger windows, each added to the one before.
 
   Attributes:
-    width: channels of a look.
-    features: channels that come out, at the size of what went in.
+    width: channels of a scale.
+    features: output channels, at the size of the input.
   """
 
   width: int
@@ -109,18 +109,20 @@ class Pyramid(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     pooled = [_windowed(x, *window) for window in _WINDOWS]
     pooled.append(jnp.mean(x, axis=(1, 2), keepdims=True))
-    looks = [_Look(self.width, name="scale0")(x)]
+    scales = [_NormReluConv(self.width, name="scale0")(x)]
     for i, y in enumerate(pooled, 1):
-      y = _Look(self.width, name=f"scale{i}")(y)
+      y = _NormReluConv(self.width, name=f"scale{i}")(y)
       y = resize.resize(y, x.shape[1:3], by_edges=True)
-      looks.append(_Look(self.width, 3, name=f"process{i}")(y + looks[-1]))
-    looks = jnp.concatenate(looks, axis=-1)
-    past = _Look(self.features, name="shortcut")(x)
-    return _Look(self.features, name="compression")(looks) + past
+      scales.append(
+        _NormReluConv(self.width, 3, name=f"process{i}")(y + scales[-1])
+      )
+    scales = jnp.concatenate(scales, axis=-1)
+    past = _NormReluConv(self.features, name="shortcut")(x)
+    return _NormReluConv(self.features, name="compression")(scales) + past
 
 
 def _windowed(x, side, stride):
-  """Means over square windows, to which pixels beyond the frame are zeros.
+  """Means over square windows; pixels beyond the frame count as zeros.
 
   A matrix product an axis: its gradients are matrix products as well.
   """
@@ -149,7 +151,7 @@ class _DDRNet(nn.Module):
   num_classes: int
   width: float = 1.0
 
-  # Not fields: what the variants differ in.
+  # Not fields: the variants differ in them.
   PLANES, HEAD = 64, 128
 
   @nn.compact
@@ -160,7 +162,7 @@ class _DDRNet(nn.Module):
     high, low = Backbone(planes, name="backbone")(frames)
     low = Pyramid(scaled(PYRAMID), 4 * planes, name="pyramid")(low)
     x = high + resize.resize(low, high.shape[1:3], by_edges=True)
-    x = _Look(scaled(self.HEAD), 3, name="head")(x)
+    x = _NormReluConv(scaled(self.HEAD), 3, name="head")(x)
     x = layers.NormRelu(name="head_norm")(x)
     logits = layers.Conv(self.num_classes, (1, 1), use_bias=True, name="logits")
     return resize.resize_few(

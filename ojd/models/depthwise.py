@@ -1,4 +1,4 @@
-"""Depthwise convolution: a kernel of its own for every channel.
+"""Depthwise convolution: one kernel for each channel.
 
 XLA's CPU back end has no fast grouped convolutions (96x160x32, one core: 9.9 ms
 where shifted multiply-adds take 0.2 and torch 0.5), nor fast gradients of them.
@@ -47,7 +47,7 @@ def depthwise_conv2d(
 def grouped(
   x: jax.Array, kernel: jax.Array, stride: int, dilation: int
 ) -> jax.Array:
-  """`depthwise_conv2d` as XLA knows it, for accelerators."""
+  """`depthwise_conv2d` as a grouped convolution, for accelerators."""
   padding = [(k // 2 * dilation,) * 2 for k in kernel.shape[:2]]
   return lax.conv_general_dilated(
     x,
@@ -78,7 +78,7 @@ def _padded(x, kernel_shape, dilation):
 
 
 def _windows(padded, kernel_shape, out, stride, dilation):
-  """What each tap reads: [B, *out, I], row by row of the kernel."""
+  """The pixels that each tap reads: [B, *out, I], row by row of the kernel."""
   b, _, _, num_channels = padded.shape
   for i, j in itertools.product(*map(range, kernel_shape[:2])):
     start = (0, i * dilation, j * dilation, 0)

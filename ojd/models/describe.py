@@ -1,4 +1,4 @@
-"""What a network is made of: a row a layer, with its size and its work."""
+"""The layers of a network, with their sizes, parameters and work."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 def layer_table(model: nn.Module, height: int, width: int) -> list[Row]:
   """Traces a model on one frame and lists its layers in the order they run.
 
-  Nothing is computed: shapes alone are followed.
+  Only shapes are traced; nothing is computed.
   """
   rows = []
 
@@ -69,7 +69,7 @@ def num_params(rows: list[Row]) -> int:
 
 
 def num_partial(rows: list[Row]) -> int:
-  """Those of them that partial distillation trains."""
+  """The trainable numbers of partial distillation."""
   is_behind = lambda row: parts.part_of(row.name) in ("decoder", "head")
   return sum(row.num_params for row in rows if is_behind(row))
 

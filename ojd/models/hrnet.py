@@ -1,11 +1,10 @@
-"""HRNet: up to four branches of different sizes that exchange what they find.
+"""HRNet: up to four branches of different sizes that exchange features.
 
-High-resolution networks (Wang et al., 2019), of a width and depth that delta
-distillation was measured on. With one, three and two modules in stages 2, 3 and
-4 it is what HRNet's own authors call W18-Small-v2, by whatever number it goes
-elsewhere. A module of a stage is a pair of basic blocks in every branch and an
-exchange in which each branch gets the sum of all, brought to its size. Norms
-are by the statistics of the frame, as in every student here.
+High-resolution networks (Wang et al., 2019), in the width and depth on which
+delta distillation was published: with one, three and two modules in stages 2, 3
+and 4 it is W18-Small-v2 of HRNet's own authors. A module is two basic blocks in
+every branch and an exchange, in which each branch gets the sum of all, resized.
+Norms use the statistics of the frame, as in every student here.
 
 At 1024x2048 with 19 classes the convolutions take 76.86 GMAC. Tables of later
 papers say 77.9, with norms, ReLUs and biases as in those of DDRNet.
@@ -40,12 +39,12 @@ class Module(nn.Module):
     return [jax.nn.relu(self._sum(found, i)) for i in range(len(found))]
 
   def _sum(self, found, i):
-    """All branches as branch `i` reads them."""
+    """All branches, resized to branch `i` and summed."""
     own = found[i]
     total = None
     for j, x in enumerate(found):
       if j > i:
-        up = ConvNorm(own.shape[-1], is_cut=False, name=f"from{j}_to{i}")
+        up = ConvNorm(own.shape[-1], has_relu=False, name=f"from{j}_to{i}")
         x = resize.resize(up(x), own.shape[1:3], by_edges=True)
       elif j < i:
         x = self._down(x, j, i, own.shape[-1])
@@ -58,7 +57,7 @@ class Module(nn.Module):
       is_last = k == i
       x = ConvNorm(
         *(features if is_last else x.shape[-1], 3, 2),
-        is_cut=not is_last,
+        has_relu=not is_last,
         name=f"from{j}_to{i}" + ("" if is_last else f"_by{k}"),
       )(x)
     return x

@@ -1,4 +1,4 @@
-"""The layers of students, with their parameters."""
+"""Layers of the students, as Linen modules; and the input of ImageNet's."""
 
 from typing import Annotated
 
@@ -24,8 +24,8 @@ class Conv(nn.Module):
   With a dilation it is `dilated_conv2d`, whose stride is 1.
 
   The authors' kernels start with twice the variance. Behind a norm that only
-  halves the step that a learning rate takes: from random parameters, three
-  synthetic streams with three seeds each all end 0.03 to 0.06 mIoU lower.
+  halves the effective learning rate: from random parameters, three synthetic
+  streams with three seeds each end 0.03 to 0.06 mIoU lower.
   """
 
   features: int
@@ -63,14 +63,14 @@ class Depthwise(nn.Module):
     return depthwise.depthwise_conv2d(x, kernel, self.stride, self.dilation)
 
 
-NORMS = "norms"  # the collection of what the norms of a network do
+NORMS = "norms"  # the collection of `norm.Held` records
 
 
 class Norm(nn.Module):
   """`norm.norm` with its scale and bias, at first ones and zeros.
 
-  Where the collection `NORMS` is asked for, it is told what was done to this
-  frame; where it is given, that is done again, whatever the frame shows.
+  Where the collection `NORMS` is mutable, the gain and offset of this frame are
+  stored in it; where it is given, they are applied in the place of the frame's.
   """
 
   limits: norm.Limits = norm.LINEAR
@@ -100,9 +100,9 @@ class NormRelu6(Norm):
 
 
 class ScaleRelu(nn.Module):
-  """Scale, bias and ReLU of a `NormRelu` where there is nothing to norm.
+  """Scale, bias and ReLU without a norm, for an input of a single pixel.
 
-  A pixel alone is its own mean: its norm would be 0 whatever it shows.
+  The mean of a single pixel is its value: its norm would always be 0.
   """
 
   @nn.compact

@@ -1,11 +1,10 @@
-"""MobileNetV2 with the head of DeepLabV3: a student off the shelf.
+"""MobileNetV2 (Sandler et al., 2018) with the head of DeepLabV3.
 
-The backbone has the parameters of torchvision's `mobilenet_v2().features`, by
-names of its own; the head those of torchvision's `DeepLabHead`. Both differ in
-what they do with them where a student must: every norm is by the statistics of
-the frame, of one frame at a time, so that image pooling has nothing to be
-normed by, and there is no dropout. The last stage of stride is dilated instead,
-so that the features are a sixteenth of the frame's size.
+The backbone has the parameters of torchvision's `mobilenet_v2().features`,
+under other names, and the head those of torchvision's `DeepLabHead`. As in
+every student here, norms use the statistics of the frame, so that image pooling
+is not normed, and there is no dropout. The last strided stage is dilated
+instead, so that the features have a sixteenth of the frame's size.
 """
 
 import functools
@@ -28,7 +27,7 @@ STAGES = (
   (6, 160, 3, 2),
   (6, 320, 1, 1),
 )
-OUTPUT_STRIDE = 16  # strides beyond dilate what comes after them
+OUTPUT_STRIDE = 16  # strides beyond it become dilations
 HEAD = 256
 RATES = (6, 12, 18)  # of the head's dilated convolutions
 
@@ -41,13 +40,13 @@ def scaled(channels: int, width: float) -> int:
 
 
 class _Conv(nn.Module):
-  """Convolution, norm and, if asked, ReLU6; depthwise without `features`."""
+  """Convolution, norm and, with `has_relu`, ReLU6; depthwise if None."""
 
   features: int | None
   size: int = 1
   stride: int = 1
   dilation: int = 1
-  is_cut: bool = True
+  has_relu: bool = True
 
   @nn.compact
   def __call__(self, x):
@@ -57,14 +56,14 @@ class _Conv(nn.Module):
       x = layers.Depthwise(size, **steps)(x)
     else:
       x = layers.Conv(self.features, size, **steps)(x)
-    norm = layers.NormRelu6 if self.is_cut else layers.Norm
+    norm = layers.NormRelu6 if self.has_relu else layers.Norm
     return norm(name="norm")(x)
 
 
 class InvertedResidual(nn.Module):
-  """Widens, looks around channel by channel, and narrows without a ReLU.
+  """1x1 to a wider layer, 3x3 depthwise, and 1x1 back, without a ReLU.
 
-  The input is added where published stride and width leave it as it is.
+  The input is added where the published stride is 1 and the width stays.
   """
 
   features: int
@@ -79,7 +78,7 @@ class InvertedResidual(nn.Module):
     if self.expansion > 1:
       y = _Conv(self.expansion * x.shape[-1], name="expand")(y)
     y = _Conv(None, 3, self.stride, self.dilation, name="depthwise")(y)
-    y = _Conv(self.features, is_cut=False, name="project")(y)
+    y = _Conv(self.features, has_relu=False, name="project")(y)
     is_like = x.shape[-1] == self.features and not self.has_stride
     return x + y if is_like else y
 
@@ -108,7 +107,7 @@ class Backbone(nn.Module):
         )(x)
         number += 1
         if not i:
-          # The first of a stage still looks at what the stage before made.
+          # The first of a stage has the dilation of the stage before.
           dilation *= published // stride
       scale *= stride
     return _Conv(scaled(LAST, max(self.width, 1.0)), name="last")(x)
@@ -137,15 +136,15 @@ class _Pooling(nn.Module):
 
 
 class Pyramid(nn.Module):
-  """Looks at features through kernels of several sizes, and at their mean."""
+  """Atrous spatial pyramid pooling: dilations of several rates, and a mean."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    looks = [_ConvNormRelu(name="point")(x)]
+    scales = [_ConvNormRelu(name="point")(x)]
     for rate in RATES:
-      looks.append(_ConvNormRelu(3, rate, name=f"rate{rate}")(x))
-    looks.append(_Pooling(name="pooling")(x))
-    return _ConvNormRelu(name="project")(jnp.concatenate(looks, axis=-1))
+      scales.append(_ConvNormRelu(3, rate, name=f"rate{rate}")(x))
+    scales.append(_Pooling(name="pooling")(x))
+    return _ConvNormRelu(name="project")(jnp.concatenate(scales, axis=-1))
 
 
 class MobileNetSeg(nn.Module):

@@ -20,7 +20,7 @@ _AREA = (-3, -2)
 
 
 class Limits(NamedTuple):
-  """Where a norm's values are cut off; None: nowhere."""
+  """Where a norm's values are clipped; None: nowhere."""
 
   low: float | None
   high: float | None
@@ -30,7 +30,7 @@ LINEAR, RELU, RELU6 = Limits(None, None), Limits(0.0, None), Limits(0.0, 6.0)
 
 
 class Held(NamedTuple):
-  """What a norm did to a frame, to be done to the frames after it."""
+  """The gain and offset of a norm on a frame, to reuse on later frames."""
 
   gain: jax.Array  # [B, 1, 1, I]
   offset: jax.Array  # [B, 1, 1, I]
@@ -38,15 +38,15 @@ class Held(NamedTuple):
 
 def held_norm(x: jax.Array, held: Held, limits: Limits = RELU) -> jax.Array:
   """`norm` by the statistics of an earlier frame."""
-  return _cut(wide(x) * held.gain + held.offset, limits).astype(x.dtype)
+  return _clip(wide(x) * held.gain + held.offset, limits).astype(x.dtype)
 
 
 def wide(x):
-  """At least in single precision: for what is summed up over a frame."""
+  """At least in single precision, for sums over a frame."""
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _cut(x: jax.Array, limits: Limits) -> jax.Array:
+def _clip(x: jax.Array, limits: Limits) -> jax.Array:
   """Values outside of the limits become the limits."""
   if limits.low is not None:
     x = jnp.maximum(x, limits.low)
@@ -57,16 +57,18 @@ def _cut(x: jax.Array, limits: Limits) -> jax.Array:
 def norm(
   x: jax.Array, scale: jax.Array, bias: jax.Array, limits: Limits = RELU
 ) -> tuple[jax.Array, Held]:
-  """Zero mean and unit variance over a frame, scaled, moved, cut off.
+  """Zero mean and unit variance over a frame, then scale, bias and clipping.
+
+      y = scale (x - mean) / sqrt(variance + epsilon) + bias
 
   Args:
     x: [B, H, W, I] float; bfloat16 is widened for the statistics.
     scale: [I] float32 or wider.
     bias: [I].
-    limits: of the values that come out.
+    limits: of the output.
 
   Returns:
-    The like of x; and what was done to it, through which no gradient flows.
+    y, like x; and its gain and offset, through which no gradient flows.
   """
   return _forward(x, scale, bias, limits)[0]
 
@@ -106,7 +108,7 @@ def _backward(limits, residuals, gradients):
 
 
 def _where_open(y, g, limits):
-  """The gradient of `_cut` with y: none where it was cut off."""
+  """The gradient of `_clip`: 0 where y was clipped."""
   if limits.low is not None:
     g = jnp.where(y > limits.low, g, 0)
   return g if limits.high is None else jnp.where(y < limits.high, g, 0)

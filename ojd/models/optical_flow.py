@@ -1,8 +1,8 @@
-"""Dense optical flow from frame to frame, and class maps moved along it.
+"""Dense optical flow from frame to frame, and class maps warped along it.
 
-The flow of a pixel says where it was in the frame before: x and y to be added
-to its own place. It is computed on the host, by OpenCV or by whoever else is
-handed in; programs of JAX call it wherever they run.
+The flow of a pixel is the offset, x and y, to its place in the frame before. It
+is computed on the host, by OpenCV or another function; jitted programs call it
+back.
 """
 
 import functools
@@ -23,8 +23,8 @@ HostFlow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # fastest is as good as `fast`; `medium` takes ten times as long, and labels
 # carried over seven frames agree better by 0.01 to 0.04 of mIoU.
 DIS_PRESETS = ("ultrafast", "fast", "medium")
-# XLA's CPU client copies larger operands of a callback in its own threads, of
-# which on one core there is one: that which waits for the callback.
+# XLA's CPU client copies larger operands of a callback in its own threads. On
+# one core there is one, which waits for the callback: a deadlock.
 _MAX_OPERAND_BYTES = 1 << 16
 
 
@@ -101,16 +101,16 @@ def dense_flow(
 
 
 def warp(classes: jax.Array, flow: jax.Array) -> jax.Array:
-  """Each pixel gets the class of where it was, to the nearest whole pixel.
+  """The class map of the frame before, warped; nearest neighbour.
 
-  What comes from beyond the frame gets the class of its nearest edge.
+  Pixels from beyond the frame get the class of the nearest edge.
 
   Args:
     classes: [H, W] integer, of the frame before.
     flow: [H, W, 2] float, of `dense_flow`.
   """
   height, width = classes.shape
-  # The first cast is safe: beyond the frame is beyond, however far.
+  # Clipped, so that the cast to integers is safe.
   limit = float(max(height, width))
   x, y = jnp.moveaxis(jnp.clip(jnp.round(flow), -limit, limit), -1, 0)
   rows = jnp.arange(height)[:, None] + y.astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""The parts of a student, from its frame to its logits, by names of layers.
+"""The parts of a student, from frame to logits, by the names of its layers.
 
     part      JITNet                           MobileNetV2, DDRNet   HRNet
     front     conv1, conv2, enc1, enc2, enc3   backbone              backbone
@@ -6,7 +6,7 @@
     decoder   dec2, dec3, decoder_conv1, -2    head, head_norm       head
     head      logits                           logits                logits
 
-A layer of another name belongs to no part.
+A layer with another name belongs to no part.
 """
 
 import re
@@ -32,12 +32,12 @@ def part_of(name: str) -> str | None:
 
 
 def of_parts(names: Collection[str], *parts: str) -> set[str]:
-  """Those names of parameters that belong to some parts."""
+  """The names of parameters that belong to any of `parts`."""
   return {name for name in names if part_of(name) in parts}
 
 
 def of_norms(names: Collection[str]) -> set[str]:
-  """Those of norms, which are the layers that have a scale."""
+  """The names of parameters of norms, the layers that have a scale."""
   parent = lambda name: name.rpartition("/")[0]
   norms = {parent(n) for n in names if n.rpartition("/")[2] == "scale"}
   return {name for name in names if parent(name) in norms}

@@ -1,9 +1,10 @@
-"""Students trained beforehand: their file, and how they fit other classes.
+"""Pretrained students: their file, and how they are fitted to other classes.
 
-A file holds weights by name and, as metadata, what they are weights of. Whoever
-starts from it may tell other classes apart: the logits of a group are the
-average of its members', those of an unknown class are fresh. So are whole
-layers that a file without classes does not hold: it is of features alone.
+A file holds parameters by name and, as metadata, their class names and how they
+were trained. The classes of a student that starts from it may differ: the
+logits of a group are the average of its members', those of an unknown class are
+random. A file without class names has features alone; the layers that it does
+not hold are random.
 """
 
 import json
@@ -30,12 +31,12 @@ BUNDLED = {
   "shadow": _ASSETS / "shadow.safetensors",
 }
 _MAX_BYTES = 1 << 30
-# The layers whose width follows the number of classes.
+# The layers whose shape depends on the number of classes.
 _HEAD, _LAST = "logits", "decoder_conv1"
 
 
 class Pretrained(NamedTuple):
-  """Weights and what they are weights of."""
+  """Parameters, with their classes and provenance."""
 
   params: dict[str, np.ndarray]  # float32, by "layer/.../leaf"
   class_names: tuple[str, ...]  # "background" first; none: features alone
@@ -51,7 +52,7 @@ def save(
   path: pathlib.Path, pretrained: Pretrained, dtype: type = np.float16
 ) -> None:
   """Writes a file, whole or not at all; float32 loses nothing."""
-  # What is written is the memory as it lies: a transposed view would be wrong.
+  # The memory is written as it is: a transposed view would be wrong.
   params = {
     k: np.ascontiguousarray(v, dtype) for k, v in pretrained.params.items()
   }
@@ -78,7 +79,7 @@ def load(path: pathlib.Path) -> Pretrained:
     raise UserError(f"--init={path}: {error.strerror or error}") from None
   except (safetensors.SafetensorError, KeyError, ValueError, TypeError):
     raise UserError(
-      f"--init={path}: not a student that was trained beforehand"
+      f"--init={path}: not a file of a pretrained student"
     ) from None
   floats = {name: value.astype(np.float32) for name, value in params.items()}
   for name, value in floats.items():
@@ -90,7 +91,7 @@ def load(path: pathlib.Path) -> Pretrained:
 def start_from(
   student: Student, pretrained: Pretrained, groups: ClassGroups
 ) -> Student:
-  """The student whose first parameters are the trained ones, fitted.
+  """The student, initialised from pretrained parameters.
 
   Raises a UserError where the file is of another network.
   """
@@ -105,11 +106,11 @@ def start_from(
 
 
 def fit(fresh: Params, pretrained: Pretrained, groups: ClassGroups) -> Params:
-  """Trained parameters in the shape of fresh ones, over other classes.
+  """Pretrained parameters, fitted to the shapes of another set of classes.
 
   Args:
-    fresh: random parameters; what the file cannot give stays as it is here.
-    pretrained: of the same network but for its number of classes.
+    fresh: random parameters, used where the file has none.
+    pretrained: of the same network, with any number of classes.
     groups: the student's classes, matched by name.
   """
   fresh, given = flatten(fresh), pretrained.params
@@ -123,7 +124,7 @@ def fit(fresh: Params, pretrained: Pretrained, groups: ClassGroups) -> Params:
     if name.startswith(f"{_LAST}/"):
       fitted[name] = _widen(fresh[name], given[name][..., channels])
   kernel = np.zeros((1, 1, wide, given[f"{_HEAD}/kernel"].shape[3]), np.float32)
-  # New channels count for nothing at first, so that the answer stays.
+  # Weights of new channels start at 0, so that the answer does not change.
   kernel[:, :, : len(channels)] = given[f"{_HEAD}/kernel"][:, :, channels]
   for leaf, source in (("kernel", kernel), ("bias", given[f"{_HEAD}/bias"])):
     name = f"{_HEAD}/{leaf}"
@@ -132,13 +133,13 @@ def fit(fresh: Params, pretrained: Pretrained, groups: ClassGroups) -> Params:
 
 
 def _sources(groups, label, pretrained):
-  """Which classes of the file a class of the student is made of."""
+  """The classes of the file that make up a class of the student."""
   wanted = {groups.names[label], *groups.members[label]}
   return [i for i, n in enumerate(pretrained.class_names) if n in wanted]
 
 
 def _channels(kernel, columns, limit):
-  """The channels worth keeping, at most `limit`: those the logits lean on."""
+  """The channels to keep, at most `limit`: those with the largest weights."""
   known = sorted({i for sources in columns for i in sources})
   importance = np.abs(kernel[0, 0][:, known]).sum(1)
   return np.sort(np.argsort(-importance, kind="stable")[:limit])
@@ -193,6 +194,6 @@ def _layer(name):
 
 
 def _fixed_part(name, shape):
-  """What of a head's shape does not follow the number of classes."""
+  """The part of a head's shape that does not depend on the classes."""
   is_kernel = name == f"{_HEAD}/kernel"
   return shape[:2] if is_kernel else shape[:-1]

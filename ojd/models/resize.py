@@ -20,13 +20,13 @@ from ojd import xla
 def resize(
   x: jax.Array, size: Sequence[int], by_edges: bool = False
 ) -> jax.Array:
-  """Bilinear resize whose corner pixels stay in the corners.
+  """Bilinear resize with aligned corners.
 
   Args:
     x: [..., H, W, I] float.
     size: P, Q.
-    by_edges: whether the frame's edges stay where they are instead, and with
-      them the middle of every pixel.
+    by_edges: aligns the edges of the frame instead of the corner pixels, as
+      with `align_corners=False` in torch.
 
   Returns:
     [..., P, Q, I].
@@ -39,10 +39,9 @@ def resize(
 def resize_few(
   x: jax.Array, size: Sequence[int], by_edges: bool = False
 ) -> jax.Array:
-  """`resize` where the channels are too few to fill a vector: row by row.
+  """`resize` for few channels, which are vectorised over columns.
 
-  What reads the result channel by channel, [..., P, I, Q], finds them so in
-  memory.
+  The result is laid out as [..., P, I, Q] in memory, as the loss reads it.
   """
   x = _resize_axis(x, x.ndim - 2, size[1], by_edges)
   rows = xla.cpu_barrier(jnp.swapaxes(x, -1, -2))
@@ -139,8 +138,8 @@ def _doubled(x, size_out):
   """[..., n, I] -> [..., 2n or 2n - 1, I]: neighbours instead of gathers."""
   n = x.shape[-2]
   before, own, own_odd, after = _columns(_double_taps(n, size_out), x)
-  even = _moved(x, 1) * before + x * own
-  odd = x * own_odd + _moved(x, -1) * after
+  even = _shifted(x, 1) * before + x * own
+  odd = x * own_odd + _shifted(x, -1) * after
   pairs = jnp.stack([even, odd], axis=-2)
   doubled = pairs.reshape(*x.shape[:-2], 2 * n, x.shape[-1])
   return xla.cpu_barrier(doubled[..., :size_out, :])
@@ -152,8 +151,8 @@ def _columns(weights, x):
   return [jnp.asarray(w.reshape(shape), x.dtype) for w in weights]
 
 
-def _moved(x, by):
-  """[..., n, I] one step on or back; the end that falls free is repeated."""
+def _shifted(x, by):
+  """[..., n, I] shifted by one; the free end is repeated."""
   if by > 0:
     return jnp.concatenate([x[..., :1, :], x[..., :-1, :]], axis=-2)
   return jnp.concatenate([x[..., 1:, :], x[..., -1:, :]], axis=-2)
@@ -164,9 +163,9 @@ def _doubled_forward(x, size_out):
 
 
 def _doubled_backward(size_out, n, g):
-  """What outputs 2k - 1, 2k, 2k + 1 and 2k + 2 read of input k."""
+  """The gradient of input k, read by outputs 2k - 1 to 2k + 2."""
   before, own, own_odd, after = _double_taps(n, size_out)
-  # An end that is repeated is read by nobody.
+  # A repeated end is not read.
   before, after = np.append(before[1:], 0.0), np.append(0.0, after[:-1])
   g = xla.cpu_barrier(g)
   missing = 2 * n - size_out
@@ -178,7 +177,9 @@ def _doubled_backward(size_out, n, g):
   before, own, own_odd, after = _columns((before, own, own_odd, after), g)
   own = even * own + odd * own_odd
   return (
-    xla.cpu_barrier(own + _moved(even, -1) * before + _moved(odd, 1) * after),
+    xla.cpu_barrier(
+      own + _shifted(even, -1) * before + _shifted(odd, 1) * after
+    ),
   )
 
 

@@ -1,9 +1,9 @@
 """ShadowTutor's student: JITNet's shape with half the work and fewer norms.
 
-Its blocks are normed once, at their entrance, by the statistics of the frame;
-every convolution has a bias, and the head has neither norm nor ReLU. With nine
-classes 483,873 parameters, of which 103,465 lie behind the first decoder block:
-those that its partial distillation trains and sends.
+Blocks are normed once, at their input, by the statistics of the frame; every
+convolution has a bias, and the head has neither norm nor ReLU (Chung et al.,
+2020). With nine classes it has 483,873 parameters, of which 103,465 are behind
+the first decoder block: partial distillation trains and sends those.
 """
 
 import functools
@@ -18,15 +18,15 @@ from ojd.models import layers, norm, resize
 STEM = 8
 ENCODER = (64, 64, 128)
 DECODER = (64, 32, 32)
-# Of red, green and blue; what it was trained on beforehand was not scaled.
+# Of red, green and blue; the published weights expect no scaling.
 _MEAN = np.array([123.675, 116.28, 103.53])
 
 
 class Block(nn.Module):
-  """A normed and activated input twice: through 3x3, 1x3, 3x1, and past them.
+  """Norm and ReLU, then 3x3, 1x3 and 3x1, and a shortcut.
 
-  What goes past is a 1x1 convolution of it, or with `is_plain` the raw input,
-  sub-sampled.
+  The shortcut is a 1x1 convolution of the activated input, or with `is_plain`
+  the raw input, sub-sampled.
   """
 
   features: int

@@ -1,4 +1,4 @@
-"""The student as two pure functions of one frame, whatever its network."""
+"""A student as pure functions of one frame, and the table of networks."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,31 +19,31 @@ from ojd.models import (
 from ojd.types import Frame
 
 Params = Any  # a pytree of arrays
-Norms = Any  # a pytree of arrays, what the norms of a network do to a frame
+Norms = Any  # a pytree of `norm.Held`, of all norms of a network
 
 
 class Student(NamedTuple):
-  """What systems know of a network; batches are the caller's `vmap`."""
+  """A network as systems see it; for batches, use `vmap`."""
 
   init: Callable[[jax.Array, Frame], Params]  # (rng_key, frame) -> params
   apply: Callable[[Params, Frame], jax.Array]  # -> logits [H, W, C] float32
   num_classes: int
-  # `apply` that tells its norms: -> (logits, norms).
+  # `apply` that also returns its norms: -> (logits, norms).
   observe: Callable[[Params, Frame], tuple[jax.Array, Norms]] | None = None
-  # By the norms of an earlier frame: (params, norms, frame) -> logits.
+  # With the norms of an earlier frame: (params, norms, frame) -> logits.
   apply_held: Callable[[Params, Norms, Frame], jax.Array] | None = None
-  # The same for any of a Linen module's collections: (variables, frame, told)
-  # -> (logits, the collections `told`).
+  # The general form, with Linen collections: (variables, frame, mutable) ->
+  # (logits, the mutable collections).
   run: Callable[..., tuple[jax.Array, Any]] | None = None
 
 
 def blank_norms(student: Student, params: Params, frame: Frame) -> Norms:
-  """Zeros in the place of what `observe` would tell."""
+  """Zeros in the shape of the norms that `observe` returns."""
   _, shapes = jax.eval_shape(student.observe, params, frame)
   return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
-# --precision names: what a frame is when it enters the network.
+# By --precision: the dtype of a frame that enters the network.
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -51,14 +51,14 @@ def from_linen(model: nn.Module, precision: str = "float32") -> Student:
   """Wraps a Linen module that maps [B, H, W, 3] to [B, H, W, C].
 
   Args:
-    model: computes in the precision of its frames, of float32 parameters.
+    model: computes in the dtype of its frames; its parameters are float32.
     precision: one of `PRECISIONS`. Parameters, statistics, logits, loss and
-      steps stay float32; bfloat16 is for devices with units for it. Bytes are
-      whole in either.
+      steps stay float32; bfloat16 is for devices with units for it. The values
+      of bytes are exact in both.
   """
 
   def enter(frame):
-    # Bytes take it on; a frame that is given in more keeps what it has.
+    # A frame of a wider dtype keeps it.
     dtype = jnp.promote_types(frame.dtype, PRECISIONS[precision])
     return jnp.asarray(frame, dtype)[None]
 
@@ -66,20 +66,20 @@ def from_linen(model: nn.Module, precision: str = "float32") -> Student:
     return model.init(rng_key, enter(frame))["params"]
 
   def unbatch(logits):
-    # With [H, C, W] in mind, the order in which some networks make logits and
-    # losses read them: pairs of transposes cancel.
+    # Some networks make logits as [H, C, W], and losses read them so: the
+    # transposes cancel.
     return jnp.swapaxes(jnp.swapaxes(logits, -1, -2)[0], -1, -2)
 
   def apply(params, frame):
     return unbatch(model.apply({"params": params}, enter(frame)))
 
-  def run(variables, frame, told=()):
-    logits, found = model.apply(variables, enter(frame), mutable=list(told))
-    return unbatch(logits), {name: found.get(name, {}) for name in told}
+  def run(variables, frame, mutable=()):
+    logits, found = model.apply(variables, enter(frame), mutable=list(mutable))
+    return unbatch(logits), {name: found.get(name, {}) for name in mutable}
 
   def observe(params, frame):
-    logits, told = run({"params": params}, frame, [layers.NORMS])
-    return logits, told[layers.NORMS]
+    logits, found = run({"params": params}, frame, [layers.NORMS])
+    return logits, found[layers.NORMS]
 
   def apply_held(params, norms, frame):
     variables = {"params": params, layers.NORMS: norms}

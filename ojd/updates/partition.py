@@ -1,7 +1,7 @@
-"""Parameters in two trees: those that train, and those that stay.
+"""Parameters in two trees: the trained and the frozen ones.
 
-Both have the structure of the whole, with None in the place of what the other
-holds, so that names of leaves stay and optax sees only what trains.
+Both have the structure of the whole, with None for the leaves of the other, so
+that the names of leaves stay and optax sees only the trained ones.
 """
 
 from collections.abc import Callable, Collection
@@ -16,7 +16,7 @@ def split(
   params: Params,
   trains: Callable[[Collection[str]], Collection[str]] | None = None,
 ) -> tuple[Params, Params]:
-  """Those that train, and the others.
+  """The trained parameters, and the others.
 
   Args:
     params: all of them.
@@ -36,7 +36,7 @@ def split(
 
 
 def merge(trained: Params, others: Params) -> Params:
-  """The whole again; where both hold a parameter, the first one's."""
+  """The whole tree; where both hold a parameter, the first one's."""
   return jax.tree.map(
     lambda a, b: b if a is None else a,
     trained,
@@ -46,7 +46,7 @@ def merge(trained: Params, others: Params) -> Params:
 
 
 def names(params: Params) -> list[str]:
-  """Of the parameters that are there, "layer/.../leaf"."""
+  """The names "layer/.../leaf" of all leaves that are not None."""
   return [_name(path) for path, _ in jax.tree.leaves_with_path(params)]
 
 
