@@ -45,10 +45,11 @@ class Range(NamedTuple):
     return is_above and value <= self.high and math.isfinite(value)
 
   def __str__(self) -> str:
-    low = f"above {self.low:g}" if self.is_low_open else f"from {self.low:g}"
+    low, high = (f"{x:.10g}" for x in (self.low, self.high))
+    start = f"above {low}" if self.is_low_open else f"from {low}"
     if self.high >= _UNBOUNDED:
-      return low if self.is_low_open else f"at least {self.low:g}"
-    return f"{low} to {self.high:g}"
+      return start if self.is_low_open else f"at least {low}"
+    return f"{start} to {high}"
 
 
 Count = Annotated[int, Range(1, 2**30 - 1)]  # twice a count is still an int32
@@ -302,7 +303,7 @@ def describe(table: Mapping[str, Row]) -> str:
 
 def _refusal(name, option, known):
   words = f"{name} has no option {option!r}"
-  return words + (f"; it has {', '.join(known)}" if known else " (nor any)")
+  return words + (f"; it has {', '.join(known)}" if known else "; it has none")
 
 
 def _option(name, hint, default):

@@ -108,21 +108,17 @@ _BASES = {
 
 def _check_backoff(bound):
   """Refuses bounds of which the least is above the most."""
-  options = bound.options
-  if options["delta_max"] < options["delta_min"]:
-    raise UserError(
-      f"{bound}: delta_max={options['delta_max']} is below "
-      f"delta_min={options['delta_min']}"
-    )
+  least, most = bound.options["delta_min"], bound.options["delta_max"]
+  if most < least:
+    words = f"delta_max={most} is below delta_min={least}"
+    raise UserError(f"--system={bound}: {words}")
   _check_updates(bound)
 
 
 def _check_updates(bound):
-  options = bound.options
-  if options["u_max"] < options["u_min"]:
-    raise UserError(
-      f"{bound}: u_min={options['u_min']} is above u_max={options['u_max']}"
-    )
+  least, most = bound.options["u_min"], bound.options["u_max"]
+  if most < least:
+    raise UserError(f"--system={bound}: u_min={least} is above u_max={most}")
 
 
 def _check_delta(bound):

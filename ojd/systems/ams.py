@@ -1,10 +1,10 @@
-"""Adaptive Model Streaming: lessons on the labelled frames of the last minutes.
+"""Adaptive Model Streaming: training on the labelled frames of the last minutes.
 
 A device samples its stream sparsely; a server labels those frames, keeps them
-for some minutes, and every few seconds gives the student a lesson on batches of
-them. What a lesson moved is sent as float16, and the server goes on with what
+for some minutes, and every few seconds trains the student on batches of them.
+What a training round changes is sent as float16, and the server goes on with what
 the device then holds. Both rates follow the labels: slow scenes are sampled and
-taught less often.
+trained less often.
 """
 
 import functools
@@ -13,24 +13,25 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from ojd import distill, schedules, updates
 from ojd.errors import UserError
 from ojd.models.student import Params, Student
 from ojd.specs import Range
-from ojd.systems import ams_lesson
 from ojd.systems.jit import serve_fn
 from ojd.tasks import segmentation
-from ojd.types import StepInfo, Task
-from ojd.updates import replay_buffer
+from ojd.types import Frame, Labels, StepInfo, Task
+from ojd.updates import partition, replay_buffer
+from ojd.updates.replay_buffer import ReplayBuffer
+from ojd.updates.step import Carry, Tx
 from ojd.updates.step import State as StepState
-from ojd.updates.step import Tx
 
-# The only lesson, where there is one alone: after so many periods, a minute of
+# The only training round, where there is just one: after so many periods, a minute of
 # ten seconds each, and so many times as long.
 _ONE_TIME = 6
-_ONE_LESSON = 10
+_ONE_ROUND = 10
 _MAX_MEMORY = 8 << 30  # bytes of samples
 
 
@@ -57,10 +58,10 @@ class AmsState(NamedTuple):
   key: jax.Array  # a typed random key, of the batches
   rate: jax.Array  # float32, samples a second
   training: schedules.TrainingState
-  similarity: jax.Array  # float32, sum over the samples since the last lesson
+  similarity: jax.Array  # float32, sum over the samples since the last round
   num_pairs: jax.Array  # int32, of that sum
-  num_lessons: jax.Array  # int32
-  lesson_t: jax.Array  # int32, the frame of the last lesson
+  num_rounds: jax.Array  # int32
+  round_t: jax.Array  # int32, the frame of the last round
   due: jax.Array  # int32, the next sample
   t: jax.Array  # int32, the frame that comes next
 
@@ -125,7 +126,7 @@ def ams(
   # There is one sample a frame at most.
   rate = min(sampling_rate, fps)
   capacity = math.ceil(timing.horizon * rate) + 1
-  num_turns = iterations * (_ONE_LESSON if one_time else 1)
+  num_turns = iterations * (_ONE_ROUND if one_time else 1)
 
   def init(rng_key, frame):
     """The key is consumed."""
@@ -151,8 +152,8 @@ def ams(
       training=schedules.training_period(timing.train_period),
       similarity=zero,
       num_pairs=none,
-      num_lessons=none,
-      lesson_t=none,
+      num_rounds=none,
+      round_t=none,
       due=none,
       t=none,
     )
@@ -160,25 +161,25 @@ def ams(
   def learn(state, frame, labels):
     before = _look(student, task, state.params, frame, labels)
     state = _remember(state, frame, labels, task)
-    is_due = _is_lesson_due(state, timing)
+    is_due = _is_round_due(state, timing)
     none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
 
-    def teach():
+    def train_round():
       newest = (state.num_seen - 1) % capacity
       count = _num_within(state, round(timing.horizon * timing.fps))
-      taught = ams_lesson.teach(
+      trained_round = train_round(
         *(student, task, tx, state.params, state.opt_state),
-        ams_lesson.Samples(state.memory, newest, count),
-        # A randomness of its own for every lesson.
-        jax.random.fold_in(state.key, state.num_lessons),
+        Samples(state.memory, newest, count),
+        # Every round has a random key of its own.
+        jax.random.fold_in(state.key, state.num_rounds),
         (frame, labels),
         iterations=num_turns,
         batch_size=batch_size,
       )
-      params, opt_state, *counts = taught
+      params, opt_state, *counts = trained_round
       after = _look(student, task, params, frame, labels)
-      num_lost = taught.num_updates + taught.num_refused
-      # A lesson that led nowhere is undone.
+      num_lost = trained_round.num_updates + trained_round.num_refused
+      # A round that diverges is undone.
       return jax.tree.map(
         functools.partial(jnp.where, jnp.isfinite(after.loss)),
         (params, opt_state, after, tuple(counts)),
@@ -187,7 +188,7 @@ def ams(
 
     params, opt_state, after, (num_updates, num_refused, norm) = lax.cond(
       is_due,
-      teach,
+      train,
       lambda: (state.params, state.opt_state, before, (none, none, zero)),
     )
     state = _rated(state, timing, is_due)
@@ -247,11 +248,11 @@ def _remember(state, frame, labels, task):
   )
 
 
-def _is_lesson_due(state, timing):
-  """Whether a period has passed since the last lesson."""
+def _is_round_due(state, timing):
+  """Whether a period has passed since the last round."""
   period = state.training.period * (_ONE_TIME if timing.is_one_time else 1)
-  is_due = state.t - state.lesson_t >= jnp.round(period * timing.fps)
-  return is_due & (state.num_lessons == 0) if timing.is_one_time else is_due
+  is_due = state.t - state.round_t >= jnp.round(period * timing.fps)
+  return is_due & (state.num_rounds == 0) if timing.is_one_time else is_due
 
 
 def _num_within(state, num_frames):
@@ -262,7 +263,7 @@ def _num_within(state, num_frames):
 
 
 def _rated(state, timing, is_due):
-  """After a lesson the rates are what the labels since the last one say."""
+  """After a round the rates follow the labels since the one before."""
   rate, training = state.rate, state.training
   if timing.is_sampling_adaptive:
     similarity = state.similarity / jnp.maximum(state.num_pairs, 1)
@@ -278,9 +279,134 @@ def _rated(state, timing, is_due):
     training=training,
     similarity=jnp.zeros((), jnp.float32),
     num_pairs=jnp.zeros((), jnp.int32),
-    num_lessons=state.num_lessons + 1,
-    lesson_t=state.t,
+    num_rounds=state.num_rounds + 1,
+    round_t=state.t,
   )
   before = {name: getattr(state, name) for name in after}
   pick = functools.partial(jnp.where, is_due)
   return state._replace(**jax.tree.map(pick, after, before))
+
+
+class Samples(NamedTuple):
+  """What a round is drawn from: the newest of a ring buffer."""
+
+  memory: ReplayBuffer  # of N frames
+  newest: jax.Array  # int32, the index of the newest
+  count: jax.Array  # int32, how many, 1 to N
+
+
+class Trained(NamedTuple):
+  """The student after a training round."""
+
+  params: Params
+  opt_state: StepState
+  num_updates: jax.Array  # int32
+  num_refused: jax.Array  # int32, updates that were not finite
+  grad_norm: jax.Array  # float32, of the last update
+
+
+class _Turn(NamedTuple):
+  """Carry of the loop; of the parameters those that train."""
+
+  params: Params
+  step_carry: Carry
+  key: jax.Array
+  num_updates: jax.Array
+  num_refused: jax.Array
+  grad_norm: jax.Array
+
+
+def train_round(
+  student: Student,
+  task: Task,
+  tx: Tx,
+  params: Params,
+  opt_state: StepState,
+  samples: Samples,
+  key: jax.Array,
+  newest: tuple[Frame, Labels],
+  *,
+  iterations: int,
+  batch_size: int,
+) -> Trained:
+  """Updates on batches drawn with replacement; the key is consumed.
+
+  Args:
+    student: init and apply of one frame.
+    task: what labels are.
+    tx: the gradient step.
+    params: the student's parameters.
+    opt_state: of `tx`, first of `updates.start`.
+    samples: to be drawn from.
+    key: a typed random key.
+    newest: of the samples, for a step that remembers on its own.
+    iterations: updates.
+    batch_size: samples an update looks at.
+  """
+  step = updates.as_step(tx)
+  trained, others = partition.split(params, step.trains)
+  step_carry, constants = step.begin(opt_state)
+
+  def loss_of(trained, frame, labels):
+    output = student.apply(partition.merge(trained, others), frame)
+    return task.loss(output, labels)
+
+  def turn(_, carry):
+    key, sub = jax.random.split(carry.key)
+    ages = jax.random.randint(sub, (batch_size,), 0, samples.count)
+
+    def add(i, grads):
+      sample = _sample(samples, ages[i])
+      more = jax.grad(loss_of)(carry.params, *sample)
+      return jax.tree.map(jnp.add, grads, more)
+
+    # One after the other: all at once take the memory of all.
+    grads = jax.tree.map(jnp.zeros_like, carry.params)
+    grads = lax.fori_loop(0, batch_size, add, grads)
+    grads = jax.tree.map(lambda g: g / batch_size, grads)
+    grad_fn = functools.partial(jax.grad(loss_of), carry.params)
+    grads = step.gradient(grads, grad_fn, carry.step_carry, constants)
+    steps, moved = step.update(grads, carry.step_carry, carry.params, constants)
+    norm = optax.tree.norm(grads)
+    made = carry._replace(
+      params=optax.apply_updates(carry.params, steps),
+      step_carry=moved,
+      key=key,
+      num_updates=carry.num_updates + 1,
+      grad_norm=norm,
+    )
+    refused = carry._replace(key=key, num_refused=carry.num_refused + 1)
+    pick = functools.partial(jnp.where, jnp.isfinite(norm))
+    return jax.tree.map(pick, made, refused)
+
+  none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
+  carry = _Turn(trained, step_carry, key, none, none, zero)
+  carry = lax.fori_loop(0, iterations, turn, carry)
+  num_skipped = step.num_skipped(carry.step_carry) - step.num_skipped(
+    step_carry
+  )
+  return Trained(
+    _rounded(partition.merge(carry.params, others), params),
+    step.end(carry.step_carry, constants, *newest),
+    num_updates=carry.num_updates - num_skipped,
+    num_refused=carry.num_refused + num_skipped,
+    grad_norm=carry.grad_norm,
+  )
+
+
+def _sample(samples, age):
+  capacity = len(samples.memory.frames)
+  return replay_buffer.get(samples.memory, (samples.newest - age) % capacity)
+
+
+def _rounded(params, before):
+  """What moved as it travels; the rest, which does not, as it was."""
+  return jax.tree.map(
+    lambda new, old: jnp.where(new != old, as_sent(new), new), params, before
+  )
+
+
+def as_sent(values: jax.Array) -> jax.Array:
+  """Float32 values as float16 has them; those without room there stay."""
+  rounded = values.astype(jnp.float16).astype(jnp.float32)
+  return jnp.where(jnp.isfinite(rounded), rounded, values)

@@ -178,15 +178,17 @@ def check(bound: Bound) -> None:
   options, chosen = bound.options, bound.chosen
   unused = [name for name in chosen if name in _OF_LEARNING]
   if options["base"] == "frozen" and unused:
-    raise UserError(f"{bound}: base=frozen has no use for {unused[0]}")
+    raise UserError(f"--system={bound}: base=frozen has no use for {unused[0]}")
   if options["norm"] != "frame":
-    raise UserError(f"{bound}: between key frames norms are its own")
+    raise UserError(f"--system={bound}: between key frames norms are its own")
   if bound.name == "skip":
     if options["block"] not in skip_lib.BLOCKS:
       sides = ", ".join(map(str, skip_lib.BLOCKS))
-      raise UserError(f"{bound}: block is one of {sides}")
+      raise UserError(f"--system={bound}: block is one of {sides}")
     if options["match_authors"] and options["memory"] != "forget":
-      raise UserError(f"{bound}: the authors' gates have memory=forget")
+      raise UserError(
+        f"--system={bound}: the authors' gates have memory=forget"
+      )
 
 
 _OF_LEARNING = {option.name for option in options_of(jit)}

@@ -184,7 +184,7 @@ def test_lesson_that_is_not_finite_is_undone():
 def test_values_without_room_in_half_precision_stay():
   values = jnp.array([1 / 3, 70000.0, -1e-9], jnp.float32)
   np.testing.assert_array_equal(
-    ams_lib.ams_lesson.as_sent(values),
+    ams_lib.as_sent(values),
     np.array([np.float16(1 / 3), 70000, 0], np.float32),
   )
 
