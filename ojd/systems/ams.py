@@ -1,10 +1,10 @@
-"""Adaptive Model Streaming: training on the labelled frames of the last minutes.
+"""Adaptive Model Streaming: training on the labelled frames of some minutes.
 
 A device samples its stream sparsely; a server labels those frames, keeps them
 for some minutes, and every few seconds trains the student on batches of them.
-What a training round changes is sent as float16, and the server goes on with what
-the device then holds. Both rates follow the labels: slow scenes are sampled and
-trained less often.
+What a training round changes is sent as float16, and the server goes on with
+what the device then holds. Both rates follow the labels: slow scenes are
+sampled and trained on less often.
 """
 
 import functools
@@ -28,8 +28,8 @@ from ojd.updates.replay_buffer import ReplayBuffer
 from ojd.updates.step import Carry, Tx
 from ojd.updates.step import State as StepState
 
-# The only training round, where there is just one: after so many periods, a minute of
-# ten seconds each, and so many times as long.
+# The only training round of `one_time`: after so many periods, a minute of ten
+# seconds each, and so many times as long.
 _ONE_TIME = 6
 _ONE_ROUND = 10
 _MAX_MEMORY = 8 << 30  # bytes of samples
@@ -164,10 +164,10 @@ def ams(
     is_due = _is_round_due(state, timing)
     none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
 
-    def train_round():
+    def train():
       newest = (state.num_seen - 1) % capacity
       count = _num_within(state, round(timing.horizon * timing.fps))
-      trained_round = train_round(
+      after_round = train_round(
         *(student, task, tx, state.params, state.opt_state),
         Samples(state.memory, newest, count),
         # Every round has a random key of its own.
@@ -176,9 +176,9 @@ def ams(
         iterations=num_turns,
         batch_size=batch_size,
       )
-      params, opt_state, *counts = trained_round
+      params, opt_state, *counts = after_round
       after = _look(student, task, params, frame, labels)
-      num_lost = trained_round.num_updates + trained_round.num_refused
+      num_lost = after_round.num_updates + after_round.num_refused
       # A round that diverges is undone.
       return jax.tree.map(
         functools.partial(jnp.where, jnp.isfinite(after.loss)),

@@ -1,7 +1,7 @@
-"""One-shot video object segmentation: a lesson on one frame, then on its own.
+"""One-shot video object segmentation: one frame is trained on, 29 follow.
 
 The student is trained on the mask of every 30th frame and answers the next 29.
-It differs from `jit` with a fixed stride of 30 in that a lesson has a fixed
+It differs from `jit` with a fixed stride of 30 in that a round has a fixed
 length, sees the frame in six forms and may begin from the parent each time.
 """
 
@@ -42,7 +42,7 @@ class _Judgement(NamedTuple):
   loss: jax.Array  # float32
 
 
-class _Lesson(NamedTuple):
+class _Round(NamedTuple):
   params: Params
   opt_state: optax.OptState
   num_updates: jax.Array  # int32
@@ -66,7 +66,7 @@ def osvos(
 
   Args:
     student: init and apply of one frame, of any size; of two classes.
-    tx: the gradient step; it starts anew with each lesson.
+    tx: the gradient step; it starts anew with each round.
     mode: where a training round begins: A, with the parameters of the round
       before; B, with the first ones, those of the parent network.
     interval: frames from one training round to the next.
@@ -99,22 +99,22 @@ def osvos(
   def learn(state, frame, labels):
     start = state.parent if mode == "B" else state.params
     before = judge(state.params, frame, labels)
-    lesson = _train(student, tx, start, frame, labels, num_passes)
-    after = judge(lesson.params, frame, labels)
-    # A lesson that led nowhere is undone.
+    training = _train(student, tx, start, frame, labels, num_passes)
+    after = judge(training.params, frame, labels)
+    # A round that diverges is undone.
     is_good = jnp.isfinite(after.loss)
     pick = functools.partial(jnp.where, is_good)
     kept = jax.tree.map(pick, after, before)
-    undone = jnp.where(is_good, 0, lesson.num_updates)
+    undone = jnp.where(is_good, 0, training.num_updates)
     info = StepInfo(
       is_key=jnp.ones((), bool),
       stride=schedule.stride(state.schedule),
-      num_updates=lesson.num_updates - undone,
-      num_rolled_back=lesson.num_refused + undone,
+      num_updates=training.num_updates - undone,
+      num_rolled_back=training.num_refused + undone,
       miou_before=before.miou,
       miou_after=kept.miou,
       loss=kept.loss,
-      grad_norm=lesson.grad_norm,
+      grad_norm=training.grad_norm,
     )
     state = state._replace(params=kept.params, t=state.t + 1)
     return state, kept.classes, info
@@ -127,23 +127,23 @@ def osvos(
   return distill.System(init, next_key, learn, predict, serving)
 
 
-def _train(student, tx, params, frame, labels, num_passes) -> _Lesson:
+def _train(student, tx, params, frame, labels, num_passes) -> _Round:
   """`num_passes` times each of the six forms of a frame, one an update."""
   scaled = [scale(frame, labels, s) for s in SCALES]
 
-  def one_pass(_, lesson):
+  def one_pass(_, training):
     for frame, labels in scaled:
       # In a loop, so that the gradient is compiled once a size.
       step = functools.partial(_update, student, tx, frame, labels)
-      lesson = lax.fori_loop(0, 2, step, lesson)
-    return lesson
+      training = lax.fori_loop(0, 2, step, training)
+    return training
 
   none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
-  lesson = _Lesson(params, tx.init(params), none, none, zero)
-  return lax.fori_loop(0, num_passes, one_pass, lesson)
+  training = _Round(params, tx.init(params), none, none, zero)
+  return lax.fori_loop(0, num_passes, one_pass, training)
 
 
-def _update(student, tx, frame, labels, turn, lesson: _Lesson) -> _Lesson:
+def _update(student, tx, frame, labels, turn, training: _Round) -> _Round:
   """One update, on the mirror image in turn 1; unless it is not finite."""
   flip = lambda x: jnp.where(turn == 1, x[:, ::-1], x)
   frame, labels = flip(frame), Labels(*map(flip, labels))
@@ -151,17 +151,17 @@ def _update(student, tx, frame, labels, turn, lesson: _Lesson) -> _Lesson:
   def loss_fn(params):
     return losses.weighted_cross_entropy(student.apply(params, frame), labels)
 
-  grads = jax.grad(loss_fn)(lesson.params)
-  steps, opt_state = tx.update(grads, lesson.opt_state, lesson.params)
+  grads = jax.grad(loss_fn)(training.params)
+  steps, opt_state = tx.update(grads, training.opt_state, training.params)
   norm = optax.tree.norm(grads)
-  made = _Lesson(
-    params=optax.apply_updates(lesson.params, steps),
+  made = _Round(
+    params=optax.apply_updates(training.params, steps),
     opt_state=opt_state,
-    num_updates=lesson.num_updates + 1,
-    num_refused=lesson.num_refused,
+    num_updates=training.num_updates + 1,
+    num_refused=training.num_refused,
     grad_norm=norm,
   )
-  refused = lesson._replace(num_refused=lesson.num_refused + 1)
+  refused = training._replace(num_refused=training.num_refused + 1)
   pick = functools.partial(jnp.where, jnp.isfinite(norm))
   return jax.tree.map(pick, made, refused)
 
