@@ -12,16 +12,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ojd import distill, updates
+from ojd import distill, systems, updates
 from ojd.fleet import engine as engine_lib
 from ojd.fleet import programs
-from ojd.systems import jit as jit_lib
 from ojd.types import Labels
 from tests.reference import scenes, tiny_student
 
 NUM_FRAMES = 12
 STUDENT = tiny_student.make()
-SYSTEM = jit_lib.jit(
+SYSTEM = systems.jit(
   STUDENT,
   updates.sgd(learning_rate=0.3),
   a_thresh=0.8,

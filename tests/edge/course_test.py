@@ -6,12 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from ojd import updates
+from ojd import systems, updates
 from ojd.edge import beginning, service
 from ojd.edge.course import make_course
 from ojd.errors import UserError
 from ojd.network.messages import Terms
-from ojd.systems import shadowtutor
 from ojd.types import Labels
 from tests.reference import edge_run, scenes, tiny_student
 
@@ -20,7 +19,7 @@ TERMS = Terms(32, 40, 25.0, "raw", "person")
 
 
 def _system_of(student):
-  return shadowtutor.shadowtutor(
+  return systems.shadowtutor(
     student, updates.adam(learning_rate=0.05), delta_min=2, delta_max=16
   )
 

@@ -12,9 +12,8 @@ from flax import traverse_util
 
 from experiments import benchmarks
 from experiments.benchmarks import measure, streams, torch_jitnet
-from ojd import distill, updates
+from ojd import distill, systems, updates
 from ojd.models import jitnet
-from ojd.systems import jit as jit_lib
 from ojd.types import Labels
 from tests import binaries
 from tests.reference import scenes, tiny_student
@@ -88,7 +87,7 @@ def test_torch_update_lowers_the_loss():
   assert agreement() > max(before, 0.5)
 
 
-SYSTEM = jit_lib.jit(
+SYSTEM = systems.jit(
   tiny_student.make(),
   updates.sgd(learning_rate=0.3),
   a_thresh=0.8,
