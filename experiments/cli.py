@@ -1,4 +1,4 @@
-"""What every binary has in common: flags, errors in one line, Ctrl-C."""
+"""What all binaries share: flags, errors in one line, Ctrl-C."""
 
 import os
 import signal
@@ -20,11 +20,11 @@ def run(main: Callable[..., int | None], *, takes_words: bool = False) -> None:
 
   Args:
     main: called without arguments, or with a list of words.
-    takes_words: whether words beside the flags are welcome.
+    takes_words: whether there may be words beside the flags.
   """
-  # Or jax tells of every accelerator that is not there.
+  # Else jax warns of every accelerator that is missing.
   logging.set_verbosity(logging.WARNING)
-  # Or a flag that comes after a word would be one.
+  # Else a flag after a word would be a word.
   flags.FLAGS.set_gnu_getopt(takes_words)
   words = lambda argv: (argv[1:],) if takes_words else ()
   app.run(
@@ -34,7 +34,7 @@ def run(main: Callable[..., int | None], *, takes_words: bool = False) -> None:
 
 
 def _parse(argv, takes_words):
-  """absl's parser, but a wrong flag or a stray word is one line and a 2."""
+  """absl's parser; a wrong flag or a stray word is one line and exit code 2."""
   try:
     rest = flags.FLAGS(argv)
   except SystemExit as end:
@@ -54,7 +54,7 @@ def _fail(message, code):
 
 
 def tell(error: Exception) -> int:
-  """Says in one line what went wrong; the exit code of that."""
+  """Prints an error in one line; returns its exit code."""
   if _DEBUG.value:
     traceback.print_exception(error)
   if isinstance(error, UserError):
@@ -62,7 +62,7 @@ def tell(error: Exception) -> int:
     return BAD_REQUEST
   words = " ".join(str(error).split())
   name = type(error).__name__
-  print(f"error: {name}: {words} (--debug tells more)", file=sys.stderr)
+  print(f"error: {name}: {words} (--debug shows more)", file=sys.stderr)
   return FAILURE
 
 
@@ -79,7 +79,7 @@ def _guarded(main):
 
 
 class Interrupt:
-  """Turns the first Ctrl-C or SIGTERM into a wish that the run can see.
+  """Turns the first Ctrl-C or SIGTERM into a request that the run polls.
 
   A second one interrupts at once.
   """

@@ -8,13 +8,13 @@ r"""Compares systems over the same streams: the paper's Tables 2 and 3.
     python -m experiments.compare --output=results/updates \
         --streams_file=streams.txt --updates=sgd,adam --repeat=3 --jobs=2
 
-Every stream meets every system, a run each, in DIR/cells; the flags of
-online_distill are for all of them. Prints accuracy and cost with averages by
-category; leaves table.txt, table.csv, cells.csv, table.tex, accuracy.png and
-index.html. Takes as long as the runs do; the same command goes on where it
-stopped, and a longer one adds streams, systems or seeds. The first, --smoke,
-compares three systems on two short streams in under a minute: there `frozen`
-asks the teacher about 0.0% of the frames. Exit code 1 where a run failed.
+Runs every system over every stream, in DIR/cells; the flags of online_distill
+hold for all runs. Prints accuracy and cost with averages by category; writes
+table.txt, table.csv, cells.csv, table.tex, accuracy.png and index.html. Takes
+as long as the runs do; the same command resumes, and a longer one adds streams,
+systems or seeds. The first, --smoke, compares three systems on two short
+streams in under a minute; `frozen` has 0.0% key frames there. The exit code is
+1 if a run failed.
 """
 
 import dataclasses
@@ -60,8 +60,8 @@ _DAVIS = flags.DEFINE_bool(
 _TEMPORAL = flags.DEFINE_bool(
   "temporal_measures",
   False,
-  "how steady the answers are from frame to frame too: consistency along the "
-  "optical flow, and flicker where nothing changes",
+  "temporal stability too: consistency along the optical flow, and flicker "
+  "where nothing changes",
 )
 _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny comparison")
 
@@ -95,7 +95,7 @@ def main() -> int:
   finally:
     watcher.close()
   if cells is None:
-    print("stopped; the same command goes on", file=sys.stderr)
+    print("stopped; the same command resumes", file=sys.stderr)
     return interrupt.exit_code()
   print(results.write(request, cells, _command()))
   print(f"\npage: {request.output / folder.PAGE}")
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def _request():
-  """What the flags ask for."""
+  """The comparison of the flags."""
   given = run_flags.given()
   for name, instead in _OF_ONE_RUN.items():
     if name in given:
@@ -137,7 +137,7 @@ def _streams(smoke):
   if _STREAMS_FILE.value:
     return spec.read_streams_file(pathlib.Path(_STREAMS_FILE.value))
   if not _STREAMS.value and not smoke:
-    raise UserError("--streams=URI,... is missing: compare over what?")
+    raise UserError("--streams=URI,... is missing: the streams to compare over")
   return spec.parse_streams(_STREAMS.value or [_SMOKE_STREAMS])
 
 
@@ -152,7 +152,7 @@ def _systems(smoke, updates):
 
 
 def _command():
-  """The command line that does all this again."""
+  """The command line of this comparison."""
   words = " ".join(map(shlex.quote, sys.argv[1:]))
   return f"python -m experiments.compare {words}"
 

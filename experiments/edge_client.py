@@ -1,19 +1,19 @@
-r"""Segments a stream on a device; a server elsewhere trains the student.
+r"""Segments a stream on a device; a remote server trains the student.
 
     python -m experiments.edge_client --smoke
     python -m experiments.edge_client --server=ws://127.0.0.1:7777 \
         --stream=synthetic:street --height=96 --width=160 --workdir=runs/device
 
 The first starts a tiny server of its own and takes half a minute. Both print
-frames a second, updates and the Kbps up and down, and leave metrics.jsonl (a
-line a frame) and summary.json. Servers are `python -m experiments.edge_server`;
-give both the same --classes, --init, --model and --seed.
+frames a second, updates and the Kbps up and down, and write metrics.jsonl (a
+line a frame) and summary.json. The server is `experiments.edge_server`; give
+both the same --classes, --init, --model and --seed.
 
-Every frame is answered at once with the newest weights: nobody waits for a
-server that is slow, gone or restarted. --wait waits as ShadowTutor does, once a
-key frame is --delta_min frames old and its update has not come. Files are
-played as fast as the student goes, with --realtime at their own rate. torch is
-not needed.
+Every frame is answered at once with the newest weights, also while the server
+is slow, gone or restarted. --wait waits as ShadowTutor does, once a key frame
+is --delta_min frames old and its update has not arrived. Files are played as
+fast as the student runs; with --realtime at their own rate. The client does not
+need torch.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ _KBPS = flags.DEFINE_float("up_kbps", 200.0, "of --codec=h264")
 _PROGRAM = flags.DEFINE_string(
   "program",
   "",
-  "a student exported by replay --export, which is run in the place of this "
+  "a student exported by replay --export, which runs instead of this "
   "package's; run only what you trust",
 )
 _WAIT = flags.DEFINE_bool(
@@ -88,7 +88,9 @@ def main() -> int:
     patience=_PATIENCE.value,
   )
   if not _SERVER.value and not _SMOKE.value:
-    raise UserError("--server=ws://HOST:PORT is missing: who trains?")
+    raise UserError(
+      "--server=ws://HOST:PORT is missing: the server that trains"
+    )
   compilation.enable_cache(compilation.default_cache())
   with _server() as url:
     dial = access.client_dial(url, edge_flags.token(), _CA.value)
@@ -97,7 +99,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _server():
-  """The address of the server; of its own one for --smoke."""
+  """The address of the server; with --smoke of one started here."""
   if _SERVER.value:
     yield _SERVER.value
     return
@@ -114,7 +116,7 @@ def _server():
 
 
 def _play(config, dial):
-  """Plays the stream, tells what came of it; returns the exit code."""
+  """Plays the stream and prints a summary; returns the exit code."""
   interrupt, notes = cli.Interrupt(), queue.SimpleQueue()
   options = config_lib.bound_system(config).options
   wait_after = options["delta_min"] if _WAIT.value or _SMOKE.value else None
@@ -147,7 +149,7 @@ def _play(config, dial):
 
 
 def _progress(player: Player, notes) -> stats.Progress:
-  """Where a player is, with what the network did since."""
+  """The progress of a player, with news of the network."""
   news = []
   while not notes.empty():
     news.append(notes.get())
@@ -165,7 +167,7 @@ def _progress(player: Player, notes) -> stats.Progress:
 
 
 def _in_words(summary):
-  """A device's summary in three lines."""
+  """A client's summary in three lines."""
   stale, miou = summary["staleness"], summary["miou"]["mean"]
   state = "done" if summary["finished"] else "stopped"
   age = "no update came"

@@ -1,4 +1,4 @@
-r"""Trains students for devices: a teacher and a system behind a socket.
+r"""Serves devices: a teacher and a system train their students.
 
     python -m experiments.edge_server --smoke
     python -m experiments.edge_server --listen=127.0.0.1:7777 \
@@ -6,12 +6,12 @@ r"""Trains students for devices: a teacher and a system behind a socket.
 
 The first serves one device for half a minute. The second prints
 `listening on ws://127.0.0.1:7777` when it is ready, then a line for every
-device that comes or goes and one every few seconds of work, until Ctrl-C.
-Devices are `python -m experiments.edge_client --server=ws://127.0.0.1:7777`.
+device that connects or leaves and one every few seconds of work, until Ctrl-C.
+A device runs `experiments.edge_client --server=ws://127.0.0.1:7777`.
 
 An address that other machines can reach needs --tls_cert, --tls_key and a
-token. With --workdir a server that is restarted, even killed, goes on with what
-each device holds; without it, devices bring their weights along.
+token. With --workdir a server that is restarted, even killed, resumes with the
+weights of each device; without it, devices send their weights.
 """
 
 import pathlib
@@ -43,24 +43,26 @@ _KEY = flags.DEFINE_string("tls_key", "", "the file of its key, likewise")
 _SESSIONS = flags.DEFINE_integer(
   "max_sessions",
   16,
-  "devices that are served, or kept for when they come back",
+  "devices that are served, or remembered until they reconnect",
   1,
 )
 _MESSAGE = flags.DEFINE_float("max_message_mb", 16.0, "of what a device sends")
 _RATE = flags.DEFINE_float(
-  "max_key_rate", 10.0, "key frames a second of a device; more are passed over"
+  "max_key_rate", 10.0, "key frames a second of a device; more are skipped"
 )
 _QUEUE = flags.DEFINE_integer(
   "max_queue",
   4,
-  "messages of a device that wait for a lesson; then the oldest goes",
+  "messages of a device in the queue; the oldest is dropped beyond that",
   1,
 )
 _FORGET = flags.DEFINE_float(
-  "forget_after", 600.0, "seconds after which a device that left is forgotten"
+  "forget_after",
+  600.0,
+  "seconds after which the state of a device that left is deleted",
 )
 _KEPT = flags.DEFINE_integer(
-  "max_kept", 64, "devices whose weights are kept in the workdir", 1
+  "max_kept", 64, "devices whose weights are saved in the workdir", 1
 )
 _SMOKE = flags.DEFINE_bool("smoke", False, "serves one device, a few frames")
 
@@ -84,11 +86,11 @@ _SMOKE_DEFAULTS = {"system": "shadowtutor", "u_max": 2}
 
 
 def main() -> int:
-  """Serves devices until somebody stops it."""
+  """Serves devices until it is stopped."""
   edge_flags.refuse_others(_USED, "it is the device's, edge_client has it")
   defaults = {"system": "shadowtutor"}
   config = run_flags.run_config(_SMOKE_DEFAULTS if _SMOKE.value else defaults)
-  # A server may leave nothing behind.
+  # A server needs no workdir.
   config_lib.check(run_flags.with_workdir(config, config.workdir or "none"))
   edge_flags.check_positive(
     max_message_mb=_MESSAGE.value,
@@ -153,8 +155,8 @@ def _smoke_device(url):
 
 
 def _watch(hub, server, interrupt, device):
-  """Waits for the end; tells now and then what was done."""
-  told, last = "", time.monotonic()
+  """Waits for the end; logs every few seconds what was done."""
+  logged, last = "", time.monotonic()
   while not interrupt.is_wanted():
     time.sleep(_POLL_SECONDS)
     if device is not None and device.poll() is not None:
@@ -162,9 +164,9 @@ def _watch(hub, server, interrupt, device):
     if time.monotonic() - last < _LOG_SECONDS:
       continue
     last, words = time.monotonic(), _in_words(hub, server)
-    if words != told:
+    if words != logged:
       _note(words)
-    told = words
+    logged = words
 
 
 def _in_words(hub, server):
@@ -174,9 +176,10 @@ def _in_words(hub, server):
   total = lambda name: sum(getattr(count, name) for count in counts)
   lost = total("num_refused") + total("num_dropped")
   return (
-    f"{sum(there for _, there in sessions)} of {len(sessions)} devices here, "
-    f"{total('num_frames')} key frames ({lost} passed over), "
-    f"{total('num_lessons')} lessons ({total('num_failed')} failed), "
+    f"{sum(there for _, there in sessions)} of {len(sessions)} devices are "
+    f"connected, "
+    f"{total('num_frames')} key frames ({lost} skipped), "
+    f"{total('num_lessons')} training rounds ({total('num_failed')} failed), "
     f"{total('num_updates')} updates; "
     f"{server.traffic.up / 1e6:.2f} MB up, {server.traffic.down / 1e6:.2f} down"
   )

@@ -1,15 +1,15 @@
-r"""Runs many streams at once, which share a machine's devices and a teacher.
+r"""Runs many streams at once on shared devices with a shared teacher.
 
     python -m experiments.fleet --smoke
     python -m experiments.fleet --streams=list.txt --workdir=runs/site \
         --height=256 --width=448 --teacher_rate=5
 
-The first finishes in under a minute. list.txt has a line `URI` or `NAME, URI`
-for each stream. Every stream leaves runs/site/streams/NAME, a workdir as
-`online_distill` does; runs/site/report/index.html is about all of them, and
-summary.json has them in numbers. The same command goes on where it stopped, and
-with the streams that are new in the list; a stream that fails does so alone,
-and the exit code is 1 then.
+The first finishes in under a minute and prints `done: 3 of 3 streams`. list.txt
+has a line `URI` or `NAME, URI` for each stream. Every stream has a workdir like
+that of `online_distill`, runs/site/streams/NAME; runs/site/report/index.html
+and summary.json are about all of them. The same command resumes, with the
+streams that are new in the list. A stream that fails does not stop the others;
+the exit code is then 1.
 """
 
 import contextlib
@@ -43,20 +43,19 @@ _STREAMS = flags.DEFINE_string(
 _TEACHER_RATE = flags.DEFINE_float(
   "teacher_rate",
   None,
-  "calls of the teacher in a second of the streams, shared between them by "
-  "need; empty: as many as they want",
+  "calls of the teacher a second of stream time, shared between the streams by "
+  "priority; empty: unlimited",
 )
 _TEACHER_BATCH = flags.DEFINE_integer(
   "teacher_batch",
   None,
-  "the most frames that a teacher looks at at once; empty: 1 on a CPU, 8 on a "
-  "GPU",
+  "the most frames in a batch of the teacher; empty: 1 on a CPU, 8 on a GPU",
 )
 _ZOO = flags.DEFINE_string(
   "zoo",
   "",
-  "the folder of the students that the site has taught, from which new streams "
-  "begin; empty: in the workdir; none: without",
+  "a folder of trained students for the warm start of new streams; empty: in "
+  "the workdir; none: no warm start",
 )
 _ZOO_SIZE = flags.DEFINE_integer("zoo_size", 16, "the most students in it")
 _REALTIME = flags.DEFINE_bool(
@@ -68,9 +67,8 @@ _DEVICES = flags.DEFINE_integer(
 _RAY = flags.DEFINE_string(
   "ray",
   "",
-  "run on a Ray cluster, all of whose nodes see the workdir: auto, the one "
-  "that runs here; HOST:PORT; local, one that begins and ends with this; needs "
-  "ojd[ray]",
+  "run on a Ray cluster whose nodes share the workdir: auto, the one that runs "
+  "here; HOST:PORT; local, one that is started for this fleet; needs ojd[ray]",
 )
 _ACTORS = flags.DEFINE_integer(
   "actors", None, "of Ray, that run streams; empty: one for each node"
@@ -85,11 +83,11 @@ _SIMULATE = flags.DEFINE_bool(
   False,
   "run nothing; simulate what fleets of streams like those of --runs need",
 )
-_SMOKE = flags.DEFINE_bool("smoke", False, "three tiny streams, made up")
+_SMOKE = flags.DEFINE_bool("smoke", False, "three tiny synthetic streams")
 
 _LINES_BESIDE = 6  # of the terminal, for the head and the caption
 _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
-# A site has hundreds of streams: pictures of each only where they are wanted.
+# A fleet has hundreds of streams: overlay videos on request only.
 _DEFAULTS = {"overlay": False}
 _COMMAND_ALONE = functools.partial(
   config_lib.command, "experiments.online_distill"
@@ -101,14 +99,14 @@ _NOT_HERE = {
 
 
 def main() -> int:
-  """Runs the streams and prints what came of them."""
+  """Runs the streams and prints a summary."""
   if _SIMULATE.value:
     return fleet_plan.simulate(_folder(run_flags.run_config()))
   request = _request()
   run = _run_on_ray if _RAY.value else _run_here
   if _RAY.value:
     connecting.connect(_RAY.value)
-  # Ray has put its own in the place of what SIGTERM did before.
+  # After Ray, which replaces the handler of SIGTERM.
   interrupt = cli.Interrupt()
   watcher = _Table() if sys.stderr.isatty() else progress.Log(_VIEW)
   try:
@@ -128,15 +126,15 @@ def main() -> int:
   )
 
 
-def _run_here(request, **people):
+def _run_here(request, **callbacks):
   _use_devices(len(request.entries))
   compilation.enable_cache(compilation.default_cache())
   request = request._replace(devices=jax.local_devices()[: _DEVICES.value])
   with contextlib.closing(Desks(_TEACHER_BATCH.value)) as teachers:
-    return fleet.run(request, teachers, **people)
+    return fleet.run(request, teachers, **callbacks)
 
 
-def _run_on_ray(request, **people):
+def _run_on_ray(request, **callbacks):
   from ojd.fleet.cluster import driver
 
   plan = driver.Plan(
@@ -146,7 +144,7 @@ def _run_on_ray(request, **people):
     crew_gpus=_ACTOR_GPUS.value,
     batch=_TEACHER_BATCH.value,
   )
-  return driver.run(request, plan, **people)
+  return driver.run(request, plan, **callbacks)
 
 
 def _request() -> fleet.Request:
@@ -186,7 +184,7 @@ def _request() -> fleet.Request:
 
 def _folder(config):
   if not config.workdir:
-    raise UserError("--workdir=DIR is missing: where should the fleet go?")
+    raise UserError("--workdir=DIR is missing: the folder of the fleet")
   return workdir.expand(config.workdir)
 
 
@@ -195,7 +193,7 @@ def _entries():
     scenes = ("street", "sports", "park")
     return [listing.Entry(s, f"synthetic:{s}?seed=1") for s in scenes]
   if not _STREAMS.value:
-    raise UserError("--streams=FILE is missing: which streams are there?")
+    raise UserError("--streams=FILE is missing: the list of streams")
   entries, notes = listing.read(workdir.expand(_STREAMS.value, "streams"))
   for note in notes:
     print(note, file=sys.stderr)
@@ -203,7 +201,7 @@ def _entries():
 
 
 def _use_devices(num_streams):
-  """Lets jax see the devices asked for; cores, where there is no other."""
+  """Makes jax see the devices asked for; on a CPU its cores."""
   cores = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
   )
@@ -316,14 +314,14 @@ def _in_words(summary: dict[str, Any]) -> str:
     f"{states[name]} {name}" for name in ("stopped", "dead") if states[name]
   )
   mean = summary["miou"]
-  put_off = summary["deferred"]
+  deferred = summary["deferred"]
   lines = [
     f"{'done' if summary['finished'] else 'not done'}: "
     f"{states['done']} of {summary['num_streams']} streams"
     + (f" ({others})" if others else "")
     + f", {summary['num_frames']} frames, {summary['num_key_frames']} key "
     f"frames"
-    + (f" ({put_off} times put off)" if put_off else "")
+    + (f" ({deferred} times deferred)" if deferred else "")
     + f", {summary['num_updates']} updates",
     f"{last['fps']:.1f} frames/s and {last['teacher_calls_per_second']:.2f} "
     f"calls of a shared teacher a second over {last['seconds']:.0f} s; "

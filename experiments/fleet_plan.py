@@ -1,4 +1,4 @@
-r"""Plans a fleet past this machine: what `experiments.fleet --simulate` does.
+r"""Simulates fleets, to plan them: `experiments.fleet --simulate`.
 
     python -m experiments.fleet --simulate --workdir=runs/plan \
         --runs=street=runs/street,runs/street2 --runs=sports=runs/sports \
@@ -7,12 +7,12 @@ r"""Plans a fleet past this machine: what `experiments.fleet --simulate` does.
         --runs=street=runs/street --export_behaviour=behaviour
     python -m experiments.fleet --simulate --check=runs/fleet
 
-The first simulates 10 to 100,000 streams that behave as those on record, and
-writes plan.csv, plan.json and plan.png, in about a minute; `--plan_teacher_ms`
-and `--plan_device_speed` put the times of other machines in the place of those
-on record. With the second what is needed of the runs is kept, in a few kB a
-scene, which --runs takes as well. The last holds a fleet that really ran beside
-a simulation of it.
+The first simulates 10 to 100,000 streams that behave like the recorded runs,
+and writes plan.csv, plan.json and plan.png, in about a minute;
+`--plan_teacher_ms` and `--plan_device_speed` replace the recorded times by
+those of other machines. The second exports what the simulation needs of the
+runs, a few kB a scene, as files that --runs takes too. The last compares a
+fleet that ran with a simulation of it.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ _RUNS = flags.DEFINE_multi_string(
 _LATENCY = flags.DEFINE_float(
   "latency",
   0.2,
-  "seconds from asking to the answer, held for 95% of key frames",
+  "seconds from request to answer, kept for 95% of the key frames",
 )
 _SIZES = flags.DEFINE_list(
   "sizes",
@@ -45,21 +45,21 @@ _SIZES = flags.DEFINE_list(
   "numbers of streams to plan for",
 )
 _STREAMS = flags.DEFINE_integer(
-  "plan_streams", 1000, "that number of them is looked at more closely"
+  "plan_streams", 1000, "number of streams of the closer look at one size"
 )
 _BATCH = flags.DEFINE_integer(
-  "plan_batch", 1, "most frames that a simulated teacher takes at once"
+  "plan_batch", 1, "most frames in a batch of a simulated teacher"
 )
 _MORE = flags.DEFINE_float(
   "plan_more",
   1.0,
-  "time of a further frame in such a batch, of one alone; measure it",
+  "time of a further frame in such a batch, over that of one alone; measured",
 )
 _PER_DEVICE = flags.DEFINE_integer(
   "streams_per_device",
   0,
-  "streams that share a device of the kind on record, to answer and to learn "
-  "in turn; 0: as if each had its own",
+  "streams that share a device of the recorded kind, for prediction and "
+  "learning in turn; 0: each has its own",
 )
 _TEACHER_MS = flags.DEFINE_float(
   "plan_teacher_ms",
@@ -70,7 +70,7 @@ _TEACHER_MS = flags.DEFINE_float(
 _DEVICE_SPEED = flags.DEFINE_float(
   "plan_device_speed",
   1.0,
-  "how many times as fast as the recording's is what answers and learns",
+  "speed of the device that predicts and learns, over the recorded one's",
 )
 _FPS = flags.DEFINE_float(
   "plan_fps", None, "frames a second of streams whose runs do not say it"
@@ -79,13 +79,13 @@ _SEED = flags.DEFINE_integer("plan_seed", 0, "of the simulations")
 _EXPORT = flags.DEFINE_string(
   "export_behaviour",
   "",
-  "a folder for what is needed of --runs, NAME.json each",
+  "a folder for what the simulation needs of --runs, NAME.json each",
 )
 _CHECK = flags.DEFINE_string(
   "check",
   "",
-  "the folder of a fleet that ran, with one teacher: how long its "
-  "key frames waited, beside a simulation of it",
+  "the folder of a fleet that ran with one teacher; compares the waiting of "
+  "its key frames with a simulation",
 )
 
 
@@ -190,7 +190,7 @@ def _scene(text):
 
 
 def _elsewhere(scene):
-  """The scene with the times that the flags give."""
+  """The scene with the times of the flags."""
   move = behaviour_lib.elsewhere
   times = (_TEACHER_MS.value, _DEVICE_SPEED.value)
   return scene._replace(
@@ -219,7 +219,7 @@ def _check(output, terms):
 
 
 def _content(scenes, facts, terms, points, closer):
-  """All numbers, and of what."""
+  """The content of plan.json."""
   return {
     "terms": {
       **dataclasses.asdict(terms),

@@ -25,7 +25,7 @@ _COORDINATOR = flags.DEFINE_string(
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "one of each host")
 _PROCESS = flags.DEFINE_integer("process_id", None, "which of them this is")
 _SECONDS = flags.DEFINE_integer(
-  "join_seconds", 300, "for which the hosts wait for one another at first"
+  "join_seconds", 300, "that the hosts wait for one another at the start"
 )
 
 
@@ -33,8 +33,8 @@ _SECONDS = flags.DEFINE_integer(
 def joined() -> Iterator[Mesh | None]:
   """Joins the hosts; the mesh of all their devices, None if that is one.
 
-  A host that fails alone ends at once: at the end of a process all wait for all
-  others, and those for this one in the midst of a step.
+  A host that fails ends at once: else it would wait at its end for all others,
+  which wait for it in the middle of a step.
   """
   _check()
   if _DEVICES.value is not None:  # before jax looks for devices
@@ -85,7 +85,7 @@ def _check():
 
 def _join():
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
-  # Or it would take SIGTERM for itself.
+  # Else jax would handle SIGTERM.
   jax.config.update("jax_enable_preemption_service", False)
   where = {}
   if _COORDINATOR.value != AUTO:
@@ -95,7 +95,7 @@ def _join():
       "process_id": _PROCESS.value,
       "cluster_detection_method": "deactivate",
     }
-  # jax itself would crash where not all come.
+  # jax itself would crash if a host is missing.
   timer = threading.Timer(_SECONDS.value, _give_up)
   timer.daemon = True
   timer.start()
@@ -114,7 +114,7 @@ def _join():
 
 def _give_up():
   print(
-    f"error: not all hosts came to --coordinator={_COORDINATOR.value} within "
+    f"error: not all hosts joined --coordinator={_COORDINATOR.value} within "
     f"{_SECONDS.value} s; is process 0 there, and every other?",
     file=sys.stderr,
     flush=True,
@@ -130,8 +130,8 @@ def _mesh():
   counts = [len(devices) for devices in hosts]
   if len(set(counts)) > 1:
     raise UserError(
-      f"the hosts have {', '.join(map(str, counts))} devices: as many on each "
-      "are needed"
+      f"the hosts have {', '.join(map(str, counts))} devices: each needs as "
+      "many as the others"
     )
   if asked is not None and asked > counts[0]:
     raise UserError(f"--devices={asked}: there are {counts[0]} here")

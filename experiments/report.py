@@ -1,13 +1,14 @@
-r"""Writes the pages of runs again, and one about all of them.
+r"""Rewrites the reports of runs, and writes a page about all of them.
 
     python -m experiments.report runs/street
     python -m experiments.report runs
     python -m experiments.report runs/a runs/b --out=compared.html
 
-The first writes runs/street/report/index.html from the files beside it. The
-second does so for every run in the folder and writes runs/index.html: a line a
-run, with the flags in which they differ, sorted by a click, and the accuracy of
-all over their frames. A second or two a run. --smoke makes two tiny runs first.
+The first writes runs/street/report/index.html from the files of the workdir.
+The second does so for every run in the folder and writes runs/index.html: a
+sortable table with a line a run and the flags in which they differ, and the
+accuracy of all runs over their frames. A second or two a run. --smoke makes two
+tiny runs first, in under a minute.
 """
 
 import os
@@ -23,13 +24,13 @@ from ojd.run import config as config_lib
 from ojd.run.config import RunConfig
 
 _OUT = flags.DEFINE_string(
-  "out", "", "the page about all; empty: index.html in their common folder"
+  "out", "", "the page about all runs; empty: index.html in their common folder"
 )
-_SMOKE = flags.DEFINE_bool("smoke", False, "with two tiny runs, made for it")
+_SMOKE = flags.DEFINE_bool("smoke", False, "make two tiny runs first")
 
 
 def main(words: list[str]) -> None:
-  """Writes the pages and prints where they are."""
+  """Writes the pages and prints their paths."""
   folders = [pathlib.Path(word).expanduser() for word in words]
   if _SMOKE.value:
     folders += _tiny_runs()
@@ -48,7 +49,7 @@ def main(words: list[str]) -> None:
 
 
 def _common(workdirs):
-  """The page's place: the folder that all runs lie in."""
+  """The page's path, in the folder that has all runs."""
   parents = [path.resolve().parent for path in workdirs]
   place = pathlib.Path(os.path.commonpath(parents)) / "index.html"
   here = pathlib.Path.cwd()
@@ -56,7 +57,7 @@ def _common(workdirs):
 
 
 def _tiny_runs():
-  """Two runs that differ in the student that they begin with."""
+  """Two runs with other initial students."""
   compilation.enable_cache(compilation.default_cache())
   parent = pathlib.Path(tempfile.mkdtemp(prefix="ojd-"))
   for init in ("bundled", "random"):

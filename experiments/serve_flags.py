@@ -1,7 +1,7 @@
-"""The flags of the live view: about watching a run, and not part of it.
+"""The flags of the live view.
 
-They are no fields of RunConfig, so that a run can be gone on with or without a
-view, and the secret is in none of its files.
+They are no fields of RunConfig: a run resumes with or without a view, and the
+secret is in none of its files.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from ojd.run import live_view
 _SERVE = flags.DEFINE_string(
   "serve",
   "",
-  "HOST:PORT on which browsers see the run while it goes on, for instance "
-  "127.0.0.1:8080; port 0 picks a free one; empty: nowhere",
+  "HOST:PORT of a web page that shows the run live, for instance "
+  "127.0.0.1:8080; port 0 picks a free one; empty: no page",
 )
 _SERVE_TOKEN = flags.DEFINE_string(
   "serve_token",
   "",
-  "a secret that viewers must give; needed on any address but this machine's "
-  "own. --flagfile=FILE keeps it out of the list of processes",
+  "a secret that viewers must give; needed unless the address is of this "
+  "machine alone. --flagfile=FILE keeps it out of the list of processes",
 )
 
 
@@ -31,10 +31,10 @@ _SERVE_TOKEN = flags.DEFINE_string(
 def live_board(
   note_fn: Callable[[str], None],
 ) -> Iterator[live_board_lib.Board | None]:
-  """The board of the view that the flags ask for; None where they do not.
+  """The board of the view that the flags ask for; None without one.
 
   Args:
-    note_fn: told the address.
+    note_fn: called with the address.
   """
   if not _SERVE.value:
     if _SERVE_TOKEN.value:

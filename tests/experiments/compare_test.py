@@ -87,7 +87,7 @@ def test_ctrl_c_leaves_what_was_done_and_no_process(tmp_path):
   finally:
     process.kill()
   assert process.returncode == 130
-  assert errors.splitlines()[-1] == "stopped; the same command goes on"
+  assert errors.splitlines()[-1] == "stopped; the same command resumes"
   assert len(workers) == 1
   assert not any(worker.is_running() for worker in workers)
   (cell,) = (output / "cells").iterdir()

@@ -113,5 +113,5 @@ def test_hosts_that_do_not_come_are_waited_for_in_vain(tmp_path):
     *("--join_seconds=1", f"--workdir={tmp_path}"),
   )
   assert result.returncode == 1
-  assert "not all hosts came to --coordinator=127.0.0.1:9" in result.stderr
+  assert "not all hosts joined --coordinator=127.0.0.1:9" in result.stderr
   assert result.stderr.count("\n") == 1
