@@ -229,13 +229,15 @@ def bind(
   if spec.name not in table:
     raise UserError(f"--{flag}={text}: unknown; known are {', '.join(table)}")
   row = table[spec.name]
-  if spec.preset and spec.preset not in row.presets:
-    known = ", ".join(f"{spec.name}:{name}" for name in row.presets)
-    raise UserError(
-      f"--{flag}={text}: {spec.name} has no preset {spec.preset!r}; "
-      + (f"it has {known}" if known else "it has none")
-    )
   known = {option.name: option for option in options_of(row.factory)}
+  if spec.preset and spec.preset not in row.presets:
+    presets = ", ".join(f"{spec.name}:{name}" for name in row.presets)
+    words = f"it has {presets}" if presets else "it has none"
+    if known:
+      words += f", and the options {', '.join(known)}"
+    raise UserError(
+      f"--{flag}={text}: {spec.name} has no preset {spec.preset!r}; {words}"
+    )
   preset = row.presets[spec.preset].options if spec.preset else {}
   values = {name: option.default for name, option in known.items()} | preset
   chosen = {}
