@@ -52,9 +52,9 @@ CONFIG = RunConfig(
 )
 
 
-def config(path: pathlib.Path, **flags) -> RunConfig:
-  """CONFIG with other flags in `path`, less those that its system refuses."""
-  made = dataclasses.replace(CONFIG, **flags, workdir=str(path))
+def config(path: pathlib.Path, base: RunConfig = CONFIG, **flags) -> RunConfig:
+  """The base with other flags, less what a system of theirs refuses."""
+  made = dataclasses.replace(base, **flags, workdir=str(path))
   made = config_lib.without_unused(made, flags.keys())
   config_lib.check(made)
   return made

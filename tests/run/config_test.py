@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from ojd.errors import UserError
-from ojd.models import optical_flow
+from ojd.run import config as config_lib
 from ojd.run.config import RunConfig, check, settled
 
 GOOD = RunConfig(workdir="somewhere")
@@ -13,33 +13,16 @@ GOOD = RunConfig(workdir="somewhere")
 
 def test_defaults_are_the_papers():
   check(GOOD)
-  settings = GOOD.settings._asdict()
-  assert settings.pop("flow") is optical_flow.dis("medium")
-  assert settings == {
+  assert config_lib.bound_system(GOOD).options == {
     "a_thresh": 0.8,
     "delta_min": 8,
     "delta_max": 64,
     "u_max": 8,
     "u_min": 0,
     "norm": "frame",
-    "sampling_rate": 1.0,
-    "train_period": 10.0,
-    "horizon": 240.0,
-    "iterations": 20,
-    "batch_size": 8,
-    "refresh_every": None,
-    "refresh_change": None,
-    "follow": None,
-    "gamma": 4,
-    "policy": "out",
-    "skip_eps": 0.1,
-    "skip_gate": "input",
-    "skip_memory": "reference",
-    "skip_block": 1,
-    "quirks": False,
-    "fps": 25.0,
-    "trained": None,
   }
+  update = config_lib.bound_update(GOOD)
+  assert update.name == "sgd" and update.options["learning_rate"] == 0.01
 
 
 @pytest.mark.parametrize(
@@ -49,8 +32,6 @@ def test_defaults_are_the_papers():
     ("system", "jitt"),
     ("system", "flow:quick"),
     ("system", "osvos:"),
-    ("flow", "farneback"),
-    ("flow", "raft:/nowhere.pth"),
     ("update", "lion"),
     ("init", "pretrained"),
     ("model", "unet"),
@@ -58,29 +39,15 @@ def test_defaults_are_the_papers():
     ("model", "jitnet:width=9"),
     ("model", "jitnet:width=nan"),
     ("model", "shadow:num_units=2"),
-    ("norm", "batch"),
     ("a_thresh", 1.5),
     ("a_thresh", -0.1),
     ("a_thresh", float("nan")),
     ("delta_min", 0),
-    ("delta_max", 7),
     ("delta_max", 2**31),
     ("delta_min", 2**30),
     ("u_max", 3_000_000_000),
     ("learning_rate", float("inf")),
     ("u_max", -1),
-    ("u_min", 9),
-    ("refresh_every", 0),
-    ("refresh_every", 2**30),
-    ("refresh_change", -1.0),
-    ("refresh_change", float("nan")),
-    ("gamma", 0),
-    ("policy", "max"),
-    ("skip_eps", -0.1),
-    ("skip_eps", float("inf")),
-    ("skip_gate", "both"),
-    ("skip_memory", "all"),
-    ("skip_block", 3),
     ("num_frames", 0),
     ("start_frame", -1),
     ("start_frame", 10**9 + 1),
@@ -101,11 +68,49 @@ def test_value_out_of_range_is_refused_by_name(flag, value):
   assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("system", ["frozen", "flow:slow", "offline_oracle"])
-def test_norms_of_key_frames_need_key_frames(system):
-  config = dataclasses.replace(GOOD, norm="key_frame", system=system)
-  with pytest.raises(UserError, match="--norm=key_frame"):
-    check(config)
+@pytest.mark.parametrize(
+  ("system", "words"),
+  [
+    ("jit:norm=batch", "norm=batch: one of frame, key_frame"),
+    ("jit:delta_max=7", "delta_max=7 is below delta_min=8"),
+    ("jit:u_min=9", "u_min=9 is above u_max=8"),
+    ("jit:gamma=3", "jit has no option 'gamma'"),
+    ("frozen:norm=key_frame", "frozen has no option 'norm'"),
+    ("flow:norm=key_frame", "flow has no option 'norm'"),
+    ("flow:flow=farneback", "flow=farneback: unknown; known are dis:ultra"),
+    ("flow:flow=raft:/nowhere.pth", "no such file of weights"),
+    ("delta:refresh_every=0", "refresh_every=0: integer, at least 1"),
+    (f"delta:refresh_every={2**30}", f"refresh_every={2**30}: integer"),
+    ("delta:refresh_change=-1", "refresh_change=-1: number, from 0 to 255"),
+    ("delta:refresh_change=nan", "refresh_change=nan: number, from 0 to 255"),
+    ("delta:gamma=0", "gamma=0: integer, at least 1"),
+    ("delta:policy=max", "policy=max: one of out, min"),
+    ("skip:eps=-0.1", "eps=-0.1: number, at least 0"),
+    ("skip:eps=inf", "eps=inf: number, at least 0"),
+    ("skip:gate=both", "gate=both: one of input, output"),
+    ("skip:memory=all", "memory=all: one of forget, sum, reference"),
+    ("skip:block=3", "block is one of 1, 2, 4, 8"),
+    ("skip:match_authors=true", "the authors' gates have memory=forget"),
+  ],
+)
+def test_option_that_cannot_be_is_refused(system, words):
+  with pytest.raises(UserError) as error:
+    check(dataclasses.replace(GOOD, system=system))
+  assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "flags",
+  [
+    {"system": "fixed", "delta_min": 100},
+    {"system": "frozen", "update": "adam"},
+    {"system": "teacher", "learning_rate": 0.1},
+  ],
+)
+def test_flag_that_a_system_does_not_use_is_refused(flags):
+  name = list(flags)[1]
+  with pytest.raises(UserError, match=f"--{name}"):
+    check(dataclasses.replace(GOOD, **flags))
 
 
 @pytest.mark.parametrize("model", ["mobilenet_v2", "jitnet:width=1.0"])
@@ -119,16 +124,17 @@ def test_bundled_students_are_of_their_networks(model):
   check(dataclasses.replace(GOOD, model="shadow"))
 
 
-def test_authors_gates_forget():
-  config = dataclasses.replace(GOOD, system="skip", quirks=True)
-  with pytest.raises(UserError, match="--quirks: .*--skip_memory=forget"):
-    check(config)
-  check(dataclasses.replace(config, skip_memory="forget"))
-  check(dataclasses.replace(config, system="delta"))
-
-
-def test_fixed_stride_knows_no_greatest_one():
-  check(dataclasses.replace(GOOD, system="fixed", delta_min=100))
+@pytest.mark.parametrize(
+  "system",
+  [
+    "skip:match_authors=true:memory=forget",
+    "delta:match_authors=true",
+    "fixed:stride=100",
+    "flow:stride=3",
+  ],
+)
+def test_options_that_go_together_are_allowed(system):
+  check(dataclasses.replace(GOOD, system=system))
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,19 @@ from ojd.models import student as student_lib
 from ojd.models.delta import changes, conv_layers, files, training
 from ojd.models.delta.convert import convert
 from ojd.models.student import from_linen
-from ojd.run import config as config_lib
 from ojd.run import recorded_run, replay, runner, sweep, workdir
 from tests.reference import layered_student, small_run
 
 NUM_FRAMES, EVERY = 18, 3
 NAMES = ("background", "person")
+BASE = dataclasses.replace(
+  small_run.CONFIG,
+  model="layered",
+  checkpoint_every=1,
+  u_max=1,
+  num_frames=NUM_FRAMES,
+)
+NO_LEARNING = {"delta_min": None, "u_max": None}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,10 +40,7 @@ def _networks():
 
 
 def _run(path, should_stop=lambda: False, **flags):
-  flags = {"model": "layered", "checkpoint_every": 1, "u_max": 1} | flags
-  flags = {"num_frames": NUM_FRAMES, "refresh_every": EVERY} | flags
-  config = dataclasses.replace(small_run.CONFIG, workdir=str(path), **flags)
-  config_lib.check(config)
+  config = small_run.config(path, BASE, **flags)
   runner.run(config, "a test", should_stop=should_stop)
   return workdir.read_summary(path)
 
@@ -59,15 +63,16 @@ def _gmac(change=None):
 def test_exact_changes_make_the_run_that_is_without_them(tmp_path):
   flags = dict(u_max=2, num_frames=12)
   plain = _run(tmp_path / "a", system="jit", **flags)
-  found = _run(tmp_path / "b", system="delta:same", **flags)
+  found = _run(tmp_path / "b", system="delta:exact=true", **flags)
   assert plain["num_updates"] > 0
   assert found["miou"]["mean"] == pytest.approx(plain["miou"]["mean"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
-  "system", ["delta", pytest.param("skip", marks=pytest.mark.slow)]
+  "system",
+  ["delta", pytest.param("skip:refresh_every=3", marks=pytest.mark.slow)],
 )
-def test_run_is_resumed_and_told_again_bit_for_bit(system, tmp_path):
+def test_run_is_resumed_and_replayed_bit_for_bit(system, tmp_path):
   whole = _run(tmp_path / "whole", system=system)
   turns = itertools.count()
   parts = tmp_path / "parts"
@@ -85,7 +90,7 @@ def test_run_is_resumed_and_told_again_bit_for_bit(system, tmp_path):
 
 
 def test_work_is_that_of_whole_frames_and_of_those_between(tmp_path):
-  found = _run(tmp_path / "a", system="delta:frozen", gamma=2)
+  found = _run(tmp_path / "a", system="delta:frozen:gamma=2", **NO_LEARNING)
   pair = changes.pair(gamma=2)
   expected = (_gmac() + (EVERY - 1) * _gmac(pair)) / EVERY
   assert found["gmac_per_frame"] == pytest.approx(expected, rel=1e-5)
@@ -109,7 +114,8 @@ def test_trained_changes_are_what_answers_between(tmp_path):
   path = tmp_path / "delta.safetensors"
   gated = training.gated(changes.full(), changes.pair(gamma=2))
   _save(path, convert(_student(), gated), "convolutions")
-  run = lambda system: _run(tmp_path / system, system=system, init=str(path))
+  flags = NO_LEARNING | {"init": str(path)}
+  run = lambda system: _run(tmp_path / system, system=system, **flags)
   found, plain = run("delta:frozen"), run("frozen")
   # One layer chose a convolution like its own, the others pairs.
   opened = conv_layers.converted(conv_layers.trace(_student(), 48, 64))[0]
@@ -125,14 +131,16 @@ def test_trained_changes_are_what_answers_between(tmp_path):
 @pytest.mark.parametrize(
   ("flags", "words"),
   [
-    ({"refresh_every": 0}, "--refresh_every=0: at least 1"),
-    ({"gamma": 9}, "--gamma=9: no layer has more than 8 channels"),
-    ({"model": "jitnet"}, "no convolution between its first and its last"),
+    ({"system": "delta:gamma=9"}, "gamma=9: no layer has more than 8"),
+    (
+      {"system": "delta", "model": "jitnet"},
+      "no convolution between its first and its last",
+    ),
   ],
 )
 def test_impossible_students_are_refused_before_anything_is_written(
   flags, words, tmp_path
 ):
   with pytest.raises(UserError, match=words):
-    _run(tmp_path / "a", system="delta", **flags)
+    _run(tmp_path / "a", **flags)
   assert not (tmp_path / "a" / workdir.METRICS).exists()

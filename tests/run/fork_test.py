@@ -84,7 +84,7 @@ def test_fork_without_changes_is_its_parent(parent, tmp_path, calls, at):
 
 def test_teacher_is_asked_only_what_is_not_on_record(parent, tmp_path, calls):
   path = tmp_path / "fork"
-  summary = _fork(parent, path, system="fixed", delta_min=2)
+  summary = _fork(parent, path, system="fixed:stride=2")
   keys = [row["t"] for row in _lines(path) if row["is_key"]]
   known = {row["t"] for row in _lines(parent) if row["is_key"]}
   assert keys == list(range(AT, 40, 2))

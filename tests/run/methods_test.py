@@ -1,4 +1,4 @@
-"""Every method through the runner: stopped, gone on with, told again."""
+"""Every method through the runner: stopped, resumed, replayed."""
 
 import dataclasses
 import itertools
@@ -23,25 +23,22 @@ from ojd.run import (
   sweep,
   workdir,
 )
-from ojd.run import config as config_lib
 from ojd.streams import base as streams
 from ojd.systems import offline_oracle
 from ojd.teachers import base as teachers
 from tests.reference import small_run
 
-FLAGS = {"num_frames": 24, "checkpoint_every": 2, "u_max": 1, "seed": 5}
+BASE = dataclasses.replace(
+  small_run.CONFIG, num_frames=24, checkpoint_every=2, u_max=1, seed=5
+)
 METHODS = (
-  *("copy_last", "flow", "osvos:B", "offline_oracle"),
+  *("copy_last:stride=4", "flow:stride=4", "osvos:mode=B", "offline_oracle"),
   *("jit_plus", "jit_flow:plus"),
 )
 
 
 def _run(path, name, should_stop=lambda: False, **flags):
-  flags = FLAGS | flags
-  config = dataclasses.replace(
-    small_run.CONFIG, system=name, workdir=str(path), **flags
-  )
-  config_lib.check(config)
+  config = small_run.config(path, BASE, system=name, **flags)
   notes = []
   outcome = runner.run(
     config, "a test", should_stop=should_stop, note_fn=notes.append
@@ -81,13 +78,13 @@ def wholes(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_run_is_resumed_and_told_again_bit_for_bit(
+def test_run_is_resumed_and_replayed_bit_for_bit(
   name, wholes, tmp_path, monkeypatch
 ):
   whole, parts = wholes(name), tmp_path / "parts"
   summary = workdir.read_summary(whole)
   assert summary["finished"] and summary["num_frames"] == 24
-  assert summary["paper_ms"] == systems.find(name).costs._asdict()
+  assert summary["paper_ms"] == systems.costs_of(systems.bind(name))._asdict()
   page = (whole / workdir.REPORT / "index.html").read_text()
   assert f"{summary['speedup_paper_model']:.1f}\u00d7" in page
   turns = itertools.count()
@@ -114,8 +111,8 @@ def _refuse(*args, **kwargs):
 
 def test_accuracies_are_ordered_as_what_the_methods_know(wholes):
   found = {
-    name: workdir.read_summary(wholes(name))["miou"]["mean"]
-    for name in ("teacher", "copy_last", "flow")
+    name.split(":")[0]: workdir.read_summary(wholes(name))["miou"]["mean"]
+    for name in ("teacher", "copy_last:stride=4", "flow:stride=4")
   }
   assert found["teacher"] == 1.0
   assert 1.0 > found["flow"] > found["copy_last"] > 0.2
@@ -203,7 +200,7 @@ def test_oracle_of_a_stream_without_an_end_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_oracle_whose_student_is_gone_cannot_be_told_again(wholes, tmp_path):
+def test_oracle_whose_student_is_gone_cannot_be_replayed(wholes, tmp_path):
   path = tmp_path / "copy"
   shutil.copytree(wholes("offline_oracle"), path)
   (path / workdir.PREPARED / offline_oracle.STUDENT).unlink()
@@ -234,12 +231,12 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path):
 
 def test_sweep_of_strides_of_flow(tmp_path):
   """Lanes whose teacher is asked at other times share one callback."""
-  _run(tmp_path / "4", "flow", num_frames=12)
-  lanes = sweep.sweep(recorded_run.read(tmp_path / "4"), {"delta_min": [4, 6]})
+  _run(tmp_path / "4", "flow:stride=4", num_frames=12)
+  lanes = sweep.sweep(recorded_run.read(tmp_path / "4"), {"stride": [4, 6]})
   assert [lane.num_keys for lane in lanes] == [3, 2]
   summaries = (
     workdir.read_summary(tmp_path / "4"),
-    _run(tmp_path / "6", "flow", num_frames=12, delta_min=6)[0],
+    _run(tmp_path / "6", "flow:stride=6", num_frames=12)[0],
   )
   for lane, summary in zip(lanes, summaries, strict=True):
     assert lane.miou == pytest.approx(summary["miou"]["mean"], abs=1e-9)

@@ -55,7 +55,7 @@ def test_untouched_run_is_bit_equal_without_its_teacher(whole, monkeypatch):
 
 def test_run_with_norms_of_key_frames_is_told_alike(whole, tmp_path):
   path = tmp_path / "held"
-  small_run.run(path, norm="key_frame")
+  small_run.run(path, system="jit:norm=key_frame")
   found = replay.replay(recorded_run.read(path))
   assert found.is_equal and found.num_checkpoints >= 2
   # A checkpoint between key frames holds the norms of the last one.
@@ -187,9 +187,9 @@ def test_taken_student_is_that_of_the_log_and_runs_elsewhere(whole, tmp_path):
   classes = np.asarray(program(found.params, frames))
   assert classes.shape == (3, 48, 64) and classes.dtype == np.uint8
   told = recorded_run.open_job(run)
-  _, _, compiled = replay_loop.open_again(run)
+  _, _, executor = replay_loop.open_again(run)
   steps = replay_loop.frames(
-    run, told, compiled, replay_loop.Start(0, compiled.init(), False), 40
+    run, told, executor, replay_loop.Start(0, executor.first_state(), False), 40
   )
   by_t = {step.sample.t: step.classes for step in steps}
   # No key frame in between: the same student answered all three.

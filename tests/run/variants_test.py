@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from ojd import distill, systems, updates
-from ojd.models import export, pretrained
+from ojd.models import export as export_lib
+from ojd.models import pretrained
 from ojd.models.student import from_linen
-from ojd.run import recorded_run, replay, workdir
+from ojd.run import export, recorded_run, replay, workdir
 from tests.reference import scenes, small_run
 
 # The others are optax's own, or one of these with other layers.
@@ -35,14 +36,14 @@ def runs(small_students, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_run_is_told_again_from_its_checkpoint(runs, name):
+def test_run_is_replayed_from_its_checkpoint(runs, name):
   run = recorded_run.read(runs(name))
   assert [row["num_updates"] for row in run.rows if row["is_key"]] == [3] * 4
   steps = (run.path / workdir.CHECKPOINTS).iterdir()
   assert {int(p.name) for p in steps if p.name.isdecimal()} == {9, 14}
-  told = replay.replay(run, 10)
-  assert told.is_equal and told.start.is_checkpoint and told.start.t == 9
-  assert told.num_keys == 1 and told.num_checkpoints == 1
+  found = replay.replay(run, 10)
+  assert found.is_equal and found.start.is_checkpoint and found.start.t == 9
+  assert found.num_keys == 1 and found.num_checkpoints == 1
 
 
 def test_student_that_is_taken_is_the_one_that_answers(runs, tmp_path):
@@ -55,7 +56,7 @@ def test_student_that_is_taken_is_the_one_that_answers(runs, tmp_path):
   params = pretrained.load(taken.params).params
   job = recorded_run.open_job(run)
   (sample,) = [s for s in job.stream.read(t) if s.t == t]
-  classes = export.load(taken.program)(params, sample.frame[None])[0]
+  classes = export_lib.load(taken.program)(params, sample.frame[None])[0]
   confusion = np.zeros((2, 2), int)
   expected = np.take(job.truth_groups.lookup, sample.truth)
   np.add.at(confusion, (expected, np.asarray(classes)), 1)
@@ -75,7 +76,7 @@ def test_lanes_are_single_scans(name):
     scanned = distill.scan_stream(
       system, state, frames, labels, axis_name=axis_name
     )
-    return system.answering(scanned[0]), scanned[1]
+    return system.serving.params(scanned[0]), scanned[1]
 
   rates = jnp.array([0.001, 0.01])
   lanes = jax.jit(jax.vmap(lambda rate: run(rate, "lane"), axis_name="lane"))(
