@@ -207,14 +207,6 @@ def test_file_in_the_way_is_told(tmp_path):
       recorded.Writer(path, _about())
 
 
-def test_second_writer_is_refused(tmp_path):
-  with (
-    recorded.Writer(tmp_path, _about()),
-    pytest.raises(UserError, match="another process"),
-  ):
-    recorded.Writer(tmp_path, _about())
-
-
 def test_frames_come_in_order(tmp_path):
   with recorded.Writer(tmp_path, _about()) as writer:
     writer.write(4, _class_map(0))
