@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ojd import systems, updates
+from ojd import specs, systems, updates
 from ojd.errors import UserError
 from ojd.models import optical_flow, pretrained, student
 from ojd.network import conditions, messages
@@ -135,9 +135,15 @@ def options(config: RunConfig) -> dict[str, dict[str, Any]]:
 
 def with_option(config: RunConfig, name: str, value: Any) -> RunConfig:
   """The config with a flag, or an option of its system, set."""
-  if name in {field.name for field in dataclasses.fields(config)}:
+  spec = specs.parse(config.system, "system")
+  options = dict(spec.options)
+  is_flag = name in {field.name for field in dataclasses.fields(config)}
+  if is_flag and name not in options:
     return dataclasses.replace(config, **{name: value})
-  return dataclasses.replace(config, system=f"{config.system}:{name}={value}")
+  pieces = [spec.name] + ([spec.preset] if spec.preset else [])
+  options[name] = specs.as_text(value)
+  pieces += [f"{key}={word}" for key, word in options.items()]
+  return dataclasses.replace(config, system=":".join(pieces))
 
 
 def without_unused(

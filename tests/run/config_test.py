@@ -145,6 +145,23 @@ def test_ends_of_ranges_are_allowed(flag, value):
   check(dataclasses.replace(GOOD, **{flag: value}))
 
 
+@pytest.mark.parametrize(
+  ("system", "name", "value", "expected"),
+  [
+    ("jit", "a_thresh", 0.5, {"system": "jit", "a_thresh": 0.5}),
+    ("jit:a_thresh=0.9", "a_thresh", 0.5, {"system": "jit:a_thresh=0.5"}),
+    ("fixed", "stride", 4, {"system": "fixed:stride=4"}),
+    ("flow:slow:stride=9", "stride", 4, {"system": "flow:slow:stride=4"}),
+    ("flow:flow=dis:fast", "seed", 1, {"system": "flow:flow=dis:fast"}),
+  ],
+)
+def test_option_is_set_where_it_stands(system, name, value, expected):
+  config = dataclasses.replace(GOOD, system=system)
+  made = config_lib.with_option(config, name, value)
+  assert {key: getattr(made, key) for key in expected} == expected
+  check(made)
+
+
 def test_unknown_kind_of_masks_is_refused():
   with pytest.raises(UserError, match="--save_masks=avi: unknown; known"):
     check(dataclasses.replace(GOOD, save_masks="avi"))

@@ -1,6 +1,7 @@
 """Every method through the runner: stopped, resumed, replayed."""
 
 import dataclasses
+import importlib
 import itertools
 import json
 import shutil
@@ -24,10 +25,10 @@ from ojd.run import (
   workdir,
 )
 from ojd.streams import base as streams
-from ojd.systems import offline_oracle
 from ojd.teachers import base as teachers
 from tests.reference import small_run
 
+offline_oracle = importlib.import_module("ojd.systems.offline_oracle")
 BASE = dataclasses.replace(
   small_run.CONFIG, num_frames=24, checkpoint_every=2, u_max=1, seed=5
 )
@@ -157,12 +158,8 @@ def test_training_beforehand_is_no_work_of_the_run(wholes):
 
 
 def test_oracle_learns_every_fifth_frame_of_the_run(tmp_path, monkeypatch):
-  config = dataclasses.replace(
-    small_run.CONFIG,
-    num_frames=13,
-    system="offline_oracle",
-    workdir=str(tmp_path),
-  )
+  flags = dict(num_frames=13, system="offline_oracle")
+  config = small_run.config(tmp_path, **flags)
   job = build.make_job(config)
   frames = [sample.frame for sample in job.stream.read()]
   truth = [sample.truth for sample in job.stream.read()]
