@@ -1,4 +1,4 @@
-"""The trajectory of a run: what comes back, what damage and kills do to it."""
+"""Records of a trajectory: what comes back, and what damage does to one."""
 
 import struct
 
