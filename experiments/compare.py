@@ -4,7 +4,7 @@ r"""Compares systems over the same streams: the paper's Tables 2 and 3.
     python -m experiments.compare --output=results/clips \
         --teacher=ground_truth --init=random --height=240 --width=432 \
         --streams=folder:clips/car-shadow,folder:clips/dance-twirl@Dance \
-        --systems=jit:a_thresh=0.7,jit:a_thresh=0.9,fixed:delta_min=16,frozen
+        --systems=jit:a_thresh=0.7,jit:a_thresh=0.9,fixed:stride=16,frozen
     python -m experiments.compare --output=results/updates \
         --streams_file=streams.txt --updates=sgd,adam --repeat=3 --jobs=2
 
@@ -67,7 +67,7 @@ _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny comparison")
 
 _PAPER = "jit:a_thresh=0.7,jit:a_thresh=0.8,jit:a_thresh=0.9"
 _SMOKE_STREAMS = "synthetic:street@Traffic,synthetic:sports@Sports"
-_SMOKE_SYSTEMS = "jit,fixed:delta_min=4,frozen"
+_SMOKE_SYSTEMS = "jit,fixed:stride=4,frozen"
 _SMOKE_DEFAULTS = {
   **{"height": 64, "width": 96, "num_frames": 24},
   **{"teacher": "ground_truth", "classes": "person"},

@@ -83,6 +83,6 @@ def _cell(config, stream, system, seed, flags, output):
   except UserError as error:
     raise UserError(f"{system.label}: {error}") from None
   own = {"stream": stream.uri, "system": system.flag, "seed": seed}
-  every = {**flags, **dict(system.options), **own, "workdir": folder}
+  every = {**flags, **system.flags, **own, "workdir": folder}
   command = ("experiments.online_distill", *words_of(every))
   return Run(folder.name, command, folder)

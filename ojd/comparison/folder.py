@@ -38,8 +38,8 @@ def expand(text: str) -> pathlib.Path:
 
 def cell(stream: StreamEntry, system: SystemEntry, seed: int) -> str:
   """Where a cell lies in the folder, whatever stream and system are called."""
-  options = sorted(system.options)
-  words = [system.flag, *(f"{name}={value}" for name, value in options)]
+  flags = sorted(system.flags.items())
+  words = [system.flag, *(f"{name}={value}" for name, value in flags)]
   exact = hashlib.sha256(repr([stream.uri, words]).encode()).hexdigest()[:8]
   parts = (stream.uri[-40:], " ".join(words)[:60])
   plain = (re.sub(r"[^A-Za-z0-9.]+", "_", part).strip("_.") for part in parts)

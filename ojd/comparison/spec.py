@@ -68,6 +68,11 @@ class SystemEntry(NamedTuple):
     return ":".join([self.name, *filter(None, [self.word]), *own])
 
   @property
+  def flags(self) -> dict[str, Any]:
+    """Fields of RunConfig that it sets, beside that of the system."""
+    return {n: v for n, v in self.options if n in OPTIONS}
+
+  @property
   def curve(self) -> str:
     """What it shares with the same method at other numbers."""
     kinds = [f"{n}={v}" for n, v in self.options if isinstance(v, str)]
@@ -237,14 +242,13 @@ def config_of(
   path: pathlib.Path,
 ) -> RunConfig:
   """The run of a stream and a system."""
-  given = {name: x for name, x in system.options if name in OPTIONS}
   config = dataclasses.replace(
     base_config,
     stream=stream.uri,
     system=system.flag,
     seed=seed,
     workdir=str(path),
-    **given,
+    **system.flags,
   )
   # Flags of the whole comparison are for those systems that use them.
-  return config_lib.without_unused(config, kept=given.keys())
+  return config_lib.without_unused(config, kept=system.flags.keys())

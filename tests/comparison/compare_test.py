@@ -87,7 +87,7 @@ def test_cells_are_ordinary_runs_and_are_kept(tmp_path, small):
   # Again, and with one more: what is there is left as it is.
   times = {c.folder: _written(output / c.folder) for c in cells}
   assert _run(request) == cells
-  more = _run(_request(output, "jit,frozen,fixed:delta_min=3"))
+  more = _run(_request(output, "jit,frozen,fixed:stride=3"))
   assert more[:2] == cells and more[2].numbers.num_key_frames == 4
   assert {c.folder: _written(output / c.folder) for c in cells} == times
 
@@ -205,7 +205,7 @@ def test_temporal_measures_come_with_the_cell_and_can_come_later(
   (
     ({"systems": "jit,jit:u_max=3"}, "'jit u_max=3' is the same as 'jit'"),
     ({"systems": "jit:a_thresh=7"}, "jit a_thresh=7: --a_thresh=7.0"),
-    ({"systems": "jit:nix"}, "jit nix: --system=jit:nix"),
+    ({"systems": "jit:nix"}, "--system=jit:nix: jit has no preset"),
     ({"systems": "jit:update=nix"}, "--update=nix: unknown; known are sgd"),
     ({"num_jobs": 0}, "--jobs=0: from 1"),
     ({"seeds": range(6000)}, "12000 runs"),
@@ -257,7 +257,7 @@ def test_folders_of_other_things_are_refused(tmp_path):
   settings = folders.settings(CONFIG) | about
   content = {"format": 1, "settings": settings}
   (tmp_path / folders.SETTINGS).write_text(json.dumps(content))
-  words = r"other --a_thresh \(0.7, now 0.8\); --height \(96, now 48\); name"
+  words = r"other --a_thresh \(0.7, now None\); --height \(96, now 48\); name"
   with pytest.raises(UserError, match=words):
     _run(request)
 

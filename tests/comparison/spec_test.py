@@ -109,7 +109,7 @@ def test_systems_have_words_and_typed_options():
 
 
 def test_options_are_those_of_the_students_life():
-  known = {"a_thresh", "delta_min", "delta_max", "u_max", "u_min", "norm"}
+  known = {"a_thresh", "delta_min", "delta_max", "u_max", "u_min"}
   assert known | {"update", "learning_rate", "init"} <= set(spec.OPTIONS)
   assert {"stream", "teacher", "seed", "height"}.isdisjoint(spec.OPTIONS)
 
@@ -121,7 +121,7 @@ def test_options_are_those_of_the_students_life():
     ("jit,nix:a_thresh=0.7", "there is no system 'nix'; known are jit, "),
     (
       "jit:thresh=0.7",
-      "no option 'thresh' of a student; known are link, a_thresh",
+      "no option 'thresh'; known are a_thresh, delta_min",
     ),
     ("jit:seed=7", "no option 'seed'"),
     ("jit:u_max=2.5", "u_max takes a whole number, not '2.5'"),

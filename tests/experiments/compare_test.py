@@ -28,13 +28,13 @@ def _table(path):
 @pytest.mark.slow
 def test_smoke_leaves_a_table_a_picture_and_a_page(tmp_path):
   output = tmp_path / "out"
-  flags = ("--smoke", "--systems=fixed:delta_min=4,frozen")
+  flags = ("--smoke", "--systems=fixed:stride=4,frozen")
   first = _compare(*flags, f"--output={output}")
   assert first.returncode == 0, first.stderr
   assert "run 4/4  frame 96/96" in first.stderr
   assert first.stdout.startswith((output / "table.txt").read_text().rstrip())
   rows = _table(output)
-  assert [row["system"] for row in rows[:2]] == ["fixed delta_min=4", "frozen"]
+  assert [row["system"] for row in rows[:2]] == ["fixed stride=4", "frozen"]
   # Frames 0, 4, ... 20 of 24.
   assert [row["num_key_frames"] for row in rows][::2] == ["6", "6"]
   assert [row["speedup_paper_model"] for row in rows][1::2] == ["42.857"] * 2

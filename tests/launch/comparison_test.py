@@ -25,7 +25,7 @@ repeats = 2
 BODY = """
 [comparison]
 streams = ["folder:a,b@Cars", "synthetic:park"]
-systems = ["fixed:delta_min=4", "jit:link=up_mbps=8,rtt_ms=5"]
+systems = ["fixed:stride=4", "jit:link=up_mbps=8,rtt_ms=5"]
 """
 
 
@@ -40,14 +40,14 @@ def test_every_stream_meets_every_system_and_seed(tmp_path):
   plan = _plan(tmp_path, text, str(tmp_path / "out"))
   assert len(plan.runs) == 8
   stream = spec.StreamEntry("folder:a,b", "b", "Cars")
-  system = spec.SystemEntry("", "fixed", options=(("delta_min", 4),))
+  system = spec.SystemEntry("", "fixed", options=(("stride", 4),))
   folder = tmp_path / "out" / folders.cell(stream, system, 1)
   assert plan.runs[1] == Run(
     folder.name,
     (
       "experiments.online_distill",
-      *("--nooverlay", "--height=64", "--a_thresh=1.0", "--delta_min=4"),
-      *("--stream=folder:a,b", "--system=fixed", "--seed=1"),
+      *("--nooverlay", "--height=64", "--a_thresh=1.0"),
+      *("--stream=folder:a,b", "--system=fixed:stride=4", "--seed=1"),
       f"--workdir={folder}",
     ),
     folder,
@@ -57,14 +57,14 @@ def test_every_stream_meets_every_system_and_seed(tmp_path):
   assert plan.last == (
     *("experiments.compare", f"--output={tmp_path}/out"),
     *(r"--streams=folder:a\,b@Cars", "--streams=synthetic:park"),
-    r"--systems=fixed:delta_min=4,jit:link=up_mbps=8\,rtt_ms=5",
+    r"--systems=fixed:stride=4,jit:link=up_mbps=8\,rtt_ms=5",
     *("--repeat=2", "--nooverlay", "--height=64", "--a_thresh=1.0"),
   )
   plan.prepare()
   content = json.loads((tmp_path / "out" / "compare.json").read_text())
   assert content["settings"]["height"] == 64
   other = _plan(tmp_path, f"{HEAD}{BODY}", str(tmp_path / "out"))
-  with pytest.raises(UserError, match=r"other --a_thresh \(1.0, now 0.8\)"):
+  with pytest.raises(UserError, match=r"other --a_thresh \(1.0, now None\)"):
     other.prepare()
 
 
@@ -77,7 +77,7 @@ def test_every_stream_meets_every_system_and_seed(tmp_path):
     ("[flags]\ninit = 3", "init = 3: a text is meant"),
     ("[flags]\nsystem = 'jit'", "system: it is [comparison] systems here"),
     ("[flags]\nseed = 1", "seed: it is repeats here"),
-    ("[flags]\na_thresh = 7", "--a_thresh=7.0: a mean IoU is 0 to 1"),
+    ("[flags]\na_thresh = 7", "--a_thresh=7.0: number, from 0 to 1"),
   ),
 )
 def test_wrong_shared_flags_are_one_line(tmp_path, text, words):
@@ -87,7 +87,7 @@ def test_wrong_shared_flags_are_one_line(tmp_path, text, words):
 
 
 def test_same_system_twice_is_refused(tmp_path):
-  text = BODY.replace("systems = [", 'systems = ["fixed:delta_min=4", ')
+  text = BODY.replace("systems = [", 'systems = ["fixed:stride=4", ')
   with pytest.raises(UserError, match="two runs would be called"):
     _plan(tmp_path, HEAD + text)
 
