@@ -66,8 +66,8 @@ _POLICY = flags.DEFINE_string(
 _BLOCK = flags.DEFINE_integer(
   "block", 1, "side of the blocks of pixels of a gate: " + _words(skip.BLOCKS)
 )
-_QUIRKS = flags.DEFINE_bool(
-  "quirks", False, "convolutions have biases of their own, as published"
+_MATCH_AUTHORS = flags.DEFINE_bool(
+  "match_authors", False, "convolutions have biases of their own, as published"
 )
 _BETA = flags.DEFINE_float(
   "beta", training.Recipe().beta, "what the share of work counts in the loss"
@@ -111,9 +111,9 @@ def _converted(student):
     return blocks.convert_blocks(student, blocks.thinner(_GAMMA.value))
   if _FORM.value == files.SKIP:
     return convert(student, skip.skip(skip.by_gumbel(), block=_BLOCK.value))
-  full = changes.full(bias_twice=_QUIRKS.value)
+  full = changes.full(bias_twice=_MATCH_AUTHORS.value)
   pair = changes.pair(
-    gamma=_GAMMA.value, policy=_POLICY.value, bias_twice=_QUIRKS.value
+    gamma=_GAMMA.value, policy=_POLICY.value, bias_twice=_MATCH_AUTHORS.value
   )
   net = convert(student, training.gated(full, pair))
   changes.check_gamma(_GAMMA.value, _POLICY.value, net.converted)
@@ -128,7 +128,7 @@ def _about(recipe, batch, size):
     "gamma": _GAMMA.value,
     "policy": _POLICY.value,
     "block": _BLOCK.value,
-    "quirks": _QUIRKS.value,
+    "match_authors": _MATCH_AUTHORS.value,
     "height": size[0],
     "width": size[1],
     "batch": batch,
