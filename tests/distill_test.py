@@ -12,6 +12,7 @@ from ojd import distill, losses, metrics, updates
 from ojd.models import jitnet
 from ojd.models.student import from_linen
 from ojd.systems import jit as jit_lib
+from ojd.tasks.segmentation import classify
 from ojd.types import Labels
 from tests.reference import algorithm1, scenes, tiny_student
 
@@ -34,7 +35,7 @@ def _loss(params, frame, labels):
 
 
 def _accuracy(params, frame, labels):
-  classes = distill.classify(STUDENT.apply(params, frame))
+  classes = classify(STUDENT.apply(params, frame))
   return metrics.frame_miou(
     labels.classes,
     classes,
@@ -89,7 +90,7 @@ def test_adapt_equals_updates_one_by_one(a_thresh, u_max, u_min, jit):
   _assert_same((result.params, result.opt_state), expected[:2])
   np.testing.assert_allclose(result.miou_before, expected[3][0], rtol=1e-5)
   np.testing.assert_allclose(result.miou_after, expected[3][-1], rtol=1e-5)
-  classes = distill.classify(STUDENT.apply(result.params, frame))
+  classes = classify(STUDENT.apply(result.params, frame))
   np.testing.assert_array_equal(result.classes, classes)
   np.testing.assert_allclose(
     result.loss, _loss(result.params, frame, labels), rtol=1e-5
@@ -299,7 +300,7 @@ def test_fixed_asks_every_stride_and_frozen_never():
   assert keys == []
   first = frozen.init(jax.random.key(0), frames[0])
   _assert_same(state.params, first.params)
-  expected = [distill.classify(STUDENT.apply(first.params, f)) for f in frames]
+  expected = [classify(STUDENT.apply(first.params, f)) for f in frames]
   np.testing.assert_array_equal(classes, expected)
   scanned, _ = _scan(frozen, frames, labels)
   assert int(scanned.t) == 13

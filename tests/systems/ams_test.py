@@ -7,8 +7,8 @@ import optax
 import pytest
 from jax import flatten_util
 
-from ojd import losses, updates
-from ojd.systems import ams as ams_lib
+from ojd import losses, systems, updates
+from ojd.systems.ams import as_sent
 from ojd.types import Labels
 from tests.reference import scenes, tiny_student
 
@@ -16,21 +16,21 @@ STUDENT = tiny_student.make()
 RATE, FRACTION, TURNS = 0.05, 0.25, 3
 FRAMES, LABELS = scenes.coloured_squares(40)
 # A sample on every second frame, a lesson on every eighth.
-TIMING = ams_lib.Timing(
+OPTIONS = dict(
   fps=4.0,
+  num_frames=None,
   sampling_rate=2.0,
   train_period=2.0,
   horizon=100.0,
-  is_sampling_adaptive=False,
+  adaptive_sampling=False,
+  iterations=TURNS,
+  batch_size=2,
 )
 
 
 def _system(tx=None, **changes):
-  given = {"iterations": TURNS, "batch_size": 2}
-  given |= {n: changes.pop(n) for n in given if n in changes}
   tx = tx or updates.top_k(learning_rate=RATE, fraction=FRACTION)
-  timing = TIMING._replace(**changes)
-  return ams_lib.ams(STUDENT, tx, timing=timing, **given)
+  return systems.ams(STUDENT, tx, **OPTIONS | changes)
 
 
 def _labels_of(t, labels=LABELS):
@@ -138,8 +138,8 @@ def test_sampling_follows_the_labels():
   labels = Labels(*(np.repeat(x[:1], 200, axis=0) for x in LABELS))
   given = dict(fps=10.0, sampling_rate=5.0, train_period=1.0)
   for name in ("sampling", "training"):
-    adaptive = {"is_sampling_adaptive": True}
-    adaptive["is_training_adaptive"] = name == "training"
+    adaptive = {"adaptive_sampling": True}
+    adaptive["adaptive_training"] = name == "training"
     system = _system(**given, **adaptive, iterations=1)
     state, told = _run(system, 200, frames, labels)
     times = [t for t, *_ in told]
@@ -163,7 +163,7 @@ def test_one_time_is_one_long_lesson():
   frames = np.concatenate([FRAMES, FRAMES])
   labels = Labels(*(np.concatenate([x, x]) for x in LABELS))
   _, told = _run(
-    _system(updates.adam(learning_rate=RATE), is_one_time=True),
+    _system(updates.adam(learning_rate=RATE), one_time=True),
     80,
     frames,
     labels,
@@ -184,7 +184,7 @@ def test_lesson_that_is_not_finite_is_undone():
 def test_values_without_room_in_half_precision_stay():
   values = jnp.array([1 / 3, 70000.0, -1e-9], jnp.float32)
   np.testing.assert_array_equal(
-    ams_lib.as_sent(values),
+    as_sent(values),
     np.array([np.float16(1 / 3), 70000, 0], np.float32),
   )
 
@@ -197,7 +197,7 @@ def test_steps_with_a_will_of_their_own(name):
   assert [int(i.num_updates) for _, i, _ in told if int(i.num_updates)] == [
     *(TURNS, TURNS),
   ]
-  answers = _flat(system.answering(state))
+  answers = _flat(system.serving.params(state))
   assert np.array_equal(answers, _flat(state.params)) == (name != "ema")
   if name == "replay":
     assert int(state.opt_state.num_seen) == 2

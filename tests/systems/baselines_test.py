@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from ojd import distill, metrics
-from ojd.systems import baselines
+from ojd import distill, metrics, systems
 from ojd.types import IGNORE, Labels
-from tests.reference import scenes
+from tests.reference import scenes, tiny_student
 
+STUDENT = tiny_student.make()  # of which the classes are counted
 NUM_FRAMES = 10
 
 
@@ -33,7 +33,7 @@ def _host_loop(system, frames, labels):
 @pytest.mark.parametrize("stride", [1, 3, 8])
 def test_answer_of_the_latest_key_frame_is_kept(stride):
   frames, labels = scenes.coloured_squares(NUM_FRAMES)
-  system = baselines.copy_last(len(scenes.NAMES), stride=stride)
+  system = systems.copy_last(STUDENT, stride=stride)
   answers, infos = _host_loop(system, frames, labels)
   for t in range(NUM_FRAMES):
     key = t - t % stride
@@ -51,7 +51,7 @@ def test_answer_of_the_latest_key_frame_is_kept(stride):
 
 def test_teacher_is_asked_on_every_frame():
   frames, labels = scenes.coloured_squares(NUM_FRAMES)
-  answers, infos = _host_loop(baselines.teacher(3), frames, labels)
+  answers, infos = _host_loop(systems.teacher(STUDENT), frames, labels)
   np.testing.assert_array_equal(answers, labels.classes)
   assert list(infos) == list(range(NUM_FRAMES))
 
@@ -59,7 +59,7 @@ def test_teacher_is_asked_on_every_frame():
 def test_ignored_pixels_are_answered_with_a_class():
   frames, labels = scenes.coloured_squares(2)
   labels.classes[0, :3], labels.weights[0, :3] = IGNORE, 0
-  answers, _ = _host_loop(baselines.copy_last(3), frames, labels)
+  answers, _ = _host_loop(systems.copy_last(STUDENT), frames, labels)
   expected = labels.classes[0].copy()
   expected[:3] = 0
   for answer in answers:
@@ -70,14 +70,14 @@ def test_scan_and_vmap_equal_the_host_loop():
   frames, labels = scenes.coloured_squares(NUM_FRAMES)
 
   def one(stride):
-    system = baselines.copy_last(3, stride=stride)
+    system = systems.copy_last(STUDENT, stride=stride)
     state = system.init(jax.random.key(0), frames[0])
     return distill.scan_stream(system, state, frames, labels, axis_name="a")[1]
 
   strides = np.array([2, 5])
   together, infos = jax.jit(jax.vmap(one, axis_name="a"))(strides)
   for i, stride in enumerate(strides):
-    system = baselines.copy_last(3, stride=int(stride))
+    system = systems.copy_last(STUDENT, stride=int(stride))
     alone, keys = _host_loop(system, frames, labels)
     np.testing.assert_array_equal(together[i], alone)
     assert np.flatnonzero(infos.is_key[i]).tolist() == list(keys)

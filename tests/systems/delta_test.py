@@ -11,8 +11,8 @@ from ojd.errors import UserError
 from ojd.models.delta import changes, skip
 from ojd.models.delta.convert import convert
 from ojd.run import state_arrays
-from ojd.systems import delta as delta_lib
-from ojd.systems import jit as jit_lib
+from ojd.systems.delta import make_small, refreshed
+from ojd.tasks.segmentation import classify
 from ojd.types import Labels
 from tests.reference import kernels, layered_student, scenes, tiny_student
 
@@ -23,12 +23,12 @@ PAIR = changes.from_key(changes.pair(gamma=2))
 
 
 def _learner(stride=3):
-  return jit_lib.fixed(STUDENT, TX, stride=stride, u_max=1, u_min=1)
+  return systems.fixed(STUDENT, TX, stride=stride, u_max=1, u_min=1)
 
 
 def _system(rule=PAIR, learner=None, **constants):
   net = convert(STUDENT, rule)
-  return delta_lib.delta(net, learner or _learner(), **constants)
+  return refreshed(net, learner or _learner(), **constants)
 
 
 def _scan(system, frames=FRAMES, labels=LABELS):
@@ -65,7 +65,7 @@ def test_exact_rule_gives_the_learners_own_answers(word):
 
 def test_frozen_student_follows_the_frames_by_hand():
   net = convert(STUDENT, PAIR)
-  system = delta_lib.delta(net, jit_lib.frozen(STUDENT), interval=3)
+  system = refreshed(net, systems.frozen(STUDENT), interval=3)
   state, (classes, _) = _scan(system)
   params = {"model": state.params, "delta": state.delta}
   whole, between = jax.jit(net.apply_key), jax.jit(net.apply_delta)
@@ -74,12 +74,12 @@ def test_frozen_student_follows_the_frames_by_hand():
       logits, cache = whole(params, frame)
     else:
       logits, cache, *_ = between(params, cache, frame)
-    assert np.mean(classes[t] != distill.classify(logits)) < 3e-3
+    assert np.mean(classes[t] != classify(logits)) < 3e-3
   assert int(state.age) == 2 and int(state.t) == 8
   between = float(jax.jit(net.apply_delta)(params, cache, frame).gmac)
   assert 0 < between < net.gmac(FRAMES[0])
   total = 3 * net.gmac(FRAMES[0]) + 5 * between
-  assert float(system.work(state)) == pytest.approx(total, rel=1e-5)
+  assert float(system.serving.gmac(state)) == pytest.approx(total, rel=1e-5)
 
 
 def test_what_was_learnt_reaches_the_rules_and_the_next_frame():
@@ -99,16 +99,16 @@ def test_what_was_learnt_reaches_the_rules_and_the_next_frame():
   assert off(**old) > off(**found)
   # The very frame: nothing changed since, so that the student has it all.
   _, classes = jax.jit(system.predict)(state, FRAMES[0])
-  plain = distill.classify(STUDENT.apply(state.params, FRAMES[0]))
+  plain = classify(STUDENT.apply(state.params, FRAMES[0]))
   assert np.mean(classes != plain) < 1e-3
-  kept = _system(follows=False)
+  kept = _system(refit=False)
   state, _, _ = jax.jit(kept.learn)(first, FRAMES[0], _labels(0))
   jax.tree.map(np.testing.assert_array_equal, state.delta, first.delta)
 
 
 def test_frame_unlike_the_last_refresh_is_one_itself():
   system = _system(
-    learner=jit_lib.frozen(STUDENT), interval=100, threshold=20.0
+    learner=systems.frozen(STUDENT), interval=100, threshold=20.0
   )
   predict = jax.jit(system.predict)
   state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
@@ -122,7 +122,7 @@ def test_frame_unlike_the_last_refresh_is_one_itself():
 
 
 def test_frames_are_compared_only_where_a_threshold_is_asked_for():
-  frozen = jit_lib.frozen(STUDENT)
+  frozen = systems.frozen(STUDENT)
   begin = lambda system: system.init(jax.random.key(0), FRAMES[0])
   plain, watching = (
     _system(learner=frozen),
@@ -140,7 +140,7 @@ def test_frames_are_compared_only_where_a_threshold_is_asked_for():
 def test_small_frame_holds_the_means_of_blocks():
   rng = np.random.default_rng(0)
   frame = rng.integers(0, 256, (37, 50, 3)).astype(np.uint8)
-  found = delta_lib.make_small(frame)
+  found = make_small(frame)
   assert found.shape == (16, 16, 3)
   np.testing.assert_allclose(
     found[2, 3], frame[4:6, 9:12].mean((0, 1)), rtol=1e-6
@@ -149,7 +149,7 @@ def test_small_frame_holds_the_means_of_blocks():
 
 def test_lanes_of_other_intervals_are_alone():
   def run(interval):
-    system = _system(learner=jit_lib.frozen(STUDENT), interval=interval)
+    system = _system(learner=systems.frozen(STUDENT), interval=interval)
     state = system.init(jax.random.key(0), FRAMES[0])
     state, (classes, _) = distill.scan_stream(
       *(system, state, FRAMES, LABELS), axis_name="lanes"
@@ -159,13 +159,13 @@ def test_lanes_of_other_intervals_are_alone():
   together, ages = jax.jit(jax.vmap(run, axis_name="lanes"))(jnp.array([1, 3]))
   assert ages.tolist() == [1, 2]
   whole, _ = together[0], together[1]
-  plain = _scan(jit_lib.frozen(STUDENT))[1][0]
+  plain = _scan(systems.frozen(STUDENT))[1][0]
   assert np.mean(whole != plain) < 1e-3
 
 
 def test_state_goes_through_a_file():
   """A refresh, then a file, then on: as if nothing had been."""
-  system = _system(learner=jit_lib.frozen(STUDENT), interval=3)
+  system = _system(learner=systems.frozen(STUDENT), interval=3)
   predict = jax.jit(system.predict)
   state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
   for frame in FRAMES[:2]:
@@ -178,9 +178,10 @@ def test_state_goes_through_a_file():
     np.testing.assert_array_equal(classes, others)
 
 
-def test_words_of_the_table_make_systems():
-  for name in ("delta", "delta:frozen", "delta:same", "skip", "skip:plus"):
-    system = systems.make(name, STUDENT, TX, systems.Settings())
+def test_texts_make_systems():
+  words = ("delta", "delta:frozen", "delta:exact=true", "skip", "skip:plus")
+  for text in words:
+    system = systems.create(text, STUDENT, TX)
     state = jax.eval_shape(system.init, jax.random.key(0), FRAMES[0])
     _, classes = jax.eval_shape(system.predict, state, FRAMES[0])
     assert classes.shape == FRAMES[0].shape[:2]
@@ -189,10 +190,8 @@ def test_words_of_the_table_make_systems():
 def test_bad_requests_are_refused():
   with pytest.raises(UserError, match="interval=0: at least 1"):
     _system(interval=0)
-  held = jit_lib.jit(STUDENT, TX, norm="key_frame")
+  held = systems.jit(STUDENT, TX, norm="key_frame")
   with pytest.raises(UserError, match="its student alone"):
     _system(learner=held)
   with pytest.raises(UserError, match="no Linen module"):
-    systems.make(
-      "delta", tiny_student.make(), optax.identity(), systems.Settings()
-    )
+    systems.create("delta", tiny_student.make(), optax.identity())

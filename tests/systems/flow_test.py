@@ -4,11 +4,12 @@ import cv2
 import jax
 import numpy as np
 
-from ojd import distill, metrics
+from ojd import distill, metrics, systems
 from ojd.models import optical_flow
-from ojd.systems import flow as flow_lib
 from ojd.types import IGNORE, Labels
+from tests.reference import tiny_student
 
+STUDENT = tiny_student.make()._replace(num_classes=2)
 NUM_FRAMES, SIZE, STRIDE = 9, (48, 64), 4
 MARGIN = 40
 
@@ -48,7 +49,7 @@ def _numpy_loop(frames, labels, flow_fn, stride):
 def test_system_equals_a_numpy_loop_in_the_host_loop_and_in_a_scan():
   frames, labels = _moving_world()
   labels.classes[0, :2], labels.weights[0, :2] = IGNORE, 0
-  system = flow_lib.flow(2, stride=STRIDE)
+  system = systems.flow(STUDENT, stride=STRIDE)
   expected, drifted = _numpy_loop(
     frames, labels, optical_flow.dis("medium"), STRIDE
   )
@@ -79,7 +80,7 @@ def test_lanes_of_other_strides_are_alone():
   flow_fn = optical_flow.dis("ultrafast")
 
   def one(stride):
-    system = flow_lib.flow(2, stride=stride, flow_fn=flow_fn)
+    system = systems.flow(STUDENT, stride=stride, flow=flow_fn)
     state = system.init(jax.random.key(0), frames[0])
     return distill.scan_stream(system, state, frames, labels, axis_name="a")[1]
 
@@ -92,7 +93,7 @@ def test_lanes_of_other_strides_are_alone():
 
 def test_what_moves_by_whole_pixels_is_followed_to_the_pixel():
   frames, labels = _moving_world()
-  system = flow_lib.flow(2, stride=NUM_FRAMES)
+  system = systems.flow(STUDENT, stride=NUM_FRAMES)
   state = system.init(jax.random.key(0), frames[0])
   scan = jax.jit(lambda *x: distill.scan_stream(system, *x))
   _, (answers, _) = scan(state, frames, labels)

@@ -8,8 +8,8 @@ import pytest
 
 from ojd import distill, systems, updates
 from ojd.models import optical_flow
-from ojd.systems import jit as jit_lib
-from ojd.systems import jit_flow
+from ojd.systems.jit_flow import with_flow
+from ojd.tasks.segmentation import classify
 from ojd.types import IGNORE, Labels
 from tests.reference import scenes, tiny_student
 
@@ -41,8 +41,8 @@ def _panned():
 
 
 def _system(student, flow_fn=_shift, tx=TX):
-  base = jit_lib.jit(student, tx, **CONSTANTS)
-  return jit_flow.jit_flow(student, tx, base, flow_fn=flow_fn)
+  base = systems.jit(student, tx, **CONSTANTS)
+  return with_flow(student, tx, base, flow_fn=flow_fn)
 
 
 def _unsure(num_classes=2):
@@ -89,8 +89,8 @@ def test_labels_without_weight_leave_the_pixel_to_the_student():
   student = tiny_student.make()
   system = _system(student, flow_fn=lambda a, b: np.zeros((*SIZE, 2)))
   state, answers = _host_loop(system, frames, labels, 2)
-  alone = distill.classify(
-    student.apply(system.answering(state), jnp.asarray(frames[1]))
+  alone = classify(
+    student.apply(system.serving.params(state), jnp.asarray(frames[1]))
   )
   np.testing.assert_array_equal(answers[1][:, :20], alone[:, :20])
 
@@ -99,15 +99,15 @@ def test_without_labels_it_is_its_base():
   frames, labels = scenes.coloured_squares(NUM_FRAMES)
   nothing = Labels(labels.classes, np.zeros_like(labels.weights))
   student = tiny_student.make()
-  base = jit_lib.jit(student, TX, **CONSTANTS)
-  system = jit_flow.jit_flow(
+  base = systems.jit(student, TX, **CONSTANTS)
+  system = with_flow(
     student, TX, base, flow_fn=lambda a, b: np.zeros((*a.shape[:2], 2))
   )
   ours, answers = _host_loop(system, frames, nothing)
   theirs, expected = _host_loop(base, frames, nothing)
   np.testing.assert_array_equal(answers, expected)
   for a, b in zip(
-    jax.tree.leaves(system.answering(ours)),
+    jax.tree.leaves(system.serving.params(ours)),
     jax.tree.leaves(theirs.params),
     strict=True,
   ):
@@ -118,7 +118,7 @@ def test_key_frames_are_those_of_the_base():
   frames, labels = scenes.coloured_squares(NUM_FRAMES)
   student = tiny_student.make()
   flow_fn = optical_flow.dis("ultrafast")
-  base = jit_lib.jit(student, TX, **CONSTANTS)
+  base = systems.jit(student, TX, **CONSTANTS)
   system = _system(student, flow_fn)
   run = jax.jit(lambda s, *x: distill.scan_stream(system, s, *x))
   state, (answers, infos) = run(
@@ -129,7 +129,7 @@ def test_key_frames_are_those_of_the_base():
     base.init(jax.random.key(0), frames[0]), frames, labels
   )
   for a, b in zip(
-    jax.tree.leaves((system.answering(state), infos)),
+    jax.tree.leaves((system.serving.params(state), infos)),
     jax.tree.leaves((expected.params, expected_infos)),
     strict=True,
   ):
@@ -198,24 +198,23 @@ def test_errors_of_the_flow_are_counted_on_key_frames():
 
 
 @pytest.mark.parametrize(
-  ("name", "stride", "update"),
+  ("text", "stride", "update"),
   [
     ("jit_flow", 8, "sgd"),
-    ("jit_flow:jit", 8, "sgd"),
+    ("jit_flow:base=jit", 8, "sgd"),
     ("jit_flow:plus", 10, "fast_head"),
   ],
 )
-def test_rows_of_the_table(name, stride, update):
+def test_rows_of_the_table(text, stride, update):
   frames, labels = scenes.coloured_squares(1)
-  settings = systems.Settings(a_thresh=1.0)
-  system = systems.make(name, tiny_student.make(), TX, settings)
+  bound = systems.bind(text, {"a_thresh": 1.0})
+  system = systems.make(bound, tiny_student.make(), TX)
   state = system.init(jax.random.key(0), frames[0])
   here = Labels(labels.classes[0], labels.weights[0])
   _, _, info = system.learn(state, frames[0], here)
   assert int(info.stride) == stride
-  method = systems.find(name)
-  assert method.update == update and "flow" in method.uses
-  assert method.costs.predict == 120
+  assert systems.update_of(bound) == update and "flow" in bound.options
+  assert systems.costs_of(bound).predict == 120
 
 
 def test_it_compiles_once():

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from ojd import distill, losses, metrics, updates
-from ojd.systems import shadowtutor
+from ojd import distill, losses, metrics, systems, updates
+from ojd.tasks.segmentation import classify
 from ojd.types import Labels
 from tests.reference import scenes, tiny_student
 
@@ -24,7 +24,7 @@ def _labels_of(labels, t):
 
 def _look(params, frame, labels):
   logits = STUDENT.apply(params, frame)
-  classes = distill.classify(logits)
+  classes = classify(logits)
   accuracy = metrics.frame_miou(
     labels.classes,
     classes,
@@ -55,7 +55,7 @@ def _published(tx, params, state, frame, labels, a_thresh, u_max):
 def test_key_frame_is_the_published_one(rate, has_noise):
   """What is drawn at random is not learnt: there the best is not the last."""
   tx = updates.adam(learning_rate=rate)
-  system = shadowtutor.shadowtutor(STUDENT, tx, **CONSTANTS)
+  system = systems.shadowtutor(STUDENT, tx, **CONSTANTS)
   frames, labels = scenes.coloured_squares(6)
   if has_noise:
     drawn = np.random.default_rng(0).integers(0, 3, labels.classes.shape)
@@ -95,12 +95,12 @@ def test_key_frame_is_the_published_one(rate, has_noise):
 def test_threshold_has_to_be_exceeded():
   frames, labels = scenes.coloured_squares(1)
   here = _labels_of(labels, 0)
-  state = shadowtutor.shadowtutor(STUDENT, optax.sgd(0.0), **CONSTANTS).init(
+  state = systems.shadowtutor(STUDENT, optax.sgd(0.0), **CONSTANTS).init(
     jax.random.key(0), frames[0]
   )
   reached = float(_look(state.params, frames[0], here)[1][1])
   for a_thresh, num_updates in ((reached, 8), (reached - 1e-6, 0)):
-    system = shadowtutor.shadowtutor(
+    system = systems.shadowtutor(
       STUDENT, optax.sgd(0.0), **CONSTANTS | {"a_thresh": a_thresh}
     )
     state = system.init(jax.random.key(0), frames[0])
@@ -110,7 +110,7 @@ def test_threshold_has_to_be_exceeded():
 
 def test_scan_equals_the_host_loop():
   frames, labels = scenes.coloured_squares(40)
-  system = shadowtutor.shadowtutor(
+  system = systems.shadowtutor(
     STUDENT, updates.adam(learning_rate=0.05), **CONSTANTS
   )
   first = system.init(jax.random.key(0), frames[0])

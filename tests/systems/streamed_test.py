@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd import distill, updates
-from ojd.systems import jit as jit_lib
-from ojd.systems import shadowtutor, streamed
+from ojd import distill, systems, updates
+from ojd.systems.streamed import postpone, streamed
 from ojd.types import Labels
 from tests.reference import scenes, tiny_student
 
@@ -32,7 +31,7 @@ def _drive(system, delays=None, jit=True):
     if is_key:
       state, classes, info = learn(state, frame, _labels_of(t))
       if delays is not None and t >= busy_until:
-        state = streamed.postpone(state, delays[len(keys)])
+        state = postpone(state, delays[len(keys)])
         busy_until = t + delays[len(keys)]
       params = jax.tree.map(np.array, state.params)
       keys.append((t, jax.tree.map(float, info), params))
@@ -47,15 +46,15 @@ def _drive(system, delays=None, jit=True):
 @pytest.mark.parametrize(
   ("make", "jit"),
   [
-    (jit_lib.jit, True),
-    (shadowtutor.shadowtutor, True),
-    (shadowtutor.shadowtutor, False),
+    (systems.jit, True),
+    (systems.shadowtutor, True),
+    (systems.shadowtutor, False),
   ],
 )
 def test_over_nothing_at_all_it_is_the_system(make, jit):
   system = make(STUDENT, TX, **CONSTANTS)
   seen, keys = _drive(system, jit=jit)
-  apart, apart_keys = _drive(streamed.streamed(system, 3), jit=jit)
+  apart, apart_keys = _drive(streamed(system, 3), jit=jit)
   np.testing.assert_array_equal(seen, apart)
   for one, other in zip(keys, apart_keys, strict=True):
     assert one[:2] == other[:2]
@@ -64,11 +63,11 @@ def test_over_nothing_at_all_it_is_the_system(make, jit):
 
 
 def test_between_key_and_arrival_the_old_student_answers():
-  system = jit_lib.fixed(STUDENT, TX, stride=5, u_max=2, a_thresh=1.0)
+  system = systems.fixed(STUDENT, TX, stride=5, u_max=2, a_thresh=1.0)
   delays = [1, 4, 5, 9, 2, 1]
   # The fourth is late; what the fifth key taught goes with the sixth.
-  seen, keys = _drive(streamed.streamed(system, 5), delays)
-  answer = jax.jit(system.answer)
+  seen, keys = _drive(streamed(system, 5), delays)
+  answer = jax.jit(system.serving.predict)
   held = STUDENT.init(jax.random.key(0), FRAMES[0])
   arrivals, busy_until = {}, 0
   for (t, _, params), delay in zip(keys, delays, strict=True):
@@ -85,22 +84,22 @@ def test_between_key_and_arrival_the_old_student_answers():
 
 def test_the_stride_is_heard_of_when_the_student_is():
   """Of an accurate student the stride doubles; the device hears it late."""
-  system = jit_lib.jit(STUDENT, TX, a_thresh=0.0, delta_min=2, delta_max=8)
-  apart = streamed.streamed(system, 2)
+  system = systems.jit(STUDENT, TX, a_thresh=0.0, delta_min=2, delta_max=8)
+  apart = streamed(system, 2)
   state = apart.init(jax.random.key(0), FRAMES[0])
   assert int(apart.next_key(state)) == 0
   state, _, info = apart.learn(state, FRAMES[0], _labels_of(0))
   assert int(info.stride) == 4
-  late = streamed.postpone(state, 3)
+  late = postpone(state, 3)
   assert int(apart.next_key(late)) == 2  # as it knew
   for t in (1, 2, 3):
     late, _ = apart.predict(late, FRAMES[t])
   assert int(apart.next_key(late)) == 4  # the server's, and it is not over yet
-  assert int(apart.next_key(streamed.postpone(state, 1))) == 4
+  assert int(apart.next_key(postpone(state, 1))) == 4
 
 
 def test_inside_a_scan():
-  system = streamed.streamed(jit_lib.jit(STUDENT, TX, **CONSTANTS), 3)
+  system = streamed(systems.jit(STUDENT, TX, **CONSTANTS), 3)
   state = system.init(jax.random.key(0), FRAMES[0])
   scan = jax.jit(
     lambda state: distill.scan_stream(system, state, FRAMES, LABELS)
@@ -112,7 +111,7 @@ def test_inside_a_scan():
 
 
 def test_never_asking_stays_so():
-  system = streamed.streamed(jit_lib.frozen(STUDENT), 8)
+  system = streamed(systems.frozen(STUDENT), 8)
   state = system.init(jax.random.key(0), FRAMES[0])
   for frame in FRAMES[:3]:
     assert int(system.next_key(state)) == jnp.iinfo(jnp.int32).max
