@@ -8,10 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from ojd import distill, losses, metrics, updates
+from ojd import distill, losses, metrics, systems, updates
 from ojd.models import jitnet
 from ojd.models.student import from_linen
-from ojd.systems import jit as jit_lib
 from ojd.tasks.segmentation import classify
 from ojd.types import Labels
 from tests.reference import algorithm1, scenes, tiny_student
@@ -91,7 +90,7 @@ def test_adapt_equals_updates_one_by_one(a_thresh, u_max, u_min, jit):
   np.testing.assert_allclose(result.miou_before, expected[3][0], rtol=1e-5)
   np.testing.assert_allclose(result.miou_after, expected[3][-1], rtol=1e-5)
   classes = classify(STUDENT.apply(result.params, frame))
-  np.testing.assert_array_equal(result.classes, classes)
+  np.testing.assert_array_equal(result.answer, classes)
   np.testing.assert_allclose(
     result.loss, _loss(result.params, frame, labels), rtol=1e-5
   )
@@ -122,7 +121,7 @@ def test_update_that_is_not_finite_is_undone():
   _assert_same(result.params, two.params)
   _assert_same(result.opt_state, two.opt_state)
   np.testing.assert_allclose(result.grad_norm, two.grad_norm, rtol=1e-5)
-  np.testing.assert_array_equal(result.classes, two.classes)
+  np.testing.assert_array_equal(result.answer, two.answer)
   assert np.isfinite(result.loss)
 
 
@@ -157,7 +156,7 @@ def _host_loop(system, frames, labels):
 
 
 def _system(a_thresh=0.8, learning_rate=0.3, student=STUDENT):
-  return jit_lib.jit(
+  return systems.jit(
     student,
     updates.sgd(learning_rate=learning_rate),
     a_thresh=a_thresh,
@@ -293,9 +292,9 @@ def test_learn_and_predict_compile_once():
 
 def test_fixed_asks_every_stride_and_frozen_never():
   frames, labels = scenes.coloured_squares(13)
-  fixed = jit_lib.fixed(STUDENT, TX, stride=5)
+  fixed = systems.fixed(STUDENT, TX, stride=5)
   assert _host_loop(fixed, frames, labels)[2] == [0, 5, 10]
-  frozen = jit_lib.frozen(STUDENT)
+  frozen = systems.frozen(STUDENT)
   state, classes, keys, *_ = _host_loop(frozen, frames, labels)
   assert keys == []
   first = frozen.init(jax.random.key(0), frames[0])
@@ -312,7 +311,7 @@ def test_lanes_of_a_named_axis_are_single_scans(a_thresh):
   frames, labels = scenes.coloured_squares(24)
 
   def run(delta_min, rate, axis_name=None):
-    system = jit_lib.jit(
+    system = systems.jit(
       STUDENT,
       updates.sgd(learning_rate=rate),
       a_thresh=a_thresh,
@@ -342,7 +341,7 @@ def test_lanes_of_a_named_axis_are_single_scans(a_thresh):
 
 def test_scan_in_two_parts_is_one_scan():
   frames, labels = scenes.coloured_squares(24)
-  system = jit_lib.jit(STUDENT, TX, delta_min=2, u_max=3)
+  system = systems.jit(STUDENT, TX, delta_min=2, u_max=3)
   first = system.init(jax.random.key(0), frames[0])
   cut = lambda part: (frames[part], jax.tree.map(lambda x: x[part], labels))
   scan = jax.jit(functools.partial(distill.scan_stream, system))
