@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from ojd import systems
 from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models.delta import changes, files, skip, training
 from ojd.models.delta.convert import convert
-from ojd.systems import delta as delta_lib
-from ojd.systems import jit as jit_lib
+from ojd.systems.delta import refreshed
 from tests.reference import delta_clips, layered_student
 
 STUDENT, FRAMES = layered_student.STUDENT, layered_student.FRAMES
@@ -49,7 +49,7 @@ def test_system_starts_from_what_was_written(tmp_path):
   first = trained.delta
   assert "kernel" in first["dec2"]["conv"] and "first" in first["dec1"]["conv"]
   student = STUDENT._replace(init=lambda rng_key, frame: model)
-  system = delta_lib.delta(net, jit_lib.frozen(student), first=first)
+  system = refreshed(net, systems.frozen(student), trained=trained)
   state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
   jax.tree.map(np.testing.assert_array_equal, state.delta, first)
   predict = jax.jit(system.predict)
