@@ -67,18 +67,11 @@ _KEPT = flags.DEFINE_integer(
 _SMOKE = flags.DEFINE_bool("smoke", False, "serves one device, a few frames")
 
 _USED = (
-  *(
-    "teacher",
-    "teacher_process",
-    "teacher_timeout",
-    "system",
-    "workdir",
-    "classes",
-  ),
-  *("height", "width", "seed", "a_thresh", "delta_min", "delta_max"),
-  *("u_max", "u_min", "update", "learning_rate", "norm", "precision"),
-  *("model", "init", "sampling_rate"),
-  *("train_period", "horizon", "iterations", "batch_size"),
+  *("teacher", "teacher_process", "teacher_timeout", "system", "workdir"),
+  *("classes", "height", "width", "seed"),
+  *("a_thresh", "delta_min", "delta_max", "u_max", "u_min"),
+  *("update", "learning_rate", "precision"),
+  *("model", "init"),
 )
 _SESSIONS_FOLDER = "sessions"
 _POLL_SECONDS, _LOG_SECONDS = 0.2, 5.0

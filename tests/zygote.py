@@ -13,6 +13,7 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -61,6 +62,7 @@ def _become(request):
   os.environ.clear()
   os.environ.update(request["environ"])
   warnings.resetwarnings()
+  tempfile.tempdir = None  # TMPDIR may be another here
   sys.argv = [request["module"], *request["flags"]]
   code = 0
   try:

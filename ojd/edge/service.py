@@ -102,7 +102,7 @@ def _make_service(config, teacher):
     Weights(params, layout),
     first,
     beginning.classes_text(groups),
-    lambda terms: _problem(config, terms, remote.is_batched),
+    lambda terms: _problem(config, student, terms, remote.is_batched),
   )
   make = lambda terms: make_course(
     student,
@@ -145,7 +145,7 @@ def _labeler(teacher, groups):
   return labelers.InStep(teacher, groups)
 
 
-def _problem(config, terms, is_batched):
+def _problem(config, student, terms, is_batched):
   """Why frames of a device cannot be learnt from; empty: they can."""
   size = terms.height, terms.width
   if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
@@ -162,7 +162,7 @@ def _problem(config, terms, is_batched):
       "one by one"
     )
   try:
-    build.make_system(config, None, _spec_of(terms))
+    build.make_system(config, student, _spec_of(terms))
   except UserError as error:
     return str(error)
   return ""

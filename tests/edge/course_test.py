@@ -40,7 +40,7 @@ def test_course_goes_on_from_any_weights():
     here = Labels(labels.classes[t], labels.weights[t])
     state = course.skip(state, t - int(state.t))
     state, info = course.learn(state, frames[t], here)
-    whole = system.skip(whole, t - whole.t)
+    whole = system.serving.skip(whole, t - whole.t)
     whole, _, expected = jax.jit(system.learn)(whole, frames[t], here)
     for ours, theirs in zip(
       jax.tree.leaves((state, info)),
@@ -83,12 +83,22 @@ def test_courses_are_shared_and_few(made):
   [
     ({"teacher": "ground_truth"}, "a stream of its own"),
     ({"teacher": "recorded:path=x"}, "a stream of its own"),
-    ({"system": "offline_oracle"}, "whole stream beforehand"),
-    ({"system": "copy_last"}, "would answer otherwise"),
-    ({"norm": "key_frame"}, "would answer otherwise"),
+    ({"system": "jit:norm=key_frame"}, "would answer otherwise"),
   ],
 )
 def test_what_cannot_be_served(flags, words):
   config = dataclasses.replace(edge_run.CONFIG, **flags)
   with pytest.raises(UserError, match=words):
     service.make_service(config)
+
+
+@pytest.mark.parametrize(
+  ("system", "words"),
+  [
+    ("offline_oracle", "whole stream beforehand"),
+    ("copy_last", "would answer otherwise"),
+  ],
+)
+def test_systems_that_cannot_be_served(system, words):
+  with pytest.raises(UserError, match=words):
+    service.make_service(edge_run.of_system(system))

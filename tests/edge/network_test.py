@@ -117,8 +117,8 @@ def _play(player):
 def test_device_whose_server_counts_in_seconds(codec, tmp_path):
   """Clips go up, values of half the size come down, nobody waits."""
   stop = threading.Event()
-  flags = dict(sampling_rate=10.0, train_period=0.4, iterations=2, batch_size=2)
-  config = dataclasses.replace(edge_run.CONFIG, system="ams", **flags)
+  options = "sampling_rate=10:train_period=0.4:iterations=2:batch_size=2"
+  config = edge_run.of_system(f"ams:{options}")
   with edge_run.place(config=config) as there:
     player = edge_run.player(
       tmp_path / "run",

@@ -34,6 +34,12 @@ CONFIG = RunConfig(
 )
 
 
+def of_system(system: str) -> RunConfig:
+  """The same for a system that has none of the constants."""
+  none = dict.fromkeys(("delta_min", "delta_max", "u_max"))
+  return dataclasses.replace(CONFIG, system=system, **none)
+
+
 class Bright:
   """Takes for a person what is brighter than most."""
 
