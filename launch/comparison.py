@@ -79,10 +79,14 @@ def _shared(flags):
 def _cell(config, stream, system, seed, flags, output):
   folder = output / folders.cell(stream, system, seed)
   try:
-    config_lib.check(spec.config_of(config, stream, system, seed, folder))
+    config = spec.config_of(config, stream, system, seed, folder)
+    config_lib.check(config)
   except UserError as error:
     raise UserError(f"{system.label}: {error}") from None
-  own = {"stream": stream.uri, "system": system.flag, "seed": seed}
-  every = {**flags, **system.flags, **own, "workdir": folder}
+  # Shared flags that the system does not use are None in its config.
+  given = {**flags, **system.flags}
+  every = {n: x for n, x in given.items() if getattr(config, n) is not None}
+  every |= {"stream": stream.uri, "system": system.flag, "seed": seed}
+  every |= {"workdir": folder}
   command = ("experiments.online_distill", *words_of(every))
   return Run(folder.name, command, folder)

@@ -13,20 +13,16 @@ from ojd.models import jitnet
 from ojd.models.student import from_linen
 from ojd.tasks.segmentation import classify
 from ojd.types import Labels
-from tests.reference import algorithm1, scenes, tiny_student
+from tests.reference import host_loop, scenes, tiny_student
 
 STUDENT = tiny_student.make()
 TX = updates.sgd(learning_rate=0.3)
 
 
-def _labels_of(labels, t):
-  return Labels(labels.classes[t], labels.weights[t])
-
-
 def _first_frame():
   frames, labels = scenes.coloured_squares(1)
   params = STUDENT.init(jax.random.key(0), frames[0])
-  return params, TX.init(params), frames[0], _labels_of(labels, 0)
+  return params, TX.init(params), frames[0], host_loop.labels_of(labels, 0)
 
 
 def _loss(params, frame, labels):
@@ -136,25 +132,6 @@ def test_frame_that_nobody_asks_about_changes_nothing():
   _assert_same(result.params, params)
 
 
-def _host_loop(system, frames, labels):
-  """The other driver: `learn` where the host finds a key frame."""
-  learn, predict = jax.jit(system.learn), jax.jit(system.predict)
-  state = jax.jit(system.init)(jax.random.key(0), frames[0])
-  next_key = int(system.next_key(state))
-  outputs, keys, strides, num_updates = [], [], [], []
-  for t, frame in enumerate(frames):
-    if t == next_key:
-      state, classes, info = learn(state, frame, _labels_of(labels, t))
-      next_key = int(system.next_key(state))
-      keys.append(t)
-      strides.append(int(info.stride))
-      num_updates.append(int(info.num_updates))
-    else:
-      state, classes = predict(state, frame)
-    outputs.append(classes)
-  return state, np.stack(outputs), keys, strides, num_updates
-
-
 def _system(a_thresh=0.8, learning_rate=0.3, student=STUDENT):
   return systems.jit(
     student,
@@ -176,78 +153,46 @@ def test_scan_equals_the_host_loop(a_thresh):
   frames, labels = scenes.coloured_squares(40)
   system = _system(a_thresh)
   state, (classes, info) = jax.jit(lambda: _scan(system, frames, labels))()
-  expected = _host_loop(system, frames, labels)
-  _assert_same(state, expected[0])
-  np.testing.assert_array_equal(classes, expected[1])
+  expected = host_loop.play(system, frames, labels)
+  _assert_same(state, expected.state)
+  np.testing.assert_array_equal(classes, expected.answers)
   keys = np.flatnonzero(info.is_key)
-  assert list(keys) == expected[2]
-  assert list(info.stride[keys]) == expected[3]
-  assert list(info.num_updates[keys]) == expected[4]
+  assert list(keys) == expected.keys
+  strides = expected.of("stride")
+  assert list(info.num_updates[keys]) == expected.of("num_updates")
   # Between key frames the stride is that of the last one.
-  held = [expected[3][np.sum(keys <= t) - 1] for t in range(len(frames))]
+  held = [strides[np.sum(keys <= t) - 1] for t in range(len(frames))]
   assert list(info.stride) == held
 
 
-def test_jit_follows_algorithm_1():
-  frames, labels = scenes.coloured_squares(40)
-  a_thresh = 0.7
-  system = _system(a_thresh)
-  state = system.init(jax.random.key(0), frames[0])
-  params, opt_state = state.params, state.opt_state
-
-  def accuracy(t, u):
-    """Trains as the transcription asks: each new u is one more update."""
-    nonlocal params, opt_state
-    frame, label = frames[t], _labels_of(labels, t)
-    if u > 0:
-      grads = jax.grad(_loss)(params, frame, label)
-      steps, opt_state = TX.update(grads, opt_state, params)
-      params = optax.apply_updates(params, steps)
-    return float(_accuracy(params, frame, label))
-
-  expected = algorithm1.run(
-    accuracy,
-    num_frames=40,
-    a_thresh=a_thresh,
-    delta_min=2,
-    delta_max=16,
-    u_max=4,
-  )
-  _, _, keys, strides, num_updates = _host_loop(system, frames, labels)
-  assert (keys, num_updates, strides) == tuple(map(list, expected))
-
-
-def _assert_sweep(run, values, same_params=True):
+@pytest.mark.parametrize("name", ["a_thresh", "learning_rate", "seed"])
+def test_many_values_in_one_call(name):
   """One vmapped call equals a call for each value."""
+  values, num_frames = {
+    "a_thresh": (jnp.array([0.2, 0.5, 0.8, 1.0]), 30),
+    "learning_rate": (jnp.array([0.01, 0.1, 0.5]), 20),
+    "seed": (jnp.array([0, 1, 7]), 20),
+  }[name]
+  frames, labels = scenes.coloured_squares(num_frames)
+
+  def run(value):
+    given = {"a_thresh": 0.9, "learning_rate": 0.3, "seed": 0, name: value}
+    seed = given.pop("seed")
+    return _scan(_system(**given), frames, labels, seed)
+
   together = jax.jit(jax.vmap(run))(values)
+  alone = jax.jit(run)
   for i, value in enumerate(values):
-    state, (classes, info) = jax.jit(run)(value)
+    state, (classes, info) = alone(value)
     mine = jax.tree.map(lambda x, i=i: x[i], together)
     np.testing.assert_array_equal(mine[1][0], classes)
     _assert_same(mine[1][1], info)
     _assert_same(mine[0].params, state.params)
-  return together
-
-
-def test_four_thresholds_in_one_call():
-  frames, labels = scenes.coloured_squares(30)
-  run = lambda a: _scan(_system(a_thresh=a), frames, labels)
-  _, (_, info) = _assert_sweep(run, jnp.array([0.2, 0.5, 0.8, 1.0]))
-  num_keys = np.sum(info.is_key, axis=1)
-  assert len(set(num_keys.tolist())) > 1, "the thresholds must matter"
-
-
-def test_learning_rates_in_one_call():
-  frames, labels = scenes.coloured_squares(20)
-  run = lambda rate: _scan(_system(0.9, rate), frames, labels)
-  _assert_sweep(run, jnp.array([0.01, 0.1, 0.5]))
-
-
-def test_seeds_in_one_call():
-  frames, labels = scenes.coloured_squares(20)
-  run = lambda seed: _scan(_system(0.9), frames, labels, seed)
-  state, _ = _assert_sweep(run, jnp.array([0, 1, 7]))
-  assert not np.allclose(state.params["kernel"][0], state.params["kernel"][1])
+  state, (_, info) = together
+  if name == "a_thresh":
+    assert len(set(np.sum(info.is_key, axis=1).tolist())) > 1
+  else:
+    assert not np.allclose(state.params["kernel"][0], state.params["kernel"][1])
 
 
 @pytest.mark.slow  # small students are compared above
@@ -257,52 +202,16 @@ def test_jitnet_in_scan_equals_jitnet_in_the_host_loop():
   system = _system(0.9, 1e-3, student)
   run = jax.jit(functools.partial(_scan, system))
   state, (classes, info) = run(frames, labels)
-  expected = _host_loop(system, frames, labels)
+  expected = host_loop.play(system, frames, labels)
   # Compiled apart, so equal but for rounding, which training makes grow: the
   # rate is small.
-  assert np.mean(classes == expected[1]) > 0.995
-  assert list(np.flatnonzero(info.is_key)) == expected[2]
+  assert np.mean(classes == expected.answers) > 0.995
+  assert list(np.flatnonzero(info.is_key)) == expected.keys
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3),
     state.params,
-    expected[0].params,
+    expected.state.params,
   )
-
-
-def test_learn_and_predict_compile_once():
-  frames, labels = scenes.coloured_squares(8)
-  system, traces = _system(), []
-
-  @jax.jit
-  def learn(state, frame, label):
-    traces.append("learn")
-    return system.learn(state, frame, label)
-
-  @jax.jit
-  def predict(state, frame):
-    traces.append("predict")
-    return system.predict(state, frame)
-
-  state = jax.jit(system.init)(jax.random.key(0), frames[0])
-  for t in range(0, 8, 2):
-    state, _, _ = learn(state, frames[t], _labels_of(labels, t))
-    state, _ = predict(state, frames[t + 1])
-  assert sorted(traces) == ["learn", "predict"]
-
-
-def test_fixed_asks_every_stride_and_frozen_never():
-  frames, labels = scenes.coloured_squares(13)
-  fixed = systems.fixed(STUDENT, TX, stride=5)
-  assert _host_loop(fixed, frames, labels)[2] == [0, 5, 10]
-  frozen = systems.frozen(STUDENT)
-  state, classes, keys, *_ = _host_loop(frozen, frames, labels)
-  assert keys == []
-  first = frozen.init(jax.random.key(0), frames[0])
-  _assert_same(state.params, first.params)
-  expected = [classify(STUDENT.apply(first.params, f)) for f in frames]
-  np.testing.assert_array_equal(classes, expected)
-  scanned, _ = _scan(frozen, frames, labels)
-  assert int(scanned.t) == 13
 
 
 @pytest.mark.parametrize("a_thresh", [0.5, 0.9])

@@ -98,7 +98,8 @@ def throughput(mbps, at):
   rows = _run(at.size, "shadowtutor")
   network = link.Link(up_mbps=mbps, down_mbps=mbps, rtt_ms=_RTT_MS)
   # As many frames a second as the device can take.
-  rules = simulation.Rules(1e3, _PACE, _CONFIG.delta_min)
+  least = config_lib.bound_system(_CONFIG).options["delta_min"]
+  rules = simulation.Rules(1e3, _PACE, least)
   ours = 1e3 / retimed(rows, network, rules)["fps"]
   bits = 8 * 4 * at.size[0] * at.size[1]
   remote = 1e-3 * bits / mbps + _RTT_MS + _PACE.teacher_ms

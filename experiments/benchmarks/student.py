@@ -3,7 +3,7 @@
 student_forward_vs_torch, student_forward_vs_torch_compile
     over the same network in torch, channels last (at most 1 at 720x1280)
 key_norm_vs_frame_norm
-    with --norm=key_frame, over --norm=frame
+    with --system=jit:norm=key_frame, over norm=frame
 """
 
 import jax

@@ -140,8 +140,8 @@ def _check(request):
   seen: dict[RunConfig, str] = {}
   for system in request.systems:
     for seed in (request.seeds[0], request.seeds[-1]):
-      config = _config(request, request.streams[0], system, seed)
       try:
+        config = _config(request, request.streams[0], system, seed)
         config_lib.check(config)
       except UserError as error:
         raise UserError(f"{system.label}: {error}") from None

@@ -157,8 +157,8 @@ def without_unused(
   """
   bound = systems.bind(config.system)
   names = [name for name in CONSTANTS if name not in bound.options]
-  if systems.update_of(bound) is None:
-    names += ["update", "learning_rate"]
+  if systems.update_of(bound) is None:  # `delta:frozen` has options of a base
+    names = [*CONSTANTS, "update", "learning_rate"]
   gone = {name: None for name in names if name not in kept}
   return dataclasses.replace(config, **gone)
 

@@ -10,58 +10,53 @@ from jax import flatten_util
 from ojd import losses, systems, updates
 from ojd.systems.ams import as_sent
 from ojd.types import Labels
-from tests.reference import scenes, tiny_student
+from tests.reference import host_loop, scenes, tiny_student
 
 STUDENT = tiny_student.make()
 RATE, FRACTION, TURNS = 0.05, 0.25, 3
 FRAMES, LABELS = scenes.coloured_squares(40)
 # A sample on every second frame, a lesson on every eighth.
-OPTIONS = dict(
+TIMING = dict(
   fps=4.0,
   num_frames=None,
   sampling_rate=2.0,
   train_period=2.0,
   horizon=100.0,
   adaptive_sampling=False,
-  iterations=TURNS,
-  batch_size=2,
 )
 
 
 def _system(tx=None, **changes):
   tx = tx or updates.top_k(learning_rate=RATE, fraction=FRACTION)
-  return systems.ams(STUDENT, tx, **OPTIONS | changes)
+  given = {"iterations": TURNS, "batch_size": 2}
+  return systems.ams(STUDENT, tx, **TIMING | given | changes)
 
 
-def _labels_of(t, labels=LABELS):
-  return Labels(labels.classes[t], labels.weights[t])
+def _labels_of(t):
+  return host_loop.labels_of(LABELS, t)
 
 
 def _run(system, num_frames, frames=FRAMES, labels=LABELS, jit=True):
   """-> the state at last, and by sample (t, info, parameters after it)."""
-  wrap = jax.jit if jit else lambda function: function
-  learn, predict = wrap(system.learn), wrap(system.predict)
-  state, told = system.init(jax.random.key(0), frames[0]), []
-  for t in range(num_frames):
-    if int(system.next_key(state)) == t:
-      state, _, info = learn(state, frames[t], _labels_of(t, labels))
-      told.append((t, info, _flat(state.params)))
-    else:
-      state, _ = predict(state, frames[t])
-  if jit:
-    assert learn._cache_size() == predict._cache_size() == 1
-  return state, told
+  params = []
+  found = host_loop.play(
+    *(system, frames[:num_frames], labels),
+    seen_fn=lambda t, state: params.append(_flat(state.params)) or state,
+    jit=jit,
+  )
+  triples = zip(found.keys, found.infos.values(), params, strict=True)
+  return found.state, list(triples)
 
 
 def _flat(tree):
-  return np.asarray(flatten_util.ravel_pytree(tree)[0])
+  return np.array(flatten_util.ravel_pytree(tree)[0])
 
 
 @pytest.mark.parametrize("jit", [True, False])
 def test_lessons_are_adam_on_the_largest_coordinates(jit):
   """With a memory of the newest sample alone nothing is left to chance."""
   system = _system(horizon=0.1)
-  state = system.init(jax.random.key(0), FRAMES[0])
+  state = host_loop.begin(system, FRAMES[0])
   _, told = _run(system, 17, jit=jit)
   lessons = [entry for entry in told if int(entry[1].num_updates)]
   assert [t for t, *_ in told] == list(range(0, 17, 2))
@@ -97,7 +92,7 @@ def _loss(params, frame, labels):
 
 def test_what_moves_is_what_half_precision_holds_and_moments_are_dense():
   system = _system()
-  first = _flat(system.init(jax.random.key(0), FRAMES[0]).params)
+  first = _flat(host_loop.begin(system, FRAMES[0]).params)
   state, told = _run(system, 9)
   moved = told[-1][2] != first
   assert 0 < moved.sum() <= round(FRACTION * first.size)
@@ -174,7 +169,7 @@ def test_one_time_is_one_long_lesson():
 
 def test_lesson_that_is_not_finite_is_undone():
   system = _system(updates.adam(learning_rate=np.float32(np.inf)))
-  first = _flat(system.init(jax.random.key(0), FRAMES[0]).params)
+  first = _flat(host_loop.begin(system, FRAMES[0]).params)
   _, told = _run(system, 9)
   _, info, params = told[-1]
   assert int(info.num_updates) == 0 and int(info.num_rolled_back) == TURNS

@@ -3,22 +3,20 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from ojd import distill, systems, updates
 from ojd.errors import UserError
 from ojd.models.delta import changes, skip
 from ojd.models.delta.convert import convert
-from ojd.run import state_arrays
 from ojd.systems.delta import make_small, refreshed
 from ojd.tasks.segmentation import classify
-from ojd.types import Labels
-from tests.reference import kernels, layered_student, scenes, tiny_student
+from tests.reference import host_loop, kernels, layered_student, scenes
 
 STUDENT = layered_student.STUDENT
 TX = updates.sgd(learning_rate=0.05)
 FRAMES, LABELS = scenes.coloured_squares(8)
+LABELS_0 = host_loop.labels_of(LABELS, 0)
 PAIR = changes.from_key(changes.pair(gamma=2))
 
 
@@ -38,10 +36,6 @@ def _scan(system, frames=FRAMES, labels=LABELS):
     return distill.scan_stream(system, state, frames, labels)
 
   return run()
-
-
-def _labels(t):
-  return Labels(LABELS.classes[t], LABELS.weights[t])
 
 
 @pytest.mark.parametrize("word", ["same", "skip", "whole"])
@@ -85,7 +79,7 @@ def test_frozen_student_follows_the_frames_by_hand():
 def test_what_was_learnt_reaches_the_rules_and_the_next_frame():
   system = _system()
   first = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
-  state, _, info = jax.jit(system.learn)(first, FRAMES[0], _labels(0))
+  state, _, info = jax.jit(system.learn)(first, FRAMES[0], LABELS_0)
   assert int(info.num_updates) == 1
   kernel = state.params["dec1"]["conv"]["kernel"]
   assert np.abs(kernel - first.params["dec1"]["conv"]["kernel"]).max() > 1e-4
@@ -102,7 +96,7 @@ def test_what_was_learnt_reaches_the_rules_and_the_next_frame():
   plain = classify(STUDENT.apply(state.params, FRAMES[0]))
   assert np.mean(classes != plain) < 1e-3
   kept = _system(refit=False)
-  state, _, _ = jax.jit(kept.learn)(first, FRAMES[0], _labels(0))
+  state, _, _ = jax.jit(kept.learn)(first, FRAMES[0], LABELS_0)
   jax.tree.map(np.testing.assert_array_equal, state.delta, first.delta)
 
 
@@ -163,35 +157,8 @@ def test_lanes_of_other_intervals_are_alone():
   assert np.mean(whole != plain) < 1e-3
 
 
-def test_state_goes_through_a_file():
-  """A refresh, then a file, then on: as if nothing had been."""
-  system = _system(learner=systems.frozen(STUDENT), interval=3)
-  predict = jax.jit(system.predict)
-  state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
-  for frame in FRAMES[:2]:
-    state, _ = predict(state, frame)
-  named = {n: np.array(x) for n, x in state_arrays.by_name(state).items()}
-  again = jax.tree.unflatten(jax.tree.structure(state), named.values())
-  for frame in FRAMES[2:5]:
-    state, classes = predict(state, frame)
-    again, others = predict(again, frame)
-    np.testing.assert_array_equal(classes, others)
-
-
-def test_texts_make_systems():
-  words = ("delta", "delta:frozen", "delta:exact=true", "skip", "skip:plus")
-  for text in words:
-    system = systems.create(text, STUDENT, TX)
-    state = jax.eval_shape(system.init, jax.random.key(0), FRAMES[0])
-    _, classes = jax.eval_shape(system.predict, state, FRAMES[0])
-    assert classes.shape == FRAMES[0].shape[:2]
-
-
-def test_bad_requests_are_refused():
+def test_only_a_student_alone_can_be_refreshed():
   with pytest.raises(UserError, match="interval=0: at least 1"):
     _system(interval=0)
-  held = systems.jit(STUDENT, TX, norm="key_frame")
   with pytest.raises(UserError, match="its student alone"):
-    _system(learner=held)
-  with pytest.raises(UserError, match="no Linen module"):
-    systems.create("delta", tiny_student.make(), optax.identity())
+    _system(learner=systems.jit(STUDENT, TX, norm="key_frame"))

@@ -7,11 +7,11 @@ import numpy as np
 from ojd import distill, metrics, systems
 from ojd.models import optical_flow
 from ojd.types import IGNORE, Labels
-from tests.reference import tiny_student
+from tests.reference import host_loop, tiny_student
 
-STUDENT = tiny_student.make()._replace(num_classes=2)
 NUM_FRAMES, SIZE, STRIDE = 9, (48, 64), 4
 MARGIN = 40
+STUDENT = tiny_student.make()._replace(num_classes=2)
 
 
 def _moving_world():
@@ -46,6 +46,11 @@ def _numpy_loop(frames, labels, flow_fn, stride):
   return np.stack(answers), drifted
 
 
+def _scan(system, frames, labels, **given):
+  state = system.init(jax.random.key(0), frames[0])
+  return distill.scan_stream(system, state, frames, labels, **given)[1]
+
+
 def test_system_equals_a_numpy_loop_in_the_host_loop_and_in_a_scan():
   frames, labels = _moving_world()
   labels.classes[0, :2], labels.weights[0, :2] = IGNORE, 0
@@ -53,26 +58,17 @@ def test_system_equals_a_numpy_loop_in_the_host_loop_and_in_a_scan():
   expected, drifted = _numpy_loop(
     frames, labels, optical_flow.dis("medium"), STRIDE
   )
-  learn = jax.jit(system.learn, donate_argnums=0)
-  predict = jax.jit(system.predict, donate_argnums=0)
-  first = system.init(jax.random.key(0), frames[0])
-  state = jax.tree.map(np.array, first)
-  for t, frame in enumerate(frames):
-    if int(system.next_key(state)) == t:
-      here = Labels(labels.classes[t], labels.weights[t])
-      state, classes, info = learn(state, frame, here)
-      confusion = metrics.confusion_matrix(here.classes, drifted[t], 2)
-      np.testing.assert_allclose(
-        info.miou_before, metrics.run_miou(confusion), rtol=1e-6
-      )
-      assert info.miou_after == 1 and info.stride == STRIDE
-    else:
-      state, classes = predict(state, frame)
-    np.testing.assert_array_equal(classes, expected[t])
-  scan = jax.jit(lambda *x: distill.scan_stream(system, *x))
-  _, (scanned, infos) = scan(first, frames, labels)
+  found = host_loop.play(system, frames, labels)
+  np.testing.assert_array_equal(found.answers, expected)
+  for t, info in found.infos.items():
+    confusion = metrics.confusion_matrix(labels.classes[t], drifted[t], 2)
+    np.testing.assert_allclose(
+      info.miou_before, metrics.run_miou(confusion), rtol=1e-6
+    )
+    assert info.miou_after == 1 and info.stride == STRIDE
+  scanned, infos = jax.jit(lambda: _scan(system, frames, labels))()
   np.testing.assert_array_equal(scanned, expected)
-  assert np.flatnonzero(infos.is_key).tolist() == [0, 4, 8]
+  assert np.flatnonzero(infos.is_key).tolist() == found.keys == [0, 4, 8]
 
 
 def test_lanes_of_other_strides_are_alone():
@@ -81,8 +77,7 @@ def test_lanes_of_other_strides_are_alone():
 
   def one(stride):
     system = systems.flow(STUDENT, stride=stride, flow=flow_fn)
-    state = system.init(jax.random.key(0), frames[0])
-    return distill.scan_stream(system, state, frames, labels, axis_name="a")[1]
+    return _scan(system, frames, labels, axis_name="a")
 
   strides = np.array([2, 5])
   together, _ = jax.jit(jax.vmap(one, axis_name="a"))(strides)
@@ -94,9 +89,7 @@ def test_lanes_of_other_strides_are_alone():
 def test_what_moves_by_whole_pixels_is_followed_to_the_pixel():
   frames, labels = _moving_world()
   system = systems.flow(STUDENT, stride=NUM_FRAMES)
-  state = system.init(jax.random.key(0), frames[0])
-  scan = jax.jit(lambda *x: distill.scan_stream(system, *x))
-  _, (answers, _) = scan(state, frames, labels)
+  answers, _ = jax.jit(lambda: _scan(system, frames, labels))()
   # What is new came in from below and from the left, by 2 and 3 a frame.
   for t in range(NUM_FRAMES):
     inside = np.s_[8 : SIZE[0] - 8 - 2 * t, 8 + 3 * t : SIZE[1] - 8]

@@ -11,7 +11,7 @@ from ojd.models import optical_flow
 from ojd.systems.jit_flow import with_flow
 from ojd.tasks.segmentation import classify
 from ojd.types import IGNORE, Labels
-from tests.reference import scenes, tiny_student
+from tests.reference import host_loop, scenes, tiny_student
 
 SIZE, NUM_FRAMES = (32, 48), 9
 CONSTANTS = dict(a_thresh=0.9, delta_min=4, delta_max=4, u_max=2)
@@ -40,9 +40,15 @@ def _panned():
   return frames, Labels(classes, np.ones(classes.shape, np.float32))
 
 
-def _system(student, flow_fn=_shift, tx=TX):
-  base = systems.jit(student, tx, **CONSTANTS)
-  return with_flow(student, tx, base, flow_fn=flow_fn)
+def _still(frame, previous):
+  """Nothing moves."""
+  del previous
+  return np.zeros((*frame.shape[:2], 2), np.float32)
+
+
+def _system(student, flow_fn=_shift):
+  base = systems.jit(student, TX, **CONSTANTS)
+  return with_flow(student, TX, base, flow_fn)
 
 
 def _unsure(num_classes=2):
@@ -54,23 +60,10 @@ def _unsure(num_classes=2):
   )
 
 
-def _host_loop(system, frames, labels, num_frames=None):
-  learn, predict = jax.jit(system.learn), jax.jit(system.predict)
-  state, answers = system.init(jax.random.key(0), frames[0]), []
-  for t, frame in enumerate(frames[:num_frames]):
-    if t == int(system.next_key(state)):
-      here = Labels(labels.classes[t], labels.weights[t])
-      state, classes, _ = learn(state, frame, here)
-    else:
-      state, classes = predict(state, frame)
-    answers.append(np.asarray(classes))
-  return state, np.stack(answers)
-
-
 def test_half_pixels_add_up():
   """1.5 pixels a frame are 3 after two; rounded each time they would be 4."""
   frames, labels = _panned()
-  _, answers = _host_loop(_system(_unsure(), tx=TX), frames, labels, 4)
+  answers = host_loop.play(_system(_unsure()), frames[:4], labels).answers
   for t in (1, 2, 3):
     columns = np.clip(np.rint(np.arange(SIZE[1]) + 1.5 * t), 0, SIZE[1] - 1)
     # Ties are broken one way or the other by whole columns.
@@ -87,31 +80,24 @@ def test_labels_without_weight_leave_the_pixel_to_the_student():
   labels.weights[0, :, :20] = 0
   labels.classes[0, :, :10] = IGNORE
   student = tiny_student.make()
-  system = _system(student, flow_fn=lambda a, b: np.zeros((*SIZE, 2)))
-  state, answers = _host_loop(system, frames, labels, 2)
-  alone = classify(
-    student.apply(system.serving.params(state), jnp.asarray(frames[1]))
-  )
-  np.testing.assert_array_equal(answers[1][:, :20], alone[:, :20])
+  system = _system(student, _still)
+  found = host_loop.play(system, frames[:2], labels)
+  params = system.serving.params(found.state)
+  alone = classify(student.apply(params, jnp.asarray(frames[1])))
+  np.testing.assert_array_equal(found.answers[1][:, :20], alone[:, :20])
 
 
 def test_without_labels_it_is_its_base():
   frames, labels = scenes.coloured_squares(NUM_FRAMES)
   nothing = Labels(labels.classes, np.zeros_like(labels.weights))
   student = tiny_student.make()
+  system = _system(student, _still)
+  ours = host_loop.play(system, frames, nothing)
   base = systems.jit(student, TX, **CONSTANTS)
-  system = with_flow(
-    student, TX, base, flow_fn=lambda a, b: np.zeros((*a.shape[:2], 2))
-  )
-  ours, answers = _host_loop(system, frames, nothing)
-  theirs, expected = _host_loop(base, frames, nothing)
-  np.testing.assert_array_equal(answers, expected)
-  for a, b in zip(
-    jax.tree.leaves(system.serving.params(ours)),
-    jax.tree.leaves(theirs.params),
-    strict=True,
-  ):
-    np.testing.assert_array_equal(a, b)
+  theirs = host_loop.play(base, frames, nothing)
+  np.testing.assert_array_equal(ours.answers, theirs.answers)
+  params = system.serving.params(ours.state)
+  jax.tree.map(np.testing.assert_array_equal, params, theirs.state.params)
 
 
 def test_key_frames_are_those_of_the_base():
@@ -134,8 +120,8 @@ def test_key_frames_are_those_of_the_base():
     strict=True,
   ):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-  _, looped = _host_loop(system, frames, labels)
-  assert np.mean(answers == looped) > 0.999
+  looped = host_loop.play(system, frames, labels)
+  assert np.mean(answers == looped.answers) > 0.999
 
 
 def _numpy_belief(logits, label, seen, age, reach):
@@ -170,7 +156,7 @@ def test_belief_is_the_product_of_both(jit):
   student = _unsure(num_classes)._replace(
     apply=lambda params, frame: jnp.asarray(logits)
   )
-  system = _system(student, lambda a, b: np.zeros((*size, 2), np.float32))
+  system = _system(student, _still)
   frame = np.zeros((*size, 3), np.uint8)
   state = system.init(jax.random.key(0), frame)
   predict = jax.jit(system.predict) if jit else system.predict
@@ -189,48 +175,17 @@ def test_belief_is_the_product_of_both(jit):
 
 def test_errors_of_the_flow_are_counted_on_key_frames():
   frames, labels = _panned()
-  system = _system(_unsure(), lambda a, b: np.zeros((*SIZE, 2), np.float32))
-  state, _ = _host_loop(system, frames, labels, 5)  # key frames 0 and 4
+  found = host_loop.play(_system(_unsure(), _still), frames[:5], labels)
+  assert found.keys == [0, 4]
   expected = np.zeros((2, 2))
   np.add.at(expected, (labels.classes[4], labels.classes[0]), 1)
-  np.testing.assert_array_equal(state.seen, expected)
-  assert int(state.reach) == 4 and int(state.carried.age) == 0
+  np.testing.assert_array_equal(found.state.seen, expected)
+  assert int(found.state.reach) == 4 and int(found.state.carried.age) == 0
 
 
-@pytest.mark.parametrize(
-  ("text", "stride", "update"),
-  [
-    ("jit_flow", 8, "sgd"),
-    ("jit_flow:base=jit", 8, "sgd"),
-    ("jit_flow:plus", 10, "fast_head"),
-  ],
-)
-def test_rows_of_the_table(text, stride, update):
+@pytest.mark.parametrize(("name", "stride"), [("", 8), (":plus", 10)])
+def test_presets_choose_who_learns(name, stride):
   frames, labels = scenes.coloured_squares(1)
-  bound = systems.bind(text, {"a_thresh": 1.0})
-  system = systems.make(bound, tiny_student.make(), TX)
-  state = system.init(jax.random.key(0), frames[0])
-  here = Labels(labels.classes[0], labels.weights[0])
-  _, _, info = system.learn(state, frames[0], here)
-  assert int(info.stride) == stride
-  assert systems.update_of(bound) == update and "flow" in bound.options
-  assert systems.costs_of(bound).predict == 120
-
-
-def test_it_compiles_once():
-  frames, labels = _panned()
-  system, traces = _system(tiny_student.make()), []
-
-  def counted(function, name):
-    def call(*args):
-      traces.append(name)
-      return function(*args)
-
-    return call
-
-  system = system._replace(
-    learn=counted(system.learn, "learn"),
-    predict=counted(system.predict, "predict"),
-  )
-  _host_loop(system, frames, labels)
-  assert sorted(traces) == ["learn", "predict"]
+  student = tiny_student.make()
+  system = systems.create(f"jit_flow{name}:a_thresh=1", student, TX)
+  assert host_loop.play(system, frames, labels).of("stride") == [stride]

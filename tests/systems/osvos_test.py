@@ -9,14 +9,14 @@ import optax
 import pytest
 from PIL import Image
 
-from ojd import distill, losses, metrics, systems, updates
+from ojd import losses, metrics, systems, updates
 from ojd.errors import UserError
 from ojd.models import convolution
 from ojd.models.student import Student
 from ojd.systems.osvos import scale
 from ojd.tasks.segmentation import classify
 from ojd.types import Labels
-from tests.reference import scenes, tiny_student
+from tests.reference import host_loop, scenes, tiny_student
 
 TX = updates.sgd(learning_rate=0.05)
 PASSES, INTERVAL = 2, 3
@@ -93,12 +93,11 @@ def test_lessons_are_those_of_a_loop(mode):
   system = _system(mode)
   state = system.init(jax.random.key(0), frames[0])
   parent = jax.tree.map(np.array, state.params)
-  learn = jax.jit(system.learn, donate_argnums=0)
-  predict = jax.jit(system.predict, donate_argnums=0)
+  learn, predict = jax.jit(system.learn), jax.jit(system.predict)
   expected = parent
   for t in (0, INTERVAL):
     assert int(system.next_key(state)) == t
-    here = Labels(labels.classes[t], labels.weights[t])
+    here = host_loop.labels_of(labels, t)
     before = _answer(state.params, frames[t])
     confusion = metrics.confusion_matrix(here.classes, np.asarray(before), 2)
     state, classes, info = learn(state, frames[t], here)
@@ -120,25 +119,11 @@ def test_lessons_are_those_of_a_loop(mode):
       assert np.mean(np.asarray(classes) != answer) < 0.01
 
 
-def test_modes_differ_from_the_second_lesson_on():
-  frames, labels = _scene(2 * INTERVAL)
-  answers = {}
-  for mode in ("A", "B"):
-    system = _system(mode)
-    state = system.init(jax.random.key(0), frames[0])
-    scan = jax.jit(lambda *x, s=system: distill.scan_stream(s, *x))
-    state, (_, infos) = scan(state, frames, labels)
-    assert np.flatnonzero(infos.is_key).tolist() == [0, INTERVAL]
-    answers[mode] = infos.loss
-  np.testing.assert_array_equal(answers["A"][0], answers["B"][0])
-  assert answers["A"][INTERVAL] < answers["B"][INTERVAL]
-
-
 def test_lesson_that_leads_nowhere_is_undone():
   frames, labels = _scene(1)
   system = systems.osvos(STUDENT, optax.sgd(jnp.inf), num_passes=PASSES)
   state = system.init(jax.random.key(0), frames[0])
-  here = Labels(labels.classes[0], labels.weights[0])
+  here = host_loop.labels_of(labels, 0)
   learnt, classes, info = jax.jit(system.learn)(state, frames[0], here)
   jax.tree.map(np.testing.assert_array_equal, learnt.params, state.params)
   assert int(info.num_updates) == 0

@@ -3,34 +3,23 @@
 import copy
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from ojd import distill, losses, metrics, systems, updates
-from ojd.tasks.segmentation import classify
-from ojd.types import Labels
-from tests.reference import scenes, tiny_student
+from ojd import losses, systems, updates
+from ojd.tasks.segmentation import classify, segmentation
+from tests.reference import host_loop, scenes, tiny_student
 
 STUDENT = tiny_student.make()
 # Seven eighths is exact: of an even stride the rule cuts nothing off by chance.
 CONSTANTS = dict(a_thresh=0.875, delta_min=2, delta_max=16, u_max=8)
 
 
-def _labels_of(labels, t):
-  return Labels(labels.classes[t], labels.weights[t])
-
-
 def _look(params, frame, labels):
   logits = STUDENT.apply(params, frame)
   classes = classify(logits)
-  accuracy = metrics.frame_miou(
-    labels.classes,
-    classes,
-    num_classes=STUDENT.num_classes,
-    counts=labels.weights > 0,
-  )
+  accuracy = segmentation(STUDENT.num_classes).accuracy(labels, classes)
   return losses.weighted_cross_entropy(logits, labels), (classes, accuracy)
 
 
@@ -65,7 +54,7 @@ def test_key_frame_is_the_published_one(rate, has_noise):
   params, opt_state = state.params, state.opt_state
   stride, before, num_past_best = 2, 0, 0
   for t in range(6):
-    here = _labels_of(labels, t)
+    here = host_loop.labels_of(labels, t)
     (accuracy, params, opt_state, classes), num_steps = _published(
       *(tx, params, opt_state, frames[t], here), 0.875, 8
     )
@@ -94,7 +83,7 @@ def test_key_frame_is_the_published_one(rate, has_noise):
 
 def test_threshold_has_to_be_exceeded():
   frames, labels = scenes.coloured_squares(1)
-  here = _labels_of(labels, 0)
+  here = host_loop.labels_of(labels, 0)
   state = systems.shadowtutor(STUDENT, optax.sgd(0.0), **CONSTANTS).init(
     jax.random.key(0), frames[0]
   )
@@ -106,28 +95,3 @@ def test_threshold_has_to_be_exceeded():
     state = system.init(jax.random.key(0), frames[0])
     _, _, info = system.learn(state, frames[0], here)
     assert int(info.num_updates) == num_updates
-
-
-def test_scan_equals_the_host_loop():
-  frames, labels = scenes.coloured_squares(40)
-  system = systems.shadowtutor(
-    STUDENT, updates.adam(learning_rate=0.05), **CONSTANTS
-  )
-  first = system.init(jax.random.key(0), frames[0])
-  scan = jax.jit(lambda *x: distill.scan_stream(system, *x))
-  ended, (classes, infos) = scan(first, frames, labels)
-  learn, predict = jax.jit(system.learn), jax.jit(system.predict)
-  state, keys = first, []
-  for t, frame in enumerate(frames):
-    if t == int(system.next_key(state)):
-      state, answer, _ = learn(state, frame, _labels_of(labels, t))
-      keys.append(t)
-    else:
-      state, answer = predict(state, frame)
-    np.testing.assert_array_equal(answer, classes[t])
-  assert keys == np.flatnonzero(infos.is_key).tolist()
-  gaps = np.diff(keys)
-  assert np.array_equal(gaps, np.asarray(infos.stride)[keys][:-1])
-  for a, b in zip(jax.tree.leaves(ended), jax.tree.leaves(state), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-  assert jnp.all(infos.num_rolled_back == 0)

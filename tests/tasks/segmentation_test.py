@@ -1,0 +1,73 @@
+"""What labels are to a student that segments, beside small numpy loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ojd.tasks import segmentation
+from ojd.tasks.segmentation import as_answer, classify
+from ojd.types import IGNORE, Labels
+
+C, SIZE = 4, (6, 7)
+
+
+def _labels(seed, num_classes=C):
+  """Labels some pixels of which are ignored, and some have no weight."""
+  rng = np.random.default_rng(seed)
+  classes = rng.integers(0, num_classes, SIZE).astype(np.uint8)
+  weights = rng.choice([0.0, 1.0, 5.0], SIZE).astype(np.float32)
+  classes[0], weights[0] = IGNORE, 0
+  return Labels(classes, weights)
+
+
+def _miou(ours, theirs, counts):
+  """Over the objects that are on either side; 1 where there are none."""
+  ours, theirs, ious = ours[counts], theirs[counts], []
+  for i in range(1, C):
+    either = np.sum((ours == i) | (theirs == i))
+    if either:
+      ious.append(np.sum((ours == i) & (theirs == i)) / either)
+  return np.mean(ious) if ious else 1.0
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("num_present", [1, 2, C])
+def test_agreement_is_the_mean_iou_of_the_pixels_that_count(num_present, jit):
+  task = segmentation(C)
+  wrap = jax.jit if jit else lambda function: function
+  before, after = _labels(0, num_present), _labels(1, num_present)
+  answer = _labels(2, num_present).classes
+  answer[0] = 3  # what is ignored is not asked about
+  found = wrap(task.accuracy)(before, answer)
+  expected = _miou(before.classes, answer, before.weights > 0)
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  found = wrap(task.similarity)(before, after)
+  counts = (before.weights > 0) & (after.weights > 0)
+  expected = _miou(before.classes, after.classes, counts)
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 23])
+def test_an_answer_is_the_first_of_the_highest_logits(num_classes):
+  rng = np.random.default_rng(5)
+  logits = rng.integers(-2, 3, (2, *SIZE, num_classes)).astype(np.float32)
+  found = jax.jit(classify)(logits)
+  assert found.dtype == jnp.uint8
+  np.testing.assert_array_equal(found, logits.argmax(-1))
+  np.testing.assert_array_equal(classify(np.full_like(logits, np.nan)), 0)
+
+
+def test_labels_as_an_answer_and_without_anything_to_learn():
+  task, labels = segmentation(C), _labels(6)
+  expected = np.where(labels.classes == IGNORE, 0, labels.classes)
+  np.testing.assert_array_equal(as_answer(labels), expected)
+  assert float(task.accuracy(labels, task.as_answer(labels))) == 1
+  nothing = task.without_weight(labels)
+  for answer in (labels.classes, 0 * labels.classes):
+    assert float(task.accuracy(nothing, answer)) == 1
+  logits = np.ones((*SIZE, C), np.float32)
+  grads = jax.grad(task.loss)(logits, nothing)
+  np.testing.assert_array_equal(grads, 0)
+  blank = task.blank(np.zeros((*SIZE, 3), np.uint8))
+  assert blank.shape == SIZE and blank.dtype == jnp.uint8 and not blank.any()
