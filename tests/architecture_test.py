@@ -70,8 +70,6 @@ PENDING_WORDS = {
   "edge": {"equipment", "lesson", "lessons", "pupil", "reception"},
   "fleet": {"coins", "crew", "desk", "insist", "purse", "zoo"},
   "launch": {"ledger"},
-  "run": {"lesson"},
-  "systems": {"lessons"},
   "experiments": {"crew", "equipment", "zoo"},  # of edge and fleet
 }
 

@@ -22,7 +22,7 @@ from ojd.run import gallery as gallery_lib
 from ojd.run import outputs as outputs_lib
 from ojd.run import stats as stats_lib
 from ojd.run.executor import Executor
-from ojd.run.sources import AnsweredBy, Lesson
+from ojd.run.sources import AnsweredBy, Example
 from ojd.run.writers import FrameRecord
 from ojd.streams import base as streams
 from ojd.streams import prefetch
@@ -224,14 +224,14 @@ class Loop:
     if news:
       self._report_progress(news)
     record, labels = FrameRecord(sample.t), None
-    lesson, problem = self.source.request(sample, record)
-    if lesson is None:
+    example, problem = self.source.request(sample, record)
+    if example is None:
       answer = self._predict(sample, record)
       self.source.predicted(answer, record)
     else:
-      answer = self._learn(lesson, sample, record)
-      if lesson.answered_by is not AnsweredBy.AFTER:
-        labels = lesson.labels  # of this very frame
+      answer = self._learn(example, sample, record)
+      if example.answered_by is not AnsweredBy.AFTER:
+        labels = example.labels  # of this very frame
     if not self.stats.num_frames:
       self.stats.first_frame_seconds = self.stages.elapsed()
     record.stride = self.stats.stride
@@ -262,10 +262,10 @@ class Loop:
     record.ms_predict = self.stages.milliseconds("predict")
     return answer
 
-  def _learn(self, lesson: Lesson, sample, record) -> np.ndarray:
-    """Learns from a lesson; the answer to the frame at hand."""
-    answer, frame, labels = None, lesson.sample.frame, lesson.labels
-    if lesson.answered_by is AnsweredBy.BEFORE:
+  def _learn(self, example: Example, sample, record) -> np.ndarray:
+    """Learns from an example; the answer to the frame at hand."""
+    answer, frame, labels = None, example.sample.frame, example.labels
+    if example.answered_by is AnsweredBy.BEFORE:
       answer = self._predict_readonly(sample, record)
     index, before = self.stats.num_keys, None
     if self.outputs.wants_key(index):
@@ -287,12 +287,12 @@ class Loop:
     )
     # A GPU's teacher leaves its labels there.
     classes = np.asarray(labels.classes)
-    self.reference = outputs_lib.Reference(classes, lesson.sample.t)
+    self.reference = outputs_lib.Reference(classes, example.sample.t)
     if before is not None:
       with self.stages("write"):
         key_record = gallery_lib.KeyRecord(
           t=sample.t,
-          frame_t=lesson.sample.t,
+          frame_t=example.sample.t,
           frame=frame,
           labels=classes,
           before=before,
@@ -300,7 +300,7 @@ class Loop:
           info=info,
         )
         self.outputs.write_key(index, key_record)
-    if lesson.answered_by is AnsweredBy.AFTER:
+    if example.answered_by is AnsweredBy.AFTER:
       answer = self._predict_readonly(sample, record)
     return after if answer is None else answer
 

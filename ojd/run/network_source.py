@@ -15,7 +15,7 @@ from ojd.network import difference, layout, simulation, uplink, weights, wire
 from ojd.network import link as link_lib
 from ojd.run import build
 from ojd.run import config as config_lib
-from ojd.run.sources import AnsweredBy, InStep, Lesson
+from ojd.run.sources import AnsweredBy, Example, InStep
 from ojd.systems import streamed
 from ojd.types import Frame, Sample, StepInfo
 
@@ -76,7 +76,7 @@ class SimulatedNetwork(InStep):
     self._is_unanswered = bool(problem)
     if labels is None:
       return None, problem
-    return Lesson(received, labels, AnsweredBy.BEFORE), ""
+    return Example(received, labels, AnsweredBy.BEFORE), ""
 
   def learned(self, info: StepInfo, record) -> int | None:
     """Sends what was learned; the frames until the device holds it."""

@@ -27,7 +27,7 @@ class AnsweredBy(enum.Enum):
   AFTER = "after"  # the trained student: it learned from an older frame
 
 
-class Lesson(NamedTuple):
+class Example(NamedTuple):
   """What is learned from at a frame."""
 
   sample: Sample  # that the labels are of, as the learner sees it
@@ -61,13 +61,13 @@ class InStep:
 
   def request(
     self, sample: Sample, record: FrameRecord
-  ) -> tuple[Lesson | None, str]:
+  ) -> tuple[Example | None, str]:
     """What to learn from at a frame, and why a key frame has no labels."""
     if not self.is_due():
       return None, ""
     labels, problem = self.ask(sample, record)
     self._is_unanswered = bool(problem)
-    return None if labels is None else Lesson(sample, labels), problem
+    return None if labels is None else Example(sample, labels), problem
 
   def is_due(self) -> bool:
     """Whether the teacher must see this frame."""
@@ -210,8 +210,8 @@ class Late(InStep):
     answer = self._poll()
     if answer is not None and answer.labels is not None:
       self._note(answer, sample, record)
-      lesson = Lesson(answer.sample, answer.labels, AnsweredBy.AFTER)
-      return lesson, ""
+      example = Example(answer.sample, answer.labels, AnsweredBy.AFTER)
+      return example, ""
     if answer is not None:
       problem = stats.count_unlabelled(answer.problem, answer.sample.t)
       self.log(lambda log: log.failed(sample.t, problem))

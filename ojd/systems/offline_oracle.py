@@ -76,7 +76,7 @@ def offline_oracle(
   return frozen(student, tx, task=task)
 
 
-def make_recipe(preparation: Preparation, num_lessons: int) -> Recipe:
+def make_recipe(preparation: Preparation, num_examples: int) -> Recipe:
   """Random batches, with the rate and step of online updates.
 
   Ten epochs: of the paper's 6,000 frames half an hour at its 30 ms a frame,
@@ -85,7 +85,7 @@ def make_recipe(preparation: Preparation, num_lessons: int) -> Recipe:
   """
   batch = 4
   return Recipe(
-    num_steps=max(_MIN_STEPS, -(-_EPOCHS * num_lessons // batch)),
+    num_steps=max(_MIN_STEPS, -(-_EPOCHS * num_examples // batch)),
     batch=batch,
     optimizer="sgd",
     learning_rate=0.01,

@@ -12,6 +12,7 @@ from ojd.errors import UserError
 from ojd.fleet import capacity, fleet, folder, listing, member, report, zoo
 from ojd.fleet.teachers import Desks
 from ojd.models import pretrained
+from ojd.run import config as config_lib
 from ojd.run import workdir
 from tests.reference import small_run
 
@@ -24,8 +25,9 @@ CONFIG = dataclasses.replace(
 
 
 def _run(path, uris, batch=1, progress_fn=lambda p: None, **wanted):
-  config = dataclasses.replace(CONFIG, **wanted.pop("flags", {}))
-  config = dataclasses.replace(config, workdir=str(path))
+  flags = wanted.pop("flags", {})
+  config = dataclasses.replace(CONFIG, workdir=str(path), **flags)
+  config = config_lib.without_unused(config, kept=flags.keys())
   entries = [listing.Entry(name, uri) for name, uri in uris.items()]
   stop = wanted.pop("should_stop", lambda: False)
   with contextlib.closing(Desks(batch)) as teachers:

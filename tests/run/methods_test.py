@@ -56,7 +56,7 @@ def _lines(path):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _short_lessons(small_students):
+def _short_rounds(small_students):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(offline_oracle, "_MIN_STEPS", 12)
     patch.setattr(offline_oracle, "_EPOCHS", 1)

@@ -1,4 +1,4 @@
-"""Lessons from memory, beside Adam and a sort written out; both rates."""
+"""Training rounds from memory, beside Adam and a sort; both rates."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from tests.reference import host_loop, scenes, tiny_student
 STUDENT = tiny_student.make()
 RATE, FRACTION, TURNS = 0.05, 0.25, 3
 FRAMES, LABELS = scenes.coloured_squares(40)
-# A sample on every second frame, a lesson on every eighth.
+# A sample on every second frame, a round on every eighth.
 TIMING = dict(
   fps=4.0,
   num_frames=None,
@@ -53,24 +53,24 @@ def _flat(tree):
 
 
 @pytest.mark.parametrize("jit", [True, False])
-def test_lessons_are_adam_on_the_largest_coordinates(jit):
+def test_rounds_are_adam_on_the_largest_coordinates(jit):
   """With a memory of the newest sample alone nothing is left to chance."""
   system = _system(horizon=0.1)
   state = host_loop.begin(system, FRAMES[0])
-  _, told = _run(system, 17, jit=jit)
-  lessons = [entry for entry in told if int(entry[1].num_updates)]
-  assert [t for t, *_ in told] == list(range(0, 17, 2))
-  assert [t for t, *_ in lessons] == [8, 16]
+  _, entries = _run(system, 17, jit=jit)
+  rounds = [entry for entry in entries if int(entry[1].num_updates)]
+  assert [t for t, *_ in entries] == list(range(0, 17, 2))
+  assert [t for t, *_ in rounds] == [8, 16]
 
   adam = optax.adam(RATE)
   ours, unravel = flatten_util.ravel_pytree(state.params)
   adam_state = adam.init(state.params)
   count = round(FRACTION * ours.size)
   # The first choice is random: what moved tells it.
-  mask = lessons[0][2] != np.asarray(ours)
+  mask = rounds[0][2] != np.asarray(ours)
   assert 0.8 * count < mask.sum() <= count
   gradient = jax.jit(jax.grad(_loss))
-  for t, info, params in lessons:
+  for t, info, params in rounds:
     assert int(info.num_updates) == TURNS
     before = ours
     for _ in range(TURNS):
@@ -93,12 +93,12 @@ def _loss(params, frame, labels):
 def test_what_moves_is_what_half_precision_holds_and_moments_are_dense():
   system = _system()
   first = _flat(host_loop.begin(system, FRAMES[0]).params)
-  state, told = _run(system, 9)
-  moved = told[-1][2] != first
+  state, entries = _run(system, 9)
+  moved = entries[-1][2] != first
   assert 0 < moved.sum() <= round(FRACTION * first.size)
-  halves = told[-1][2].astype(np.float16).astype(np.float32)
-  np.testing.assert_array_equal(told[-1][2][moved], halves[moved])
-  assert not np.array_equal(halves, told[-1][2])
+  halves = entries[-1][2].astype(np.float16).astype(np.float32)
+  np.testing.assert_array_equal(entries[-1][2][moved], halves[moved])
+  assert not np.array_equal(halves, entries[-1][2])
   moments = _flat(state.opt_state.adam[0].nu)
   assert (moments > 0).mean() > 0.95
 
@@ -109,9 +109,9 @@ def test_batches_are_of_the_horizon():
   for name, changed in (("as is", []), ("old", [0, 2]), ("new", [4, 6])):
     frames = FRAMES.copy()
     frames[changed] = 255 - frames[changed]
-    _, told = _run(_system(horizon=1.0, batch_size=8), 9, frames)
-    seen[name] = told[-1][2]
-    assert told[-1][0] == 8 and int(told[-1][1].num_updates)
+    _, entries = _run(_system(horizon=1.0, batch_size=8), 9, frames)
+    seen[name] = entries[-1][2]
+    assert entries[-1][0] == 8 and int(entries[-1][1].num_updates)
   np.testing.assert_array_equal(seen["as is"], seen["old"])
   assert not np.array_equal(seen["as is"], seen["new"])
 
@@ -128,7 +128,7 @@ def test_all_coordinates_are_adam_on_the_mean_of_a_batch():
 
 
 def test_sampling_follows_the_labels():
-  """A still scene, ten samples a lesson at first; the rule by hand."""
+  """A still scene, ten samples a round at first; the rule by hand."""
   frames = np.repeat(FRAMES[:1], 200, axis=0)
   labels = Labels(*(np.repeat(x[:1], 200, axis=0) for x in LABELS))
   given = dict(fps=10.0, sampling_rate=5.0, train_period=1.0)
@@ -136,16 +136,16 @@ def test_sampling_follows_the_labels():
     adaptive = {"adaptive_sampling": True}
     adaptive["adaptive_training"] = name == "training"
     system = _system(**given, **adaptive, iterations=1)
-    state, told = _run(system, 200, frames, labels)
-    times = [t for t, *_ in told]
-    strides = [int(info.stride) for _, info, _ in told]
+    state, entries = _run(system, 200, frames, labels)
+    times = [t for t, *_ in entries]
+    strides = [int(info.stride) for _, info, _ in entries]
     assert times[1:] == [
       t + s for t, s in zip(times[:-1], strides[:-1], strict=True)
     ]
     # 5 a second, then 4, 3, 2, 1 and a tenth of 5.
     assert sorted(set(strides)) == [2, 3, 5, 10, 20]
-    lessons = [t for t, info, _ in told if int(info.num_updates)]
-    gaps = np.diff(lessons)
+    rounds = [t for t, info, _ in entries if int(info.num_updates)]
+    gaps = np.diff(rounds)
     if name == "sampling":
       assert gaps[-1] == 20 and float(state.training.period) == 1
     else:  # 1.2 s, 1.4 s ...: on the next sample, 2 s apart
@@ -154,24 +154,26 @@ def test_sampling_follows_the_labels():
     assert float(state.rate) == 0.5
 
 
-def test_one_time_is_one_long_lesson():
+def test_one_time_is_one_long_round():
   frames = np.concatenate([FRAMES, FRAMES])
   labels = Labels(*(np.concatenate([x, x]) for x in LABELS))
-  _, told = _run(
+  _, entries = _run(
     _system(updates.adam(learning_rate=RATE), one_time=True),
     80,
     frames,
     labels,
   )
-  lessons = [(t, int(i.num_updates)) for t, i, _ in told if int(i.num_updates)]
-  assert lessons == [(48, 10 * TURNS)]
+  rounds = [
+    (t, int(i.num_updates)) for t, i, _ in entries if int(i.num_updates)
+  ]
+  assert rounds == [(48, 10 * TURNS)]
 
 
-def test_lesson_that_is_not_finite_is_undone():
+def test_round_that_is_not_finite_is_undone():
   system = _system(updates.adam(learning_rate=np.float32(np.inf)))
   first = _flat(host_loop.begin(system, FRAMES[0]).params)
-  _, told = _run(system, 9)
-  _, info, params = told[-1]
+  _, entries = _run(system, 9)
+  _, info, params = entries[-1]
   assert int(info.num_updates) == 0 and int(info.num_rolled_back) == TURNS
   np.testing.assert_array_equal(params, first)
 
@@ -186,10 +188,10 @@ def test_values_without_room_in_half_precision_stay():
 
 @pytest.mark.parametrize("name", ["ema", "replay", "nonfinite_guard"])
 def test_steps_with_a_will_of_their_own(name):
-  """Each does in a lesson what it does on a key frame."""
+  """Each does in a round what it does on a key frame."""
   system = _system(updates.STEPS[name].factory(learning_rate=0.01))
-  state, told = _run(system, 17)
-  assert [int(i.num_updates) for _, i, _ in told if int(i.num_updates)] == [
+  state, entries = _run(system, 17)
+  assert [int(i.num_updates) for _, i, _ in entries if int(i.num_updates)] == [
     *(TURNS, TURNS),
   ]
   answers = _flat(system.serving.params(state))
@@ -199,5 +201,5 @@ def test_steps_with_a_will_of_their_own(name):
   broken = _system(
     updates.STEPS[name].factory(learning_rate=np.float32(np.inf))
   )
-  _, told = _run(broken, 9)
-  assert int(told[-1][1].num_updates) == 0
+  _, entries = _run(broken, 9)
+  assert int(entries[-1][1].num_updates) == 0

@@ -1,4 +1,4 @@
-"""Lessons on one frame, beside a loop written out; the parent in mode B."""
+"""Training on one frame, beside a loop written out; the parent in mode B."""
 
 import functools
 
@@ -61,7 +61,7 @@ def _answer(params, frame):
   return classify(STUDENT.apply(params, frame))
 
 
-def _lesson(params, frame, labels):
+def _round(params, frame, labels):
   """The updates one by one, on images made by pillow."""
   opt_state = TX.init(params)
   forms = []
@@ -88,7 +88,7 @@ def _lesson(params, frame, labels):
 
 
 @pytest.mark.parametrize("mode", ("A", "B"))
-def test_lessons_are_those_of_a_loop(mode):
+def test_rounds_are_those_of_a_loop(mode):
   frames, labels = _scene(INTERVAL + 1)
   system = _system(mode)
   state = system.init(jax.random.key(0), frames[0])
@@ -101,7 +101,7 @@ def test_lessons_are_those_of_a_loop(mode):
     before = _answer(state.params, frames[t])
     confusion = metrics.confusion_matrix(here.classes, np.asarray(before), 2)
     state, classes, info = learn(state, frames[t], here)
-    expected = _lesson(parent if mode == "B" else expected, frames[t], here)
+    expected = _round(parent if mode == "B" else expected, frames[t], here)
     for name in parent:
       np.testing.assert_allclose(
         state.params[name], expected[name], rtol=2e-4, atol=1e-5
@@ -119,7 +119,7 @@ def test_lessons_are_those_of_a_loop(mode):
       assert np.mean(np.asarray(classes) != answer) < 0.01
 
 
-def test_lesson_that_leads_nowhere_is_undone():
+def test_round_that_leads_nowhere_is_undone():
   frames, labels = _scene(1)
   system = systems.osvos(STUDENT, optax.sgd(jnp.inf), num_passes=PASSES)
   state = system.init(jax.random.key(0), frames[0])
