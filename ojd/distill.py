@@ -184,7 +184,7 @@ def adapt(
       if step_scale is not None:
         steps = optax.tree.scale(step_scale(tried.miou_before), steps)
       norm = optax.tree.norm(grads)
-      # Of a step that was not made there is no norm to tell.
+      # A step that is not made has no norm.
       norm = jnp.where(jnp.isfinite(norm), norm, loop.grad_norm)
       return optax.apply_updates(loop.params, steps), opt_state, norm
 

@@ -67,7 +67,7 @@ def open_stream(config: RunConfig) -> streams.Stream:
 
 
 def num_frames_of(config: RunConfig, spec: streams.StreamSpec) -> int:
-  """How many frames a run has; a UserError where nobody can know."""
+  """How many frames a run has; a UserError where it is not known."""
   address = streams.without_password(config.stream)
   name = f"--system={config.system}"
   if spec.is_live:

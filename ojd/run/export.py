@@ -44,7 +44,7 @@ def export(
     run: of `recorded_run.read`.
     t: a frame of it.
     path: of the parameters; the program lies beside it.
-    note_fn: told why a checkpoint could not be used.
+    note_fn: called with why a checkpoint cannot be used.
   """
   if not run.first <= t < run.end:
     raise recorded_run.range_error("at_frame", t, run)

@@ -28,9 +28,9 @@ def prepare(
   note_fn: Callable[[str], None],
   should_stop: Callable[[], bool],
 ) -> Job | None:
-  """The job with what its method learnt beforehand; None where it was stopped.
+  """The job with what its method learns beforehand; None where it was stopped.
 
-  What is learnt is kept in the workdir: the same job is not prepared twice. A
+  What is learned is kept in the workdir: the same job is not prepared twice. A
   method that asks for nothing gets its job back.
   """
   method = build.method_of(job.config)
@@ -59,7 +59,7 @@ def preparation(
   Args:
     job: with its teacher.
     folder: what comes of it goes there.
-    note_fn: told how it goes.
+    note_fn: called with the progress, in lines.
     should_stop: asked now and then.
   """
   num_frames = build.num_frames_of(job.config, job.stream.spec)

@@ -1,4 +1,4 @@
-"""A run as its workdir tells it: what was asked for, and what became of it."""
+"""A recorded run: the flags, the metrics and the log of a workdir."""
 
 import dataclasses
 import itertools
@@ -44,7 +44,7 @@ class RecordedRun(NamedTuple):
 
 
 def read(path: pathlib.Path) -> RecordedRun:
-  """Reads a workdir; a UserError where it holds no run that can be told."""
+  """Reads a workdir; a UserError where it holds no run to replay."""
   if not (path / workdir.CONFIG).is_file():
     raise UserError(f"--workdir={path} holds no run")
   description = workdir.read_config(path)

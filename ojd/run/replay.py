@@ -73,8 +73,8 @@ def replay(
     run: of `recorded_run.read`.
     from_frame: the first frame that is wanted; None for the run's first.
     to_frame: the last one; None for the run's last.
-    progress_fn: told frames done and to be done.
-    note_fn: told why a checkpoint could not be used.
+    progress_fn: called with frames done and to be done.
+    note_fn: called with why a checkpoint cannot be used.
   """
   first = run.first if from_frame is None else from_frame
   end = run.end if to_frame is None else to_frame + 1

@@ -42,8 +42,8 @@ class Step(NamedTuple):
 
   sample: Sample
   classes: np.ndarray  # [H, W] uint8, the student's
-  record: Record | None  # what was learnt here, on a key frame
-  info: StepInfo | None  # what was learnt now, as plain numbers
+  record: Record | None  # what was learned then, on a key frame
+  info: StepInfo | None  # what was learned now, as plain numbers
   state: State  # afterwards; good until the next step
 
 
@@ -98,7 +98,7 @@ def frames(
   with contextlib.closing(prefetch.readable(samples, end)) as samples:
     for sample in samples:
       keys.see(sample)
-      if sample.t < start.t:  # asked about before, and learnt from later
+      if sample.t < start.t:  # asked about before, and learned from later
         continue
       record, info = keys.record(sample.t), None
       seen = sample if link is None else link.receive(sample, executor.state)
@@ -127,7 +127,7 @@ class _Keys:
     self._times = {
       t for t, kind in run.log.records if kind == trajectory.KEY and t >= start
     }
-    # Frames that are learnt from later than they are seen.
+    # Frames that are learned from later than they are seen.
     self._late: dict[int, Sample | None] = {}
     if run.config.async_teacher:
       for t in self._times:
@@ -149,7 +149,7 @@ class _Keys:
     return self._log.find(trajectory.KEY, t)
 
   def frame(self, record, now):
-    """The frame that was learnt from; a late one may be asked for once."""
+    """The frame that was learned from; a late one may be asked for once."""
     key_t = record.decision.key_t
     sample = now if key_t is None else self._late.pop(key_t, None)
     if sample is None:

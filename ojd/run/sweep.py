@@ -116,8 +116,8 @@ def sweep(
     from_frame: where all begin, with the run's student as it was; None for the
       run's own beginning.
     to_frame: the last frame; None for the run's last.
-    progress_fn: told frames done and to be done, of all lanes.
-    note_fn: told what a person should know.
+    progress_fn: called with frames done and to be done, of all combinations.
+    note_fn: called with a line about what is unusual.
   """
   first = run.first if from_frame is None else from_frame
   end = run.end if to_frame is None else to_frame + 1
@@ -132,7 +132,7 @@ def sweep(
     # Side by side every lane would compute both speeds on each frame.
     raise UserError(
       f"--sweep: --system={run.config.system} has a student of two speeds; "
-      "sweep a run of who learns in it, as jit"
+      "sweep a run of its base, as jit"
     )
   for name in grid:
     known = {"seed"} | system.options.keys()
@@ -194,7 +194,7 @@ class _Frame(NamedTuple):
 
 
 def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
-  """The frames with their labels; who is not on record is asked."""
+  """The frames with their labels, those that the log lacks by the teacher."""
   known = recorded_run.LabelsByFrame(run.log)
   labeler = labelers.Cached(
     known.get, functools.partial(build.open_labeler, job)
@@ -218,7 +218,7 @@ def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
       expected = np.asarray(answer.labels.classes)
       if job.truth_groups is not None:
         expected = labels_lib.regrouped(job.truth_groups, sample.truth)
-        if expected is None:  # nobody's question
+        if expected is None:  # a frame without any truth
           expected = np.full(sample.frame.shape[:2], IGNORE, np.uint8)
       yield _Frame(sample.t, sample.frame, answer.labels, expected)
 

@@ -1,9 +1,9 @@
 """A student that runs whole on some frames, and on others on what changed.
 
-Two kinds of key frames are apart here. On those of the teacher the student
-learns, when the system around which this one stands says so. On those of the
-network it runs whole and leaves what the frames after it are told the changes
-of: here they are called refreshes. A frame that was learnt from is one of them.
+There are two kinds of key frames. On those of the teacher the student learns,
+by the system that this one wraps. On those of the network, here called
+refreshes, it runs whole and keeps what the changes of later frames refer to. A
+frame that is learned from is a refresh, too.
 """
 
 from typing import Annotated, Any, Literal, NamedTuple
@@ -48,7 +48,7 @@ class DeltaState(NamedTuple):
 
   @property
   def params(self) -> Params:
-    """What was learnt."""
+    """What was learned."""
     return self.learner.params
 
   @property
@@ -216,7 +216,7 @@ def refreshed(
 
   Args:
     net: the converted student of the learner.
-    learner: who learns, and when; `jit.frozen` for nobody. Its answers have to
+    learner: the system that learns; `frozen` for none. Its answers have to
       be those of its student alone.
     interval: frames from one refresh to the next, at most.
     threshold: mean absolute difference in grey levels, 0 to 255, from the last

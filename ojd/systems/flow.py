@@ -66,7 +66,7 @@ def flow(
 
   def learn(state, frame, labels):
     classes = task.as_answer(labels)
-    # One flow more than the method needs: it tells how far the labels drift.
+    # One flow more than the method needs: it measures how far the labels drift.
     moved = move(state, frame)
     info = agreement(task, labels, moved, classes)
     info = info._replace(stride=schedule.stride(state.schedule))

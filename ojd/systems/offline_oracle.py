@@ -23,8 +23,8 @@ from ojd.systems.jit import frozen
 from ojd.types import Labels, Task
 from ojd.updates.step import Tx
 
-EVERY = 5  # frames from one that is learnt from to the next
-MAX_FRAMES = 6_000  # learnt from; the paper's number
+EVERY = 5  # frames from one that is learned from to the next
+MAX_FRAMES = 6_000  # learned from; the paper's number
 STUDENT = "student.safetensors"
 _ALBUM, _ABOUT = "album", "about.json"
 _EPOCHS, _MIN_STEPS = 10, 400
@@ -128,7 +128,7 @@ def prepare(preparation: Preparation) -> bool:
   flat = pretrained.flatten(jax.device_get(params))
   about = {**preparation.about, **recipe._asdict()}
   found = pretrained.Pretrained(flat, preparation.class_names, about)
-  # Nothing is lost: the run is to be told again bit for bit.
+  # Nothing is lost: the run must replay bit for bit.
   pretrained.save(folder / STUDENT, found, np.float32)
   trainer.forget(folder)
   forget(folder)

@@ -1,9 +1,9 @@
 """Any system in two places: a server that learns, a device that answers.
 
 The device answers with the student that it holds; the classes of a key frame
-are the server's. After one the server sends what it has learnt, if nothing of
+are the server's. After one the server sends what it has learned, if nothing of
 it is on its way; from some later frame on that is what the device holds. Which
-frame that is the driver says (`postpone`), who knows the network; unless it
+frame that is, the driver says (`postpone`), which knows the network; unless it
 does, the next one.
 """
 
@@ -31,7 +31,7 @@ class StreamedState(NamedTuple):
 
   @property
   def params(self) -> Params:
-    """What was learnt."""
+    """What was learned."""
     return self.server.params
 
 
