@@ -54,19 +54,21 @@ def dis(preset: str) -> HostFlow:
     preset: one of DIS_PRESETS.
   """
   number, lock = DIS_PRESETS.index(preset), threading.Lock()
-  searchers = []  # made by the first call: OpenCV takes a while to import
+  # By size, made by the first call: OpenCV takes a while to import, and its
+  # search keeps what it chose for small frames when larger ones follow.
+  searchers = {}
 
   def flow(frame, previous):
     import cv2
 
     greys = [cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (frame, previous)]
     with lock:  # its buffers serve one call at a time
-      if not searchers:
+      if greys[0].shape not in searchers:
         # Each of its threads searches a band by itself: as many bands as
         # cores would be another flow on each machine.
         cv2.setNumThreads(1)
-        searchers.append(cv2.DISOpticalFlow_create(number))
-      return searchers[0].calc(*greys, None)
+        searchers[greys[0].shape] = cv2.DISOpticalFlow_create(number)
+      return searchers[greys[0].shape].calc(*greys, None)
 
   return flow
 

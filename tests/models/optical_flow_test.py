@@ -131,3 +131,15 @@ def test_flow_does_not_follow_the_number_of_threads():
   first = flow_fn(frame, previous)
   assert cv2.getNumThreads() == 1
   np.testing.assert_array_equal(flow_fn(frame, previous), first)
+
+
+def test_flow_of_a_size_does_not_depend_on_sizes_before_it():
+  rng = np.random.default_rng(0)
+  large = rng.integers(0, 256, (2, 48, 64, 3), np.uint8)
+  optical_flow.dis.cache_clear()
+  expected = optical_flow.dis("medium")(*large)
+  optical_flow.dis.cache_clear()
+  flow = optical_flow.dis("medium")
+  for height, width in ((16, 20), (12, 12), (33, 17)):
+    flow(*rng.integers(0, 256, (2, height, width, 3), np.uint8))
+  np.testing.assert_array_equal(flow(*large), expected)
