@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ojd import systems
 from ojd.errors import UserError
 from ojd.models import export as export_lib
 from ojd.models import pretrained
@@ -51,11 +50,12 @@ def export(
   program = path.with_suffix(PROGRAM_SUFFIX)
   if program == path:
     raise UserError(f"--export={path}: {PROGRAM_SUFFIX} is the program's")
-  if run.config.system.partition(":")[0] in systems.WITHOUT_STUDENT:
+  job = recorded_run.open_job(run)
+  if job.system.serving is None:
     raise UserError(f"--export: --system={run.config.system} has no student")
   _check_writable(path)
   params = _params_at(run, t, note_fn)
-  spec = recorded_run.open_job(run).stream.spec
+  spec = job.stream.spec
   config = dataclasses.replace(run.config, init="random")
   student = build.make_student(config, run.groups)
   about = {

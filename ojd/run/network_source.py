@@ -5,6 +5,7 @@ run can be replayed. A device takes its frames as they come, or as fast as it
 can where it is behind; it answers each with the student that it holds.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class SimulatedNetwork(InStep):
     self._conditions = conditions_lib.parse(config.link)
     self._remote = build.method_of(config).remote
     self._uplink = open_uplink(job)
+    self._send = make_sender(self._uplink, job)
     first = build.first_interval(config, spec)
     self._rules = simulation.Rules(
       spec.fps,
@@ -69,7 +71,7 @@ class SimulatedNetwork(InStep):
     if not self.is_due():
       return None, ""
     state = self.context.executor.state
-    seen = add_to(self._uplink, self._job, sample.frame, state)
+    seen = self._send(sample.frame, state)
     received, record.sent = sample._replace(frame=seen), True
     is_decoded = self._conditions.upload.labels == conditions_lib.DECODED
     labels, problem = self.ask(received if is_decoded else sample, record)
@@ -145,18 +147,19 @@ def open_uplink(job: build.Job) -> uplink.Uplink:
   return uplink.Uplink(upload._replace(codec=codec), spec.height, spec.width)
 
 
-def add_to(
-  device: uplink.Uplink,
-  job: build.Job,
-  frame: Frame,
-  state: streamed.StreamedState,
-) -> np.ndarray:
-  """What the server will see of a key frame, at which the state is."""
+def make_sender(
+  device: uplink.Uplink, job: build.Job
+) -> Callable[[Frame, streamed.StreamedState], np.ndarray]:
+  """(frame, state) -> what the server will see of a key frame at that state."""
   fps = job.stream.spec.fps
-  rate = fps / max(int(state.interval), 1)
   options = config_lib.bound_system(job.config).options
-  rate = min(rate, options.get("sampling_rate", 1.0))
-  return device.add(frame, int(state.t) / fps, rate)
+  most = options.get("sampling_rate", 1.0)
+
+  def send(frame, state):
+    rate = min(fps / max(int(state.interval), 1), most)
+    return device.add(frame, int(state.t) / fps, rate)
+
+  return send
 
 
 class ReplayedUplink:
@@ -171,7 +174,8 @@ class ReplayedUplink:
       start: the first frame.
     """
     self._rows = {row["t"]: row for row in rows}
-    self._job, self._uplink = job, open_uplink(job)
+    self._uplink = open_uplink(job)
+    self._send = make_sender(self._uplink, job)
     spares = [
       row["spare"] for row in rows if "spare" in row and row["t"] < start
     ]
@@ -181,7 +185,7 @@ class ReplayedUplink:
     """The sample, as it arrived if it was sent."""
     row = self._rows.get(sample.t, {})
     if row.get("sent"):
-      frame = add_to(self._uplink, self._job, sample.frame, state)
+      frame = self._send(sample.frame, state)
       sample = sample._replace(frame=frame)
     if "bytes_up" in row:
       self._uplink.flush()

@@ -190,10 +190,6 @@ METHODS: dict[str, Method] = {
 }
 
 
-# Of these nothing can be exported: they answer by the teacher's labels alone.
-WITHOUT_STUDENT = ("teacher", "copy_last", "flow")
-
-
 def bind(
   text: str, given: Mapping[str, Any] = types.MappingProxyType({})
 ) -> Bound:

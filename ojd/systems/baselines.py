@@ -1,13 +1,13 @@
 """Methods without a student: the teacher alone, and its latest answer kept."""
 
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ojd import distill, schedules
 from ojd.models.student import Student
-from ojd.specs import Range
+from ojd.specs import Count
 from ojd.tasks import segmentation
 from ojd.types import StepInfo, Task
 from ojd.updates.step import Tx
@@ -41,7 +41,7 @@ def copy_last(
   tx: Tx | None = None,
   *,
   task: Task | None = None,
-  stride: Annotated[int, Range(1, 2**30 - 1)] = 8,
+  stride: Count = 8,
 ) -> distill.System:
   """The teacher on every stride-th frame, and its answer until the next.
 

@@ -1,6 +1,6 @@
 """Labels of a few frames, carried to the others by optical flow."""
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ojd import distill, schedules
 from ojd.models import optical_flow
 from ojd.models.student import Student
-from ojd.specs import Range
+from ojd.specs import Count
 from ojd.systems.baselines import agreement
 from ojd.tasks import segmentation
 from ojd.updates.step import Tx
@@ -27,7 +27,7 @@ def flow(
   student: Student,
   tx: Tx | None = None,
   *,
-  stride: Annotated[int, Range(1, 2**30 - 1)] = 8,
+  stride: Count = 8,
   flow: str | optical_flow.HostFlow = optical_flow.DEFAULT,
 ) -> distill.System:
   """The teacher on every stride-th frame, its answer carried by optical flow.

@@ -18,6 +18,7 @@ from ojd import distill, losses, schedules
 from ojd.errors import UserError
 from ojd.models.student import Params, Student
 from ojd.specs import Range
+from ojd.systems.jit import MANY
 from ojd.tasks import segmentation
 from ojd.types import Frame, Labels, StepInfo
 
@@ -55,7 +56,7 @@ def osvos(
   tx: optax.GradientTransformation,
   *,
   mode: Literal["A", "B"] = "B",
-  interval: Annotated[ArrayLike, Range(1, 2**30 - 1)] = INTERVAL,
+  interval: Annotated[ArrayLike, MANY] = INTERVAL,
   num_passes: Annotated[ArrayLike, Range(0, 10**6)] = 8,
 ) -> distill.System:
   """One-shot video object segmentation: trained on one frame of each interval.
