@@ -1,6 +1,7 @@
 """A short run of a small student, made by the runner as a person would."""
 
 import dataclasses
+import json
 import pathlib
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from ojd import specs
 from ojd.models import layers
 from ojd.run import config as config_lib
-from ojd.run import runner
+from ojd.run import runner, workdir
 from ojd.run.config import RunConfig
 
 
@@ -63,3 +64,12 @@ def config(path: pathlib.Path, base: RunConfig = CONFIG, **flags) -> RunConfig:
 def run(path: pathlib.Path, **flags) -> runner.Outcome:
   """Runs with other flags in `path`."""
   return runner.run(config(path, **flags), "a test")
+
+
+def lines(path: pathlib.Path) -> list[dict]:
+  """What a run wrote of its frames, without the times."""
+  text = (path / workdir.METRICS).read_text()
+  return [
+    {k: v for k, v in json.loads(line).items() if not k.startswith("ms_")}
+    for line in text.splitlines()
+  ]

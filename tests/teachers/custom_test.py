@@ -51,29 +51,25 @@ def test_class_maps_of_whole_numbers(monkeypatch, dtype):
   assert not teacher.is_free
 
 
-def test_instances(monkeypatch):
-  masks = np.zeros((1, 8, 10), bool)
+def _instances(num=1, size=(8, 10), box=(1, 1, 3, 4), class_ids=(2,)):
+  masks = np.zeros((num, *size), bool)
   masks[0, 1:3, 1:4] = True
-  answer = Instances([[1, 1, 3, 4]], [0.9], [2], masks)
-  made = _label(_make(monkeypatch, _factory(lambda frame: answer)))
+  return Instances([box], [0.9], class_ids, masks)
+
+
+def test_instances(monkeypatch):
+  made = _label(_make(monkeypatch, _factory(lambda frame: _instances())))
   assert made.classes.sum() == 2 * 6
 
 
 @pytest.mark.parametrize(
   "answer",
   [
-    None,
-    "a cat",
+    *(None, "a cat", np.full((8, 10), 300), np.full((8, 10), -1)),
     np.zeros((8, 10), np.float32),
-    np.zeros((8, 9), np.uint8),
-    np.zeros((8, 10, 3), np.uint8),
-    np.full((8, 10), 300),
-    np.full((8, 10), -1),
-    Instances([[1, 1, 3, 4]], [0.9], [2], np.zeros((1, 7, 9), bool)),
-    Instances([[1, 1, 3, 4]], [0.9], [2], np.zeros((2, 8, 10), bool)),
-    Instances([[1, 1, 3, 4]], [0.9], [3], np.zeros((1, 8, 10), bool)),
-    Instances([[1, 1, 3]], [0.9], [2], np.zeros((1, 8, 10), bool)),
-    Instances([[1, 1, 3, 4]], [0.9], [1, 2], np.zeros((1, 8, 10), bool)),
+    *(np.zeros(size, np.uint8) for size in ((8, 9), (8, 10, 3))),
+    *(_instances(size=(7, 9)), _instances(num=2), _instances(box=(1, 1, 3))),
+    *(_instances(class_ids=[3]), _instances(class_ids=[1, 2])),
   ],
 )
 def test_nonsense_is_refused_in_a_line(monkeypatch, answer):
@@ -83,29 +79,32 @@ def test_nonsense_is_refused_in_a_line(monkeypatch, answer):
   assert "\n" not in str(error.value)
 
 
+def _numbered(*, num: int = 1):
+  return _factory(None, ("background", *map(str, range(num))))()
+
+
+_TEXT = "my_lab.teachers:make"
+
+
 @pytest.mark.parametrize(
-  "names", [None, "background", ("cat", "dog"), ("background",), (1, 2)]
+  ("factory", "text", "words"),
+  [
+    *(
+      (_factory(None, names), _TEXT, "class_names")
+      for names in (None, "background", ("cat", "dog"), ("background",), (1, 2))
+    ),
+    (None, "no_such_module:make", "no_such_module"),
+    (None, "my_lab.teachers:other", "no such function"),
+    (_numbered, f"{_TEXT}:size=3", "no option 'size'; it has num"),
+  ],
 )
-def test_class_names_must_be_names(monkeypatch, names):
-  with pytest.raises(UserError, match="class_names"):
-    _make(monkeypatch, _factory(lambda frame: None, names))
-
-
-def test_what_cannot_be_imported_is_refused(monkeypatch):
-  with pytest.raises(UserError, match="no_such_module"):
-    base.make_teacher("no_such_module:make", REQUEST)
-  with pytest.raises(UserError, match="no such function"):
-    _make(monkeypatch, _factory(None), "my_lab.teachers:other")
+def test_factories_that_are_refused(monkeypatch, factory, text, words):
+  with pytest.raises(UserError, match=words):
+    _make(monkeypatch, factory, text)
 
 
 def test_options_reach_the_factory(monkeypatch):
-  def make(*, num: int = 1):
-    return _factory(None, ("background", *map(str, range(num))))()
-
-  text = "my_lab.teachers:make:num=3"
-  assert len(_make(monkeypatch, make, text).class_names) == 4
-  with pytest.raises(UserError, match="no option 'size'; it has num"):
-    _make(monkeypatch, make, "my_lab.teachers:make:size=3")
+  assert len(_make(monkeypatch, _numbered, f"{_TEXT}:num=3").class_names) == 4
 
 
 def test_example_wraps_a_semantic_model(monkeypatch):

@@ -1,6 +1,5 @@
 """Labels made by torch against those made by numpy, and their way to JAX."""
 
-import json
 import sys
 import types
 
@@ -13,12 +12,12 @@ from hypothesis import strategies as st
 
 from ojd import labels as labels_lib
 from ojd import systems, updates
-from ojd.run import build, loop, sources, workdir
+from ojd.run import build, loop, sources
 from ojd.run.config import RunConfig
 from ojd.run.executor import Executor
 from ojd.teachers import base, detector, tiny
 from ojd.types import IGNORE, Labels, Sample
-from tests.reference import labels_loop, scenes, tiny_student
+from tests.reference import labels_loop, scenes, small_run, tiny_student
 
 NAMES = ("background", "person", "bicycle", "car", "bus", "truck", "dog")
 MEMBERS = (("person",), ("car", "bus", "truck"), ("bicycle",))  # no dog
@@ -58,10 +57,10 @@ def _random_output(seed, num, height=H, width=W, outside=12.0):
   return _output(boxes, labels, masks, scores)
 
 
-def _as_numpy(labels):
-  classes, weights = (np.asarray(part) for part in labels)
-  assert (classes.dtype, weights.dtype) == (np.uint8, np.float32)
-  return Labels(classes, weights)
+def _assert_equal(got, expected):
+  assert (got[0].dtype, got[1].dtype) == (np.uint8, np.float32)
+  for ours, theirs in zip(got, expected, strict=True):
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def _assert_equals_numpy(output, device, groups=GROUPS, height=H, width=W):
@@ -69,31 +68,25 @@ def _assert_equals_numpy(output, device, groups=GROUPS, height=H, width=W):
   got = detector.labels_on_device(there, groups, height, width)
   instances = detector.to_instances(output)
   expected = labels_lib.from_instances(instances, groups, height, width)
-  for ours, theirs in zip(_as_numpy(got), expected, strict=True):
-    np.testing.assert_array_equal(ours, theirs)
+  _assert_equal(got, expected)
   return got
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @settings(deadline=None, max_examples=150)
-@example(seed=0, num=0)
-@given(seed=st.integers(0, 2**32 - 1), num=st.integers(0, 8))
-def test_random_outputs_equal_numpy(device, seed, num):
-  _assert_equals_numpy(_random_output(seed, num), device)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@settings(deadline=None, max_examples=30)
+@example(seed=0, num=0, wanted=None)
 @given(
   seed=st.integers(0, 2**32 - 1),
-  num=st.integers(1, 5),
-  wanted=st.sets(st.sampled_from(NAMES[1:]), min_size=1),
+  num=st.integers(0, 8),
+  wanted=st.none() | st.sets(st.sampled_from(NAMES[1:]), min_size=1),
 )
-def test_any_groups_and_sizes_equal_numpy(device, seed, num, wanted):
-  groups = labels_lib.parse_groups(";".join(sorted(wanted)), NAMES)
-  height, width = np.random.default_rng(seed).integers(1, 90, 2).tolist()
-  output = _random_output(seed, num, height, width)
-  _assert_equals_numpy(output, device, groups, height, width)
+def test_random_outputs_equal_numpy(device, seed, num, wanted):
+  groups, size = GROUPS, (H, W)
+  if wanted is not None:
+    groups = labels_lib.parse_groups(";".join(sorted(wanted)), NAMES)
+    size = np.random.default_rng(seed).integers(1, 90, 2).tolist()
+  output = _random_output(seed, num, *size)
+  _assert_equals_numpy(output, device, groups, *size)
 
 
 @settings(deadline=None, max_examples=30)
@@ -101,38 +94,26 @@ def test_any_groups_and_sizes_equal_numpy(device, seed, num, wanted):
 def test_equals_the_loop_over_pixels(seed, num):
   output = _random_output(seed, num, outside=0.0)
   output["labels"] = output["labels"].clamp(max=6)
-  got = _as_numpy(detector.labels_on_device(output, GROUPS, H, W))
+  got = detector.labels_on_device(output, GROUPS, H, W)
   instances = detector.to_instances(output)
-  expected = labels_loop.from_instances(instances, NAMES, MEMBERS, H, W)
-  np.testing.assert_array_equal(got.classes, expected[0])
-  np.testing.assert_array_equal(got.weights, expected[1])
+  _assert_equal(
+    got, labels_loop.from_instances(instances, NAMES, MEMBERS, H, W)
+  )
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_rules_by_hand(device):
   """A bicycle over a person, a dog, a doubtful car."""
-  masks = np.zeros((4, 1, H, W))
-  masks[:, :, :, :] = 1
+  masks = np.ones((4, 1, H, W))
   masks[0, 0, 4, 4] = 0.4999
   boxes = [[4, 4, 10, 8], [8, 6, 12, 10], [0, 12, 8, 20], [14, 0, 24, 20]]
   output = _output(boxes, [1, 2, 6, 3], masks, [0.5, 0.6, 1.0, 0.4999])
-  classes, weights = _as_numpy(_assert_equals_numpy(output, device))
-  expected = np.zeros((H, W), np.uint8)
-  expected[4:8, 4:10] = 1
-  expected[4, 4] = 0
-  expected[6:10, 8:12] = 3
-  np.testing.assert_array_equal(classes, expected)
-  expected = np.ones((H, W), np.float32)
-  expected[3:9, 3:11] = 5
-  expected[5:11, 7:13] = 5
-  np.testing.assert_array_equal(weights, expected)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_nobody_there(device):
-  nothing = _output([], [], np.zeros((0, 1, H, W)))
-  classes, weights = _as_numpy(_assert_equals_numpy(nothing, device))
-  assert not classes.any() and (weights == 1).all()
+  classes, weights = np.zeros((H, W), np.uint8), np.ones((H, W), np.float32)
+  classes[4:8, 4:10] = 1
+  classes[4, 4] = 0
+  classes[6:10, 8:12] = 3
+  weights[3:9, 3:11] = weights[5:11, 7:13] = 5
+  _assert_equal(_assert_equals_numpy(output, device), (classes, weights))
 
 
 def test_jax_gets_what_torch_made_without_a_copy(monkeypatch):
@@ -157,22 +138,19 @@ def test_memory_lives_as_long_as_jax_needs_it():
     expected = labels_lib.from_instances(instances, GROUPS, H, W)
     kept.append((detector.labels_on_device(output, GROUPS, H, W), expected))
   for got, expected in kept:
-    np.testing.assert_array_equal(got.classes, expected.classes)
-    np.testing.assert_array_equal(got.weights, expected.weights)
+    _assert_equal(got, expected)
 
 
-def test_numpy_where_jax_is_on_another_device(monkeypatch):
-  gpu = types.SimpleNamespace(platform="gpu", local_hardware_id=0)
-  monkeypatch.setattr(jax, "devices", lambda: [gpu])
+@pytest.mark.parametrize("where", ["another device", "no jax"])
+def test_numpy_where_jax_cannot_have_it(monkeypatch, where):
+  if where == "no jax":
+    monkeypatch.delitem(sys.modules, "jax")
+  else:
+    gpu = types.SimpleNamespace(platform="gpu", local_hardware_id=0)
+    monkeypatch.setattr(jax, "devices", lambda: [gpu])
   got = _assert_equals_numpy(_random_output(1, 3), "cpu")
   assert all(type(part) is np.ndarray for part in got)
-
-
-def test_numpy_in_a_process_without_jax(monkeypatch):
-  monkeypatch.delitem(sys.modules, "jax")
-  got = detector.labels_on_device(_random_output(1, 3), GROUPS, H, W)
-  assert all(type(part) is np.ndarray for part in got)
-  assert "jax" not in sys.modules
+  assert ("jax" in sys.modules) == (where != "no jax")
 
 
 class _Devices:
@@ -223,23 +201,9 @@ def test_run_is_the_same_with_labels_of_jax(tmp_path):
     summary = run.run()
     assert summary["finished"] and summary["eval_frames"] == 5
     assert type(run.reference.classes) is np.ndarray
-    lines = (path / workdir.METRICS).read_text().splitlines()
-    runs.append(
-      [
-        {k: v for k, v in json.loads(line).items() if not k.startswith("ms_")}
-        for line in lines
-      ]
-    )
+    runs.append(small_run.lines(path))
   assert runs[0] == runs[1]
   assert sum(line["num_updates"] for line in runs[0]) > 0
-
-
-def _detector(on_device, device="cpu"):
-  torch.manual_seed(0)
-  model = tiny.build(score_thresh=0.0)
-  return detector.Detector(
-    model, NAMES, torch.device(device), labels_on_device=on_device
-  )
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -247,14 +211,15 @@ def test_detector_labels_alike_on_both_ways(device, monkeypatch):
   monkeypatch.setattr(labels_lib, "MIN_SCORE", 0.1)  # its weights are random
   sample = Sample(0, scenes.coloured_squares(1, 96, 128)[0][0], None)
   groups = labels_lib.parse_groups("", NAMES)
+  torch.manual_seed(0)
+  made = tiny.build(score_thresh=0.0), NAMES, torch.device(device)
   there, here = (
-    _detector(on_device, device).label(sample, groups)
-    for on_device in (True, False)
+    detector.Detector(*made, labels_on_device=x).label(sample, groups)
+    for x in (True, False)
   )
   assert type(here.classes) is np.ndarray
   assert here.classes.any() and (here.weights == 5).any()
-  np.testing.assert_array_equal(there.classes, here.classes)
-  np.testing.assert_array_equal(there.weights, here.weights)
+  _assert_equal(there, here)
 
 
 def test_detector_labels_on_the_host_where_its_device_is_a_cpu(monkeypatch):
