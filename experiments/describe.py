@@ -4,21 +4,21 @@ r"""Prints a student's layers, parameters, work and message sizes.
         --height=720 --width=1280
     python -m experiments.describe --model=shadow --num_classes=9
     python -m experiments.describe --model=ddrnet23_slim --num_classes=19 \
-        --height=1024 --width=2048 --gamma=4 --interval=3
+        --height=1024 --width=2048 --system=delta:gamma=4:refresh_every=3
 
 Takes seconds. With the first: 752,383 parameters and 15.157 GFLOP; with the
 second 483,873 parameters, 103,465 of which travel as 413,860 bytes; with the
 third 36.281 GMAC, with `ddrnet23` 143.061, with `hrnet_w18_small` 76.857. With
---gamma it prints beside every layer what the pair in its place costs between
-the frames that the network sees whole, and the mean of both. A kernel is
-printed as "3x3 / 2" where its stride is 2, as "3x3 * 6" where its
-taps are 6 pixels apart.
+--system=delta it prints beside every layer what the pair in its place costs
+between the frames that the network sees whole, and the mean of both. A kernel
+is printed as "3x3 / 2" where its stride is 2, as "3x3 * 6" where its taps are
+6 pixels apart.
 """
 
 from absl import flags
 
 from experiments import cli
-from ojd import specs
+from ojd import specs, systems
 from ojd.errors import UserError
 from ojd.models import describe, student
 from ojd.models.delta import changes, conv_layers
@@ -31,14 +31,15 @@ _MODEL = flags.DEFINE_string(
 _NUM_CLASSES = flags.DEFINE_integer("num_classes", 23, "background included")
 _HEIGHT = flags.DEFINE_integer("height", 720, "of a frame")
 _WIDTH = flags.DEFINE_integer("width", 1280, "of a frame")
-_GAMMA = flags.DEFINE_integer(
-  "gamma",
-  None,
-  "of --system=delta, whose work is printed too; empty: it is not",
+_SYSTEM = flags.DEFINE_string(
+  "system",
+  "",
+  "delta[:gamma=N][:policy=out|min][:refresh_every=N], whose work between "
+  "frames that the network sees whole is printed too; empty: it is not",
 )
-_POLICY = flags.DEFINE_string("policy", "out", ", ".join(changes.POLICIES))
-_INTERVAL = flags.DEFINE_integer("interval", 3, "frames from whole to whole")
 _SMOKE = flags.DEFINE_bool("smoke", False, "a frame of 96x160")
+# Options of --system=delta.
+_DECIDING = ("gamma", "policy", "refresh_every")
 
 
 def _check():
@@ -49,6 +50,20 @@ def _check():
   ):
     if not low <= flag.value <= high:
       raise UserError(f"--{flag.name}={flag.value}: from {low} to {high}")
+  if _SYSTEM.value:
+    _delta_options()
+
+
+def _delta_options():
+  """The options of --system that decide what work there is between frames."""
+  bound = systems.bind(_SYSTEM.value)
+  unused = bound.chosen.keys() - set(_DECIDING)
+  if bound.name != "delta" or unused:
+    raise UserError(
+      f"--system={_SYSTEM.value}: only the work of delta is printed by layer, "
+      f"and its options are {', '.join(_DECIDING)}"
+    )
+  return [bound.options[name] for name in _DECIDING]
 
 
 def _print_table(rows, between):
@@ -68,19 +83,20 @@ def _print_table(rows, between):
 
 def _work_between(model, height, width):
   """By layer multiply-accumulates between key frames; and a line of it all."""
-  if _GAMMA.value is None:
+  if not _SYSTEM.value:
     return {}, ""
   of_student = student.from_linen(model)
-  pair = changes.pair(gamma=_GAMMA.value, policy=_POLICY.value)
+  gamma, policy, interval = _delta_options()
+  pair = changes.pair(gamma=gamma, policy=policy)
   inner = conv_layers.converted(conv_layers.trace(of_student))
-  changes.check_gamma(_GAMMA.value, _POLICY.value, inner)
+  changes.check_gamma(gamma, policy, inner)
   change_of = changes.where_it_saves(pair)
   rows = changes.work_table(of_student, change_of, height, width)
-  cost = changes.mean_cost(rows, _INTERVAL.value)
+  cost = changes.mean_cost(rows, interval)
   line = (
-    f"--gamma={_GAMMA.value}: {cost.delta:.3f} GMAC between key frames, "
+    f"--system={_SYSTEM.value}: {cost.delta:.3f} GMAC between key frames, "
     f"{cost.delta / cost.key:.1%} of theirs; with one every "
-    f"{_INTERVAL.value} frames {cost.amortised:.3f} a frame, "
+    f"{interval} frames {cost.amortised:.3f} a frame, "
     f"{cost.key / cost.amortised:.2f} times fewer"
   )
   return {row.name: row.delta for row in rows}, line

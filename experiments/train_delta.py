@@ -1,8 +1,9 @@
 r"""Trains what replaces a student's convolutions between key frames.
 
     python -m experiments.train_delta --workdir=runs/delta
-    python -m experiments.train_delta --workdir=runs/delta16 --gamma=16 \
-        --policy=min --init=runs/student/student.safetensors
+    python -m experiments.train_delta --workdir=runs/delta16 \
+        --form=convolutions:gamma=16:policy=min \
+        --init=runs/student/student.safetensors
     python -m experiments.train_delta --workdir=runs/gates --form=skip
     python -m experiments.train_delta --smoke
     python -m experiments.online_distill --workdir=runs/street \
@@ -29,20 +30,15 @@ from absl import flags
 from flax import traverse_util
 
 from experiments import cli, progress
-from ojd import labels
+from ojd import labels, specs
 from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
-from ojd.models.delta import blocks, changes, files, skip, training
-from ojd.models.delta.convert import DELTA, MODEL, convert
+from ojd.models.delta import files, training
+from ojd.models.delta.convert import DELTA, MODEL
 from ojd.pretraining import album, batches, trainer
 from ojd.run import compilation
 from ojd.streams.base import MAX_SIDE, MIN_SIDE
-
-
-def _words(values):
-  return ", ".join(map(str, values))
-
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "folder of the training")
 _MODEL = flags.DEFINE_string(
@@ -53,21 +49,11 @@ _MODEL = flags.DEFINE_string(
 _INIT = flags.DEFINE_string(
   "init", "bundled", "the student: random, bundled, or a file"
 )
-_FORM = flags.DEFINE_string("form", "convolutions", ", ".join(files.FORMS))
-_GAMMA = flags.DEFINE_integer(
-  "gamma", 4, "times fewer channels between, of convolutions and blocks"
-)
-_POLICY = flags.DEFINE_string(
-  "policy",
-  "out",
-  "than the output has, or the fewer of both sides, of convolutions: "
-  + ", ".join(changes.POLICIES),
-)
-_BLOCK = flags.DEFINE_integer(
-  "block", 1, "side of the blocks of pixels of a gate: " + _words(skip.BLOCKS)
-)
-_MATCH_AUTHORS = flags.DEFINE_bool(
-  "match_authors", False, "convolutions have biases of their own, as published"
+_FORM = flags.DEFINE_string(
+  "form",
+  "convolutions",
+  "what replaces convolutions, NAME[:OPTION=VALUE]...\n"
+  + specs.describe(training.FORMS),
 )
 _BETA = flags.DEFINE_float(
   "beta", training.Recipe().beta, "what the share of work counts in the loss"
@@ -105,30 +91,17 @@ def _folder():
   return folder
 
 
-def _converted(student):
-  """The student of two speeds to be trained."""
-  if _FORM.value == files.BLOCKS:
-    return blocks.convert_blocks(student, blocks.thinner(_GAMMA.value))
-  if _FORM.value == files.SKIP:
-    return convert(student, skip.skip(skip.by_gumbel(), block=_BLOCK.value))
-  full = changes.full(bias_twice=_MATCH_AUTHORS.value)
-  pair = changes.pair(
-    gamma=_GAMMA.value, policy=_POLICY.value, bias_twice=_MATCH_AUTHORS.value
-  )
-  net = convert(student, training.gated(full, pair))
-  changes.check_gamma(_GAMMA.value, _POLICY.value, net.converted)
-  return net
+def _form():
+  return specs.bind(_FORM.value, training.FORMS, "form")
 
 
 def _about(recipe, batch, size):
+  form = _form()
   return {
     "model": str(student_lib.bind(_MODEL.value)),
     "init": _INIT.value,
-    "form": _FORM.value,
-    "gamma": _GAMMA.value,
-    "policy": _POLICY.value,
-    "block": _BLOCK.value,
-    "match_authors": _MATCH_AUTHORS.value,
+    "form": form.name,
+    **form.options,
     "height": size[0],
     "width": size[1],
     "batch": batch,
@@ -150,8 +123,7 @@ def _check():
       )
   if not 0 <= _BETA.value < math.inf:
     raise UserError(f"--beta={_BETA.value}: 0 or more, and finite")
-  if _FORM.value not in files.FORMS:
-    raise UserError(f"--form={_FORM.value}: one of {', '.join(files.FORMS)}")
+  _form()
   student_lib.bind(_MODEL.value)
 
 
@@ -163,8 +135,8 @@ def main() -> int:
   recipe = training.Recipe(num_steps=_STEPS.value, beta=_BETA.value)
   if _SMOKE.value:
     recipe, size, batch = recipe._replace(num_steps=3), (64, 96), 1
-  student = _student()
-  net = _converted(student)
+  student, form = _student(), _form()
+  net = form.make(student)
   interrupt, folder = cli.Interrupt(), _folder()
   first_key, step_key = jax.random.split(jax.random.key(_SEED.value))
   frame = np.zeros((*size, 3), np.uint8)
@@ -191,12 +163,12 @@ def main() -> int:
   if interrupt.is_wanted():
     return interrupt.exit_code()
   params = state.params
-  if _FORM.value == files.CONVOLUTIONS:
+  if form.name == files.CONVOLUTIONS:
     is_open = training.names_open(params[DELTA], net.converted)
     print(f"uncompressed: {', '.join(is_open) or 'none'}")
     params = {**params, DELTA: training.deploy(params[DELTA], net.converted)}
   path = folder / "delta.safetensors"
-  files.save(path, params, _FORM.value, tuple(album.CLASS_NAMES), about)
+  files.save(path, params, form.name, tuple(album.CLASS_NAMES), about)
   _print_work(student, path, pairs(recipe.num_steps)[0][0])
   print(f"weights: {path}")
   return 0

@@ -9,7 +9,7 @@ default is the one in the signature, the help is the `Args:` of its docstring.
 
     a: int                      a whole number
     a: Annotated[float, Range(0, 1)]    a number within bounds
-    a: Literal["x", "y"]        one of several words
+    a: Literal["x", "y"]        one of several values
     a: float | None             `none` is None
 
 A colon inside a value is kept: after the first option, a piece without `=`
@@ -95,7 +95,7 @@ class Option(NamedTuple):
   """A keyword of a factory that a text may set."""
 
   name: str
-  kind: Any  # int, float, bool, str or a tuple of words
+  kind: Any  # int, float, bool, str or a tuple of values
   is_optional: bool  # whether `none` is a value
   range: Range | None
   default: Any
@@ -104,7 +104,7 @@ class Option(NamedTuple):
   def values(self) -> str:
     """What may be given, in words."""
     if isinstance(self.kind, tuple):
-      words = "|".join(self.kind)
+      words = "|".join(map(str, self.kind))
     else:
       words = {int: "integer", float: "number", bool: "true|false"}.get(
         self.kind, "text"
@@ -121,6 +121,7 @@ class Bound(NamedTuple):
   row: Any  # of the table
   options: Mapping[str, Any]  # every option of the factory
   chosen: Mapping[str, Any]  # those that differ from the defaults
+  given: frozenset[str] = frozenset()  # names in the text and in flags
 
   def make(self, *args: Any, **context: Any) -> Any:
     """Calls the factory.
@@ -261,7 +262,8 @@ def bind(
     for name, value in chosen.items()
     if value != preset.get(name, known[name].default)
   }
-  return Bound(spec.name, spec.preset, row, values, differing)
+  given = frozenset(chosen)
+  return Bound(spec.name, spec.preset, row, values, differing, given)
 
 
 def options_of(factory: Callable[..., Any]) -> list[Option]:
@@ -339,7 +341,7 @@ def _parsed(word, option, where):
   if option.is_optional and word.lower() == "none":
     return None
   if isinstance(kind, tuple):
-    return word  # `_checked` looks at it
+    return {str(value): value for value in kind}.get(word, word)
   if kind is bool:
     if word.lower() in _TRUE + _FALSE:
       return word.lower() in _TRUE
@@ -355,7 +357,7 @@ def _checked(value, option, where):
   if value is None and option.is_optional:
     return value
   if isinstance(option.kind, tuple) and value not in option.kind:
-    raise UserError(f"{where}: one of {', '.join(option.kind)}")
+    raise UserError(f"{where}: one of {', '.join(map(str, option.kind))}")
   if option.range is not None and not option.range.contains(value):
     raise UserError(f"{where}: {option.values()}")
   return value

@@ -21,6 +21,7 @@ from ojd.run.config import INITS, RunConfig, settled
 from ojd.run.executor import Executor
 from ojd.streams import base as streams
 from ojd.streams import compose
+from ojd.systems.delta import check_trained
 from ojd.systems.offline_oracle import STUDENT
 from ojd.systems.streamed import streamed
 from ojd.teachers import base as teachers
@@ -243,6 +244,8 @@ def make_system(
   if "flow" in bound.options:
     flow = config_lib.make_flow(bound.options["flow"])
     bound = _with_values(bound, {"flow": flow})
+  if (trained := _trained_changes(config)) is not None:
+    check_trained(bound)
   limits = [n for n in (spec.num_frames, config.num_frames) if n is not None]
   system = systems.make(
     bound,
@@ -250,7 +253,7 @@ def make_system(
     tx,
     fps=spec.fps,
     num_frames=min(limits, default=None),
-    trained=_trained_changes(config),
+    trained=trained,
   )
   if not config.link:
     return system

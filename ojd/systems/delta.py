@@ -123,7 +123,7 @@ def skip(
   eps: Annotated[float, Range(0)] = 0.1,
   gate: Literal["input", "output"] = "input",
   memory: Literal["forget", "sum", "reference"] = "reference",
-  block: Annotated[int, Range(1, 8)] = 1,
+  block: Literal[1, 2, 4, 8] = 1,
   refresh_every: Annotated[int, MANY] = 4,
   refresh_change: Annotated[float, Range(0, 255)] | None = None,
   refit: bool | None = None,
@@ -145,7 +145,7 @@ def skip(
       weights, of the output.
     memory: what becomes of smaller changes: forget, sum, or reference, which
       compares with what was computed last.
-    block: side of the blocks of pixels that are computed as one, 1, 2, 4 or 8.
+    block: side of the blocks of pixels that are computed as one.
     refresh_every: frames from one that the network sees whole to the next.
     refresh_change: as of `delta`.
     refit: whether gates are made again when their layers have learned; none:
@@ -175,23 +175,35 @@ def skip(
 
 def check(bound: Bound) -> None:
   """Refuses options of `delta` and `skip` that do not go together."""
-  options, chosen = bound.options, bound.chosen
-  unused = [name for name in chosen if name in _OF_LEARNING]
-  if options["base"] == "frozen" and unused:
-    raise UserError(f"--system={bound}: base=frozen has no use for {unused[0]}")
+  options = bound.options
+  if options["base"] == "frozen":
+    _refuse(bound, _OF_LEARNING, "base=frozen")
+  if options.get("exact"):
+    _refuse(bound, _OF_CHANGES["delta"], "exact=true")
   if options["norm"] != "frame":
     raise UserError(f"--system={bound}: between key frames norms are its own")
-  if bound.name == "skip":
-    if options["block"] not in skip_lib.BLOCKS:
-      sides = ", ".join(map(str, skip_lib.BLOCKS))
-      raise UserError(f"--system={bound}: block is one of {sides}")
-    if options["match_authors"] and options["memory"] != "forget":
-      raise UserError(
-        f"--system={bound}: the authors' gates have memory=forget"
-      )
+  is_authors = bound.name == "skip" and options["match_authors"]
+  if is_authors and options["memory"] != "forget":
+    raise UserError(f"--system={bound}: the authors' gates have memory=forget")
 
 
-_OF_LEARNING = {option.name for option in options_of(jit)}
+def check_trained(bound: Bound) -> None:
+  """Refuses options that a file of trained changes leaves no use for."""
+  _refuse(bound, _OF_CHANGES[bound.name], "--init with trained changes")
+
+
+def _refuse(bound, names, reason):
+  unused = [name for name in names if name in bound.given]
+  if unused:
+    raise UserError(f"--system={bound}: {reason} has no use for {unused[0]}")
+
+
+_OF_LEARNING = [option.name for option in options_of(jit)]
+# Options that say what the changes are, which a file of trained ones has.
+_OF_CHANGES = {
+  "delta": ("gamma", "policy", "match_authors"),
+  "skip": ("eps", "gate", "memory", "block", "match_authors"),
+}
 
 
 def _learner(base, student, tx, options):

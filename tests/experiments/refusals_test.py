@@ -101,9 +101,12 @@ CASES = {
   "train_delta": [
     ([], "--workdir=DIR is missing"),
     (["--smoke", "--interval=0"], "--interval=0: at least 1"),
-    (["--smoke", "--form=sums"], "--form=sums: one of convolutions, blocks"),
-    (["--smoke", "--policy=max"], "--policy=max: one of out, min"),
-    (["--smoke", "--init=random", "--gamma=999"], "--gamma=999: no layer has"),
+    (["--smoke", "--form=sums"], "unknown; known are convolutions, blocks"),
+    (["--smoke", "--form=skip:gamma=2"], "no option 'gamma'; it has block"),
+    (
+      ["--smoke", "--init=random", "--form=convolutions:gamma=999"],
+      "gamma=999: no layer has",
+    ),
   ],
   "train_teacher": [
     ([], "--workdir=DIR is missing"),

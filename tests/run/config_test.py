@@ -124,7 +124,7 @@ def test_value_out_of_range_is_refused_by_name(flag, value):
     ("skip:eps=inf", "number, at least 0"),
     ("skip:gate=both", "one of input, output"),
     ("skip:memory=all", "one of forget, sum, reference"),
-    ("skip:block=3", "block is one of 1, 2, 4, 8"),
+    ("skip:block=3", "one of 1, 2, 4, 8"),
     ("skip:match_authors=yes", "the authors' gates have memory=forget"),
     ("skip:gamma=2", "skip has no option 'gamma'"),
   ],

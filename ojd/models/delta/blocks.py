@@ -81,7 +81,7 @@ def thin(layer: BlockLayer, between: int) -> Thin:
 def thinner(gamma: int) -> Callable[[BlockLayer], Thin]:
   """`thin` with gamma times fewer channels than the block."""
   if gamma < 1:
-    raise UserError(f"--gamma={gamma}: at least 1")
+    raise UserError(f"gamma={gamma}: at least 1")
   return lambda layer: thin(layer, max(layer.shape_out[-1] // gamma, 1))
 
 

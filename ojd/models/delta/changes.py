@@ -123,13 +123,13 @@ def check_gamma(
     convs: the layers that are to be compressed, if they are known.
   """
   if policy not in POLICIES:
-    raise UserError(f"--policy={policy}: one of {', '.join(POLICIES)}")
+    raise UserError(f"policy={policy}: one of {', '.join(POLICIES)}")
   if gamma < 1:
-    raise UserError(f"--gamma={gamma}: at least 1")
+    raise UserError(f"gamma={gamma}: at least 1")
   most = max((_width(conv, policy) for conv in convs), default=gamma)
   if gamma > most:
     raise UserError(
-      f"--gamma={gamma}: no layer has more than {most} channels to divide"
+      f"gamma={gamma}: no layer has more than {most} channels to divide"
     )
 
 

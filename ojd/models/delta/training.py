@@ -17,7 +17,7 @@ through h as if it were s. The branch that b selects is deployed.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +25,14 @@ import optax
 
 from ojd import losses
 from ojd.errors import UserError
-from ojd.models.delta import changes, conv_layers
+from ojd.models.delta import blocks as blocks_lib
+from ojd.models.delta import changes, conv_layers, files
+from ojd.models.delta import skip as skip_lib
 from ojd.models.delta.changes import Change
 from ojd.models.delta.conv_layers import Changed, ConvLayer, Rule
-from ojd.models.delta.convert import DELTA, MODEL, Cache, DeltaStudent
-from ojd.models.student import Params
+from ojd.models.delta.convert import DELTA, MODEL, Cache, DeltaStudent, convert
+from ojd.models.student import Params, Student
+from ojd.specs import Entry, Range
 from ojd.types import Labels
 
 FIRST_LOGIT = -1.0
@@ -271,3 +274,57 @@ def names_open(delta: Params, converted: Sequence[ConvLayer]) -> list[str]:
     for conv in converted
     if "kernel" in conv_layers.at(deployed, conv.path)
   ]
+
+
+def convolutions(
+  student: Student,
+  *,
+  gamma: Annotated[int, Range(1)] = 4,
+  policy: Literal["out", "min"] = "out",
+  match_authors: bool = False,
+) -> DeltaStudent:
+  """Each layer chooses between one like its own and a pair of small ones.
+
+  Args:
+    student: init and apply of one frame.
+    gamma: how many times fewer channels the pair has than its layer.
+    policy: channels of the pair follow those of the output (out) or the fewer
+      of both sides (min).
+    match_authors: whether the convolutions have biases of their own.
+  """
+  full = changes.full(bias_twice=match_authors)
+  pair = changes.pair(gamma=gamma, policy=policy, bias_twice=match_authors)
+  net = convert(student, gated(full, pair))
+  changes.check_gamma(gamma, policy, net.converted)
+  return net
+
+
+def blocks(
+  student: Student, *, gamma: Annotated[int, Range(1)] = 4
+) -> DeltaStudent:
+  """A small network replaces each residual block.
+
+  Args:
+    student: init and apply of one frame.
+    gamma: how many times fewer channels it has than its block.
+  """
+  return blocks_lib.convert_blocks(student, blocks_lib.thinner(gamma))
+
+
+def skip(student: Student, *, block: Literal[1, 2, 4, 8] = 1) -> DeltaStudent:
+  """Gates decide where a convolution is computed.
+
+  Args:
+    student: init and apply of one frame.
+    block: side of the blocks of pixels that a gate opens as one.
+  """
+  return convert(student, skip_lib.skip(skip_lib.by_gumbel(), block=block))
+
+
+# What a training may put in place of a student's convolutions, by the form of
+# the file that it leaves.
+FORMS = {
+  files.CONVOLUTIONS: Entry(convolutions),
+  files.BLOCKS: Entry(blocks),
+  files.SKIP: Entry(skip),
+}
