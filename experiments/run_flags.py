@@ -10,15 +10,14 @@ from ojd.models import student
 from ojd.network import conditions
 from ojd.run.config import MASKS, RunConfig
 from ojd.streams.base import SCHEMES
-from ojd.teachers.base import TEACHERS
+from ojd.teachers import base as teachers
 
 _HELP = {
   "stream": "where frames come from: "
   + ", ".join(f"{s}:..." for s in SCHEMES)
   + ", the path of a video file",
-  "teacher": "labels key frames: NAME[:PRESET][:OPTION=VALUE]... of "
-  + ", ".join(TEACHERS)
-  + "; or package.module:factory",
+  "teacher": "labels key frames: package.module:factory, or "
+  "NAME[:PRESET][:OPTION=VALUE]...",
   "teacher_process": "run the teacher in a process of its own, which is "
   "restarted when it dies or hangs",
   "teacher_timeout": "seconds after which such a process counts as hung; ten "
@@ -95,7 +94,25 @@ class _Switch(flags.EnumFlag):
     super().parse({"true": on, "false": off}.get(argument, argument))
 
 
+class _Teacher(flags.Flag):
+  """Its help is made where it is read: teachers' modules import torch."""
+
+  @property
+  def help(self):
+    return f"{self._about}\n{specs.describe(teachers.TEACHERS)}\n"
+
+  @help.setter
+  def help(self, about):
+    self._about = about
+
+
 def _define(field):
+  if field.name == "teacher":
+    about, parser = _HELP["teacher"], flags.ArgumentParser()
+    serializer = flags.ArgumentSerializer()
+    return flags.DEFINE_flag(
+      _Teacher(parser, serializer, "teacher", field.default, about)
+    )
   if field.name in _CHOICES:
     name, choices = field.name, _CHOICES[field.name]
     return flags.DEFINE_flag(_Switch(name, field.default, _HELP[name], choices))

@@ -137,7 +137,7 @@ def _check(request):
     raise UserError(
       f"{num_cells} runs are asked for; a comparison has 1 to {_MAX_CELLS}"
     )
-  seen: dict[RunConfig, str] = {}
+  seen: dict[RunConfig, spec.SystemEntry] = {}
   for system in request.systems:
     for seed in (request.seeds[0], request.seeds[-1]):
       try:
@@ -150,6 +150,11 @@ def _check(request):
       raise UserError(
         f"--systems: {system.label!r} is the same as {same.label!r}"
       )
+  for name in config_lib.OF_LEARNING:
+    value = getattr(request.config, name)
+    used = value is None or any(getattr(one, name) == value for one in seen)
+    if not used:
+      raise UserError(f"--{name}={value}: none of the systems uses it")
 
 
 def _config(request, stream, system, seed):

@@ -21,6 +21,8 @@ INITS = ("random", "bundled")
 MASKS = ("none", "png", "video")
 # Options of systems that have a flag of their own: the paper's constants.
 CONSTANTS = ("a_thresh", "delta_min", "delta_max", "u_max", "u_min")
+# Flags that some systems have no use for.
+OF_LEARNING = (*CONSTANTS, "update", "learning_rate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +160,7 @@ def without_unused(
   bound = systems.bind(config.system)
   names = [name for name in CONSTANTS if name not in bound.options]
   if systems.update_of(bound) is None:  # `delta:frozen` has options of a base
-    names = [*CONSTANTS, "update", "learning_rate"]
+    names = OF_LEARNING
   gone = {name: None for name in names if name not in kept}
   return dataclasses.replace(config, **gone)
 
