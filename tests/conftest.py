@@ -26,7 +26,7 @@ gc.set_threshold(50_000, 20, 20)
 _LONG = (
   *("cluster_test", "online_distill_test", "record_test", "serve_test"),
   *("replay_test", "compare_test", "resume_test", "distill_test"),
-  *("jitnet_test", "fork_test"),
+  *("networks_test", "fork_test"),
 )
 
 

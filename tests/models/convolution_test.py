@@ -1,4 +1,7 @@
-"""Convolution against torch, its gradients in loops and outside of them."""
+"""Convolutions, depthwise too, against torch; gradients in loops and lanes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,102 +11,127 @@ import torch
 import torch.nn.functional as F
 from jax import lax
 
-from ojd.models import convolution
-
-SHAPES = [  # height, width, channels in and out, kernel, stride
-  (9, 12, 3, 5, (3, 3), 1),
-  (12, 9, 3, 5, (3, 3), 2),
-  (7, 7, 4, 2, (3, 3), 2),
-  (8, 5, 4, 3, (1, 3), 1),
-  (8, 5, 4, 3, (3, 1), 1),
-  (8, 6, 4, 3, (1, 1), 1),
-  (9, 6, 4, 3, (1, 1), 2),
-  (9, 12, 3, 5, (3, 1), (2, 1)),
-  (9, 7, 3, 5, (1, 3), (1, 2)),
-]
+from ojd.models import convolution, depthwise
+from tests.reference.torch_layers import nchw, nhwc
 
 
-def _draw(shape, seed):
-  rng = np.random.default_rng(seed)
-  return rng.standard_normal(shape, dtype=np.float32)
+class Case(NamedTuple):
+  """A convolution of a batch of two."""
 
-
-def _case(height, width, num_in, num_out, kernel, stride, batch=2):
-  x = _draw((batch, height, width, num_in), 0)
-  w = _draw((*kernel, num_in, num_out), 1)
-  down, across = (stride, stride) if isinstance(stride, int) else stride
-  out = (batch, -(-height // down), -(-width // across), num_out)
-  return x, w, _draw(out, 2)
-
-
-def _torch_conv(x, w, g, kernel, stride, **more):
-  """Output, input gradient and kernel gradient by torch, as NHWC and HWIO."""
-  tx = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
-  tw = torch.tensor(w.transpose(3, 2, 0, 1), requires_grad=True)
-  more = {"padding": tuple(k // 2 for k in kernel)} | more
-  y = F.conv2d(tx, tw, stride=stride, **more)
-  y.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
-  return (
-    y.detach().numpy().transpose(0, 2, 3, 1),
-    tx.grad.numpy().transpose(0, 2, 3, 1),
-    tw.grad.numpy().transpose(2, 3, 1, 0),
+  size: tuple[int, int]
+  kernel: tuple[int, int, int, int]  # HWIO
+  stride: int | tuple[int, int] = 1
+  rate: int = 1
+  conv_fn: Callable = lambda x, w, stride, rate: convolution.conv2d(
+    x, w, stride
   )
 
+  def arrays(self):
+    """Input, kernel, and a gradient of the output."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.standard_normal(shape, np.float32)
+    kernel, out = self.kernel, -(-np.array(self.size) // self.stride)
+    x = draw(2, *self.size, kernel[3] if self.is_depthwise else kernel[2])
+    return x, draw(*kernel), draw(2, *out, kernel[3])
 
-def _conv_and_gradients(x, w, g, stride):
-  y, backward = jax.vjp(lambda x, w: convolution.conv2d(x, w, stride), x, w)
-  return (y, *backward(g))
+  @property
+  def is_depthwise(self):
+    return self.conv_fn is depthwise.depthwise_conv2d
+
+  def run(self, x, w, g):
+    """Output, input gradient and kernel gradient."""
+    conv = lambda x, w: self.conv_fn(x, w, self.stride, self.rate)
+    y, backward = jax.vjp(conv, x, w)
+    return (y, *backward(g))
+
+  def by_torch(self, x, w, g):
+    tx, tw = nchw(x), torch.tensor(w.transpose(3, 2, 0, 1), requires_grad=True)
+    y = F.conv2d(
+      *(tx, tw, None, self.stride),
+      padding=tuple(k // 2 * self.rate for k in self.kernel[:2]),
+      dilation=self.rate,
+      groups=x.shape[-1] if self.is_depthwise else 1,
+    )
+    y.backward(nchw(g))
+    return nhwc(y), nhwc(tx.grad), tw.grad.numpy().transpose(2, 3, 1, 0)
+
+
+def _dilated(size, kernel, rate):
+  conv = lambda x, w, stride, rate: convolution.dilated_conv2d(x, w, rate)
+  return Case(size, kernel, 1, rate, conv)
+
+
+def _depthwise(size, kernel, channels, stride=1, rate=1):
+  kernel = (*kernel, 1, channels)
+  return Case(size, kernel, stride, rate, depthwise.depthwise_conv2d)
+
+
+PLAIN = [
+  Case((9, 12), (3, 3, 3, 5)),
+  Case((12, 9), (3, 3, 3, 5), 2),
+  Case((7, 7), (3, 3, 4, 2), 2),
+  Case((8, 5), (1, 3, 4, 3)),
+  Case((8, 5), (3, 1, 4, 3)),
+  Case((8, 6), (1, 1, 4, 3)),
+  Case((9, 6), (1, 1, 4, 3), 2),
+  Case((9, 12), (3, 1, 3, 5), (2, 1)),
+  Case((9, 7), (1, 3, 3, 5), (1, 2)),
+]
+# Rates at which some taps, or all but the middle one, read no pixel.
+DILATED = [
+  _dilated((9, 7), (*kernel, 4, 3), rate)
+  for kernel in ((3, 3), (1, 5))
+  for rate in (1, 2, 6, 9)
+]
+DEPTHWISE = [
+  _depthwise((9, 12), (3, 3), 5),
+  _depthwise((12, 9), (3, 3), 5, 2),
+  _depthwise((7, 7), (3, 3), 4, 2),
+  _depthwise((9, 8), (3, 3), 3, rate=2),
+  _depthwise((4, 3), (3, 3), 3, rate=6),
+  _depthwise((8, 6), (1, 5), 3),
+]
 
 
 def _assert_close(ours, theirs, tolerance=1e-5):
   for a, b in zip(ours, theirs, strict=True):
-    scale = np.abs(b).max()
+    scale = max(np.abs(b).max(), 1e-3)
     np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0)
 
 
 @pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_convolution_and_gradients_equal_torch(shape, jit):
-  *_, kernel, stride = shape
-  x, w, g = _case(*shape)
-  fn = lambda x, w, g: _conv_and_gradients(x, w, g, stride)
-  ours = (jax.jit(fn) if jit else fn)(x, w, g)
-  _assert_close(ours, _torch_conv(x, w, g, kernel, stride))
+@pytest.mark.parametrize("case", [*PLAIN, *DILATED, *DEPTHWISE])
+def test_value_and_gradients_equal_torch(case, jit):
+  arrays = case.arrays()
+  ours = (jax.jit(case.run) if jit else case.run)(*arrays)
+  _assert_close(ours, case.by_torch(*arrays))
 
 
-@pytest.mark.parametrize("kernel", [(3, 3), (1, 5)])
-@pytest.mark.parametrize("rate", [1, 2, 6, 9])
-def test_dilated_convolution_and_gradients_equal_torch(rate, kernel):
-  """Rates at which some taps, or all but the middle one, read no pixel."""
-  x, w, g = _case(9, 7, 4, 3, kernel, 1)
-
-  @jax.jit
-  def value_and_gradients(x, w, g):
-    y, backward = jax.vjp(
-      lambda x, w: convolution.dilated_conv2d(x, w, rate), x, w
-    )
-    return y, *backward(g)
-
-  padding = tuple(k // 2 * rate for k in kernel)
-  theirs = _torch_conv(x, w, g, kernel, 1, dilation=rate, padding=padding)
-  _assert_close(value_and_gradients(x, w, g), theirs)
-
-
-@pytest.mark.parametrize("rows", [1, 4, 5, 100])
-def test_kernel_gradient_by_bands_equals_torch(monkeypatch, rows):
-  # Rows that divide the height, that do not, and more than there are.
-  x, w, g = _case(12, 9, 3, 5, (3, 3), 1)
-  row_bytes = 2 * (9 + 2) * 3 * 4
+@pytest.mark.parametrize("band_bytes", [1, 700, 1400, 1 << 20])
+@pytest.mark.parametrize("case", [Case((12, 9), (3, 3, 3, 5)), *DEPTHWISE])
+def test_gradients_by_bands_equal_torch(monkeypatch, case, band_bytes):
+  """A row each, some that divide the height or do not, more than there are."""
   monkeypatch.setattr(convolution, "_MAX_BYTES_UNBANDED", 0)
-  monkeypatch.setattr(convolution, "_BAND_BYTES", rows * row_bytes)
-  ours = _conv_and_gradients(x, w, g, 1)
-  _assert_close(ours, _torch_conv(x, w, g, (3, 3), 1))
+  for module in (convolution, depthwise):
+    monkeypatch.setattr(module, "_BAND_BYTES", band_bytes)
+  arrays = case.arrays()
+  run = jax.jit(lambda *arrays: case.run(*arrays))  # by these bytes, not others
+  _assert_close(run(*arrays), case.by_torch(*arrays))
 
 
-@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[1], SHAPES[6]])
-def test_gradients_are_the_same_inside_a_loop(shape):
-  x, w, g = _case(*shape)
-  fn = lambda x: _conv_and_gradients(x, w, g, shape[-1])
+@pytest.mark.parametrize("case", DEPTHWISE)
+def test_what_accelerators_run_is_the_same(case):
+  x, w, _ = case.arrays()
+  args = x, w, case.stride, case.rate
+  _assert_close([depthwise.grouped(*args)], [depthwise.by_taps(*args)])
+
+
+@pytest.mark.parametrize(
+  "case", [*(PLAIN[i] for i in (0, 1, 6)), *DEPTHWISE[:2]]
+)
+def test_gradients_are_the_same_inside_a_loop(case):
+  x, w, g = case.arrays()
+  fn = lambda x: case.run(x, w, g)
 
   @jax.jit
   def in_loop(x):
@@ -114,32 +142,17 @@ def test_gradients_are_the_same_inside_a_loop(shape):
   _assert_close(in_loop(x), fn(x), 1e-6)
 
 
-def test_vmap_over_kernels_equals_one_by_one():
-  x, w, g = _case(9, 12, 3, 5, (3, 3), 2)
-  ws = jnp.stack([w, 2 * w, w[::-1]])
-  fn = lambda w: _conv_and_gradients(x, w, g, 2)
-  together = jax.vmap(fn)(ws)
-  for i, w in enumerate(ws):
-    _assert_close([y[i] for y in together], fn(w))
-
-
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_conv_of_many_lanes_is_that_of_each(shape, axes):
+@pytest.mark.parametrize("case", [*PLAIN, DEPTHWISE[1], DEPTHWISE[3]])
+def test_many_lanes_are_each_alone(case, axes):
   """Values and gradients; a kernel for every lane, or one for all."""
-  x, w, g = _case(*shape)
-  many = lambda y, axis: y if axis is None else np.stack([y, 2 * y, y + 1])
-  xs, ws, gs = many(x, axes[0]), many(w, axes[1]), many(g, 0)
-
-  def value_and_grads(x, w, g):
-    y, backward = jax.vjp(
-      lambda x, w: convolution.conv2d(x, w, shape[-1]), x, w
-    )
-    return y, *backward(g)
-
-  lanes = jax.jit(jax.vmap(value_and_grads, (*axes, 0)))(xs, ws, gs)
-  pick = lambda y, axis, i: y if axis is None else y[i]
+  axes = (*axes, 0)
+  arrays = [
+    y if axis is None else np.stack([y, 2 * y, y + 1])
+    for y, axis in zip(case.arrays(), axes, strict=True)
+  ]
+  lanes = jax.jit(jax.vmap(case.run, axes))(*arrays)
   for i in range(3):
-    alone = value_and_grads(pick(xs, axes[0], i), pick(ws, axes[1], i), gs[i])
-    for a, b in zip(lanes, alone, strict=True):
-      np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-4)
+    pick = lambda y, axis, i=i: y if axis is None else y[i]
+    alone = case.run(*map(pick, arrays, axes))
+    _assert_close([y[i] for y in lanes], alone)

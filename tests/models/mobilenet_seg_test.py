@@ -10,33 +10,24 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from experiments import torchvision_weights
 from experiments.benchmarks import torch_mobilenet
-from ojd.models import export, mobilenet_seg, pretrained, student
+from ojd.models import describe, export, mobilenet_seg, pretrained, student
 from ojd.tasks.segmentation import classify
+from tests.reference import torch_layers
+from tests.reference.torch_layers import error, worst
 
 FRAME = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
 NARROW = 0.1  # of nothing but eight and sixteen channels, to be quick
 
 
-def _count(params):
-  return sum(int(np.prod(p.shape)) for p in jax.tree.leaves(params))
-
-
-def _num_torch(module):
-  return sum(p.numel() for p in module.parameters())
-
-
-def _shapes(model):
-  frame = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
-  return jax.eval_shape(model.init, jax.random.key(0), frame)["params"]
-
-
 @pytest.mark.parametrize("width", [1.0, 0.35, 1.4])
 def test_numbers_of_parameters_are_torchvisions(width):
-  params = _shapes(mobilenet_seg.MobileNetSeg(21, width))
+  rows = describe.layer_table(mobilenet_seg.MobileNetSeg(21, width), 64, 64)
   theirs = mobilenet_v2(weights=None, width_mult=width)
   head = DeepLabHead(theirs.last_channel, 21, (6, 12, 18))
-  assert _count(params.pop("backbone")) == _num_torch(theirs.features)
-  assert _count(params) == _num_torch(head)
+  count = lambda module: sum(p.numel() for p in module.parameters())
+  backbone = [row for row in rows if row.name.startswith("backbone/")]
+  assert describe.num_params(backbone) == count(theirs.features)
+  assert describe.num_params(rows) == count(theirs.features) + count(head)
 
 
 def test_widths_are_torchvisions():
@@ -48,18 +39,12 @@ def test_widths_are_torchvisions():
 
 # Our names of the head's layers, by torchvision's.
 HEAD = {
-  "0.convs.0.0": "pyramid/point/conv",
-  "0.convs.0.1": "pyramid/point/norm",
-  "0.convs.1.0": "pyramid/rate6/conv",
-  "0.convs.1.1": "pyramid/rate6/norm",
-  "0.convs.2.0": "pyramid/rate12/conv",
-  "0.convs.2.1": "pyramid/rate12/norm",
-  "0.convs.3.0": "pyramid/rate18/conv",
-  "0.convs.3.1": "pyramid/rate18/norm",
-  "0.convs.4.1": "pyramid/pooling/conv",
-  "0.convs.4.2": "pyramid/pooling/norm",
-  "0.project.0": "pyramid/project/conv",
-  "0.project.1": "pyramid/project/norm",
+  "0/convs/0": "pyramid/point",
+  "0/convs/1": "pyramid/rate6",
+  "0/convs/2": "pyramid/rate12",
+  "0/convs/3": "pyramid/rate18",
+  "0/convs/4": "pyramid/pooling",
+  "0/project": "pyramid/project",
   "1": "head/conv",
   "2": "head/norm",
   "4": "logits",
@@ -69,13 +54,13 @@ HEAD = {
 def _head_params(head):
   """Flat parameters of our head, of torchvision's."""
   params = {}
-  for name, tensor in head.named_parameters():
-    layer, _, leaf = name.rpartition(".")
-    array = tensor.detach().numpy()
-    if leaf == "weight":
-      leaf = "kernel" if array.ndim == 4 else "scale"
-    axes = (2, 3, 1, 0) if array.ndim == 4 else (0,)
-    params[f"{HEAD[layer]}/{leaf}"] = array.transpose(axes)
+  for name, value in torch_layers.as_flax(head).items():
+    layer, _, leaf = name.rpartition("/")
+    if layer in HEAD:
+      params[f"{HEAD[layer]}/{leaf}"] = value
+    else:
+      kind = "conv" if value.ndim == 4 else "norm"
+      params[f"{HEAD[layer.rpartition('/')[0]]}/{kind}/{leaf}"] = value
   return params
 
 
@@ -104,26 +89,21 @@ def _torch_net(num_classes, width):
   return net
 
 
-def _error(ours, theirs):
-  return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-
-
 def test_features_of_imported_weights_are_torchvisions():
   """The whole width, in training mode: by the statistics of the frame."""
   net = _torch_net(2, 1.0)
   seen = []
   net.features.register_forward_hook(lambda *call: seen.append(call[-1]))
-  with torch.no_grad():
-    net(torch.tensor(FRAME)[None])
-  expected = seen[0].numpy().transpose(0, 2, 3, 1)
+  net(torch.tensor(FRAME)[None])
+  expected = torch_layers.nhwc(seen[0])
   assert expected.shape == (1, 4, 5, 1280)
   backbone = mobilenet_seg.Backbone()
   apply = jax.jit(lambda p, x: backbone.apply({"params": p}, x))
   params = _params(net, 1.0)["backbone"]
   with jax.enable_x64(True):
-    assert _error(apply(params, FRAME[None].astype(float)), expected) < 1e-9
+    assert error(apply(params, FRAME[None].astype(float)), expected) < 1e-9
   params = _params(net, 1.0, np.float32)["backbone"]
-  assert _error(apply(params, FRAME[None]), expected) < 1e-3
+  assert error(apply(params, FRAME[None]), expected) < 1e-3
 
 
 def test_logits_and_gradients_equal_torch():
@@ -142,15 +122,12 @@ def test_logits_and_gradients_equal_torch():
   with jax.enable_x64(True):
     ours, grads = logits_and_gradients(params, FRAME.astype(float), weights)
     grads = jax.tree.map(np.asarray, grads)
-    assert _error(ours, logits.detach().numpy()) < 1e-9
+    assert error(ours, logits.detach().numpy()) < 1e-9
   for p in net.parameters():
     p.data = p.grad
-  expected = _params(net, NARROW)
-  least = 1e-3 * max(np.linalg.norm(g) for g in jax.tree.leaves(expected))
-  error = lambda a, b: np.linalg.norm(a - b) / max(np.linalg.norm(b), least)
-  errors = jax.tree.map(error, grads, expected)
+  expected = pretrained.flatten(_params(net, NARROW))
   # What is converted goes through single precision.
-  assert max(jax.tree.leaves(errors)) < 1e-6, errors
+  assert worst(pretrained.flatten(grads), expected)[0] < 1e-6
 
 
 @pytest.mark.slow  # as JITNet can, which is tested

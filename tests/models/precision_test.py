@@ -31,14 +31,8 @@ def _equations(jaxpr):
   """All of them, those of branches and loops too."""
   for equation in jaxpr.eqns:
     yield equation
-    for value in jax.tree.leaves(
-      list(equation.params.values()),
-      is_leaf=lambda x: isinstance(x, jax.extend.core.ClosedJaxpr),
-    ):
-      if isinstance(value, jax.extend.core.ClosedJaxpr):
-        yield from _equations(value.jaxpr)
-      elif isinstance(value, jax.extend.core.Jaxpr):
-        yield from _equations(value)
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from _equations(inner)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -1,78 +1,90 @@
-"""JITNet in torch, written from the published layer table alone.
+"""JITNet and ShadowTutor's student in torch, from the published tables."""
 
-Weights come in as the nested dict of a Flax student; nothing else is shared.
-"""
-
-import numpy as np
 import torch
-import torch.nn.functional as F
+from torch import nn
+
+from tests.reference import torch_layers
+from tests.reference.torch_layers import ConvNorm
 
 
-def to_torch(tree, requires_grad=False):
-  """Nested dict of arrays -> the same of torch tensors, kernels as OIHW."""
-  if isinstance(tree, dict):
-    return {k: to_torch(v, requires_grad) for k, v in tree.items()}
-  array = np.array(tree)
-  if array.ndim == 4:
-    array = array.transpose(3, 2, 0, 1)
-  return torch.tensor(array, requires_grad=requires_grad)
+class Unit(nn.Module):
+  """Norm and ReLU, then 3x3, 1x3 and 3x1, and a shortcut."""
+
+  def __init__(self, cin, cout, stride=1, is_normed=True):
+    super().__init__()
+    self.preact = torch_layers.norm(cin)
+    if cin == cout:
+      self.shortcut = lambda active: None
+    else:
+      self.shortcut = nn.Conv2d(cin, cout, 1, stride)
+    conv1 = ConvNorm if is_normed else _Conv
+    self.conv1 = conv1(cin, cout, 3, stride)
+    self.conv2_1x3 = nn.Conv2d(cout, cout, (1, 3), padding=(0, 1))
+    self.conv2_3x1 = nn.Conv2d(cout, cout, (3, 1), padding=(1, 0))
+    self.stride = stride
+
+  def forward(self, x):
+    active = self.preact(x).relu()
+    shortcut = self.shortcut(active)
+    if shortcut is None:
+      shortcut = x[..., :: self.stride, :: self.stride]
+    y = self.conv1(active).relu()
+    return shortcut + self.conv2_3x1(self.conv2_1x3(y))
 
 
-def gradients(tree):
-  """Gradients of such a dict, kernels back as HWIO."""
-  if isinstance(tree, dict):
-    return {k: gradients(v) for k, v in tree.items()}
-  grad = tree.grad.numpy()
-  return grad.transpose(2, 3, 1, 0) if grad.ndim == 4 else grad
+class _Conv(nn.Conv2d):
+  def __init__(self, cin, cout, size, stride=1):
+    super().__init__(cin, cout, size, stride, size // 2)
 
 
-def _norm(x, p):
-  return F.batch_norm(
-    x, None, None, p["scale"], p["bias"], training=True, eps=1e-5
-  )
+class JITNet(nn.Module):
+  """At width 0.5, of at most eight classes; layers in the published order."""
+
+  def __init__(self, num_classes):
+    super().__init__()
+    self.conv1, self.conv2 = ConvNorm(3, 8, 3, 2), ConvNorm(8, 32, 3, 2)
+    self.enc1, self.enc2 = Unit(32, 64, 2), Unit(64, 64, 2)
+    self.enc3, self.dec1 = Unit(64, 128, 2), Unit(128, 128)
+    self.dec2, self.dec3 = Unit(64 + 128, 64), Unit(64 + 64, 32)
+    self.decoder_conv2 = ConvNorm(32, 32, 3)
+    self.decoder_conv1 = ConvNorm(32, 8, 3)
+    self.logits = nn.Conv2d(8, num_classes, 1)
+
+  def forward(self, frames):
+    fit = lambda x, like: torch_layers.resize(x, like, align_corners=True)
+    half = self.conv1(frames)
+    quarter = self.conv2(half)
+    enc1 = self.enc1(quarter)
+    enc2 = self.enc2(enc1)
+    x = self.dec1(self.enc3(enc2))
+    x = self.dec2(torch.cat([enc2, fit(x, enc2)], 1))
+    x = self.dec3(torch.cat([enc1, fit(x, enc1)], 1))
+    x = self.decoder_conv2(fit(fit(x, quarter), half))
+    return self.logits(fit(self.decoder_conv1(x), frames))
 
 
-def _conv_norm_relu(x, p, stride=1):
-  x = F.conv2d(x, p["conv"]["kernel"], stride=stride, padding=1)
-  return F.relu(_norm(x, p["norm"]))
+class Shadow(nn.Module):
+  """As published: the frame is resized before the last convolution."""
 
+  def __init__(self, num_classes):
+    super().__init__()
+    unit = lambda *sizes: Unit(*sizes, is_normed=False)
+    self.conv1, self.conv2 = _Conv(3, 8, 3, 2), _Conv(8, 8, 3, 2)
+    self.enc1, self.enc2 = unit(8, 64, 2), unit(64, 64, 2)
+    self.enc3, self.dec1 = unit(64, 128, 2), unit(128, 64)
+    self.dec2, self.dec3 = unit(64 + 64, 32), unit(32 + 64, 32)
+    self.decoder_conv1 = _Conv(32, 32, 3)
+    self.decoder_conv2 = _Conv(32, 32, 3)
+    self.logits = nn.Conv2d(32, num_classes, 1)
 
-def _block(x, p, stride=1):
-  active = F.relu(_norm(x, p["preact"]))
-  if "shortcut" in p:
-    s = p["shortcut"]
-    shortcut = F.conv2d(active, s["kernel"], s["bias"], stride=stride)
-  else:
-    shortcut = x[:, :, ::stride, ::stride]
-  y = _conv_norm_relu(active, p["conv1"], stride)
-  for name, padding in (("conv2_1x3", (0, 1)), ("conv2_3x1", (1, 0))):
-    y = F.conv2d(y, p[name]["kernel"], p[name]["bias"], padding=padding)
-  return shortcut + y
-
-
-def _resize(x, size):
-  return F.interpolate(x, size, mode="bilinear", align_corners=True)
-
-
-def logits(params, frames):
-  """[B, H, W, 3] raw values -> [B, H, W, C], layers in the published order."""
-  x = torch.as_tensor(frames, dtype=params["logits"]["kernel"].dtype)
-  x = x.permute(0, 3, 1, 2)
-  full = x.shape[2:]
-  x = _conv_norm_relu(x, params["conv1"], 2)
-  half = x.shape[2:]
-  x = _conv_norm_relu(x, params["conv2"], 2)
-  quarter = x.shape[2:]
-  enc1 = _block(x, params["enc1"], 2)
-  enc2 = _block(enc1, params["enc2"], 2)
-  x = _block(_block(enc2, params["enc3"], 2), params["dec1"])
-  x = torch.cat([enc2, _resize(x, enc2.shape[2:])], 1)
-  x = _block(x, params["dec2"])
-  x = torch.cat([enc1, _resize(x, enc1.shape[2:])], 1)
-  x = _block(x, params["dec3"])
-  x = _resize(_resize(x, quarter), half)
-  x = _conv_norm_relu(x, params["decoder_conv2"])
-  x = _conv_norm_relu(x, params["decoder_conv1"])
-  p = params["logits"]
-  x = F.conv2d(_resize(x, full), p["kernel"], p["bias"])
-  return x.permute(0, 2, 3, 1)
+  def forward(self, frames):
+    fit = torch_layers.resize
+    mean = torch.tensor([123.675, 116.28, 103.53], dtype=frames.dtype)
+    half = self.conv1(frames - mean[:, None, None])
+    enc1 = self.enc1(self.conv2(half))
+    enc2 = self.enc2(enc1)
+    x = self.dec1(self.enc3(enc2))
+    x = self.dec2(torch.cat([fit(x, enc2), enc2], 1))
+    x = self.dec3(torch.cat([fit(x, enc1), enc1], 1))
+    x = self.decoder_conv2(self.decoder_conv1(fit(x, half)))
+    return self.logits(fit(x, frames))

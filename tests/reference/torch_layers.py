@@ -70,18 +70,27 @@ class Block(nn.Module):
     return self.relu(y + self.shortcut(x))
 
 
-def resize(x, like):
+def resize(x, like, align_corners=False):
   """Bilinear, edges to edges, to the size of another map."""
   return nn.functional.interpolate(
-    x, like.shape[2:], mode="bilinear", align_corners=False
+    x, like.shape[2:], mode="bilinear", align_corners=align_corners
   )
 
 
+def nchw(x, requires_grad=True):
+  """[B, H, W, C] of numpy -> [B, C, H, W] of torch."""
+  return torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=requires_grad)
+
+
+def nhwc(x):
+  """And back."""
+  return x.detach().numpy().transpose(0, 2, 3, 1)
+
+
 def pixels(frames):
-  """[B, H, W, 3], 0..255 -> normed [B, 3, H, W], in double precision."""
-  x = torch.as_tensor(np.array(frames), dtype=torch.float64).permute(0, 3, 1, 2)
-  row = lambda values: torch.tensor(values, dtype=torch.float64)[:, None, None]
-  return (x / 255 - row(MEAN)) / row(DEVIATION)
+  """[B, 3, H, W], 0..255 -> the same normed."""
+  row = lambda values: torch.tensor(values, dtype=frames.dtype)[:, None, None]
+  return (frames / 255 - row(MEAN)) / row(DEVIATION)
 
 
 def load(module, params):
@@ -97,6 +106,19 @@ def load(module, params):
   return module
 
 
+def as_flax(module, value_fn=lambda p: p.detach()):
+  """What a function makes of each parameter, by Flax' names and axes, flat."""
+  found = {}
+  for name, p in module.named_parameters():
+    *layer, leaf = name.split(".")
+    value = value_fn(p).numpy()
+    if leaf == "weight":
+      leaf = "kernel" if value.ndim == 4 else "scale"
+    axes = (2, 3, 1, 0) if value.ndim == 4 else (0,)
+    found["/".join([*layer, leaf])] = value.transpose(axes)
+  return found
+
+
 def stirred(model, x):
   """Parameters of a Flax module none of which is a one or a zero."""
   shapes = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
@@ -106,10 +128,21 @@ def stirred(model, x):
 
 
 def error(ours, theirs):
-  """Of [B, H, W, C] against what torch made, [B, C, H, W]; relative."""
-  theirs = theirs.permute(0, 2, 3, 1).numpy()
+  """Relative, of all numbers together."""
   assert ours.shape == theirs.shape
   return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+
+
+def worst(grads, expected):
+  """The largest of the relative errors of flat gradients.
+
+  A norm undoes what is constant over its channel, so the biases before one have
+  no gradient but rounding: measured against the largest, not their own.
+  """
+  assert grads.keys() == expected.keys()
+  least = 1e-3 * max(np.linalg.norm(g) for g in expected.values())
+  error = lambda a, b: np.linalg.norm(a - b) / max(np.linalg.norm(b), least)
+  return max((error(grads[n], expected[n]), n) for n in expected)
 
 
 def count_operations(module, height, width):

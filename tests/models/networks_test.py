@@ -1,0 +1,154 @@
+"""The networks against torch ones that were written from the papers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ojd.models import ddrnet, hrnet, jitnet, shadow
+from ojd.models.pretrained import flatten
+from tests.reference import (
+  ddrnet_torch,
+  hrnet_torch,
+  jitnet_torch,
+  torch_layers,
+)
+from tests.reference.torch_layers import error, nchw, pixels, worst
+
+C = 3
+JITNET = jitnet.JITNet(C)
+
+
+def _frames(height, width, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 256, (1, height, width, 3), np.uint8)
+
+
+def _weights(frames):
+  """Of each logit in the loss: so its gradient reaches every parameter."""
+  rng = np.random.default_rng(1)
+  return rng.standard_normal((*frames.shape[:3], C))
+
+
+def _logits_and_gradients(model, params, frames, weights):
+  def loss_fn(params):
+    logits = model.apply({"params": params}, frames)
+    return jnp.mean(logits * weights), logits
+
+  grads, logits = jax.jit(jax.grad(loss_fn, has_aux=True))(params)
+  return np.asarray(logits), flatten(jax.tree.map(np.asarray, grads))
+
+
+def _single(tree):
+  return jax.tree.map(lambda x: np.asarray(x, np.float32), tree)
+
+
+@pytest.mark.parametrize(
+  ("model", "net", "size"),
+  [
+    (JITNET, jitnet_torch.JITNet, (96, 160)),
+    (JITNET, jitnet_torch.JITNet, (97, 131)),
+    (shadow.ShadowStudent(C), jitnet_torch.Shadow, (64, 96)),
+    (shadow.ShadowStudent(C), jitnet_torch.Shadow, (45, 70)),
+  ],
+)
+def test_logits_and_gradients_equal_torch(model, net, size):
+  frames = _frames(*size)
+  weights, params = _weights(frames), torch_layers.stirred(model, frames)
+  net = torch_layers.load(net(C), params)
+  expected = net(nchw(frames.astype(float), requires_grad=False))
+  (expected * nchw(weights, requires_grad=False)).mean().backward()
+  expected = torch_layers.nhwc(expected)
+  # In single precision a ReLU whose input is nearly zero may be open in one
+  # and closed in the other, so the gradients are compared in double.
+  with jax.enable_x64(True):
+    exact, grads = _logits_and_gradients(
+      model, params, frames.astype(float), weights
+    )
+  assert exact.dtype == np.float64 and error(exact, expected) < 1e-9
+  assert worst(grads, torch_layers.as_flax(net, lambda p: p.grad))[0] < 1e-9
+  logits = jax.jit(lambda p: model.apply({"params": p}, frames))
+  logits = logits(_single(params))
+  assert logits.dtype == np.float32 and error(logits, expected) < 1e-4
+
+
+@pytest.mark.parametrize(
+  ("model", "net", "size"),
+  [
+    # Odd on purpose: 130 pixels halve to 65, 33, 17, 9, 5 and 3. Narrow: four
+    # planes, looks of 16 channels, a head of 8.
+    (
+      ddrnet.DDRNet23Slim(C, 0.125),
+      lambda: ddrnet_torch.DDRNet(C, 4, 16, 8, (3, 4)),
+      (130, 200),
+    ),
+    (
+      hrnet.HRNetW18Small(C, 0.11),
+      lambda: hrnet_torch.HRNet(C, (2, 4, 8, 16), 7, (1, 1)),
+      (75, 100),
+    ),
+  ],
+)
+def test_logits_equal_torch(model, net, size, monkeypatch):
+  """Of HRNet one module a stage: as many again take as long to compile."""
+  monkeypatch.setattr(hrnet, "NUM_MODULES", (1, 1, 1))
+  frames = _frames(*size).astype(float)
+  params = torch_layers.stirred(model, frames)
+  net = torch_layers.load(net(), params)
+  expected = net(pixels(nchw(frames, requires_grad=False)))
+  with jax.enable_x64(True):
+    apply = jax.jit(lambda p, x: model.apply({"params": p}, x))
+    ours = np.asarray(apply(params, frames))
+  assert ours.shape == (1, *size, C)
+  assert error(ours, torch_layers.nhwc(expected)) < 1e-9
+
+
+@pytest.mark.parametrize("size", [(1, 2), (2, 5), (9, 4)])
+def test_pyramid_equals_torch_where_windows_are_left_with_a_pixel(size):
+  model = ddrnet.Pyramid(5, 6)
+  x = np.random.default_rng(3).standard_normal((1, *size, 7))
+  params = torch_layers.stirred(model, x.astype(np.float32))
+  net = torch_layers.load(ddrnet_torch.Pyramid(7, 5, 6, size), params)
+  with jax.enable_x64(True):
+    ours = np.asarray(model.apply({"params": params}, x))
+  assert error(ours, torch_layers.nhwc(net(nchw(x)))) < 1e-9
+
+
+@pytest.mark.slow  # two gradients of the whole network
+def test_gradients_in_single_precision_are_those_in_double():
+  errors = []
+  for seed in range(3):
+    frames = _frames(64, 96, seed)
+    given = _single(torch_layers.stirred(JITNET, frames)), frames
+    weights = _weights(frames)
+    _, grads = _logits_and_gradients(JITNET, *given, _single(weights))
+    with jax.enable_x64(True):
+      given = jax.tree.map(lambda x: x.astype(float), given)
+      _, exact = _logits_and_gradients(JITNET, *given, weights)
+    errors.append(worst(grads, exact)[0])
+  # One of three frames may have a ReLU that opens in one alone.
+  assert np.median(errors) < 1e-4, errors
+
+
+def test_logits_of_jitnet_are_resized_late_alone_and_traced_once():
+  """The published order, the eager one, and other frames in the batch."""
+  frames = _frames(33, 47)
+  params = _single(torch_layers.stirred(JITNET, frames))
+  traces = []
+
+  @jax.jit
+  def apply(params, frames):
+    traces.append(None)
+    return JITNET.apply({"params": params}, frames)
+
+  first = apply(params, frames)
+  other = apply(jax.tree.map(lambda p: 2 * p, params), 255 - frames)
+  assert len(traces) == 1 and error(other, first) > 0.1
+  published = JITNET.clone(resize_logits=False)
+  for plain in (
+    JITNET.apply({"params": params}, frames),
+    published.apply({"params": params}, frames),
+    apply(params, np.concatenate([255 - frames, frames]))[1:],
+  ):
+    scale = np.abs(plain).max()
+    np.testing.assert_allclose(first, plain, atol=1e-5 * scale)
