@@ -5,9 +5,11 @@ import functools
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 _TIMEOUT = 300  # seconds
@@ -39,6 +41,47 @@ def run(name: str, *flags: str) -> subprocess.CompletedProcess:
   if code is None:
     raise subprocess.TimeoutExpired(words, _TIMEOUT, stdout, stderr)
   return subprocess.CompletedProcess(words, code, stdout, stderr)
+
+
+def start(name: str, *flags: str, **options) -> subprocess.Popen:
+  """A process of its own, whose output is text."""
+  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+  words, options = command(name, *flags), pipes | options
+  return subprocess.Popen(words, cwd=ROOT, text=True, **options)
+
+
+def interrupted(name: str, *flags: str, begun, number=signal.SIGINT):
+  """Starts a process and signals its group, as a terminal does.
+
+  Args:
+    name: of the binary.
+    flags: of it.
+    begun: of the process; whether it has come so far.
+    number: the signal; it is to end the process, and nothing else before.
+
+  Returns:
+    Its stdout and stderr.
+  """
+  process = start(name, *flags, start_new_session=True)
+  deadline = time.monotonic() + _TIMEOUT
+  try:
+    while not begun(process):
+      assert process.poll() is None and time.monotonic() < deadline
+      time.sleep(0.005)
+    os.killpg(process.pid, number)
+    stdout, stderr = process.communicate(timeout=_TIMEOUT)
+  finally:
+    process.kill()
+  assert process.returncode == 128 + number and "Traceback" not in stderr
+  return stdout, stderr
+
+
+def num_lines(path: pathlib.Path) -> int:
+  """Whole lines of a file; none where there is no file yet."""
+  try:
+    return path.read_bytes().count(b"\n")
+  except OSError:
+    return 0
 
 
 def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:

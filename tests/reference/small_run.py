@@ -61,15 +61,25 @@ def config(path: pathlib.Path, base: RunConfig = CONFIG, **flags) -> RunConfig:
   return made
 
 
-def run(path: pathlib.Path, **flags) -> runner.Outcome:
-  """Runs with other flags in `path`."""
-  return runner.run(config(path, **flags), "a test")
+def run(
+  path: pathlib.Path, base: RunConfig = CONFIG, stop=None, notes=None, **flags
+) -> runner.Outcome:
+  """Runs with other flags in `path`; may stop after so many frames of now."""
+  seen = []
+  return runner.run(
+    config(path, base, **flags),
+    "a test",
+    should_stop=lambda: stop is not None and len(seen) >= stop,
+    progress_fn=seen.append,
+    note_fn=([] if notes is None else notes).append,
+  )
 
 
-def lines(path: pathlib.Path) -> list[dict]:
-  """What a run wrote of its frames, without the times."""
+def lines(path: pathlib.Path, start=0) -> list[dict]:
+  """What a run wrote of its frames from one on, without the times."""
   text = (path / workdir.METRICS).read_text()
   return [
-    {k: v for k, v in json.loads(line).items() if not k.startswith("ms_")}
-    for line in text.splitlines()
+    {k: v for k, v in row.items() if not k.startswith("ms_")}
+    for row in map(json.loads, text.splitlines())
+    if row["t"] >= start
   ]

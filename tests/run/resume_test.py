@@ -1,78 +1,34 @@
 """A run stopped or killed at any moment and resumed equals one that was not."""
 
 import json
-import pathlib
 import random
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 
 import av
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
-from ojd import labels, systems, updates
-from ojd.run import build, loop, runner, trajectory, workdir
 from ojd.run import checkpoint as checkpoint_lib
-from ojd.run.config import RunConfig
-from ojd.run.executor import Executor
-from tests import binaries
-from tests.reference import scenes, tiny_student
+from ojd.run import loop, runner, trajectory, workdir
+from tests import binaries, workdirs
+from tests.reference import loop_run, scenes
+from tests.reference.loop_run import NUM_FRAMES as LOOP_FRAMES
 
-LOOP_FRAMES, ASLEEP = 30, range(3, 14)
+ASLEEP = range(3, 14)  # frames about which the teacher says nothing
 TIMES = ("seconds", "fps", "ms", "speedup_measured", "first_frame_seconds")
-STUDENT = tiny_student.make()
-SYSTEM = systems.jit(
-  STUDENT,
-  updates.sgd(learning_rate=0.3),
-  a_thresh=0.8,
-  delta_min=2,
-  delta_max=8,
-  u_max=4,
-)
-EXECUTOR = Executor(SYSTEM, 16, 20, 0, with_readonly=True)
-
-
-class _Teacher:
-  """Knows the answers, but has none while it is asleep."""
-
-  class_names, is_free = scenes.NAMES, False
-
-  def __init__(self, stream):
-    self.stream, self.calls = stream, []
-
-  def __call__(self, sample):
-    self.calls.append(sample.t)
-    if sample.t in ASLEEP:
-      raise RuntimeError("asleep")
-    return self.stream.labels.classes[sample.t]
 
 
 def _loop(path, *, every, frames=None, has_truth=True, is_late=False):
   """A loop on coloured squares; stops before its `frames`-th frame of now."""
   path.mkdir(exist_ok=True)
   stream = scenes.Stream(LOOP_FRAMES, has_truth, broken=(5, 6))
-  groups = labels.parse_groups("", scenes.NAMES)
-  config = RunConfig(
-    workdir=str(path),
-    save_masks="png",
-    overlay=False,
-    checkpoint_every=every,
-    async_teacher=is_late,
-  )
-  job = build.Job(
-    config,
-    stream,
-    _Teacher(stream),
-    groups,
-    groups if has_truth else None,
-    SYSTEM,
-  )
+  teacher = loop_run.Teacher(stream, dict.fromkeys(ASLEEP, 99))
+  flags = {"save_masks": "png", "checkpoint_every": every}
+  job = loop_run.job(path, stream, teacher, async_teacher=is_late, **flags)
   checkpointer = checkpoint_lib.Checkpointer(
     path, checkpoint_lib.abstract(job), {"name": "test"}
   )
@@ -88,7 +44,7 @@ def _loop(path, *, every, frames=None, has_truth=True, is_late=False):
     *(job, path, runner.make_source(job)),
     should_stop=lambda: frames is not None and len(seen) >= frames,
     progress_fn=seen.append,
-    executor=EXECUTOR,
+    executor=loop_run.executor(),
     checkpointer=checkpointer,
     start=start,
     trajectory_writer=log,
@@ -97,11 +53,7 @@ def _loop(path, *, every, frames=None, has_truth=True, is_late=False):
 
 
 def _loop_story(path, summary):
-  lines = (path / workdir.METRICS).read_text().splitlines()
-  lines = [json.loads(line) for line in lines]
-  lines = [
-    {k: v for k, v in line.items() if not k.startswith("ms_")} for line in lines
-  ]
+  lines = workdirs.read_rows(path)
   apart = (*TIMES, "interrupted", "resumed", "peak_memory_mb")
   counts = {k: v for k, v in summary.items() if k not in apart}
   masks = {p.name: p.read_bytes() for p in (path / workdir.MASKS).glob("*.png")}
@@ -114,13 +66,13 @@ def whole(request, tmp_path_factory):
   path = tmp_path_factory.mktemp("runs") / "whole"
   made, _ = _loop(path, every=1, has_truth=request.param)
   summary = made.run()
-  return request.param, _loop_story(path, summary), made.executor.state
+  return request.param, path, _loop_story(path, summary), made.executor.state
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2, 6, 7, 8, 14, 29, 31])
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_stopped_and_resumed_loop_is_the_same(tmp_path, whole, frames, every):
-  has_truth, story, state = whole
+  has_truth, _, story, state = whole
   path = tmp_path / "run"
   _loop(path, every=every, frames=frames, has_truth=has_truth)[0].run()
   made, problems = _loop(path, every=every, has_truth=has_truth)
@@ -128,10 +80,7 @@ def test_a_stopped_and_resumed_loop_is_the_same(tmp_path, whole, frames, every):
   summary = made.run()
   assert _loop_story(path, summary) == story
   assert summary["resumed"] == 1
-  for a, b in zip(
-    jax.tree.leaves(made.executor.state), jax.tree.leaves(state), strict=True
-  ):
-    np.testing.assert_array_equal(a, b)
+  jax.tree.map(np.testing.assert_array_equal, made.executor.state, state)
 
 
 def _as_killed(path, after):
@@ -142,7 +91,7 @@ def _as_killed(path, after):
 
 
 def test_what_came_after_the_checkpoint_is_done_again(tmp_path, whole):
-  has_truth, story, _ = whole
+  has_truth, _, story, _ = whole
   path = tmp_path / "run"
   _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
   _as_killed(path, -2)
@@ -158,9 +107,8 @@ def test_what_came_after_the_checkpoint_is_done_again(tmp_path, whole):
 
 
 def test_trajectory_says_what_the_metrics_say(whole):
-  has_truth, story, _ = whole
-  lines, _, _, log = story
-  records = list(_read_log(log))
+  _, path, (lines, *_), _ = whole
+  records = list(trajectory.Trajectory(path / workdir.TRAJECTORY))
   keys = {r.t: r.decision for r in records if r.kind == "key"}
   stream = scenes.Stream(LOOP_FRAMES)
   assert list(keys) == [line["t"] for line in lines if line["is_key"]]
@@ -177,34 +125,25 @@ def test_trajectory_says_what_the_metrics_say(whole):
       np.testing.assert_array_equal(record.labels().classes, classes)
 
 
-def _read_log(content):
-  with tempfile.TemporaryDirectory() as folder:
-    (pathlib.Path(folder) / trajectory.LOG).write_bytes(content)
-    yield from trajectory.Trajectory(folder)
-
-
 def test_another_course_is_reported_and_replaces_the_old_one(tmp_path):
   path = tmp_path / "run"
   _loop(path, every=1, frames=20)[0].run()
   _as_killed(path, -2)
   made, _ = _loop(path, every=1)
   # As another machine's arithmetic would: the state is not the one kept.
-  made._start = made._start._replace(
-    state=made._start.state._replace(
-      params=jax.tree.map(lambda x: x * 1.01, made._start.state.params)
-    )
-  )
-  problems = []
-  made.progress_fn = lambda progress: problems.append(progress.problem)
-  assert made.run()["finished"]
-  (problem,) = [x for x in problems if "differs" in x]
+  state = made._start.state
+  params = jax.tree.map(lambda x: x * 1.01, state.params)
+  made._start = made._start._replace(state=state._replace(params=params))
+  summary, _, problems = loop_run.run(made, path)
+  assert summary["finished"]
+  assert len([x for x in problems if "differs" in x]) == 1
   log = trajectory.Trajectory(path / workdir.TRAJECTORY)
   times = [t for t, _ in log.records]
   assert times == sorted(times) and log.problem == ""
 
 
 def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole):
-  has_truth, story, _ = whole
+  has_truth, _, story, _ = whole
   path = tmp_path / "run"
   _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
   folder = path / workdir.CHECKPOINTS
@@ -220,8 +159,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole):
 
 def test_late_answers_are_not_waited_for_by_a_checkpoint(tmp_path):
   path = tmp_path / "run"
-  made, _ = _loop(path, every=1, frames=17, is_late=True)
-  made.run()
+  _loop(path, every=1, frames=17, is_late=True)[0].run()
   made, problems = _loop(path, every=1, is_late=True)
   summary = made.run()
   assert problems == [] and summary["finished"]
@@ -233,76 +171,46 @@ def test_late_answers_are_not_waited_for_by_a_checkpoint(tmp_path):
 
 NUM_FRAMES = 60
 FLAGS = (
-  f"--stream=synthetic:street?num_frames={NUM_FRAMES}",
-  "--teacher=ground_truth",
-  "--init=random",
-  "--model=jitnet:width=0.1",
-  "--height=48",
-  "--width=64",
-  "--classes=person",
-  "--save_masks",
-  "--boxes",
-  "--areas",
+  *(f"--stream=synthetic:street?num_frames={NUM_FRAMES}", "--classes=person"),
+  *("--teacher=ground_truth", "--init=random", "--model=jitnet:width=0.1"),
+  *("--height=48", "--width=64", "--checkpoint_every=1"),
+  *("--save_masks", "--boxes", "--areas"),
+)
+COUNTS = (
+  *("finished", "num_frames", "num_key_frames", "num_updates", "miou"),
+  *("num_rolled_back", "num_skipped", "teacher_failures", "eval_frames"),
 )
 
 
 def _story(path):
-  """All that must be equal: lines, summary, masks, last checkpoint, files."""
-  lines = (path / workdir.METRICS).read_text().splitlines()
-  lines = [json.loads(line) for line in lines]
-  lines = [
-    {k: v for k, v in line.items() if not k.startswith("ms_")} for line in lines
-  ]
+  """All that must be equal: lines, summary, last checkpoint, files."""
   summary = json.loads((path / workdir.SUMMARY).read_text())
-  counts = {
-    name: summary[name]
-    for name in (
-      *("finished", "num_frames", "num_key_frames", "num_updates", "miou"),
-      *("num_rolled_back", "num_skipped", "teacher_failures", "eval_frames"),
-    )
-  }
-  masks = {
-    file.name: np.asarray(Image.open(file))
-    for file in (path / workdir.MASKS).glob("*.png")
-  }
   folder = path / workdir.CHECKPOINTS
   last = max(int(x.name) for x in folder.iterdir() if x.name.isdecimal())
   (meta,) = (folder / str(last) / "meta").rglob("metadata")
   content = json.loads(meta.read_text())
-  names = (workdir.TRAJECTORY + "/" + trajectory.LOG, workdir.BOXES)
-  names += (workdir.BOX_LIST, workdir.AREAS)
-  files = [(path / name).read_bytes() for name in names]
-  return lines, counts, masks, (last, content["digest"], files)
-
-
-def _assert_same(path, other):
-  (lines, counts, masks, last) = _story(path)
-  (lines_, counts_, masks_, last_) = _story(other)
-  assert lines == lines_ and counts == counts_ and last == last_
-  assert masks.keys() == masks_.keys()
-  for name, mask in masks.items():
-    np.testing.assert_array_equal(mask, masks_[name])
-
-
-def _num_lines(path):
-  try:
-    return (path / workdir.METRICS).read_bytes().count(b"\n")
-  except OSError:
-    return 0
+  files = [path / name for name in (workdir.BOXES, workdir.AREAS)]
+  files += [path / workdir.TRAJECTORY / trajectory.LOG, path / workdir.BOX_LIST]
+  files += sorted((path / workdir.MASKS).glob("*.png"))
+  return (
+    *(workdirs.read_rows(path), [summary[name] for name in COUNTS]),
+    *(last, content["digest"]),
+    {file.name: file.read_bytes() for file in files},
+  )
 
 
 def _kill_after(path, flags, num_lines, rng):
   """Kills the run a moment after so many new lines; says if it was alive."""
-  process = subprocess.Popen(
-    [sys.executable, "-m", "experiments.online_distill", *flags],
-    cwd=binaries.ROOT,
+  process = binaries.start(
+    "online_distill",
+    *flags,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
   deadline = time.monotonic() + 120
   seen = -1
   while process.poll() is None and time.monotonic() < deadline:
-    now = _num_lines(path)
+    now = binaries.num_lines(path / workdir.METRICS)
     if seen < 0 or now < seen:  # it cut off what it does again
       seen = now
     if now >= seen + num_lines:
@@ -313,32 +221,24 @@ def _kill_after(path, flags, num_lines, rng):
   return process.wait() == -signal.SIGKILL
 
 
-def _kill_again_and_again(tmp_path, num_kills):
+@pytest.mark.parametrize(
+  "num_kills",
+  [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (20, 100))],
+)
+def test_kills_leave_no_trace(tmp_path, num_kills):
   rng = random.Random(0)
   whole, parts = tmp_path / "whole", tmp_path / "parts"
-  common = (*FLAGS, "--checkpoint_every=1")
-  result = binaries.run("online_distill", *common, f"--workdir={whole}")
-  assert result.returncode == 0, result.stderr
   parts.mkdir()
   num_killed = 0
   for _ in range(num_kills):
     num_lines = rng.randint(0, 2 * NUM_FRAMES // (num_kills + 1))
-    flags = (*common, f"--workdir={parts}")
+    flags = (*FLAGS, f"--workdir={parts}")
     num_killed += _kill_after(parts, flags, num_lines, rng)
   assert num_killed > num_kills // 2
-  result = binaries.run("online_distill", *common, f"--workdir={parts}")
-  assert result.returncode == 0, result.stderr
-  _assert_same(parts, whole)
+  for path in (whole, parts):
+    result = binaries.run("online_distill", *FLAGS, f"--workdir={path}")
+    assert result.returncode == 0, result.stderr
+  assert _story(parts) == _story(whole)
   with av.open(parts / workdir.OVERLAY) as video:
     assert sum(1 for _ in video.decode(video=0)) == NUM_FRAMES
   assert not (parts / workdir.OVERLAY_PARTS).exists()
-
-
-def test_kills_leave_no_trace(tmp_path):
-  _kill_again_and_again(tmp_path, 2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("num_kills", [20, 100])
-def test_many_kills_leave_no_trace(tmp_path, num_kills):
-  _kill_again_and_again(tmp_path, num_kills)

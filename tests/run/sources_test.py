@@ -1,37 +1,18 @@
 """The loop that does not wait for its teacher, against a simulation of it."""
 
-import functools
-import json
 import time
 
 import jax
 import numpy as np
 import pytest
 
-from ojd import labels, systems, updates
+from ojd import labels
 from ojd.metrics import confusion_matrix, run_miou
-from ojd.run import build, report, runner, workdir
 from ojd.run import loop as loop_lib
-from ojd.run.config import RunConfig
-from ojd.run.executor import Executor
+from ojd.run import report, runner
 from ojd.teachers import labelers
-from tests.reference import scenes, tiny_student
-
-GROUPS = labels.parse_groups("", scenes.NAMES)
-NUM_FRAMES = 30
-SYSTEM = systems.jit(
-  tiny_student.make(),
-  updates.sgd(learning_rate=0.3),
-  a_thresh=0.8,
-  delta_min=2,
-  delta_max=8,
-  u_max=4,
-)
-
-
-@functools.cache
-def _executor():
-  return Executor(SYSTEM, 16, 20, 0, with_readonly=True)
+from tests.reference import loop_run, scenes
+from tests.reference.loop_run import GROUPS, NUM_FRAMES, SYSTEM
 
 
 class _Labeler:
@@ -41,8 +22,8 @@ class _Labeler:
 
   def __init__(self, stream, delays, failures=()):
     self.stream, self.delays, self.failures = stream, delays, failures
-    self.asked, self.request, self.num_polls = [], None, 0
-    self.is_closed = False
+    self.asked, self.request = [], None
+    self.num_polls, self.is_closed = 0, False
 
   def ask(self, sample):
     assert self.request is None, "one request at a time"
@@ -69,34 +50,20 @@ class _Labeler:
     self.is_closed = True
 
 
-class _Knowing:
-  """The same answers as a Teacher that takes its time."""
-
-  class_names = scenes.NAMES
-  is_free = False
-
-  def __init__(self, stream, seconds=0.0):
-    self.stream, self.seconds = stream, seconds
-
-  def __call__(self, sample):
-    time.sleep(self.seconds)
-    return self.stream.labels.classes[sample.t]
-
-
-def _loop(path, stream, labeler=None, teacher=None, overlay=False, **config):
-  config = RunConfig(
-    workdir=str(path), overlay=overlay, async_teacher=True, **config
+def _loop(path, stream, labeler=None, teacher=None, **flags):
+  job = loop_run.job(path, stream, teacher, async_teacher=True, **flags)
+  return loop_lib.Loop(
+    *(job, path, runner.make_source(job)),
+    executor=loop_run.executor(),
+    labeler=labeler,
   )
-  truth_groups = GROUPS if stream.has_truth else None
-  teacher = teacher or _Knowing(stream)
-  job = build.Job(config, stream, teacher, GROUPS, truth_groups, SYSTEM)
-  source = runner.make_source(job)
-  return loop_lib.Loop(job, path, source, executor=_executor(), labeler=labeler)
 
 
-def _lines(path):
-  text = (path / workdir.METRICS).read_text()
-  return [json.loads(line) for line in text.splitlines()]
+def _run(path, stream, labeler, **flags):
+  """Summary, lines of the metrics, those of key frames, problems."""
+  loop = _loop(path, stream, labeler, **flags)
+  summary, lines, problems = loop_run.run(loop, path)
+  return summary, lines, [x for x in lines if x["is_key"]], problems
 
 
 def _simulate(stream, delays):
@@ -133,81 +100,65 @@ def _simulate(stream, delays):
 def test_loop_does_what_a_simulation_does(tmp_path, delays):
   stream = scenes.Stream(NUM_FRAMES)
   labeler = _Labeler(stream, delays)
-  loop = _loop(tmp_path, stream, labeler)
-  summary = loop.run()
+  summary, lines, keys, _ = _run(tmp_path, stream, labeler)
   story, state = _simulate(stream, delays)
-  lines = _lines(tmp_path)
-  assert [line["t"] for line in lines] == list(range(NUM_FRAMES))
-  assert [line.get("asked", False) for line in lines] == [x[0] for x in story]
-  assert [line.get("key_t") for line in lines] == [x[1] for x in story]
-  assert [line["num_updates"] for line in lines] == [x[2] for x in story]
+  asked, key_ts, counts, mious = zip(*story, strict=True)
+  assert [line.get("asked", False) for line in lines] == list(asked)
+  assert [line.get("key_t") for line in lines] == list(key_ts)
+  assert [line["num_updates"] for line in lines] == list(counts)
   np.testing.assert_allclose(
-    [line["eval_miou"] for line in lines], [x[3] for x in story], rtol=1e-5
+    [line["eval_miou"] for line in lines], mious, rtol=1e-5
   )
+  there = loop_run.executor().state
   np.testing.assert_allclose(
-    loop.executor.state.params["kernel"], state.params["kernel"], atol=1e-5
+    there.params["kernel"], state.params["kernel"], atol=1e-5
   )
-  assert int(loop.executor.state.t) == int(state.t) == NUM_FRAMES
-  keys = [line for line in lines if line["is_key"]]
-  assert [k["delay"] for k in keys] == delays[: len(keys)]
+  assert int(there.t) == int(state.t) == NUM_FRAMES
+  count = len(keys)
+  assert [k["delay"] for k in keys] == delays[:count]
   assert all(k["t"] - k["key_t"] == k["delay"] for k in keys)
   assert all(k["ms_teacher"] == 250.0 and "ms_learn" in k for k in keys)
-  assert summary["num_key_frames"] == len(keys) > 0
-  assert summary["mean_delay_frames"] == pytest.approx(
-    np.mean(delays[: len(keys)])
-  )
+  assert summary["num_key_frames"] == count > 0
+  mean = np.mean(delays[:count])
+  assert summary["mean_delay_frames"] == pytest.approx(mean)
   assert summary["finished"] and labeler.is_closed
   # The open request at the end counts as nothing.
-  assert len(labeler.asked) - len(keys) in (0, 1)
+  assert len(labeler.asked) - count in (0, 1)
   assert summary["teacher_failures"] == 0
-
-
-def test_time_of_the_teacher_is_apart(tmp_path):
-  stream = scenes.Stream(NUM_FRAMES)
-  loop = _loop(tmp_path, stream, _Labeler(stream, [2] * 30))
-  summary = loop.run()
+  # The time of the teacher is apart.
   seconds = summary["seconds"]
-  count = summary["num_key_frames"]
   assert seconds["teacher_async"] == pytest.approx(0.25 * count)
   assert "teacher" not in seconds
   apart = ("compile", "evaluate", "teacher_async")
   work = sum(s for name, s in seconds.items() if name not in apart)
   assert summary["fps"] == pytest.approx(NUM_FRAMES / work, rel=0.05)
-  assert summary["speedup_measured"] == pytest.approx(
-    0.25 * summary["fps"], rel=0.01
-  )
+  speedup = pytest.approx(0.25 * summary["fps"], rel=0.01)
+  assert summary["speedup_measured"] == speedup
 
 
 def test_failure_is_reported_and_the_next_request_made_in_turn(tmp_path):
   stream = scenes.Stream(NUM_FRAMES)
   # Frame 2 is a key frame of the first stride, and known of just then.
   labeler = _Labeler(stream, [2] * 30, failures=(0, 2))
-  loop = _loop(tmp_path, stream, labeler)
-  problems = []
-  loop.progress_fn = lambda p: p.problem and problems.append(p.problem)
-  summary = loop.run()
+  summary, _, keys, problems = _run(tmp_path, stream, labeler)
   assert labeler.asked[:3] == [0, 2, 4]
   assert problems == [
     f"the teacher failed on frame {t}: out of memory" for t in (0, 2)
   ]
   assert summary["teacher_failures"] == 2 and summary["finished"]
-  keys = [line for line in _lines(tmp_path) if line["is_key"]]
   assert (keys[0]["key_t"], keys[0]["t"]) == (4, 6)
 
 
 def test_without_labels_the_answers_at_key_frames_are_evaluated(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
-  labeler = _Labeler(stream, [3] * 30)
-  loop = _loop(tmp_path, stream, labeler)
+  loop = _loop(tmp_path, stream, _Labeler(stream, [3] * 30))
   said, predict = [], loop._predict
   loop._predict = lambda *args: said.append(predict(*args)) or said[-1]
-  summary = loop.run()
-  lines = _lines(tmp_path)
+  summary, lines, _ = loop_run.run(loop, tmp_path)
   keys = [line for line in lines if line["is_key"]]
   assert [line for line in lines if "eval_miou" in line] == keys
   assert summary["eval_frames"] == len(keys)
-  for line in keys:
-    assert line["eval_t"] == line["key_t"]
+  assert all(line["eval_t"] == line["key_t"] for line in keys)
   # Frame 0 was answered by the student that had learnt nothing.
   expected = run_miou(confusion_matrix(stream.labels.classes[0], said[0], 3))
   assert keys[0]["eval_miou"] == pytest.approx(expected)
@@ -216,27 +167,26 @@ def test_without_labels_the_answers_at_key_frames_are_evaluated(tmp_path):
 def test_the_teacher_evaluates_other_frames_with_eval_every(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
   labeler = _Labeler(stream, [3] * 30)
-  summary = _loop(tmp_path, stream, labeler, eval_every=7).run()
-  lines = _lines(tmp_path)
+  summary, lines, keys, _ = _run(tmp_path, stream, labeler, eval_every=7)
   judged = [line["t"] for line in lines if "eval_miou" in line]
   assert judged == [0, 7, 14, 21, 28]
   assert not any("eval_t" in line for line in lines)
   # The key frame 0 is asked about once; its answer was waited for.
-  assert labeler.asked.count(0) == 1
-  assert [line for line in lines if line["is_key"]][0]["delay"] == 1
+  assert labeler.asked.count(0) == 1 and keys[0]["delay"] == 1
   assert summary["eval_frames"] == 5 and summary["finished"]
 
 
 def test_evaluation_can_be_turned_off(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
-  loop = _loop(tmp_path, stream, _Labeler(stream, [3] * 30), eval_every=0)
-  assert loop.run()["eval_frames"] == 0
+  labeler = _Labeler(stream, [3] * 30)
+  summary, *_ = _run(tmp_path, stream, labeler, eval_every=0)
+  assert summary["eval_frames"] == 0
 
 
 def test_frames_that_cannot_be_read_are_no_trouble(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, broken=(1, 2))
-  summary = _loop(tmp_path, stream, _Labeler(stream, [1] * 30)).run()
-  first = [line for line in _lines(tmp_path) if line["is_key"]][0]
+  labeler = _Labeler(stream, [1] * 30)
+  summary, _, (first, *_), _ = _run(tmp_path, stream, labeler)
   # In frames of the stream, of which two passed unseen.
   assert (first["key_t"], first["t"], first["delay"]) == (0, 3, 3)
   assert summary["num_skipped"] == 2 and summary["finished"]
@@ -250,16 +200,14 @@ def test_pictures_and_report_know_how_old_the_labels_are(tmp_path):
     put = sink.put
     sink.put = lambda record, put=put: records.append(record) or put(record)
   loop.run()
-  titles = {r.caption.t: r.caption.reference_title for r in records}
   by_t = {r.caption.t: r for r in records}
   assert by_t[4].reference is None
-  assert titles[5] == "teacher, 5 frames ago"
+  assert by_t[5].caption.reference_title == "teacher, 5 frames ago"
   assert by_t[5].caption.is_key and not by_t[0].caption.is_key
   np.testing.assert_array_equal(by_t[5].reference, stream.labels.classes[0])
   page = report.write_report(tmp_path).read_text()
-  assert "labels 5 frames late" in page
-  assert "teacher, beside the stream" in page
-  assert ">delay<" in page
+  for words in ("5 frames late", "teacher, beside the stream", ">delay<"):
+    assert words in page
 
 
 def test_thread_teaches_while_the_stream_goes_on(tmp_path):
@@ -272,11 +220,12 @@ def test_thread_teaches_while_the_stream_goes_on(tmp_path):
       yield sample
 
   stream.read = live
-  loop = _loop(tmp_path, stream, teacher=_Knowing(stream, seconds=0.05))
+  teacher = loop_run.Teacher(stream, seconds=0.05)
+  loop = _loop(tmp_path, stream, teacher=teacher)
   assert isinstance(loop.labeler, labelers.InThread)
-  summary = loop.run()
-  keys = [line for line in _lines(tmp_path) if line["is_key"]]
-  assert keys and summary["finished"]
+  summary, lines, _ = loop_run.run(loop, tmp_path)
+  num_keys = sum(line["is_key"] for line in lines)
+  assert num_keys and summary["finished"]
   assert summary["mean_delay_frames"] > 1
   # Nobody waited for the teacher.
-  assert summary["seconds"]["ask"] < 0.05 * len(keys)
+  assert summary["seconds"]["ask"] < 0.05 * num_keys

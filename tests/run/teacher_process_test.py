@@ -1,31 +1,26 @@
 """Runs whose teacher has a process of its own, and loses it."""
 
 import functools
-import json
 import os
-import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from ojd import labels, systems, updates
+from ojd import systems, updates
 from ojd.errors import UserError
 from ojd.run import build, loop, sources, workdir
 from ojd.run.config import RunConfig
 from ojd.run.executor import Executor
 from ojd.teachers import base, process
-from tests import binaries
+from tests import binaries, workdirs
+from tests.reference import loop_run, scenes
 from tests.reference import odd_teachers as odd
-from tests.reference import scenes, tiny_student
 
 MODULE = "tests.reference.odd_teachers"
-GROUPS = labels.parse_groups("", odd.NAMES)
 STRIDE = 4
 SYSTEM = systems.fixed(
-  tiny_student.make(), updates.sgd(learning_rate=0.3), stride=STRIDE, u_max=4
+  loop_run.STUDENT, updates.sgd(learning_rate=0.3), stride=STRIDE, u_max=4
 )
 
 
@@ -36,15 +31,13 @@ def _executor():
 
 def _run(path, stream, teacher, progress_fn=lambda progress: None):
   path.mkdir(exist_ok=True)
-  config = RunConfig(workdir=str(path), overlay=False)
-  job = build.Job(config, stream, teacher, GROUPS, GROUPS, SYSTEM)
+  job = loop_run.job(path, stream, teacher, SYSTEM)
   summary = loop.Loop(
     *(job, path, sources.InStep()),
     executor=_executor(),
     progress_fn=progress_fn,
   ).run()
-  text = (path / workdir.METRICS).read_text()
-  return summary, [json.loads(line) for line in text.splitlines()]
+  return summary, workdirs.read_rows(path)
 
 
 def _request(stream):
@@ -57,21 +50,15 @@ def _worker(stream, text, timeout=60.0):
   return process.InProcess(text, _request(stream), timeout=timeout)
 
 
-def _without_times(lines):
-  return [
-    {k: v for k, v in line.items() if not k.startswith("ms_")} for line in lines
-  ]
-
-
 @pytest.mark.parametrize("text", ["ground_truth", f"{MODULE}:Colours"])
 def test_the_run_is_the_same(tmp_path, text):
   stream = scenes.Stream()
   here = base.make_teacher(text, _request(stream))
   _, expected = _run(tmp_path / "here", stream, here)
   summary, lines = _run(tmp_path / "there", stream, _worker(stream, text))
-  assert _without_times(lines) == _without_times(expected)
+  assert lines == expected
   assert sum(line["is_key"] for line in lines) == len(range(0, 30, STRIDE))
-  assert all("ms_teacher" in line for line in lines if line["is_key"])
+  assert summary["ms"]["teacher"] > 0
   assert summary["finished"] and "mean_delay_frames" not in summary
 
 
@@ -143,54 +130,38 @@ def test_wrong_answer_ends_the_run_and_the_worker(tmp_path):
   assert worker.pid is None
 
 
-def test_job_ends_its_worker():
-  config = RunConfig(
-    stream="synthetic:street",
-    teacher="ground_truth",
-    init="random",
-    height=48,
-    width=64,
-    teacher_process=True,
-  )
+def test_job_ends_its_worker(monkeypatch):
+  """Also one that cannot be made."""
+  made, init = [], process.InProcess.__init__
+
+  def note(self, *args, **kwargs):
+    made.append(self)
+    init(self, *args, **kwargs)
+
+  monkeypatch.setattr(process.InProcess, "__init__", note)
+  flags = {"stream": "synthetic:street", "teacher": "ground_truth"}
+  flags |= {"init": "random", "height": 48, "width": 64}
+  config = RunConfig(**flags, teacher_process=True)
   job = build.make_job(config)
-  assert isinstance(job.teacher, process.InProcess) and job.teacher.pid
+  assert made == [job.teacher] and made[0].pid
   job.close()
-  assert job.teacher.pid is None
-
-
-def test_job_that_cannot_be_made_ends_its_worker(monkeypatch):
-  made, close = [], process.InProcess.close
-  monkeypatch.setattr(
-    process.InProcess, "close", lambda self: made.append(self) or close(self)
-  )
-  config = RunConfig(
-    stream="synthetic:street",
-    teacher="ground_truth",
-    classes="unicorn",
-    teacher_process=True,
-  )
+  assert made[0].pid is None
   with pytest.raises(UserError, match="unicorn"):
-    build.make_job(config)
-  assert len(made) == 1 and made[0].pid is None
+    build.make_job(RunConfig(**vars(config) | {"classes": "unicorn"}))
+  assert len(made) == 2 and made[1].pid is None
 
 
 SMALL = (
   *("--stream=synthetic:street?num_frames=2000", "--height=48", "--width=64"),
-  *(
-    "--init=random",
-    "--model=jitnet:width=0.1",
-    "--nooverlay",
-    "--teacher_process",
-  ),
+  *("--init=random", "--model=jitnet:width=0.1", "--nooverlay"),
+  "--teacher_process",
 )
 
 
 def test_bad_teacher_is_refused_in_a_line(tmp_path):
   path = f"--workdir={tmp_path / 'run'}"
   result = binaries.run("online_distill", path, *SMALL, "--teacher=a.b:c")
-  assert result.returncode == 2
-  (line,) = result.stderr.splitlines()
-  assert line.startswith("error: --teacher=a.b:c cannot be imported")
+  binaries.assert_refused(result, "--teacher=a.b:c cannot be imported")
   assert not (tmp_path / "run").exists()
 
 
@@ -202,25 +173,14 @@ def test_bad_teacher_is_refused_in_a_line(tmp_path):
   ],
 )
 def test_interrupt_of_the_whole_group_leaves_a_summary(tmp_path, flag):
-  path = tmp_path / "run"
-  run = subprocess.Popen(
-    [sys.executable, "-m", "experiments.online_distill", *SMALL, flag]
-    + [f"--workdir={path}", "--teacher=ground_truth"],
-    cwd=pathlib.Path(binaries.ROOT),
-    stderr=subprocess.PIPE,
-    text=True,
-    start_new_session=True,
+  metrics = tmp_path / workdir.METRICS
+  _, stderr = binaries.interrupted(
+    *("online_distill", *SMALL, flag, "--teacher=ground_truth"),
+    f"--workdir={tmp_path}",
+    begun=lambda _: binaries.num_lines(metrics) >= 3,
   )
-  metrics, deadline = path / workdir.METRICS, time.monotonic() + 200
-  while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
-    assert run.poll() is None and time.monotonic() < deadline
-    time.sleep(0.005)
-  os.killpg(run.pid, signal.SIGINT)
-  _, stderr = run.communicate(timeout=60)
-  assert run.returncode == 128 + signal.SIGINT, stderr
   # Nothing died, and nothing was left lying about.
-  assert all(
-    line.startswith(("stopping", "frame ")) for line in stderr.splitlines()
-  ), stderr
-  summary = json.loads((path / workdir.SUMMARY).read_text())
+  for line in stderr.splitlines():
+    assert line.startswith(("stopping", "frame ")), stderr
+  summary = workdir.read_summary(tmp_path)
   assert not summary["finished"] and summary["teacher_failures"] == 0
