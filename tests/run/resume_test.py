@@ -14,8 +14,8 @@ import pytest
 
 from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import loop, runner, trajectory, workdir
-from tests import binaries, workdirs
-from tests.reference import loop_run, scenes
+from tests import binaries
+from tests.reference import loop_run, scenes, small_run
 from tests.reference.loop_run import NUM_FRAMES as LOOP_FRAMES
 
 ASLEEP = range(3, 14)  # frames about which the teacher says nothing
@@ -53,7 +53,7 @@ def _loop(path, *, every, frames=None, has_truth=True, is_late=False):
 
 
 def _loop_story(path, summary):
-  lines = workdirs.read_rows(path)
+  lines = small_run.lines(path)
   apart = (*TIMES, "interrupted", "resumed", "peak_memory_mb")
   counts = {k: v for k, v in summary.items() if k not in apart}
   masks = {p.name: p.read_bytes() for p in (path / workdir.MASKS).glob("*.png")}
@@ -193,7 +193,7 @@ def _story(path):
   files += [path / workdir.TRAJECTORY / trajectory.LOG, path / workdir.BOX_LIST]
   files += sorted((path / workdir.MASKS).glob("*.png"))
   return (
-    *(workdirs.read_rows(path), [summary[name] for name in COUNTS]),
+    *(small_run.lines(path), [summary[name] for name in COUNTS]),
     *(last, content["digest"]),
     {file.name: file.read_bytes() for file in files},
   )

@@ -17,7 +17,6 @@ from ojd.run import runner, trackers, trajectory, workdir
 from ojd.streams import base as streams
 from ojd.teachers import labelers
 from ojd.types import Labels
-from tests import workdirs
 from tests.reference import loop_run, scenes, small_run
 from tests.reference.loop_run import NUM_FRAMES
 
@@ -159,7 +158,7 @@ def test_error_of_the_stream_leaves_a_summary(tmp_path):
   with pytest.raises(OSError, match="the cable"):
     _run(tmp_path, stream)
   summary = _summary(tmp_path)
-  assert summary["num_frames"] == len(workdirs.read_rows(tmp_path)) == 6
+  assert summary["num_frames"] == len(small_run.lines(tmp_path)) == 6
   assert not summary["finished"]
 
 
@@ -286,7 +285,7 @@ def test_frames_without_labels_are_nobodys_question(tmp_path, small_students):
   summary = small_run.run(path, stream=stream, **flags).summary
   assert summary["finished"] and summary["num_key_frames"] == 4
   assert summary["eval_frames"] == 2
-  rows = workdirs.read_rows(path)
+  rows = small_run.lines(path)
   assert [row["t"] for row in rows if "eval_miou" in row] == [2, 5]
   # Nothing is learnt where nothing is labelled.
   learnt = {row["t"]: row["num_updates"] for row in rows if row["is_key"]}

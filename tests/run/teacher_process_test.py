@@ -13,8 +13,8 @@ from ojd.run import build, loop, sources, workdir
 from ojd.run.config import RunConfig
 from ojd.run.executor import Executor
 from ojd.teachers import base, process
-from tests import binaries, workdirs
-from tests.reference import loop_run, scenes
+from tests import binaries
+from tests.reference import loop_run, scenes, small_run
 from tests.reference import odd_teachers as odd
 
 MODULE = "tests.reference.odd_teachers"
@@ -37,7 +37,7 @@ def _run(path, stream, teacher, progress_fn=lambda progress: None):
     executor=_executor(),
     progress_fn=progress_fn,
   ).run()
-  return summary, workdirs.read_rows(path)
+  return summary, small_run.lines(path)
 
 
 def _request(stream):
