@@ -1,4 +1,4 @@
-r"""Tells a recorded run again, takes a student out of it, or lets it fork.
+r"""Replays a recorded run, exports a student of it, or forks it.
 
     python -m experiments.replay --smoke
     python -m experiments.replay --workdir=runs/demo
@@ -16,7 +16,7 @@ checkpoint, with the labels on record and no teacher, and say whether all is bit
 for bit what it was (exit code 0) or where it first is not (1). The fourth
 writes the student that answered frame 300 and, beside it, its program. The
 fifth goes on from frame 300 with other flags, as a run of its own, which the
-same command goes on with. The last lives the run through with every
+same command goes on with. The last runs the stream with every
 combination, all at once, and writes a table and heat maps; where the log does
 not hold the labels of every frame, as that of a run with --eval_every=1 on a
 stream without labels does, the teacher is asked.
@@ -120,7 +120,7 @@ def _note(note):
 
 
 def _counter(run):
-  """Tells how far the telling is, every few seconds."""
+  """Prints how far the replay is, every few seconds."""
   counters = []
 
   def tell(done, total):
@@ -211,7 +211,7 @@ def _sweep(path):
   grid = sweep.parse(_SWEEP.value)
   run = recorded_run.read(path)
   begun = time.perf_counter()
-  lanes = sweep.sweep(
+  trials = sweep.sweep(
     *(run, grid, _FROM.value, _TO.value),
     progress_fn=_counter(run),
     note_fn=_note,
@@ -220,12 +220,13 @@ def _sweep(path):
   own = dataclasses.asdict(run.config)
   if own["learning_rate"] is None:
     own["learning_rate"] = updates.bind(own["update"]).options["learning_rate"]
-  title = f"{run.config.stream}, {lanes[0].num_frames} frames"
-  sweep_table.write(lanes, own, title, out)
-  print(sweep_table.text(lanes))
+  title = f"{run.config.stream}, {trials[0].num_frames} frames"
+  sweep_table.write(trials, own, title, out)
+  print(sweep_table.text(trials))
   spent = time.perf_counter() - begun
   print(
-    f"{len(lanes)} combinations, {lanes[0].num_frames} frames: {spent:.1f} s\n"
+    f"{len(trials)} combinations, {trials[0].num_frames} frames: "
+    f"{spent:.1f} s\n"
     f"{out / sweep_table.TABLE}, {out / sweep_table.HEAT_MAP}"
   )
   return 0

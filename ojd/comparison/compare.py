@@ -68,11 +68,11 @@ def run(
   """Runs the cells that are not finished yet; None if it was stopped.
 
   Everything is checked before the first of them begins. A cell that fails is
-  told with its reason, and the others go on.
+  reported with its reason, and the others go on.
 
   Args:
     request: what to compare.
-    command_fn: tells how a config is run alone.
+    command_fn: the command that runs a config alone.
     progress_fn: called now and then.
     should_stop: asked all the time.
   """
@@ -219,7 +219,7 @@ def _run_cells(
     config = _config(request, stream, system, seed)
     tasks.append(asking.Run(config, command_fn(config), request.wanted(system)))
   counter = _Counter(plans, left, progress_fn)
-  replies = pool.run(tasks, told=counter, should_stop=should_stop)
+  replies = pool.run(tasks, note_fn=counter, should_stop=should_stop)
   if any(isinstance(reply, asking.Stopped) for reply in replies):
     return None
   replies = dict(zip(left, replies, strict=True))
@@ -237,7 +237,7 @@ def _with_result(request, cell, reply):
 
 
 class _Counter:
-  """Adds up the frames of all cells and tells of each that ends."""
+  """Adds up the frames of all cells and reports each that ends."""
 
   def __init__(self, plans, left, progress_fn):
     self._plans, self._left, self._progress_fn = plans, left, progress_fn

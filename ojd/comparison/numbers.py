@@ -53,7 +53,7 @@ class Numbers(NamedTuple):
   # Over a link, in seconds of the stream.
   up_kbps: float | None = None
   down_kbps: float | None = None
-  mean_staleness: float | None = None  # frames until what was learnt answers
+  mean_staleness: float | None = None  # frames until an update answers
   link_fps: float | None = None  # frames that a device gets through in one
 
 
@@ -80,19 +80,19 @@ def are_measured(path: pathlib.Path, wanted: frozenset[str]) -> bool:
 def read(path: pathlib.Path, wanted: frozenset[str] = frozenset()) -> Numbers:
   """The numbers of a finished run, of those to be measured the wanted ones."""
   summary = workdir.read_summary(path) or {}
-  told = {n: summary[n] for n in Numbers._fields if n in summary}
+  found = {n: summary[n] for n in Numbers._fields if n in summary}
   link = report_text.mapping(summary, "link")
-  told |= {name: link.get(there) for name, there in _OF_LINK.items()}
-  told["miou"] = report_text.mapping(summary, "miou").get("mean")
+  found |= {name: link.get(there) for name, there in _OF_LINK.items()}
+  found["miou"] = report_text.mapping(summary, "miou").get("mean")
   measured = workdir.read_json(path / FILE, _MAX_FILE) or {}
   for name in wanted:
-    told |= report_text.mapping(measured, name)
-  told["ms_update"] = _ms_update(path)
-  told["ms_paper_model"] = _ms_paper_model(summary)
+    found |= report_text.mapping(measured, name)
+  found["ms_update"] = _ms_update(path)
+  found["ms_paper_model"] = _ms_paper_model(summary)
   return Numbers(
     **{
       name: float(x)
-      for name, x in told.items()
+      for name, x in found.items()
       if name in Numbers._fields and report_text.is_number(x)
     }
   )
@@ -126,7 +126,7 @@ def _temporal(path):
 
 
 def _changes(path):
-  """Tells the run again, and counts what differs after each key frame."""
+  """Replays the run, and counts what differs after each key frame."""
   run = recorded_run.read(path)
   job, checkpointer, executor = replay_loop.open_again(run)
   try:

@@ -53,14 +53,14 @@ class Pool:
     self,
     tasks: Sequence[Any],
     *,
-    told: Callable[[int, Any], None] = lambda index, message: None,
+    note_fn: Callable[[int, Any], None] = lambda index, message: None,
     should_stop: Callable[[], bool] = lambda: False,
   ) -> list[Any]:
     """Replies to the tasks, in their order; `Stopped` where one was not done.
 
     Args:
       tasks: what the workers take.
-      told: called with the number of a task and each message about it.
+      note_fn: called with the number of a task and each message about it.
       should_stop: asked all the time; workers then end their tasks early.
     """
     replies: list[Any] = [Stopped()] * len(tasks)
@@ -78,7 +78,7 @@ class Pool:
         if not isinstance(message, Moved):
           replies[index], worker.task = message, None
           self._retire(worker)
-        told(index, message)
+        note_fn(index, message)
     return replies
 
   def close(self) -> None:

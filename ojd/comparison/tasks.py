@@ -35,7 +35,7 @@ class Ran(NamedTuple):
 
 
 class Stopped(NamedTuple):
-  """The cell was interrupted as it was told to be."""
+  """The cell was interrupted on request."""
 
 
 class Moved(NamedTuple):

@@ -25,7 +25,7 @@ class KeyRecord(NamedTuple):
   frame_t: int  # the frame that the labels are of: t, where the stream waits
   frame: np.ndarray  # [H, W, 3] uint8
   labels: np.ndarray  # [H, W] uint8, of the teacher
-  before: np.ndarray  # [H, W] uint8, the student's classes before it learnt
+  before: np.ndarray  # [H, W] uint8, the student's classes before the update
   after: np.ndarray  # [H, W] uint8
   info: StepInfo  # plain numbers
 

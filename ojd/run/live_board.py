@@ -88,7 +88,7 @@ class Board:
   def begin(
     self, about: About, past_lines: Iterable[dict[str, Any]] = ()
   ) -> None:
-    """Tells what is run, and what it did before it was interrupted."""
+    """Shows what is run, and what it did before it was interrupted."""
     with self._lock:
       self._about = about._replace(stream=_PASSWORD.sub("//", about.stream))
       for line in past_lines:
@@ -142,14 +142,14 @@ class Board:
       self._version += 1
 
   def end(self, summary: dict[str, Any]) -> None:
-    """Tells that the run is over, with what is in summary.json."""
+    """Shows that the run is over, with what is in summary.json."""
     state = FINISHED if summary.get("finished") else STOPPED
     with self._lock:
       self._state, self._summary = state, summary
       self._version += 1
 
   def fail(self) -> None:
-    """Tells that the run is over without a summary, if nothing told before."""
+    """Shows that the run ended without a summary, unless its end is shown."""
     with self._lock:
       if self._state not in ENDED:
         self._state = FAILED

@@ -67,7 +67,7 @@ class LiveView:
     self._thread.start()
 
   def close(self) -> None:
-    """Tells every viewer that it is over, and ends within two seconds."""
+    """Says to every viewer that it is over, and ends within two seconds."""
     site = self._server.site
     self.board.fail()
     site.closing.set()

@@ -16,7 +16,7 @@ LineFn = Callable[[dict[str, Any]], None]
 
 
 class Reference(NamedTuple):
-  """The latest labels that were learnt from."""
+  """The latest labels that the student was trained on."""
 
   classes: np.ndarray | None = None  # [H, W] uint8
   t: int | None = None  # their frame

@@ -98,7 +98,7 @@ def open_job(run: RecordedRun, config: RunConfig | None = None) -> build.Job:
   if not _is_known(config.init):
     # A state that is at hand takes its place, or the prepared student.
     config = dataclasses.replace(config, init="random")
-  gone = UserError(f"--workdir={run.path}: a live stream cannot be told again")
+  gone = UserError(f"--workdir={run.path}: a live stream cannot be replayed")
   if run.description["stream"].get("kind") == "live":
     raise gone
   job = build.make_job_without_teacher(config, run.groups)

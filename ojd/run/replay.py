@@ -1,4 +1,4 @@
-"""Is a run still what it was? Tells it again and compares what is on record.
+"""Is a run still what it was? Replays it and compares what is on record.
 
 After every key frame the hash of the parameters, the decisions and accuracies;
 on every judged frame its mIoU; at every checkpoint all arrays, the optimizer's
@@ -67,7 +67,7 @@ def replay(
   progress_fn: Callable[[int, int], None] = lambda done, total: None,
   note_fn: Callable[[str], None] = lambda note: None,
 ) -> Replayed:
-  """Tells a run again from the checkpoint nearest to a frame.
+  """Replays a run from the checkpoint nearest to a frame.
 
   Args:
     run: of `recorded_run.read`.

@@ -153,7 +153,7 @@ class _Keys:
     key_t = record.decision.key_t
     sample = now if key_t is None else self._late.pop(key_t, None)
     if sample is None:
-      raise UserError(f"frame {key_t}, learnt from once, cannot be read now")
+      raise UserError(f"key frame {key_t} of the run cannot be read now")
     return sample.frame
 
 

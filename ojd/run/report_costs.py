@@ -57,12 +57,12 @@ are all that is done on a key frame after the teacher.</p></section>"""
 
 
 def _prices(run):
-  """Of the run's method; the student's where the summary tells of none."""
-  told = text.mapping(run.summary, "paper_ms")
+  """Of the run's method; the student's where the summary has none."""
+  given = text.mapping(run.summary, "paper_ms")
   known = {
-    name: told[name]
+    name: given[name]
     for name in Costs._fields
-    if text.is_number(told.get(name)) and told[name] >= 0
+    if text.is_number(given.get(name)) and given[name] >= 0
   }
   return Costs(**known)
 

@@ -54,7 +54,7 @@ def rewrite(
 
   Args:
     workdirs: of the runs.
-    note_fn: told of each page written, and why one was not.
+    note_fn: called with each page written, and why one was not.
   """
   entries = []
   for path in workdirs:
@@ -69,7 +69,7 @@ def rewrite(
 
 
 def read_one(workdir: pathlib.Path) -> Entry:
-  """A run as it is told of, its own report left as it is."""
+  """A run as its page shows it, its own report left as it is."""
   try:
     report.check(workdir)
     return _entry(workdir, report.read(workdir))

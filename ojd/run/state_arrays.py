@@ -121,7 +121,7 @@ class Hashes(NamedTuple):
 
   digest: str  # of all names, types, shapes and bits
   # Two bytes an array, in the order of their names: enough to tell which one
-  # differs, where the digest tells that one does.
+  # differs, where the digest says that one does.
   by_leaf: str
 
 

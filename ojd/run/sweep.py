@@ -1,8 +1,8 @@
-"""Many lives of one run at once: `vmap` over `scan_stream`, on its own labels.
+"""Trials of a run with other constants, by `vmap` over `scan_stream`.
 
-A lane is one combination of the constants swept. All lanes see the same frames
-and labels, a few frames at a time, so that a long stream needs no more memory
-than a short one.
+A trial is one combination of the constants swept. All trials see the same
+frames and the labels on record, a few frames at a time, so that a long stream
+needs no more memory than a short one.
 """
 
 import contextlib
@@ -39,10 +39,10 @@ NAMES = {
 MAX_COMBINATIONS = 1024
 _MAX_LANES = 16  # at once; each has a student and its gradients
 _CHUNK = 16  # frames
-_AXIS = "lanes"
+_AXIS = "trials"
 
 
-class Lane(NamedTuple):
+class Trial(NamedTuple):
   """What came of one combination."""
 
   values: dict[str, float | int]
@@ -92,10 +92,10 @@ def combinations(
     for values in itertools.product(*grid.values())
   ]
   for values in found:
-    lane = dataclasses.replace(config, init="random")
+    trial = dataclasses.replace(config, init="random")
     for name, value in values.items():
-      lane = config_lib.with_option(lane, name, value)
-    config_lib.check(lane)
+      trial = config_lib.with_option(trial, name, value)
+    config_lib.check(trial)
   return found
 
 
@@ -107,7 +107,7 @@ def sweep(
   *,
   progress_fn: Callable[[int, int], None] = lambda done, total: None,
   note_fn: Callable[[str], None] = lambda note: None,
-) -> list[Lane]:
+) -> list[Trial]:
   """Runs every combination over the frames of a run.
 
   Args:
@@ -129,7 +129,7 @@ def sweep(
   system = config_lib.bound_system(run.config)
   update = config_lib.bound_update(run.config)
   if "refresh_every" in system.options:
-    # Side by side every lane would compute both speeds on each frame.
+    # Side by side every trial would compute both speeds on each frame.
     raise UserError(
       f"--sweep: --system={run.config.system} has a student of two speeds; "
       "sweep a run of its base, as jit"
@@ -148,24 +148,24 @@ def sweep(
   make_system = functools.partial(_make_system, job, student)
   begin = _beginning(run, job, first, note_fn)
   num_turns = -(-len(wanted) // _MAX_LANES)
-  num_lanes = -(-len(wanted) // num_turns)
-  lanes = []
+  num_trials = -(-len(wanted) // num_turns)
+  trials = []
   for turn in range(num_turns):
-    part = wanted[turn * num_lanes : (turn + 1) * num_lanes]
+    part = wanted[turn * num_trials : (turn + 1) * num_trials]
     done = lambda n, turn=turn: progress_fn(
       turn * (end - first) + n, num_turns * (end - first)
     )
-    # The last turn may be short of lanes, but is not compiled again for it.
-    full = part + part[:1] * (num_lanes - len(part))
+    # The last turn may be short of trials, but is not compiled again for it.
+    full = part + part[:1] * (num_trials - len(part))
     frames = _frames(run, job, first, end, note_fn if not turn else None)
-    lanes += _run_lanes(job, make_system, begin, full, frames, done)[
+    trials += _run_trials(job, make_system, begin, full, frames, done)[
       : len(part)
     ]
-  return lanes
+  return trials
 
 
 class _Beginning(NamedTuple):
-  state: distill.State | None  # None: each lane makes its own
+  state: distill.State | None  # None: each trial makes its own
   clock: int  # frames that it has seen
 
 
@@ -223,9 +223,9 @@ def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
       yield _Frame(sample.t, sample.frame, answer.labels, expected)
 
 
-def _run_lanes(
+def _run_trials(
   job, make_system, begin, wanted, frames, progress_fn
-) -> list[Lane]:
+) -> list[Trial]:
   """All combinations over all frames, a chunk at a time."""
   columns = {
     name: jnp.array([values[name] for values in wanted]) for name in wanted[0]
@@ -250,9 +250,9 @@ def _run_lanes(
     )
     state, (classes, infos) = advance(columns, state, images, labels, clock)
     classes = np.asarray(classes)
-    for lane, i in itertools.product(range(size), range(count)):
-      confusion[lane] += metrics.confusion_matrix(
-        chunk[i].expected, classes[lane, i], num_classes
+    for trial, i in itertools.product(range(size), range(count)):
+      confusion[trial] += metrics.confusion_matrix(
+        chunk[i].expected, classes[trial, i], num_classes
       )
     num_keys += np.asarray(infos.is_key)[:, :count].sum(1)
     num_updates += np.asarray(infos.num_updates)[:, :count].sum(1)
@@ -261,7 +261,7 @@ def _run_lanes(
   if not done:
     raise RuntimeError("no frame of the stream could be read")
   return [
-    Lane(
+    Trial(
       values,
       metrics.run_miou(confusion[i]),
       done,
@@ -287,7 +287,7 @@ def _advance(make_system, without_weight):
 
 
 def _first_states(job, make_system, begin, columns):
-  """The state of every lane, [lanes, ...] each leaf."""
+  """The state of every trial, [trials, ...] each leaf."""
   spec, seed = job.stream.spec, job.config.seed
   frame = np.zeros((spec.height, spec.width, 3), np.uint8)
 

@@ -9,7 +9,7 @@ boxes.jsonl boxes.json boxes_categories.json areas.jsonl     from the class maps
 tensorboard/ wandb/     curves
 overlay.mp4 report/index.html     for a person to look at
 prepared/       the student that --system=offline_oracle trains beforehand
-trajectory/     the teacher's labels and what was learnt from them
+trajectory/     the teacher's labels and the updates made from them
 checkpoints/    from which an interrupted run resumes
 overlay_parts/ masks_parts/     the videos of an unfinished run, a part between
                 two checkpoints

@@ -39,7 +39,7 @@ def test_replies_are_in_the_order_of_the_tasks_and_processes_are_kept(
 ):
   pool, told = make_pool(1), []
   tasks = [("a", 0), ("move", 3), ("b", 0)]
-  replies = pool.run(tasks, told=lambda *words: told.append(words))
+  replies = pool.run(tasks, note_fn=lambda *words: told.append(words))
   assert [reply[0] for reply in replies] == ["a", "move", "b"]
   pids = {reply[1] for reply in replies}
   assert len(pids) == 1

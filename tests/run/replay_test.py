@@ -267,7 +267,7 @@ def test_other_frames_are_refused(whole, monkeypatch):
 def test_live_stream_cannot_be_told_again(whole):
   run = recorded_run.read(whole)
   live = {**run.description, "stream": {"kind": "live", "address": "x"}}
-  with pytest.raises(UserError, match="cannot be told again"):
+  with pytest.raises(UserError, match="cannot be replayed"):
     recorded_run.open_job(run._replace(description=live))
 
 

@@ -1,4 +1,4 @@
-"""Sweeps: every lane is the life that a run alone would have had."""
+"""Sweeps: every trial is the life that a run alone would have had."""
 
 import csv
 import inspect
@@ -25,15 +25,15 @@ def parent(small_students, tmp_path_factory):
 def test_lanes_are_runs_of_their_own(parent, tmp_path):
   """To the rounding of sums that are made in another order."""
   grid = sweep.parse("learning_rate=0.003,0.03;a_thresh=0.2,0.8;seed=2,3")
-  lanes = sweep.sweep(recorded_run.read(parent), grid)
-  assert len(lanes) == 8
+  trials = sweep.sweep(recorded_run.read(parent), grid)
+  assert len(trials) == 8
   for number, i in enumerate((0, 3, 6)):
     path = tmp_path / str(number)
-    summary = small_run.run(path, num_frames=20, **lanes[i].values).summary
-    assert lanes[i].num_frames == 20
-    assert lanes[i].num_keys == summary["num_key_frames"]
-    assert lanes[i].num_updates == summary["num_updates"]
-    assert lanes[i].miou == pytest.approx(summary["miou"]["mean"], abs=0.03)
+    summary = small_run.run(path, num_frames=20, **trials[i].values).summary
+    assert trials[i].num_frames == 20
+    assert trials[i].num_keys == summary["num_key_frames"]
+    assert trials[i].num_updates == summary["num_updates"]
+    assert trials[i].miou == pytest.approx(summary["miou"]["mean"], abs=0.03)
 
 
 def test_many_combinations_go_in_turns(parent, monkeypatch):
@@ -45,7 +45,7 @@ def test_many_combinations_go_in_turns(parent, monkeypatch):
   in_turns = sweep.sweep(
     run, grid, to_frame=9, progress_fn=lambda *counts: done.append(counts)
   )
-  assert [lane.values for lane in in_turns] == [x.values for x in at_once]
+  assert [trial.values for trial in in_turns] == [x.values for x in at_once]
   for a, b in zip(at_once, in_turns, strict=True):
     assert a.num_keys == b.num_keys and a.num_frames == b.num_frames == 10
     assert a.miou == pytest.approx(b.miou, abs=0.03)
@@ -54,11 +54,11 @@ def test_many_combinations_go_in_turns(parent, monkeypatch):
 
 def test_sweep_from_a_frame_begins_with_the_student_of_then(parent):
   run = recorded_run.read(parent)
-  (lane,) = sweep.sweep(run, {"u_max": [3]}, from_frame=8)
+  (trial,) = sweep.sweep(run, {"u_max": [3]}, from_frame=8)
   rows = [row for row in run.rows if row["t"] >= 8]
-  assert lane.num_frames == 12
-  assert lane.num_keys == sum(row["is_key"] for row in rows)
-  assert lane.num_updates == sum(row["num_updates"] for row in rows)
+  assert trial.num_frames == 12
+  assert trial.num_keys == sum(row["is_key"] for row in rows)
+  assert trial.num_updates == sum(row["num_updates"] for row in rows)
 
 
 def test_recorded_labels_need_no_teacher(tmp_path, monkeypatch):
@@ -87,11 +87,11 @@ def test_recorded_labels_need_no_teacher(tmp_path, monkeypatch):
 
   monkeypatch.setattr(recorded, "make_teacher", refuse)
   notes = []
-  (lane,) = sweep.sweep(
+  (trial,) = sweep.sweep(
     recorded_run.read(path), {"u_max": [3]}, note_fn=notes.append
   )
   assert notes == []
-  assert lane.num_updates == summary["num_updates"]
+  assert trial.num_updates == summary["num_updates"]
 
 
 class _Truth:
@@ -108,16 +108,16 @@ class _Truth:
 
 
 def test_table_and_picture(tmp_path):
-  lanes = [
-    sweep.Lane({"learning_rate": r, "a_thresh": a}, r * a, 20, 5, 7)
+  trials = [
+    sweep.Trial({"learning_rate": r, "a_thresh": a}, r * a, 20, 5, 7)
     for r in (0.1, 0.3)
     for a in (0.2, 0.4, 0.6)
   ]
   own = {"learning_rate": 0.3, "a_thresh": 0.4}
-  sweep_table.write(lanes, own, "a title", tmp_path / "out")
+  sweep_table.write(trials, own, "a title", tmp_path / "out")
   with (tmp_path / "out" / sweep_table.TABLE).open() as file:
     rows = list(csv.DictReader(file))
-  mious = sorted((lane.miou for lane in lanes), reverse=True)
+  mious = sorted((trial.miou for trial in trials), reverse=True)
   assert [float(row["miou"]) for row in rows] == pytest.approx(mious)
   assert rows[0]["learning_rate"] == "0.3" and rows[0]["a_thresh"] == "0.6"
   # 300 N / (7 (N - n) + 300 n + 30 u)
@@ -125,18 +125,20 @@ def test_table_and_picture(tmp_path):
   assert float(rows[0]["speedup_paper_model"]) == round(expected, 3)
   picture = np.asarray(Image.open(tmp_path / "out" / sweep_table.HEAT_MAP))
   assert picture.std() > 10
-  assert len(sweep_table.text(lanes).splitlines()) == 7
+  assert len(sweep_table.text(trials).splitlines()) == 7
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_maps_of_any_number_of_constants(count):
   names = ("learning_rate", "a_thresh", "u_max")[:count]
-  lanes = [sweep.Lane(dict.fromkeys(names, v), v, 20, 5, 7) for v in (0.5, 1.0)]
-  fig = sweep_table.draw(lanes, {"learning_rate": 1.0}, "x")
+  trials = [
+    sweep.Trial(dict.fromkeys(names, v), v, 20, 5, 7) for v in (0.5, 1.0)
+  ]
+  fig = sweep_table.draw(trials, {"learning_rate": 1.0}, "x")
   panels = 2 if count > 2 else 1
   assert len(fig.axes) == 2 * panels
   texts = sum(len(ax.texts) for ax in fig.axes)
-  assert texts == 2 * len(lanes)  # every lane has its cell in both maps
+  assert texts == 2 * len(trials)  # every trial has its cell in both maps
 
 
 @pytest.mark.parametrize(
