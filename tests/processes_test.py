@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from multiprocessing.connection import Connection
 
-import psutil
 import pytest
 
 from ojd import processes
+from tests.waiting import is_gone, until
 
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(99)"]
 
@@ -43,18 +42,6 @@ def _ask(child, message):
   child.send(message)
   assert child.has_message(20)
   return child.read()
-
-
-def _is_gone(pid):
-  deadline = time.monotonic() + 10
-  while time.monotonic() < deadline:
-    try:
-      if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-        return True
-    except psutil.NoSuchProcess:
-      return True
-    time.sleep(0.01)
-  return False
 
 
 def test_messages_go_both_ways_and_files_are_inherited():
@@ -102,28 +89,6 @@ def test_those_with_a_message_are_found(child):
 def test_kill_ends_what_the_child_started(child):
   below = _ask(child, "start")
   child.kill()
-  assert _is_gone(below)
+  until(lambda: is_gone(below))
   child.wait()
   assert child.has_ended()
-
-
-def test_child_ignores_ctrl_c_and_ends_with_its_parent(child):
-  _ask(child, "begun")
-  os.kill(child.pid, signal.SIGINT)
-  assert _ask(child, "still there") == "still there"
-  code = f"""
-import time
-from ojd import processes
-child = processes.Child("{__name__}:serve")
-child.send("hello")
-assert child.has_message(20)
-print(child.pid, flush=True)
-time.sleep(99)
-"""
-  parent = subprocess.Popen(
-    [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-  )
-  with parent:
-    pid = int(parent.stdout.readline())
-    parent.kill()
-  assert _is_gone(pid)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import pathlib
-import time
 
 import numpy as np
 
@@ -114,11 +113,3 @@ def player(path: pathlib.Path, url: str, **options):
   return equipment.make_player(
     config, settings, note_fn=notes.append, should_stop=should_stop
   )
-
-
-def wait_for(condition, seconds=20.0):
-  """Waits until something is so, or fails."""
-  deadline = time.monotonic() + seconds
-  while not condition():
-    assert time.monotonic() < deadline, "it did not come to be"
-    time.sleep(0.01)

@@ -22,12 +22,11 @@ SHAPES = {"a/kernel": (3, 4), "b/kernel": (5, 6), "c/bias": (7,)}
 TRAINABLE = ("b/kernel", "c/bias")
 TERMS = Terms(2, 3, 10.0, "raw", "person")
 CHUNK = bytes(18)
-SCHEDULE = Schedule(stride=8)
 
 
-def first(version=0, trainable=TRAINABLE, seed=0):
+def first(version=0, trainable=TRAINABLE):
   """The weights that everybody begins with."""
-  rng = np.random.default_rng(seed)
+  rng = np.random.default_rng(0)
   params = {
     name: rng.normal(size=shape).astype(np.float32)
     for name, shape in SHAPES.items()
@@ -37,10 +36,6 @@ def first(version=0, trainable=TRAINABLE, seed=0):
 
 def bits(held):
   return {name: array.tobytes() for name, array in held.params.items()}
-
-
-def offer():
-  return Offer(first(), SCHEDULE, "person")
 
 
 def key_frame(t, fps=TERMS.fps):
@@ -66,6 +61,10 @@ class Peer:
     self.is_closed = True
 
 
+def _pass_on(client, data, is_up):
+  return [data]
+
+
 class Client:
   """A device, its connection, and all that was ever sent over it."""
 
@@ -86,6 +85,13 @@ class Client:
     self.peer = Peer()
     self.up.clear()
     self.send(self.device.connected(self.world.now))
+
+  def again(self):
+    """Another connection, on which both ends come to agree."""
+    self.cut()
+    self.connect()
+    self.world.settle()
+    self.world.assert_agreed(self)
 
   def cut(self):
     """The connection is gone for both."""
@@ -117,13 +123,9 @@ class Client:
     """A message of the server arrives."""
     try:
       replies = self.device.handle(wire.decode(data), self.world.now)
-    except Hangup as error:
+    except (Hangup, WireError) as error:
       self.errors.append(str(error))
-      self.is_refused |= error.is_final
-      self.cut()
-      return
-    except WireError as error:
-      self.errors.append(str(error))
+      self.is_refused |= isinstance(error, Hangup) and error.is_final
       self.cut()
       return
     for reply in replies:
@@ -145,7 +147,7 @@ class World:
   def new_hub(self):
     """A server, which knows nothing."""
     return Hub(
-      offer(),
+      Offer(first(), Schedule(stride=8), "person"),
       note_fn=self.notes.append,
       clock=lambda: self.now,
       **self.options,
@@ -170,7 +172,14 @@ class World:
       self.hub.learnt(session, dict(session.pupil), Schedule(stride=stride))
       self.history.append(bits(session.held._replace(params=session.pupil)))
 
-  def settle(self, fault=lambda client, data, is_up: [data]):
+  def play(self, client, num_frames=1, fault=_pass_on):
+    """Frames of a client's stream, a tenth of a second apart."""
+    for _ in range(num_frames):
+      client.play()
+      self.now += 0.1
+      self.settle(fault)
+
+  def settle(self, fault=_pass_on):
     """Carries messages over until nobody has anything to say.
 
     Args:
@@ -179,13 +188,14 @@ class World:
     for _ in range(1000):
       is_idle = True
       for client in self.clients:
-        is_idle &= not self._carry(client, fault)
+        is_idle &= not self.carry(client, fault)
       if is_idle:
         return
       self.train()
     raise AssertionError("they never stop talking")
 
-  def _carry(self, client, fault):
+  def carry(self, client, fault=_pass_on):
+    """What waits on one connection now; returns whether there was any."""
     peer, moved = client.peer, False
     if peer is None:
       return False

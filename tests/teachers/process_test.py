@@ -1,7 +1,7 @@
 """A teacher in its own process: the same answers, and every way to lose it."""
 
+import contextlib
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -14,9 +14,10 @@ from ojd import labels
 from ojd.errors import UserError
 from ojd.teachers import base, labelers, process
 from ojd.types import Sample
+from tests import binaries
 from tests.reference import odd_teachers as odd
+from tests.waiting import is_gone, until
 
-ROOT = pathlib.Path(__file__).parents[2]
 REQUEST = base.Context(odd.NAMES, 16, 20, {})
 OBEDIENT = "tests.reference.odd_teachers:Obedient"
 GROUPS = labels.parse_groups("", odd.NAMES)
@@ -32,19 +33,22 @@ class _Clock:
 
 
 @pytest.fixture
+def clock():
+  return _Clock()
+
+
+@pytest.fixture
 def start():
   """Starts workers, and ends them after the test."""
-  workers = []
+  with contextlib.ExitStack() as stack:
 
-  def start(text=OBEDIENT, timeout=60.0, **kwargs):
-    worker = process.InProcess(text, REQUEST, timeout=timeout, **kwargs)
-    worker.set_groups(GROUPS)
-    workers.append(worker)
-    return worker
+    def start(text=OBEDIENT, timeout=60.0, **kwargs):
+      worker = process.InProcess(text, REQUEST, timeout=timeout, **kwargs)
+      stack.callback(worker.close)
+      worker.set_groups(GROUPS)
+      return worker
 
-  yield start
-  for worker in workers:
-    worker.close()
+    yield start
 
 
 def _sample(what=0, t=0):
@@ -58,27 +62,10 @@ def _ask(worker, what=0):
   return worker.answer(wait=True)
 
 
-def _until(condition, seconds=20):
-  deadline = time.monotonic() + seconds
-  while not (found := condition()):
-    assert time.monotonic() < deadline
-    time.sleep(0.005)
-  return found
-
-
 def _ask_patiently(worker, what=0):
   """Asks, and waits for a restart as well."""
   worker.ask(_sample(what))
-  return _until(lambda: worker.answer(wait=False))
-
-
-def _is_alive(pid):
-  """Not ended; one that nobody has waited for has ended as well."""
-  try:
-    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-  except OSError:
-    return False
-  return stat.rpartition(")")[2].split()[0] != "Z"
+  return until(lambda: worker.answer(wait=False))
 
 
 @pytest.mark.parametrize(
@@ -107,36 +94,29 @@ def test_answer_is_looked_for_without_waiting(start):
   worker = start()
   assert worker.answer(wait=False) is None and worker.answer(wait=True) is None
   worker.ask(_sample())
-  answer = _until(lambda: worker.answer(wait=False))
+  answer = until(lambda: worker.answer(wait=False))
   assert answer.labels is not None
   assert worker.answer(wait=False) is None  # it was given once
 
 
-def test_worker_imports_neither_jax_nor_torch(start):
-  assert not _ask(start(), odd.MODULES).labels.classes.any()
-
-
-def test_teacher_that_raises_fails_and_stays(start):
+def test_worker_without_jax_and_torch_outlives_what_its_teacher_raises(start):
   worker = start()
   pid = worker.pid
+  assert not _ask(worker, odd.MODULES).labels.classes.any()
   answer = _ask(worker, odd.RAISE)
   assert answer.labels is None
   assert answer.problem == "RuntimeError: out of memory"
   assert _ask(worker).labels is not None and worker.pid == pid
-
-
-def test_wrong_answer_ends_the_run_in_a_line(start):
-  worker = start()
+  # A wrong answer ends the run.
   with pytest.raises(UserError, match="--teacher: its answer") as error:
     _ask(worker, odd.WRONG)
   assert "\n" not in str(error.value)
 
 
 def test_pauses_double_up_to_the_longest_and_a_good_answer_ends_them(
-  start, monkeypatch
+  start, clock, monkeypatch
 ):
   monkeypatch.setattr(process, "LONGEST_PAUSE", 3.0)
-  clock = _Clock()
   worker = start(clock=clock)
   for pause in (1, 2, 3, 3):
     answer = _ask_patiently(worker, odd.DIE)
@@ -156,8 +136,7 @@ def test_pauses_double_up_to_the_longest_and_a_good_answer_ends_them(
   assert _ask(worker, odd.DIE).problem.endswith("again in 1 s")
 
 
-def test_nobody_waits_for_a_restart(start):
-  clock = _Clock()
+def test_nobody_waits_for_a_restart(start, clock):
   worker = start(clock=clock)
   _ask(worker, odd.DIE)
   clock.now += 2
@@ -166,12 +145,11 @@ def test_nobody_waits_for_a_restart(start):
   assert _ask_patiently(worker).labels is not None
 
 
-def test_worker_killed_while_idle_is_told_of_once(start):
-  clock = _Clock()
+def test_worker_killed_while_idle_is_told_of_once(start, clock):
   worker = start(clock=clock)
   assert _ask(worker).labels is not None and worker.poll() == ""
   os.kill(worker.pid, signal.SIGKILL)
-  assert _until(worker.poll) == (
+  assert until(worker.poll) == (
     "the teacher is away: its process was ended by SIGKILL; it is started "
     "again in 1 s"
   )
@@ -180,8 +158,7 @@ def test_worker_killed_while_idle_is_told_of_once(start):
   assert _ask_patiently(worker).labels is not None
 
 
-def test_worker_that_hangs_is_killed(start):
-  clock = _Clock()
+def test_worker_that_hangs_is_killed(start, clock):
   worker = start(clock=clock, timeout=5.0)
   # The first answer has ten times as long.
   for limit in (50, 5):
@@ -192,7 +169,7 @@ def test_worker_that_hangs_is_killed(start):
     clock.now += 0.2
     answer = worker.answer(wait=False)
     assert f"no answer within {limit} s" in answer.problem
-    _until(lambda pid=pid: not _is_alive(pid))
+    until(lambda pid=pid: is_gone(pid))
     clock.now += 1
     assert _ask_patiently(worker).labels is not None
 
@@ -205,11 +182,10 @@ def test_worker_that_is_stopped_is_killed_while_one_waits(start):
   before = time.monotonic()
   assert "no answer within 0.3 s" in _ask(worker).problem
   assert time.monotonic() - before < 5
-  _until(lambda: not _is_alive(pid))
+  until(lambda: is_gone(pid))
 
 
-def test_restart_that_fails_is_tried_again(start, monkeypatch):
-  clock = _Clock()
+def test_restart_that_fails_is_tried_again(start, clock, monkeypatch):
   worker = start(clock=clock)
   _ask(worker, odd.DIE)
 
@@ -264,7 +240,7 @@ def test_nothing_is_left_after_the_end(start, what):
     assert _ask(worker).labels is not None
   before = time.monotonic()
   worker.close()
-  assert not _is_alive(pid) and time.monotonic() - before < 3
+  assert is_gone(pid) and time.monotonic() - before < 3
   worker.close()
   assert worker.poll() == "" and worker.answer(wait=True) is None
   assert set(os.listdir("/proc/self/fd")) == files
@@ -286,30 +262,32 @@ time.sleep(99)
 
 def test_worker_ends_with_whoever_started_it():
   asker = subprocess.Popen(
-    [sys.executable, "-c", _ORPHAN], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    [sys.executable, "-c", _ORPHAN],
+    cwd=binaries.ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
   )
   with asker:
     pid = int(asker.stdout.readline())
-    assert _is_alive(pid)
+    assert not is_gone(pid)
     shared = os.listdir("/dev/shm")
     asker.kill()
-    _until(lambda: not _is_alive(pid), seconds=5)
+    until(lambda: is_gone(pid), seconds=5)
   assert set(os.listdir("/dev/shm")) <= set(shared)
 
 
 def test_teacher_is_asked_three_times():
   calls = []
 
-  def ask(results):
-    calls.append(next(results))
-    if isinstance(calls[-1], Exception):
-      raise calls[-1]
-    return calls[-1]
-
   def retry(*results):
     calls.clear()
-    results = iter(results)
-    return labelers.retry(lambda: ask(results))
+    return labelers.retry(lambda: ask(results[len(calls)]))
+
+  def ask(result):
+    calls.append(result)
+    if isinstance(result, Exception):
+      raise result
+    return result
 
   error = OSError("the cable")
   assert retry("yes") == ("yes", "")
@@ -325,7 +303,7 @@ def test_other_thread_answers_later_and_passes_a_request_error_on():
   thread = labelers.InThread(teacher, GROUPS)
   assert thread.answer(wait=True) is None  # there is no request
   thread.ask(_sample())
-  assert _until(lambda: thread.answer(wait=False)).labels is not None
+  assert until(lambda: thread.answer(wait=False)).labels is not None
   assert thread.answer(wait=False) is None
   thread.ask(_sample(odd.RAISE))
   assert thread.answer(wait=True).problem == "RuntimeError: out of memory"
