@@ -33,7 +33,7 @@ def test_course_goes_on_from_any_weights():
   for name, array in course.answering(state).items():
     assert array.tobytes() == named[name].tobytes()
   frames, labels = scenes.coloured_squares(8)
-  system, whole = _system_of(STUDENT), None
+  system = _system_of(STUDENT)
   given = STUDENT._replace(init=lambda key, frame: beginning.unflatten(named))
   whole = _system_of(given).init(jax.random.key(0), frames[0])
   for t in (0, 3, 5):
@@ -42,12 +42,8 @@ def test_course_goes_on_from_any_weights():
     state, info = course.learn(state, frames[t], here)
     whole = system.serving.skip(whole, t - whole.t)
     whole, _, expected = jax.jit(system.learn)(whole, frames[t], here)
-    for ours, theirs in zip(
-      jax.tree.leaves((state, info)),
-      jax.tree.leaves((whole, expected)),
-      strict=True,
-    ):
-      np.testing.assert_array_equal(ours, theirs)
+    parts = (state, info), (whole, expected)
+    jax.tree.map(np.testing.assert_array_equal, *parts)
     # However late a key frame is, the next one is a stride after it.
     assert course.schedule(state).stride == int(info.stride)
 
@@ -79,26 +75,20 @@ def test_courses_are_shared_and_few(made):
 
 @pytest.mark.usefixtures("small_students")
 @pytest.mark.parametrize(
-  ("flags", "words"),
+  ("config", "words"),
   [
-    ({"teacher": "ground_truth"}, "a stream of its own"),
-    ({"teacher": "recorded:path=x"}, "a stream of its own"),
-    ({"system": "jit:norm=key_frame"}, "would answer otherwise"),
+    *(
+      (dataclasses.replace(edge_run.CONFIG, **flags), words)
+      for flags, words in (
+        ({"teacher": "ground_truth"}, "a stream of its own"),
+        ({"teacher": "recorded:path=x"}, "a stream of its own"),
+        ({"system": "jit:norm=key_frame"}, "would answer otherwise"),
+      )
+    ),
+    (edge_run.of_system("offline_oracle"), "whole stream beforehand"),
+    (edge_run.of_system("copy_last"), "would answer otherwise"),
   ],
 )
-def test_what_cannot_be_served(flags, words):
-  config = dataclasses.replace(edge_run.CONFIG, **flags)
+def test_what_cannot_be_served(config, words):
   with pytest.raises(UserError, match=words):
     service.make_service(config)
-
-
-@pytest.mark.parametrize(
-  ("system", "words"),
-  [
-    ("offline_oracle", "whole stream beforehand"),
-    ("copy_last", "would answer otherwise"),
-  ],
-)
-def test_systems_that_cannot_be_served(system, words):
-  with pytest.raises(UserError, match=words):
-    service.make_service(edge_run.of_system(system))

@@ -1,5 +1,6 @@
 """Server and device over real sockets, in one process, on loopback."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -28,13 +29,49 @@ from ojd.run import build
 from ojd.run import config as config_lib
 from ojd.tasks.segmentation import classify
 from tests.reference import edge_proxy, edge_run
-from tests.reference.edge_run import wait_for
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("small_students")
 
 
 def _bits(named):
   return {name: np.asarray(array).tobytes() for name, array in named.items()}
+
+
+def _url(port):
+  return f"ws://127.0.0.1:{port}"
+
+
+def _lines(path):
+  text = (path / "metrics.jsonl").read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def _run(player):
+  """Plays the whole stream once the server has answered; the summary."""
+  player.client.start()
+  until(lambda: player.client.is_connected or player.client.refusal)
+  return player.run()
+
+
+@contextlib.contextmanager
+def _live(path, url, **options):
+  """A device that plays by the clock until the block is over."""
+  stop = threading.Event()
+  player = edge_run.player(
+    *(path, url),
+    flags={"stream": "synthetic:sports?num_frames=5000"},
+    pace=Pace(is_real_time=True),
+    should_stop=stop.is_set,
+    **options,
+  )
+  thread = threading.Thread(target=player.run)
+  thread.start()
+  try:
+    yield player
+  finally:
+    stop.set()
+    thread.join(20)
 
 
 def _by_itself(config):
@@ -65,11 +102,8 @@ def test_device_that_waits_learns_what_one_machine_would(system, tmp_path):
   expected, keys = _by_itself(config)
   with edge_run.place(config=config) as there:
     player = edge_run.player(tmp_path / "run", there.url)
-    player.client.start()
-    wait_for(lambda: player.client.is_connected)
-    summary = player.run()
-  text = (tmp_path / "run" / "metrics.jsonl").read_text()
-  lines = [json.loads(line) for line in text.splitlines()]
+    summary = _run(player)
+  lines = _lines(tmp_path / "run")
   assert [line["t"] for line in lines] == list(range(60))
   assert [line["t"] for line in lines if line["is_key"]] == keys
   assert _bits(player.client.device.held.params) == _bits(expected)
@@ -79,60 +113,30 @@ def test_device_that_waits_learns_what_one_machine_would(system, tmp_path):
   assert summary["bytes_up"] > len(keys) * 32 * 40 * 3
   assert summary["bytes_down"] == there.server.traffic.down
   # The weights of a key frame answer from the next frame on.
-  stale = [line["t"] - key for line, key in _latest_keys(lines)]
-  found = [line["staleness"] for line, _ in _latest_keys(lines)]
-  assert found == stale and summary["staleness"]["max"] == max(stale)
-
-
-def _latest_keys(lines):
-  """Lines after the first key frame, each with the key frame before it."""
-  key = None
-  for line in lines:
-    if key is not None:
-      yield line, key
-    key = line["t"] if line["is_key"] else key
+  stale = [t - max(k for k in keys if k < t) for t in range(keys[0] + 1, 60)]
+  assert [line["staleness"] for line in lines[keys[0] + 1 :]] == stale
+  assert summary["staleness"]["max"] == max(stale)
 
 
 def test_nobody_waits_for_a_server_that_is_not_there(tmp_path):
   with socket.create_server(("127.0.0.1", 0)) as taken:
-    port = taken.getsockname()[1]
-  notes = []
-  player = edge_run.player(
-    tmp_path / "run", f"ws://127.0.0.1:{port}", notes=notes
-  )
-  summary = player.run()
+    url, notes = _url(taken.getsockname()[1]), []
+  summary = edge_run.player(tmp_path / "run", url, notes=notes).run()
   assert summary["finished"] and summary["num_frames"] == 60
   assert summary["num_updates"] == summary["version"] == 0
   assert summary["seconds"]["total"] < 10
   assert "nobody listens there" in notes[0]
 
 
-def _play(player):
-  thread = threading.Thread(target=player.run)
-  thread.start()
-  return thread
-
-
 @pytest.mark.parametrize("codec", ["h264", "jpeg"])
 def test_device_whose_server_counts_in_seconds(codec, tmp_path):
   """Clips go up, values of half the size come down, nobody waits."""
-  stop = threading.Event()
   options = "sampling_rate=10:train_period=0.4:iterations=2:batch_size=2"
   config = edge_run.of_system(f"ams:{options}")
   with edge_run.place(config=config) as there:
-    player = edge_run.player(
-      tmp_path / "run",
-      there.url,
-      codec=codec,
-      flags={"stream": "synthetic:sports?num_frames=5000"},
-      pace=Pace(is_real_time=True),
-      should_stop=stop.is_set,
-    )
-    device = player.client.device
-    thread = _play(player)
-    wait_for(lambda: device.counts.num_updates >= 3)
-    stop.set()
-    thread.join()
+    with _live(tmp_path / "run", there.url, codec=codec) as player:
+      device = player.client.device
+      until(lambda: device.counts.num_updates >= 3)
     session = there.session()
   assert device.plan.training_period == pytest.approx(0.4)
   held, first = device.held.params, there.hub.offer.first.params
@@ -147,44 +151,31 @@ def test_device_whose_server_counts_in_seconds(codec, tmp_path):
 
 @pytest.mark.parametrize("has_store", [False, True])
 def test_cut_update_and_restarted_server(has_store, tmp_path):
-  stop, notes = threading.Event(), []
   store = Store(tmp_path / "store", 9) if has_store else None
-  flags = {"stream": "synthetic:sports?num_frames=5000"}
-  first = edge_run.Place(store=store)
+  first, notes = edge_run.Place(store=store), []
   proxy = edge_proxy.Proxy(first.port)
-  player = edge_run.player(
-    tmp_path / "run",
-    f"ws://127.0.0.1:{proxy.port}",
-    notes=notes,
-    flags=flags,
-    pace=Pace(is_real_time=True),
-    should_stop=stop.is_set,
-  )
-  device, totals = player.client.device, player.totals
-  thread = _play(player)
-  wait_for(lambda: device.counts.num_updates >= 3)
-  # Less than an update: it breaks off in its middle.
-  proxy.bytes_left = 300
-  wait_for(lambda: device.counts.num_welcomes >= 2)
-  num = device.counts.num_updates
-  wait_for(lambda: device.counts.num_updates >= num + 2)
-  assert device.counts.num_whole == 0
-  session = device.session
-  proxy.cut()
-  first.close()
-  before, num_frames = device.held.version, totals.num_frames
-  wait_for(lambda: totals.num_frames >= num_frames + 20)
-  assert device.held.version == before and not player.client.is_connected
-  with edge_run.place(store=store) as second:
+  with _live(tmp_path / "run", _url(proxy.port), notes=notes) as player:
+    device, totals = player.client.device, player.totals
+    until(lambda: device.counts.num_updates >= 3)
+    # Less than an update: it breaks off in its middle.
+    proxy.bytes_left = 300
+    until(lambda: device.counts.num_welcomes >= 2)
+    num = device.counts.num_updates
+    until(lambda: device.counts.num_updates >= num + 2)
+    assert device.counts.num_whole == 0
+    session = device.session
+    proxy.cut()
+    first.close()
+    before, num_frames = device.held.version, totals.num_frames
+    until(lambda: totals.num_frames >= num_frames + 20)
+    assert device.held.version == before and not player.client.is_connected
+    second = edge_run.Place(store=store)
     proxy.target = second.port
-    wait_for(lambda: device.held.version >= before + 2)
-    stop.set()
-    thread.join(20)
-    assert (device.session == session) == has_store
-    held = second.session().held
-    assert _bits(held.params) == _bits(device.held.params) or (
-      second.session().is_in_flight
-    )
+    until(lambda: device.held.version >= before + 2)
+  assert (device.session == session) == has_store
+  is_same = _bits(second.session().held.params) == _bits(device.held.params)
+  assert is_same or second.session().is_in_flight
+  second.close()
   proxy.close()
   # On the disk there may be what never reached the device.
   assert device.counts.num_whole <= has_store
@@ -193,25 +184,15 @@ def test_cut_update_and_restarted_server(has_store, tmp_path):
 
 
 def test_silence_is_noticed_at_both_ends(tmp_path):
-  stop = threading.Event()
   with edge_run.place() as there:
     proxy = edge_proxy.Proxy(there.port)
-    player = edge_run.player(
-      tmp_path / "run",
-      f"ws://127.0.0.1:{proxy.port}",
-      flags={"stream": "synthetic:sports?num_frames=5000"},
-      pace=Pace(is_real_time=True),
-      should_stop=stop.is_set,
-    )
-    thread = _play(player)
-    wait_for(lambda: player.client.device.counts.num_updates >= 1)
-    proxy.is_stalled = True
-    wait_for(lambda: not player.client.is_connected)
-    wait_for(lambda: not any(here for _, here in there.hub.sessions()))
-    proxy.is_stalled = False
-    wait_for(lambda: player.client.device.counts.num_welcomes >= 2)
-    stop.set()
-    thread.join(20)
+    with _live(tmp_path / "run", _url(proxy.port)) as player:
+      until(lambda: player.client.device.counts.num_updates >= 1)
+      proxy.is_stalled = True
+      until(lambda: not player.client.is_connected)
+      until(lambda: not any(here for _, here in there.hub.sessions()))
+      proxy.is_stalled = False
+      until(lambda: player.client.device.counts.num_welcomes >= 2)
     proxy.close()
 
 
@@ -221,14 +202,16 @@ def _connect(there, **options):
   )
 
 
+_TERMS = messages.Terms(32, 40, 25.0, "raw", "person")
+
+
 def _hello():
   """Of a device that could be served."""
   config = dataclasses.replace(edge_run.CONFIG, workdir="x")
   groups = beginning.groups_of("person")
   student = build.make_student(config, groups)
   named = beginning.first_weights(student, config.seed)
-  terms = messages.Terms(32, 40, 25.0, "raw", "person")
-  return Device(Weights(named, layout_of(named)), terms).connected(0.0)
+  return Device(Weights(named, layout_of(named)), _TERMS).connected(0.0)
 
 
 def _ending(connection):
@@ -250,20 +233,17 @@ def test_enemies_of_many_kinds_end_and_the_server_goes_on():
       large.send(hello)
       large.send(bytes(1 << 21))
       assert _ending(large)[1] == 1009  # too big
-    with _connect(there) as text:
-      text.send("dear diary, today")
-      assert "no message of the protocol" in _ending(text)[0].text
-    with _connect(there) as newer:
-      newer.send(hello[:4] + b"\2" + hello[5:])
-      assert "only 1 is known" in _ending(newer)[0].text
-    with _connect(there) as early:
-      early.send(wire.encode(messages.Ack(1)))
-      assert "before a Hello" in _ending(early)[0].text
-    with _connect(there) as other:
-      terms = _hello().terms._replace(classes="dog")
-      other.send(wire.encode(_hello()._replace(terms=terms)))
-      error, _ = _ending(other)
-      assert error.is_final and "other classes" in error.text
+    dog = _hello()._replace(terms=_TERMS._replace(classes="dog"))
+    for data, words, is_final in (
+      ("dear diary, today", "no message of the protocol", False),
+      (hello[:4] + b"\2" + hello[5:], "only 1 is known", False),
+      (wire.encode(messages.Ack(1)), "before a Hello", False),
+      (wire.encode(dog), "other classes", True),
+    ):
+      with _connect(there) as other:
+        other.send(data)
+        error, _ = _ending(other)
+        assert words in error.text and error.is_final >= is_final
     for i in range(60):
       with _connect(there) as noisy:
         noisy.send(hello)
@@ -290,23 +270,15 @@ def test_who_says_nothing_is_not_waited_for():
 
 
 def test_newer_client_takes_over(tmp_path):
-  stop = threading.Event()
   with edge_run.place() as there:
-    older = edge_run.player(
-      tmp_path / "older",
-      there.url,
-      flags={"stream": "synthetic:sports?num_frames=5000"},
-      pace=Pace(is_real_time=True),
-      should_stop=stop.is_set,
-    )
-    thread = _play(older)
-    wait_for(lambda: older.client.device.counts.num_updates >= 1)
-    newer = edge_run.player(tmp_path / "newer", there.url)
-    newer.client.device.session = older.client.device.session
-    newer.client.device.held = older.client.device.held
-    newer.client.start()
-    wait_for(lambda: newer.client.is_connected)
-    thread.join(20)
+    with _live(tmp_path / "older", there.url) as older:
+      until(lambda: older.client.device.counts.num_updates >= 1)
+      newer = edge_run.player(tmp_path / "newer", there.url)
+      newer.client.device.session = older.client.device.session
+      newer.client.device.held = older.client.device.held
+      newer.client.start()
+      until(lambda: newer.client.is_connected)
+      until((tmp_path / "older" / "summary.json").exists)  # it ends by itself
     newer.client.close()
   summary = json.loads((tmp_path / "older" / "summary.json").read_text())
   assert not summary["finished"]
@@ -321,10 +293,7 @@ def test_token(sent, words, tmp_path):
   who = access.server_access("127.0.0.1:0", "secret", "", "")
   with edge_run.place(who=who) as there:
     dial = access.client_dial(there.url, sent, "")
-    player = edge_run.player(tmp_path / "run", there.url, dial=dial)
-    player.client.start()
-    wait_for(lambda: player.client.is_connected or player.client.refusal)
-    summary = player.run()
+    summary = _run(edge_run.player(tmp_path / "run", there.url, dial=dial))
   assert words in summary["refusal"] and bool(words) == bool(summary["refusal"])
   assert summary["finished"] == (not words)
 
@@ -354,18 +323,12 @@ def test_tls(certificate, tmp_path):
   with edge_run.place(who=who) as there:
     assert there.url.startswith("wss://")
     dial = access.client_dial(there.url, "secret", certificate[0])
-    player = edge_run.player(tmp_path / "run", there.url, dial=dial)
-    player.client.start()
-    wait_for(lambda: player.client.is_connected)
-    summary = player.run()
+    summary = _run(edge_run.player(tmp_path / "run", there.url, dial=dial))
     assert summary["num_updates"] > 3 and not summary["refusal"]
     # Nobody vouches for it elsewhere.
     dial = access.client_dial(there.url, "secret", "")
-    player = edge_run.player(tmp_path / "other", there.url, dial=dial)
-    player.client.start()
-    wait_for(lambda: player.client.refusal)
-    assert "not who it says" in player.client.refusal
-    player.client.close()
+    summary = _run(edge_run.player(tmp_path / "other", there.url, dial=dial))
+    assert "not who it says" in summary["refusal"]
 
 
 def test_device_runs_where_torch_is_not(tmp_path):
@@ -417,9 +380,7 @@ def test_samples_of_a_training_period_travel_together(tmp_path):
     player = edge_run.player(
       tmp_path / "run", there.url, pace=Pace(is_real_time=True), codec="jpeg"
     )
-    player.client.start()
-    wait_for(lambda: player.client.is_connected)
-    summary = player.run()
+    summary = _run(player)
   assert [len(times) for times in seen] == [6, 5]
   np.testing.assert_allclose(np.concatenate(seen), np.arange(11) / 5)
   assert summary["num_key_frames"] == 11
@@ -434,14 +395,9 @@ def test_exported_program_answers_as_the_student_does(tmp_path):
   answer = lambda p, frame: classify(student.apply(p, frame))
   export.save(path, answer, beginning.unflatten(named), 32, 40)
   found = []
-  for program in ("", str(path)):
-    folder = tmp_path / f"run{len(found)}"
+  for name, program in (("jax", ""), ("file", str(path))):
     with edge_run.place() as there:
-      player = edge_run.player(folder, there.url, program=program)
-      player.client.start()
-      wait_for(lambda player=player: player.client.is_connected)
-      player.run()
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    found.append([json.loads(line)["eval_miou"] for line in lines])
+      _run(edge_run.player(tmp_path / name, there.url, program=program))
+    found.append([line["eval_miou"] for line in _lines(tmp_path / name)])
   np.testing.assert_allclose(*found, atol=0.01)
   assert len(set(found[0])) > 20

@@ -4,20 +4,12 @@ import itertools
 import random
 
 import hypothesis
-import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.edge import (
-  backoff,
-  beginning,
-  clock,
-  pictures,
-  plan,
-)
+from ojd.edge import backoff, beginning, clock, plan
 from ojd.edge.plan import Plan
 from ojd.errors import UserError
-from ojd.network.messages import Terms
 from ojd.network.weights import Schedule
 
 
@@ -117,25 +109,5 @@ def test_classes_are_told_alike(text):
   assert beginning.classes_text(groups) == text
   spaced = text.replace(";", " ; ").replace("=", " = ").replace(",", " , ")
   assert beginning.classes_text(beginning.groups_of(spaced)) == text
-
-
-def test_classes_that_are_none():
   with pytest.raises(UserError, match="--classes"):
     beginning.groups_of("a=b;a=c")
-
-
-@pytest.mark.parametrize("codec", ["raw", "jpeg"])
-def test_pictures_arrive(codec):
-  rng = np.random.default_rng(0)
-  coarse = rng.integers(0, 256, (4, 5, 3)).astype(np.uint8)
-  frames = [np.kron(coarse + i, np.ones((8, 8, 1), np.uint8)) for i in (0, 1)]
-  terms = Terms(32, 40, 25.0, codec, "person")
-  given = [pictures.Picture(i, i / 25, f) for i, f in enumerate(frames)]
-  message = pictures.packer(terms, 200.0)(given)
-  assert message.times == (0.0, 0.04)
-  for there, here in zip(frames, pictures.unpack(message), strict=True):
-    off = np.abs(there.astype(int) - here)
-    assert off.max() == 0 if codec == "raw" else off.mean() < 4
-  torn = message._replace(chunks=(message.chunks[0][:40], message.chunks[1]))
-  with pytest.raises(Exception, match="JPEG|bytes"):
-    pictures.unpack(torn)

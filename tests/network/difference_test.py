@@ -5,12 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.network import (
-  difference,
-  payload,
-  weights,
-  wire,
-)
+from ojd.network import difference, payload, weights, wire
 from ojd.network import layout as layout_lib
 from ojd.network.weights import Weights
 
@@ -47,13 +42,9 @@ def test_device_ends_with_what_was_trained(seed, share, place):
     for name, array in trained.items():
       assert copy.params[name].tobytes() == array.tobytes()
   # No other choice would have been much smaller.
-  sizes = [len(wire.encode(weights.advance(held, trained, where)[0]))]
-  if not where[:400].any():
-    update, _ = weights.advance(held, trained, payload.STATIC)
-    sizes.append(len(wire.encode(update)))
-  assert len(wire.encode(weights.advance(held, trained, chosen)[0])) <= (
-    min(sizes) + 32
-  )
+  size = lambda x: len(wire.encode(weights.advance(held, trained, x)[0]))
+  others = [where, *[payload.STATIC] * (not where[:400].any())]
+  assert size(chosen) <= min(map(size, others)) + 32
 
 
 def test_choice_by_hand():

@@ -73,6 +73,9 @@ def _with_size(data, height, width):
   return data[:begin] + struct.pack(">HH", height, width) + data[begin + 4 :]
 
 
+_COMMENT = _segment(0xFE, b"")
+
+
 @functools.cache
 def _refused():
   image = Image.fromarray(_frame())
@@ -86,17 +89,11 @@ def _refused():
     "grey": (_jpeg(image.convert("L")), "1 colours"),
     "cmyk": (_jpeg(image.convert("CMYK")), "4 colours"),
     "progressive": (_jpeg(image, progressive=True), "segment 0xc2"),
-    "one colour in a scan": (
-      data[: scan + 4] + b"\1" + data[scan + 5 :],
-      "several scans",
-    ),
+    "two scans": (data[: scan + 4] + b"\1" + data[scan + 5 :], "several scans"),
     "no frame": (data[:2] + data[scan:], "segment 0xda"),
     "no scan": (data[:scan] + b"\xff\xd9\0\2", "segment 0xd9"),
     "cut off": (data[:-200], "cannot be decoded"),
-    "comments without end": (
-      data[:2] + 10_000 * _segment(0xFE, b"") + data[2:],
-      "segments",
-    ),
+    "endless": (data[:2] + 10_000 * _COMMENT + data[2:], "segments"),
   }
 
 
