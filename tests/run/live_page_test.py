@@ -1,40 +1,23 @@
 """The page of the live view in a real browser, against a made-up run."""
 
 import contextlib
-import shutil
 import threading
 import time
 
 import pytest
 
 from ojd.run import live_view
+from tests import browser
 from tests.reference import live_run
 
 webdriver = pytest.importorskip("selenium.webdriver")
-_BROWSERS = ("chromium", "google-chrome", "chromium-browser")
-_FLAGS = (
-  *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-  *("--disable-dev-shm-usage", "--disable-background-networking"),
-  *("--disable-component-update", "--hide-scrollbars"),
-)
-_SECONDS = 10.0
+_STATE = "document.getElementById('state')"
 
 
 @pytest.fixture(scope="module")
-def browser():
-  """Headless Chromium; skips where there is none."""
-  program = next(filter(None, map(shutil.which, _BROWSERS)), None)
-  driver = shutil.which("chromedriver")
-  if not program or not driver:
-    pytest.skip("no Chromium or no chromedriver on the PATH")
-  options = webdriver.ChromeOptions()
-  options.binary_location = program
-  for flag in _FLAGS:
-    options.add_argument(flag)
-  options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-  made = webdriver.Chrome(options, webdriver.ChromeService(driver))
-  yield made
-  made.quit()
+def driver():
+  with browser.start() as made:
+    yield made
 
 
 @contextlib.contextmanager
@@ -65,21 +48,21 @@ def _running(address="127.0.0.1:0", token="", num_frames=200):
     view.close()
 
 
-def _wait(browser, script):
-  """Until a JavaScript expression is true."""
-  deadline = time.monotonic() + _SECONDS
-  while not browser.execute_script(f"return {script}"):
-    assert time.monotonic() < deadline, script
-    time.sleep(0.05)
+def _wait_for_state(driver, name):
+  browser.wait(driver, f"{_STATE}.className === '{name}'")
 
 
-def _complaints(browser):
-  return [e for e in browser.get_log("browser") if e["level"] != "DEBUG"]
+def _wait_for_picture(driver):
+  browser.wait(driver, "document.getElementById('overlay').naturalWidth > 190")
 
 
-def _text(browser, selector):
+def _complaints(driver):
+  return [e for e in driver.get_log("browser") if e["level"] != "DEBUG"]
+
+
+def _text(driver, selector):
   script = "return document.querySelector(arguments[0]).innerText"
-  return browser.execute_script(script, selector)
+  return driver.execute_script(script, selector)
 
 
 _INKED = """
@@ -99,111 +82,96 @@ return count;
 """
 
 
-def test_page_shows_a_run_up_to_its_end(browser):
+def test_page_shows_a_run_up_to_its_end(driver):
   with _running() as (view, end):
-    browser.get_log("browser")
-    browser.get(view.url)
-    _wait(browser, "document.getElementById('state').className === 'running'")
-    _wait(browser, "document.getElementById('overlay').naturalWidth > 190")
-    assert "frame" in _text(browser, "#state")
-    assert _text(browser, "#stream") == "folder:clip"
+    driver.get_log("browser")
+    driver.get(view.url)
+    _wait_for_state(driver, "running")
+    _wait_for_picture(driver)
+    assert "frame" in _text(driver, "#state")
+    assert _text(driver, "#stream") == "folder:clip"
     # Names are text, whatever they hold.
-    assert _text(browser, "#classes").split() == ["person", "<b>car</b>"]
-    tiles = _text(browser, "#tiles")
+    assert _text(driver, "#classes").split() == ["person", "<b>car</b>"]
+    tiles = _text(driver, "#tiles")
     for words in ("0.625", "31.3", "of 300", "frames skipped", "teacher fail"):
       assert words in tiles
-    for name, color in {
-      "miou": "--accent",
-      "updates": "--key",
-      "stride": "--stride",
-      "fps": "--accent",
-    }.items():
-      assert browser.execute_script(_INKED, name, color) > 50, name
-    before = _text(browser, "#state")
-    _wait(browser, f"document.getElementById('state').innerText !== '{before}'")
+    for name, color in (
+      *(("miou", "--accent"), ("updates", "--key")),
+      *(("stride", "--stride"), ("fps", "--accent")),
+    ):
+      assert driver.execute_script(_INKED, name, color) > 50, name
+    before = _text(driver, "#state")
+    browser.wait(driver, f"{_STATE}.innerText !== '{before}'")
     end()
     view.board.end(live_run.SUMMARY)
     view.close()
-    _wait(browser, "document.getElementById('state').className === 'finished'")
-    assert "has ended" in _text(browser, "#state")
-    assert "person 0.813" in _text(browser, "#classes")
-    assert "11.5x" in _text(browser, "#tiles")
+    _wait_for_state(driver, "finished")
+    assert "has ended" in _text(driver, "#state")
+    assert "person 0.813" in _text(driver, "#classes")
+    assert "11.5x" in _text(driver, "#tiles")
     time.sleep(1.5)  # no look for a server that is gone
-    assert _complaints(browser) == []
+    assert _complaints(driver) == []
 
 
-def test_pointer_reads_the_values_of_a_frame(browser):
+def test_pointer_reads_the_values_of_a_frame(driver):
   with _running() as (view, end):
-    browser.get(view.url)
-    _wait(browser, "run.series.stride && run.series.stride.length > 150")
+    driver.get(view.url)
+    browser.wait(driver, "run.series.stride && run.series.stride.length > 150")
     end()
     time.sleep(0.5)
-    canvas = browser.find_element("css selector", "[data-chart=stride] canvas")
-    actions = webdriver.ActionChains(browser)
+    canvas = driver.find_element("css selector", "[data-chart=stride] canvas")
+    actions = webdriver.ActionChains(driver)
     left = -canvas.size["width"] // 2 + 40  # two pixels right of frame 0
     actions.move_to_element_with_offset(canvas, left, 0).perform()
     output = "document.querySelector('[data-chart=stride] output').innerText"
-    _wait(browser, f"/^frame [0-3]: 8$/.test({output})")
-    assert _complaints(browser) == []
+    browser.wait(driver, f"/^frame [0-3]: 8$/.test({output})")
+    assert _complaints(driver) == []
 
 
-def test_page_says_that_the_connection_is_lost_and_comes_back(browser):
+def test_page_says_that_the_connection_is_lost_and_comes_back(driver):
   with _running() as (view, _):
-    browser.get(view.url)
-    _wait(browser, "document.getElementById('state').className === 'running'")
+    driver.get(view.url)
+    _wait_for_state(driver, "running")
     # As when the machine goes down: nobody says good-bye.
     server = view._server
     server.shutdown()
     server.server_close()
     server.cut_off()
-    _wait(browser, "document.getElementById('state').className === 'lost'")
-    assert "lost" in _text(browser, "#state")
+    _wait_for_state(driver, "lost")
+    assert "lost" in _text(driver, "#state")
     port = view.url.rstrip("/").rsplit(":", 1)[1]
     with _running(f"127.0.0.1:{port}", num_frames=30):
-      _wait(browser, "document.getElementById('state').className === 'running'")
-      _wait(browser, "run.series.stride.length < 150")
-      _wait(browser, "document.getElementById('overlay').naturalWidth > 190")
-  browser.get("about:blank")
-  browser.get_log("browser")
+      _wait_for_state(driver, "running")
+      browser.wait(driver, "run.series.stride.length < 150")
+      _wait_for_picture(driver)
+  driver.get("about:blank")
+  driver.get_log("browser")
 
 
-def test_token_in_the_address_opens_the_page_and_leaves_it(browser):
+def test_token_in_the_address_opens_the_page_and_leaves_it(driver):
   with _running(token="open-sesame") as (view, _):
-    browser.get(view.url)
-    assert "needs its token" in _text(browser, "body")
-    browser.get_log("browser")  # tells of the 401
-    browser.get(f"{view.url}?token=open-sesame")
-    _wait(browser, "document.getElementById('state').className === 'running'")
-    _wait(browser, "document.getElementById('overlay').naturalWidth > 190")
-    assert browser.current_url == view.url
-    script = "return document.cookie + document.documentElement.outerHTML"
-    assert "sesame" not in browser.execute_script(script)
-    assert browser.execute_script("return document.cookie") == ""
-    assert _complaints(browser) == []
+    driver.get(view.url)
+    assert "needs its token" in _text(driver, "body")
+    driver.get_log("browser")  # tells of the 401
+    driver.get(f"{view.url}?token=open-sesame")
+    _wait_for_state(driver, "running")
+    _wait_for_picture(driver)
+    assert driver.current_url == view.url
+    assert driver.execute_script("return document.cookie") == ""
+    page = driver.execute_script("return document.documentElement.outerHTML")
+    assert "sesame" not in page
+    assert _complaints(driver) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_fits_a_phone_in_both_colours(browser, scheme):
-  metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2}
-  features = [{"name": "prefers-color-scheme", "value": scheme}]
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_page_fits_a_phone_in_both_colours(driver, is_dark):
   with _running() as (view, _):
-    browser.execute_cdp_cmd(
-      "Emulation.setDeviceMetricsOverride", metrics | {"mobile": True}
-    )
-    browser.execute_cdp_cmd(
-      "Emulation.setEmulatedMedia", {"features": features}
-    )
-    browser.get(view.url)
-    _wait(browser, "document.getElementById('overlay').naturalWidth > 190")
-    _wait(browser, "run.series.stride && run.series.stride.length > 150")
-    assert browser.execute_script(
-      "return document.documentElement.scrollWidth <= 390"
-    )
-    paper = browser.execute_script(
-      "return getComputedStyle(document.body).backgroundColor"
-    )
-    rgb = [int(x) for x in paper[4:-1].split(",")]
-    assert (min(rgb) > 200) if scheme == "light" else (max(rgb) < 60)
-    assert browser.execute_script(_INKED, "stride", "--stride") > 50
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    browser.set_screen(driver, 390, 844, is_phone=True, is_dark=is_dark)
+    driver.get(view.url)
+    _wait_for_picture(driver)
+    browser.wait(driver, "run.series.stride && run.series.stride.length > 150")
+    assert browser.is_within(driver, 390)
+    assert browser.is_dark(driver) == is_dark
+    assert driver.execute_script(_INKED, "stride", "--stride") > 50
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

@@ -16,6 +16,7 @@ keys = pytest.importorskip("selenium.webdriver.common.keys")
 chains = pytest.importorskip("selenium.webdriver.common.action_chains")
 Keys, ActionChains = keys.Keys, chains.ActionChains
 
+EVIL = "</script><script>alert(1)</script>"
 SKIPPED, UNJUDGED = 33, 44
 WIDE, NARROW = ".wide svg[data-plot]", ".narrow svg[data-plot]"
 
@@ -40,11 +41,10 @@ def address(lines, tmp_path_factory):
   path = tmp_path_factory.mktemp("runs") / "a b#?%20"
   workdirs.make(path, lines)
   config = json.loads((path / "config.json").read_text())
-  evil = "</script><script>alert(1)</script>"
-  config["class_names"][1] = config["flags"]["classes"] = evil
+  config["class_names"][1] = config["flags"]["classes"] = EVIL
   (path / "config.json").write_text(json.dumps(config))
   summary = json.loads((path / "summary.json").read_text())
-  summary["miou"]["per_class"] = {evil: 0.5}
+  summary["miou"]["per_class"] = {EVIL: 0.5}
   (path / "summary.json").write_text(json.dumps(summary))
   workdirs.add_video(path, lines)
   return report.write_report(path).as_uri()
@@ -55,7 +55,7 @@ def page(driver, address):
   """The open page; afterwards, no error may have been logged."""
   browser.set_screen(driver, 1280, 900)
   driver.get(address)
-  _wait(driver, "return document.querySelector('video').readyState >= 1")
+  browser.wait(driver, "document.querySelector('video').readyState >= 1")
   yield driver
   resources = driver.execute_script(
     "return performance.getEntriesByType('resource').map(x => x.name)"
@@ -64,16 +64,12 @@ def page(driver, address):
   assert driver.get_log("browser") == []
 
 
-def _wait(driver, script, *args):
-  """Until a script says yes."""
-  deadline = time.monotonic() + 10
-  while not driver.execute_script(script, *args):
-    assert time.monotonic() < deadline, f"never: {script}"
-    time.sleep(0.02)
-
-
 def _find(driver, selector):
   return driver.find_element("css selector", selector)
+
+
+def _find_all(driver, selector):
+  return driver.find_elements("css selector", selector)
 
 
 def _text(driver, selector):
@@ -126,9 +122,9 @@ def _assert_at(driver, lines, t):
   """Frame t is chosen, shown and described, and the video stands still."""
   assert _text(driver, ".caption") == " \u00b7 ".join(_words(lines, t))
   place = [row["t"] for row in lines].index(t)
-  _wait(
+  browser.wait(
     driver,
-    "const v = document.querySelector('video'); return v.paused && !v.seeking"
+    "const v = document.querySelector('video'); v.paused && !v.seeking"
     " && Math.floor(v.currentTime * arguments[0]) === arguments[1]",
     *(workdirs.FPS, place),
   )
@@ -203,20 +199,18 @@ def test_arrows_go_from_key_frame_to_key_frame(page, lines):
 
 
 def test_buttons_step_and_play(page, lines):
-  previous, play, following, _ = page.find_elements(
-    "css selector", ".buttons button"
-  )
+  previous, play, following, _ = _find_all(page, ".buttons button")
   following.click()
   following.click()
   _assert_at(page, lines, 20)
   previous.click()
   _assert_at(page, lines, 10)
   play.click()
-  _wait(page, "return arguments[0].textContent === 'pause'", play)
-  _wait(page, "return document.querySelector('video').currentTime > 0.7")
+  browser.wait(page, "arguments[0].textContent === 'pause'", play)
+  browser.wait(page, "document.querySelector('video').currentTime > 0.7")
   play.click()
   # `paused` is true before the page has heard of it.
-  _wait(page, "return arguments[0].textContent === 'play'", play)
+  browser.wait(page, "arguments[0].textContent === 'play'", play)
   t = int(re.match(r"frame (\d+)", _text(page, ".caption"))[1])
   assert t > 15
   now = page.execute_script(
@@ -224,12 +218,10 @@ def test_buttons_step_and_play(page, lines):
   )
   place = [row["t"] for row in lines].index(t)
   assert place == int(now * workdirs.FPS)
-
-
-def test_choosing_a_frame_ends_playing(page, lines):
-  play = page.find_elements("css selector", ".buttons button")[1]
+  # To choose a frame ends playing, too.
+  _point(page, 10, click=True)
   play.click()
-  _wait(page, "return document.querySelector('video').currentTime > 0.1")
+  browser.wait(page, "document.querySelector('video').currentTime > 0.6")
   _point(page, 52, click=True)
   _assert_at(page, lines, 52)
 
@@ -258,8 +250,9 @@ def test_a_finger_on_a_phone_does_the_same(page, lines):
   _touch(page, "touchStart", place(20))
   for t in range(21, 41):
     _touch(page, "touchMove", place(t))
-  script = "return document.querySelector('.narrow .tip').textContent"
-  _wait(page, f"{script} === arguments[0]", "\n".join(_words(lines, 40)))
+  tip = "document.querySelector('.narrow .tip').textContent"
+  said = "\n".join(_words(lines, 40))
+  browser.wait(page, f"{tip} === arguments[0]", said)
   _assert_in_sight(page, ".narrow")
   _touch(page, "touchEnd")
   assert not _find(page, ".narrow .tip").is_displayed()
@@ -272,29 +265,20 @@ def test_a_finger_on_a_phone_does_the_same(page, lines):
 @pytest.mark.parametrize("width", (390, 640, 641, 1280))
 def test_no_screen_has_to_scroll_sideways(page, width):
   browser.set_screen(page, width, 844, is_phone=width < 600)
-  found = page.execute_script(
-    "return [document.documentElement.scrollWidth, innerWidth]"
-  )
-  assert found == [width, width]
+  assert browser.is_within(page, width)
   # Of the two charts one is to be seen, and the video is not cut off.
   shown = [_find(page, x).is_displayed() for x in (".wide", ".narrow")]
   assert sorted(shown) == [False, True]
   assert _find(page, "video").size["width"] <= width
-
-
-def test_dark_is_dark(page):
-  colour = "return getComputedStyle(document.body).backgroundColor"
-  light = page.execute_script(colour)
-  browser.set_screen(page, 1280, 900, is_dark=True)
-  dark = page.execute_script(colour)
-  sums = [sum(map(int, re.findall(r"\d+", x))) for x in (light, dark)]
-  assert sums[0] > 3 * 200 and sums[1] < 3 * 60
+  assert not browser.is_dark(page)
+  browser.set_screen(page, width, 844, is_dark=True)
+  assert browser.is_dark(page)
 
 
 def test_the_command_can_be_copied(page):
   button = _find(page, "button.copy")
   button.click()
-  _wait(page, "return arguments[0].textContent === 'copied'", button)
+  browser.wait(page, "arguments[0].textContent === 'copied'", button)
   page.execute_script(
     "const area = document.createElement('textarea');"
     "area.id = 'area'; document.body.append(area); area.focus()"
@@ -302,10 +286,8 @@ def test_the_command_can_be_copied(page):
   area = _find(page, "#area")
   area.send_keys(Keys.CONTROL, "v")
   assert area.get_attribute("value") == workdirs.config()["command"]
-
-
-def test_names_are_text_and_nothing_else(page):
-  assert "</script><script>alert(1)</script>" in _find(page, "body").text
+  # Names are text and nothing else.
+  assert EVIL in _find(page, "body").text
 
 
 def test_without_scripts_all_is_there(driver, address):
@@ -316,7 +298,7 @@ def test_without_scripts_all_is_there(driver, address):
     driver.get(address)
     assert _find(driver, "video").get_attribute("controls")
     assert _find(driver, WIDE).is_displayed()
-    assert not driver.find_elements("css selector", "button")
+    assert not _find_all(driver, "button")
     assert "Run it again" in _find(driver, "body").text
   finally:
     driver.execute_cdp_cmd(switch, {"value": False})
@@ -328,7 +310,7 @@ def test_a_run_without_a_video_has_its_numbers(driver, lines, tmp_path):
   driver.get(report.write_report(tmp_path / "run").as_uri())
   _point(driver, 21, click=True)
   assert _text(driver, ".caption").startswith("frame 21 \u00b7 mIoU ")
-  assert len(driver.find_elements("css selector", ".buttons button")) == 2
+  assert len(_find_all(driver, ".buttons button")) == 2
   assert driver.get_log("browser") == []
 
 
@@ -351,13 +333,11 @@ def index(driver, tmp_path):
 
 
 def _order(driver):
-  heads = driver.find_elements("css selector", "tbody th")
-  return "".join(head.text for head in heads)
+  return "".join(head.text for head in _find_all(driver, "tbody th"))
 
 
-def test_a_click_on_a_head_sorts_and_a_second_the_other_way(index):
-  heads = index.find_elements("css selector", "thead button")
-  by_name = {head.text: head for head in heads}
+def test_the_index_sorts_leads_to_reports_and_fits_a_phone(index, tmp_path):
+  by_name = {head.text: head for head in _find_all(index, "thead button")}
   assert _order(index) == "abcde"
   for name, expected in (
     # What is not known comes last: d is damaged, c has no mIoU.
@@ -366,18 +346,10 @@ def test_a_click_on_a_head_sorts_and_a_second_the_other_way(index):
   ):
     by_name[name].click()
     assert _order(index) == expected, name
-  marked = index.find_elements("css selector", "th[aria-sort=descending]")
+  marked = _find_all(index, "th[aria-sort=descending]")
   assert [head.text.split()[0] for head in marked] == ["run"]
-
-
-def test_the_index_leads_to_a_report(index, tmp_path):
-  _find(index, "tbody a").click()
-  page = tmp_path / "a" / "report" / "index.html"
-  _wait(index, "return location.href === arguments[0]", page.as_uri())
-
-
-def test_the_index_fits_a_phone(index):
   browser.set_screen(index, 390, 844, is_phone=True)
-  assert index.execute_script(
-    "return [document.documentElement.scrollWidth, innerWidth]"
-  ) == [390, 390]
+  assert browser.is_within(index, 390)
+  _find(index, "tbody a").click()
+  page = tmp_path / "e" / "report" / "index.html"
+  browser.wait(index, "location.href === arguments[0]", page.as_uri())
