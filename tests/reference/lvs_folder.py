@@ -1,11 +1,9 @@
 """Folders as of LVS, with frames that tell their numbers by their grey."""
 
-import fractions
-
-import av
 import numpy as np
 
 from ojd.formats import lvs_labels
+from tests.reference import pictures, videos
 
 H, W = 48, 64
 
@@ -17,19 +15,13 @@ def grey(t):
 
 def video(path, greys, size=(H, W)):
   """Frames of one grey each, which a coder keeps apart."""
-  with av.open(str(path), "w") as container:
-    stream = container.add_stream("libx264", rate=fractions.Fraction(25, 2))
-    stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-    stream.options = {"crf": "10", "g": "3", "bf": "2"}
-    for grey in greys:
-      image = np.full((*size, 3), grey, np.uint8)
-      frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-      container.mux(stream.encode(frame))
-    container.mux(stream.encode())
+  options = {"crf": "10", "g": "3", "bf": "2"}
+  frames = [pictures.flat(grey, *size) for grey in greys]
+  videos.write(path, frames, options=options, rate=videos.RATE / 2)
 
 
 def record(seed, num=9):
-  """Detections: boxes, classes, scores and masks, drawn at random."""
+  """Detections as Detectron writes them: boxes, classes, scores, masks."""
   rng = np.random.default_rng(seed)
   low = rng.uniform(0, 0.7, (num, 2))
   high = np.minimum(low + rng.uniform(0.1, 0.5, (num, 2)), 1)

@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 H, W = 64, 96
-RATE = 25
+RATE = fractions.Fraction(25)
 _BITS = 8
 BASE = fractions.Fraction(1, 1000)
 
@@ -40,12 +40,13 @@ def write(
   options: dict[str, str] | None = None,
   stamps: Sequence[int] | None = None,
   source: str = "rgb24",
+  rate: fractions.Fraction = RATE,
   **container,
 ) -> pathlib.Path:
   """Codes images of one size; `stamps` are milliseconds."""
   images = list(images)
   with av.open(str(path), "w", **container) as file:
-    stream = file.add_stream(codec, rate=RATE)
+    stream = file.add_stream(codec, rate=rate)
     stream.height, stream.width = images[0].shape[:2]
     stream.pix_fmt = pix_fmt
     stream.options = options or {}

@@ -5,8 +5,8 @@ refused in one line, or what is whole of it is played. A new reader is one row
 of READERS.
 """
 
+import contextlib
 import faulthandler
-import itertools
 import json
 import pathlib
 import shutil
@@ -15,21 +15,17 @@ import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from ojd.errors import UserError
-from ojd.formats import lvs_labels
 from ojd.streams import base
-from ojd.types import Sample
+from tests.reference import damage, lvs_folder, pictures, videos
 
 H, W = 32, 40
-NUM_FRAMES = 3
 NUM_INPUTS = 200  # of each reader
 SECONDS = 5.0  # for each input
-MOST_SAMPLES = 1000  # a damaged head may promise more than the file holds
 CHUNK = 25  # inputs from one to the next that begins with whole files
 
 
@@ -53,15 +49,10 @@ def _mask(t):
   return mask
 
 
-def _save(array, path):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  Image.fromarray(array).save(path)
-
-
 def _write_folder(root):
   for t, suffix in enumerate(("png", "jpg", "png")):
-    _save(_frame(t), root / "frames" / f"{t}.{suffix}")
-    _save(_mask(t), root / "masks" / f"{t}.png")
+    pictures.save(_frame(t), root / "frames" / f"{t}.{suffix}")
+    pictures.save(_mask(t), root / "masks" / f"{t}.png")
   classes = {"0": "background", "255": "moving", "170": "ignore"}
   text = json.dumps({"fps": 25, "classes": classes})
   (root / "stream.json").write_text(text)
@@ -73,22 +64,22 @@ def _write_images(root):
   image = Image.fromarray(_frame(0))
   image.save(root / "0.jpg", exif=exif)
   image.convert("RGBA").save(root / "1.png", exif=exif)
-  image.quantize(16).save(root / "2.gif", save_all=True, append_images=[image])
+  plain = [Image.new("RGB", image.size)]
+  image.quantize(16).save(root / "2.gif", save_all=True, append_images=plain)
   image.save(root / "3.tif", compression="tiff_lzw", exif=exif)
   image.save(root / "4.webp", exif=exif)
   image.save(root / "5.bmp")
-  _save(_frame(0)[..., 0].astype(np.uint16) * 257, root / "6.png")
+  pictures.save(_frame(0)[..., 0].astype(np.uint16) * 257, root / "6.png")
 
 
 def _write_davis(root):
+  greys = np.arange(256)[:, None].repeat(3, 1)
   for name in ("bear", "swan"):
     for t in range(2):
-      _save(_frame(t), root / f"JPEGImages/480p/{name}/0000{t}.jpg")
-      image = Image.frombytes("P", (W, H), (_mask(t) // 255 * 3).tobytes())
-      image.putpalette(list(range(256)) * 3)
-      path = root / f"Annotations/480p/{name}/0000{t}.png"
-      path.parent.mkdir(parents=True, exist_ok=True)
-      image.save(path)
+      place = f"480p/{name}/0000{t}"
+      pictures.save(_frame(t), root / f"JPEGImages/{place}.jpg")
+      image = pictures.palette(_mask(t) // 255 * 3, greys)
+      pictures.save(image, root / f"Annotations/{place}.png")
   (root / "ImageSets/2017").mkdir(parents=True)
   (root / "ImageSets/2017/val.txt").write_text("bear\nswan\n")
 
@@ -97,30 +88,22 @@ def _write_cityscapes(root):
   for t in range(2):
     frames, labels = root / "leftImg8bit_sequence", root / "gtFine"
     name = f"val/ulm/ulm_000000_00000{t}"
-    _save(_frame(t), frames / f"{name}_leftImg8bit.png")
-    _save(_mask(t), labels / f"{name}_gtFine_labelIds.png")
-
-
-def _write_video(path, num_frames=NUM_FRAMES):
-  with av.open(str(path), "w") as container:
-    stream = container.add_stream("libx264", rate=25)
-    stream.height, stream.width, stream.pix_fmt = H, W, "yuv420p"
-    for t in range(num_frames):
-      frame = av.VideoFrame.from_ndarray(_frame(t), format="rgb24")
-      container.mux(stream.encode(frame))
-    container.mux(stream.encode())
+    pictures.save(_frame(t), frames / f"{name}_leftImg8bit.png")
+    pictures.save(_mask(t), labels / f"{name}_gtFine_labelIds.png")
 
 
 def _write_lvs(root):
-  boxes = np.array([[0.1, 0.1, 0.6, 0.7], [0.3, 0.2, 0.9, 0.9]])
-  masks = [np.full((28, 28), 0.9, np.float32) for _ in boxes]
-  record = [boxes, [1, 3], np.array([0.9, 0.8], np.float32), masks]
-  content = np.array({t: record for t in range(NUM_FRAMES)}, object)
   for i in range(2):
     chunk = f"driving100{i}"
-    _write_video(root / f"{chunk}.mp4")
-    path = root / f"{lvs_labels.PREFIX}{chunk}.npy"
-    np.save(path, content, allow_pickle=True)
+    videos.write(root / f"{chunk}.mp4", map(_frame, range(3)))
+    records = {t: lvs_folder.record(t, 3) for t in range(3)}
+    lvs_folder.save_labels(root, chunk, records)
+
+
+def _write_concat(root):
+  for name, write in (("a", _write_folder), ("b", _write_images)):
+    (root / name).mkdir()
+    write(root / name)
 
 
 READERS = (
@@ -129,63 +112,89 @@ READERS = (
   Reader("davis", _write_davis, "davis:{root}?objects=1"),
   Reader("cityscapes", _write_cityscapes, "cityscapes:{root}"),
   Reader("lvs", _write_lvs, "lvs:{root}"),
+  Reader("concat", _write_concat, "concat:folder:{root}/a|images:{root}/b"),
 )
 
 
-@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+@pytest.fixture(params=READERS, ids=lambda reader: reader.name)
+def reader(request):
+  return request.param
+
+
+def _open(reader, root, *size):
+  return base.open_stream(reader.uri.format(root=root), *size)
+
+
+def _check_equal(part, whole):
+  for ours, expected in zip(part, whole, strict=True):
+    assert (ours.t, ours.seconds) == (expected.t, expected.seconds)
+    np.testing.assert_array_equal(ours.frame, expected.frame)
+    np.testing.assert_array_equal(ours.truth, expected.truth)
+
+
 def test_any_frame_can_be_the_first(reader, tmp_path):
   reader.write(tmp_path)
-  stream = base.open_stream(reader.uri.format(root=tmp_path))
+  stream = _open(reader, tmp_path)
   whole = list(stream.read())
   assert [sample.t for sample in whole] == list(range(stream.spec.num_frames))
   for start in range(len(whole) + 2):
-    sought = list(stream.read(start))
-    assert [sample.t for sample in sought] == list(range(len(whole)))[start:]
-    for ours, expected in zip(sought, whole[start:], strict=True):
-      np.testing.assert_array_equal(ours.frame, expected.frame)
-      np.testing.assert_array_equal(ours.truth, expected.truth)
-      assert ours.seconds == expected.seconds
+    _check_equal(stream.read(start), whole[start:])
 
 
-@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_identity_follows_the_content_and_not_the_place(reader, tmp_path):
   roots = tmp_path / "a", tmp_path / "b"
   roots[0].mkdir()
   reader.write(roots[0])
   shutil.copytree(*roots)
-  first, second = (
-    base.open_stream(reader.uri.format(root=root)).spec.identity
-    for root in roots
-  )
+  first, second = (_open(reader, root).spec.identity for root in roots)
   assert first == second == json.loads(json.dumps(first))
   path = max(roots[1].rglob("*.[jpm][pn][g4]"))
   content = bytearray(path.read_bytes())
   content[-1] ^= 1
   path.write_bytes(content)
-  changed = base.open_stream(reader.uri.format(root=roots[1]), H, W)
-  assert changed.spec.identity != first
+  assert _open(reader, roots[1], H, W).spec.identity != first
 
 
-@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 @pytest.mark.parametrize("size", [(2 * H, 50), (33, None)])
 def test_size_asked_for_is_given(reader, tmp_path, size):
   reader.write(tmp_path)
-  uri = reader.uri.format(root=tmp_path)
-  spec = base.open_stream(uri, *size).spec
-  assert (spec.height, spec.width) == (size[0], size[1] or spec.source_size[1])
-  num_frames, num_broken = _play(uri, size)
-  assert num_frames and not num_broken
+  own, stream = _open(reader, tmp_path), _open(reader, tmp_path, *size)
+  spec = stream.spec
+  assert (spec.height, spec.width) == (size[0], size[1] or own.spec.width)
+  assert spec.source_size == own.spec.source_size
+  for sample, before in zip(stream.read(), own.read(), strict=True):
+    assert not sample.problem
+    damage.check(sample, spec)
+    if sample.truth is not None:  # no new labels between two old ones
+      assert not set(sample.truth.flat) - set(before.truth.flat)
+
+
+@pytest.mark.parametrize(
+  "keep", [lambda x: x[: len(x) * 3 // 4], lambda x: b"no"]
+)
+def test_broken_image_is_one_broken_sample(reader, tmp_path, keep):
+  reader.write(tmp_path)
+  whole = list(_open(reader, tmp_path).read())
+  for path in sorted(tmp_path.rglob("*.*")):
+    if path.suffix in (".json", ".txt", ".mp4", ".npy"):
+      continue
+    content = path.read_bytes()
+    path.write_bytes(keep(content))
+    try:
+      samples = list(_open(reader, tmp_path).read())
+    except UserError as error:
+      # A folder looks at the head of each file.
+      assert keep(content) == b"no" and str(path) in str(error)
+    else:
+      (broken,) = (s for s in samples if s.frame is None)
+      assert path.name in broken.problem and broken.truth is None
+      assert (broken.t, broken.seconds) == (t := broken.t, whole[t].seconds)
+      _check_equal(samples[:t], whole[:t])
+      _check_equal(samples[t + 1 :], whole[t + 1 :])
+    path.write_bytes(content)
 
 
 # How an input is damaged.
-
-
-def _flip(rng, data):
-  data = bytearray(data)
-  near = min(len(data), 64) if rng.random() < 0.5 else len(data)
-  for _ in range(rng.integers(1, 5)):
-    data[rng.integers(near)] = rng.integers(256)
-  return bytes(data)
 
 
 def _cut(rng, data):
@@ -220,7 +229,7 @@ def _splash(rng, data):
   return rng.bytes(rng.integers(0, 200))
 
 
-_DAMAGES = (_flip, _flip, _cut, _drop, _repeat, _reword, _splash)
+_DAMAGES = (damage.edit, damage.edit, _cut, _drop, _repeat, _reword, _splash)
 
 
 def _damage(rng, root):
@@ -240,91 +249,38 @@ def _damage(rng, root):
     path.write_bytes(_DAMAGES[rng.integers(len(_DAMAGES))](rng, data))
 
 
-# What may come out.
-
-
-def _play(uri, size):
-  """How many frames came, and how many of them broken; None if refused."""
-  try:
-    stream = base.open_stream(uri, *size)
-    samples = itertools.islice(stream.read(), MOST_SAMPLES)
-    broken = [
-      _check(sample, t, stream.spec) for t, sample in enumerate(samples)
-    ]
-  except UserError as error:
-    assert str(error) and "\n" not in str(error)
-    assert len(str(error)) < 2000
-    return None
-  return len(broken), sum(broken)
-
-
-def _check(sample, t, spec):
-  """Whether a sample is broken; it is whole or says why not."""
-  assert type(sample) is Sample and sample.t == t
-  if sample.frame is None:
-    assert sample.truth is None and sample.problem
-    assert "\n" not in sample.problem
-    return True
-  assert sample.frame.shape == (spec.height, spec.width, 3)
-  assert sample.frame.dtype == np.uint8
-  # Of Cityscapes most frames have no labels.
-  may_lack = spec.identity["kind"] == "cityscapes"
-  if spec.class_names and not (may_lack and sample.truth is None):
-    assert sample.truth.shape == (spec.height, spec.width)
-    assert sample.truth.dtype == np.uint8
-    seen = set(np.unique(sample.truth).tolist()) - {255}
-    assert not seen or max(seen) < len(spec.class_names)
-  else:
-    assert sample.truth is None
-  return False
-
-
 class _TooLong(BaseException):
   """Not an Exception, which a reader may take for a broken file."""
 
 
-@pytest.fixture
-def alarm():
-  """Ends a call that takes too long: alarm(seconds), alarm(0) when it is done.
-
-  What is stuck outside of Python hears no signal, so that the process ends.
-  """
+@contextlib.contextmanager
+def _alarm():
+  """Ends what takes too long; outside of Python, by the end of the process."""
 
   def ring(number, frame):
     raise _TooLong(f"more than {SECONDS} s")
 
-  def set_alarm(seconds):
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    if seconds:
-      faulthandler.dump_traceback_later(10 * seconds, exit=True)
-
   before = signal.signal(signal.SIGALRM, ring)
-  yield set_alarm
-  set_alarm(0)
-  faulthandler.cancel_dump_traceback_later()
-  signal.signal(signal.SIGALRM, before)
+  signal.setitimer(signal.ITIMER_REAL, SECONDS)
+  faulthandler.dump_traceback_later(10 * SECONDS, exit=True)
+  try:
+    yield
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    faulthandler.cancel_dump_traceback_later()
+    signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
-def test_damaged_inputs(reader, tmp_path, alarm):
-  _feed(reader, tmp_path, alarm, NUM_INPUTS)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
-def test_many_damaged_inputs(reader, tmp_path, alarm):
-  _feed(reader, tmp_path, alarm, 10 * NUM_INPUTS)
-
-
-def _feed(reader, tmp_path, alarm, num_inputs):
+@pytest.mark.parametrize(
+  "num_inputs",
+  [NUM_INPUTS, pytest.param(10 * NUM_INPUTS, marks=pytest.mark.slow)],
+)
+def test_damaged_inputs(reader, tmp_path, num_inputs):
   whole, root = tmp_path / "whole", tmp_path / "damaged"
   whole.mkdir()
   reader.write(whole)
-  num_frames, num_broken = _play(reader.uri.format(root=whole), (None, None))
-  assert num_frames and not num_broken
-
   rng = np.random.default_rng(0)
-  outcomes = {"refused": 0, "whole": 0, "broken": 0}
+  outcomes = []
   for i in range(num_inputs):
     # Damage adds up over some inputs.
     if i % CHUNK == 0 or rng.random() < 0.7:
@@ -334,18 +290,12 @@ def _feed(reader, tmp_path, alarm, num_inputs):
     size = (H, W) if i % 2 else (None, None)
     with warnings.catch_warnings(record=True) as warned:
       warnings.simplefilter("always")
-      alarm(SECONDS)
       try:
-        outcome = _play(reader.uri.format(root=root), size)
+        with _alarm():
+          outcomes.append(damage.play(reader.uri.format(root=root), size))
       except BaseException as error:
         error.add_note(f"input {i} of {reader.name}")
         raise
-      finally:
-        alarm(0)
     assert not warned, (i, [str(w.message) for w in warned])
-    if outcome is None:
-      outcomes["refused"] += 1
-    else:
-      outcomes["broken" if outcome[1] else "whole"] += 1
   # Else what is damaged is nothing that is read.
-  assert outcomes["refused"] + outcomes["broken"] > num_inputs // 2
+  assert outcomes.count("whole") < num_inputs // 2
