@@ -86,11 +86,3 @@ def patch(path: pathlib.Path, box: bytes, offset: int, content: bytes) -> None:
   begin = whole.index(box) + len(box) + offset
   whole[begin : begin + len(content)] = content
   path.write_bytes(whole)
-
-
-def add_noise(path: pathlib.Path, begin: float, end: float) -> None:
-  """Overwrites a part of the file, told as fractions of its length."""
-  whole = bytearray(path.read_bytes())
-  begin, end = int(begin * len(whole)), int(end * len(whole))
-  whole[begin:end] = np.random.default_rng(0).bytes(end - begin)
-  path.write_bytes(whole)

@@ -1,5 +1,6 @@
 """Tests of the synthetic stream: purity, exact labels, motion, errors."""
 
+import ast
 import hashlib
 import itertools
 import math
@@ -12,17 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd import errors
 from ojd.streams import base, synthetic
-from ojd.streams.synthetic import (
-  bodies,
-  camera,
-  draws,
-  people,
-  places,
-  walls,
-)
+from ojd.streams.synthetic import bodies, camera, draws, people, places, walls
 from ojd.streams.synthetic import pen as pen_lib
+from tests.reference.refusals import refused
 
 SCENES = ("street", "sports", "park", "night_fall", "cuts")
 H, W = 64, 96
@@ -38,24 +32,29 @@ def _sample(stream, t: int):
 
 
 def _difference(first, second) -> float:
-  return float(
-    np.abs(first.astype(np.float32) - second.astype(np.float32)).mean()
-  )
+  return float(np.abs(first.astype(np.float32) - second).mean())
 
 
-def _digest(stream, ts) -> str:
-  digest = hashlib.sha256()
+def digests(scene: str, ts) -> dict[int, str]:
+  """Of frames and truths, read in the order of `ts`."""
+  stream = _open(f"{scene}?seed=2&cut_every=7")
+  found = {}
   for t in ts:
     sample = _sample(stream, t)
-    digest.update(sample.frame.tobytes() + sample.truth.tobytes())
-  return digest.hexdigest()
+    content = sample.frame.tobytes() + sample.truth.tobytes()
+    found[t] = hashlib.sha256(content).hexdigest()
+  return found
 
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_frame_is_a_function_of_its_index(scene):
-  rest = f"{scene}?seed=3&cut_every=7"
-  in_order = list(itertools.islice(_open(rest).read(), 18))
+  rest = f"{scene}?seed=2&cut_every=7&num_frames=18"
+  stream = _open(rest)
+  assert stream.spec.num_frames == 18
+  in_order = list(stream.read())
   assert [sample.t for sample in in_order] == list(range(18))
+  assert [sample.t for sample in stream.read(16)] == [16, 17]
+  assert list(stream.read(18)) == []
   fresh = _open(rest)
   for t in (17, 6, 7, 0):  # backwards, and over the cuts
     sample = _sample(fresh, t)
@@ -63,28 +62,23 @@ def test_frame_is_a_function_of_its_index(scene):
     np.testing.assert_array_equal(sample.truth, in_order[t].truth)
 
 
-@pytest.mark.parametrize("scene", SCENES)
-def test_reading_does_not_depend_on_caches(scene):
-  rest = f"{scene}?seed=1"
-  warm = _digest(_open(rest), (40, 5))
-  for other in SCENES:  # push the place out of the bounded caches
-    for seed in (7, 8, 9):
-      _sample(_open(f"{other}?seed={seed}", 32, 32), 0)
-  assert _digest(_open(rest), (40, 5)) == warm
-
-
 def test_another_process_draws_the_same():
+  """And so does this one when its bounded caches hold other places."""
   code = (
     "from tests.streams import synthetic_test as s;"
-    "print([s._digest(s._open(f'{n}?seed=2'), (3, 200)) for n in s.SCENES])"
+    "print([s.digests(scene, (200, 3)) for scene in s.SCENES])"
   )
   env = dict(os.environ, PYTHONHASHSEED="77", PYTHONPATH=str(_ROOT))
   answer = subprocess.run(
     [sys.executable, "-c", code],
     capture_output=True, text=True, check=True, env=env, cwd=_ROOT,
   )  # fmt: skip
-  here = [_digest(_open(f"{name}?seed=2"), (3, 200)) for name in SCENES]
-  assert answer.stdout.strip() == str(here)
+  here = [digests(scene, (3, 200)) for scene in SCENES]
+  for scene in SCENES:
+    for seed in (7, 8, 9):
+      _sample(_open(f"{scene}?seed={seed}", 32, 32), 0)
+  again = [digests(scene, (3, 200)) for scene in SCENES]
+  assert ast.literal_eval(answer.stdout) == here == again
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -95,7 +89,7 @@ def test_seeds_give_different_worlds(scene):
 
 
 @pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("size", ((32, 32), (97, 161), (64, 300), (120, 50)))
+@pytest.mark.parametrize("size", ((32, 32), (97, 161), (64, 300)))
 def test_any_size(scene, size):
   stream = _open(f"{scene}?seed=0", *size)
   sample = _sample(stream, 33)
@@ -151,24 +145,24 @@ def test_instances_of_a_frame_that_is_not_there():
     _open("park?num_frames=5").instances(5)
 
 
+STREET = {"person", "bicycle", "car", "bus", "truck", "dog"}
+
+
 @pytest.mark.parametrize(
   "scene,names",
   (
-    ("street", {"person", "bicycle", "car", "bus", "truck", "dog"}),
-    ("night_fall", {"person", "bicycle", "car", "bus", "truck", "dog"}),
+    *((scene, STREET) for scene in ("street", "night_fall", "cuts")),
     ("sports", {"person"}),
     ("park", {"person", "bicycle", "dog"}),
-    ("cuts", {"person", "bicycle", "car", "bus", "truck", "dog"}),
   ),
 )
-def test_every_class_occurs(scene, names):
+def test_every_class_occurs_and_actors_hold_a_fair_share(scene, names):
   stream = _open(f"{scene}?seed=6&cut_every=60")
   assert stream.spec.class_names[0] == "background"
   assert set(stream.spec.class_names[1:]) == names
-  seen = set()
-  for t in range(0, 600, 15):
-    seen |= set(np.unique(_sample(stream, t).truth))
-  assert seen == set(range(len(stream.spec.class_names)))
+  truths = np.stack([_sample(stream, t).truth for t in range(0, 600, 15)])
+  assert set(np.unique(truths)) == set(range(len(names) + 1))
+  assert 0.04 < (truths > 0).mean() < 0.25
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -179,15 +173,6 @@ def test_things_move_and_the_camera_moves(scene):
   still = (first.truth == 0) & (second.truth == 0)
   background = _difference(first.frame[still], second.frame[still])
   assert background > 1.0
-
-
-@pytest.mark.parametrize("scene", ("street", "sports", "park"))
-def test_actors_hold_a_fair_share_of_the_picture(scene):
-  shares = []
-  for seed in range(2):
-    stream = _open(f"{scene}?seed={seed}")
-    shares += [(_sample(stream, t).truth > 0).mean() for t in range(0, 600, 30)]
-  assert 0.04 < np.mean(shares) < 0.25
 
 
 @pytest.mark.parametrize("rest", ("cuts?seed=2", "park?seed=2&cuts=1"))
@@ -301,13 +286,6 @@ def test_places_enter_their_timetables_at_different_points():
   assert len(orders) == 6
 
 
-def test_the_stream_ends():
-  stream = _open("sports?num_frames=4")
-  assert [sample.t for sample in stream.read(2)] == [2, 3]
-  assert stream.spec.num_frames == 4
-  assert list(stream.read(4)) == []
-
-
 def test_cycle_comes_back_to_the_first_place():
   rest = "street?seed=5&cuts=1&cut_every=10&num_frames=40"
   cycle = _open(f"{rest}&cycle=2", 96, 160)
@@ -329,9 +307,9 @@ def test_identity_tells_streams_apart():
   assert first["stream"] == (
     "synthetic:street?seed=1&cuts=0&cut_every=150&num_frames=600&fps=25"
   )
-  others = ("street?seed=2", "street?seed=1&cuts=1", "street?seed=1&fps=30",
-            "street?seed=1234567", "street?seed=1234568")  # fmt: skip
-  names = {_open(rest).spec.identity["stream"] for rest in others}
+  others = ("seed=2", "seed=1&cuts=1", "seed=1&fps=30", "seed=1234567",
+            "seed=1234568")  # fmt: skip
+  names = {_open(f"street?{x}").spec.identity["stream"] for x in others}
   assert len(names) == len(others) and first["stream"] not in names
 
 
@@ -351,6 +329,5 @@ def test_identity_tells_streams_apart():
   ),
 )
 def test_errors_say_what_is_known(rest, known):
-  with pytest.raises(errors.UserError) as caught:
+  with refused(known):
     _open(rest)
-  assert known in str(caught.value) and "\n" not in str(caught.value)
