@@ -45,7 +45,8 @@ class System(NamedTuple):
   """A method: four pure functions, made by a factory in `ojd/systems`."""
 
   init: Callable[[jax.Array, Frame], State]  # (rng_key, frame) -> state
-  # state -> int32[], the next frame that the teacher must see.
+  # state -> int32[], the next frame that the teacher must see; read after each
+  # frame, so that a `predict` may bring it forward.
   next_key: Callable[[State], jax.Array]
   # A key frame: train, move the schedule; the last forward pass is the answer.
   learn: Callable[[State, Frame, Any], tuple[State, Any, StepInfo]]

@@ -2,7 +2,7 @@
 
 On a key frame the teacher's labels are learned from; on every other frame the
 system predicts. Whether a frame is one, and when its labels are there, is up to
-the label source. Only after a key frame is the system asked for the next.
+the label source. After each frame the system is asked for the next key frame.
 """
 
 import contextlib

@@ -53,7 +53,6 @@ class InStep:
 
   needs_readonly = False  # whether `predict_readonly` is used on key frames
   context: Context | None = None  # before `begin`
-  _is_unanswered = False  # whether this key frame goes by without labels
 
   def begin(self, context: Context) -> None:
     """Gets what it shares with the loop, before the first frame."""
@@ -66,7 +65,6 @@ class InStep:
     if not self.is_due():
       return None, ""
     labels, problem = self.ask(sample, record)
-    self._is_unanswered = bool(problem)
     return None if labels is None else Example(sample, labels), problem
 
   def is_due(self) -> bool:
@@ -79,11 +77,12 @@ class InStep:
     return None
 
   def predicted(self, answer: np.ndarray, record: FrameRecord) -> None:
-    """Takes the answer of a frame at which nothing was learned."""
+    """Takes the answer of a frame at which nothing was learned.
+
+    A key frame may have gone by without labels, and a system may ask early.
+    """
     del answer, record
-    if self._is_unanswered:
-      self.context.stats.next_key = self.context.executor.next_key()
-      self._is_unanswered = False
+    self.context.stats.next_key = self.context.executor.next_key()
 
   def expected(
     self, sample: Sample, labels: Labels | None, record: FrameRecord
@@ -215,7 +214,6 @@ class Late(InStep):
     if answer is not None:
       problem = stats.count_unlabelled(answer.problem, answer.sample.t)
       self.log(lambda log: log.failed(sample.t, problem))
-      stats.next_key = self.context.executor.next_key()
     if self.is_due() and not self._is_open:
       with self.context.stages("ask"):
         self.context.labeler.ask(sample)
@@ -250,6 +248,7 @@ class Late(InStep):
       record.ms_teacher = stages.milliseconds("teacher_async")
 
   def predicted(self, answer, record):
+    super().predicted(answer, record)
     if record.asked:
       self._asked_answer = answer
 

@@ -25,6 +25,7 @@ CASES = {
     (["--smoke", "--systems=jit,nix"], "no system 'nix'; known are jit"),
     (["--smoke", "--updates=nix"], "--update=nix: unknown; known are sgd"),
     (["--smoke", "--repeat=0"], "--repeat=0: at least 1"),
+    (["--smoke", "--systems=frozen", "--u_max=8"], "none of the systems uses"),
     (["--smoke", "--streams=camera:0"], "is live"),
     (["--smoke", "--streams=a", "--streams_file=b"], "give one of them"),
   ],

@@ -119,7 +119,8 @@ def test_value_out_of_range_is_refused_by_name(flag, value):
     ("delta:gamma=0", "integer, at least 1"),
     ("delta:policy=max", "one of out, min"),
     ("delta:norm=key_frame", "between key frames norms are its own"),
-    ("delta:frozen:u_max=3", "base=frozen has no use for u_max"),
+    ("delta:frozen:u_max=8", "base=frozen has no use for u_max"),  # a default
+    ("delta:exact=true:gamma=4", "exact=true has no use for gamma"),
     ("skip:eps=-0.1", "number, at least 0"),
     ("skip:eps=inf", "number, at least 0"),
     ("skip:gate=both", "one of input, output"),

@@ -126,6 +126,8 @@ def test_trained_changes_are_what_answers_between(tmp_path):
   assert plain["gmac_per_frame"] == pytest.approx(_gmac())
   with pytest.raises(UserError, match="are of --system=delta, not of skip"):
     run("skip")
+  with pytest.raises(UserError, match="trained changes has no use for gamma"):
+    run("delta:frozen:gamma=4")
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,24 @@
 """Between key frames only a frame goes to the device, and classes come back."""
 
 import json
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd import systems, updates
+from ojd import distill, schedules, systems, updates
 from ojd.run import build, executor
 from ojd.run.loop import Loop
 from ojd.run.sources import InStep
-from tests.reference import host_loop, scenes, small_run, tiny_student
+from tests.reference import (
+  host_loop,
+  loop_run,
+  scenes,
+  small_run,
+  tiny_student,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +79,47 @@ def test_an_answer_can_leave_the_state_as_it_is(with_readonly):
   assert int(made.state.t) == 1
   np.testing.assert_array_equal(made.predict(frames[1]), first)
   assert int(made.state.t) == 2
+
+
+class _Early(NamedTuple):
+  inner: Any
+  due: jax.Array
+
+
+def _asking_early(system):
+  """The system, whose `predict` wants the frame after each 5 k + 2 labelled."""
+  never = jnp.int32(schedules.NEVER)
+
+  def learn(state, frame, labels):
+    inner, *others = system.learn(state.inner, frame, labels)
+    return _Early(inner, never), *others
+
+  def predict(state, frame):
+    inner, answer = system.predict(state.inner, frame)
+    due = jnp.where(state.inner.t % 5 == 2, inner.t, never)
+    return _Early(inner, due), answer
+
+  return distill.System(
+    lambda key, frame: _Early(system.init(key, frame), never),
+    lambda state: jnp.minimum(state.due, system.next_key(state.inner)),
+    learn,
+    predict,
+  )
+
+
+def test_a_system_may_ask_for_a_key_frame_early(tmp_path):
+  system = _asking_early(
+    systems.fixed(tiny_student.make(), updates.sgd(), stride=16)
+  )
+  stream = scenes.Stream(30)
+  made = executor.Executor(system, 16, 20, 0)
+  loop = Loop(loop_run.job(tmp_path, stream), tmp_path, InStep(), executor=made)
+  _, lines, _ = loop_run.run(loop, tmp_path)
+  keys = [line["t"] for line in lines if line["is_key"]]
+  assert keys == [0, 3, 8, 13, 16, 18, 23, 28]
+  # The scan asks at the same frames.
+  first = system.init(jax.random.key(0), stream.frames[0])
+  _, (_, info) = distill.scan_stream(
+    system, first, stream.frames, stream.labels
+  )
+  assert np.flatnonzero(info.loss).tolist() == keys
