@@ -2,9 +2,9 @@
 
     python -m tests.ray_fleet DIR WHAT...
 
-WHAT, in turn while a stream runs: `replica` kills one with SIGKILL, `crew` the
-one that runs the stream, `join` lets a node come, `leave` lets one go. Prints
-JSON. `alone` runs the stream without any Ray.
+WHAT, in turn while a stream runs: `replica` kills one with SIGKILL, `worker`
+the worker actor that runs the stream, `join` lets a node come, `leave` lets one
+go. Prints JSON. `alone` runs the stream without any Ray.
 """
 
 import contextlib
@@ -110,7 +110,7 @@ def _let_happen(wanted, site, cluster, second, seen, is_over):
       seen["joined"] = cluster.add_node(num_cpus=1).node_id
     elif what == "leave":
       cluster.remove_node(second)
-    elif what == "crew":
+    elif what == "worker":
       seen[what] = _kill("Crew", stream)
     else:
       seen[what] = _kill("Replica")

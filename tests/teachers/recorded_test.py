@@ -95,19 +95,17 @@ def test_frame_that_was_not_recorded_is_not_the_end(tmp_path):
     teacher(samples[1])
 
 
-@pytest.mark.parametrize("text", ["recorded", "recorded:path="])
-def test_path_must_be_given(text):
-  with pytest.raises(UserError, match="where is the recording"):
-    _teacher(text, _open())
-
-
 def test_what_is_no_recording_is_refused(tmp_path):
   (tmp_path / "file.npy").write_bytes(b"")
-  empty = tmp_path / "empty"
-  empty.mkdir()
-  for path in (tmp_path / "nowhere", tmp_path / "no.npy", empty):
-    with pytest.raises(UserError, match="experiments.record"):
-      _teacher(f"recorded:path={path}", _open())
+  (tmp_path / "empty").mkdir()
+  how = "experiments.record"
+  for text, words in (
+    ("", "where is the recording"),
+    (":path=", "where is the recording"),
+    *((f":path={tmp_path / x}", how) for x in ("nowhere", "no.npy", "empty")),
+  ):
+    with pytest.raises(UserError, match=words):
+      _teacher(f"recorded{text}", _open())
 
 
 def test_recording_without_frames_is_refused(tmp_path):
@@ -139,9 +137,7 @@ class _Moody:
 def test_teacher_that_fails_leaves_a_gap(tmp_path):
   teacher, problems = _Moody(), []
   done = recorder.record(
-    _open(),
-    teacher,
-    str(tmp_path),
+    *(_open(), teacher, str(tmp_path)),
     teacher_name="moody",
     progress_fn=lambda progress: problems.append(progress.problem),
   )
@@ -219,21 +215,17 @@ def test_lvs_labels_are_matched_by_chunk(tmp_path):
     teacher(Sample(2, None, None))
 
 
-def test_lvs_labels_of_another_stream_are_refused(tmp_path):
-  _save_lvs(tmp_path, "birds2000", range(3))
-  with pytest.raises(UserError, match="another stream.*dogs2000"):
-    _open_lvs(tmp_path, LVS)
-
-
-@pytest.mark.parametrize("kind", ["window", "concat"])
-def test_lvs_labels_are_refused_where_frames_are_renumbered(tmp_path, kind):
-  path = _save_lvs(tmp_path, "dogs2000", range(3))
-  with pytest.raises(UserError, match="--start_frame"):
-    _open_lvs(path, {"kind": kind, "of": LVS})
-
-
-def test_several_lvs_files_need_their_stream(tmp_path):
-  for chunk in ("dogs2000", "dogs2001"):
+@pytest.mark.parametrize(
+  ("chunks", "identity", "words"),
+  [
+    (["birds2000"], LVS, "another stream.*dogs2000"),
+    (["dogs2000"], {"kind": "window", "of": LVS}, "--start_frame"),
+    (["dogs2000"], {"kind": "concat", "of": LVS}, "--start_frame"),
+    (["dogs2000", "dogs2001"], {"kind": "folder"}, "2 label files"),
+  ],
+)
+def test_lvs_labels_that_are_refused(tmp_path, chunks, identity, words):
+  for chunk in chunks:
     _save_lvs(tmp_path, chunk, range(3))
-  with pytest.raises(UserError, match="2 label files"):
-    _open_lvs(tmp_path, {"kind": "folder"})
+  with pytest.raises(UserError, match=words):
+    _open_lvs(tmp_path, identity)

@@ -69,6 +69,11 @@ def _quick(test):
   return hypothesis.settings(max_examples=60, deadline=None)(test)
 
 
+def _there_and_back(kind, answer, height=H, width=W):
+  payload = label_codec.encode_answer(kind, answer, height, width, 4)
+  return label_codec.decode_answer(kind, payload, height, width, 4)
+
+
 @_quick
 @hypothesis.given(
   hnp.arrays(
@@ -78,9 +83,7 @@ def _quick(test):
   )
 )
 def test_any_class_map_comes_back(classes):
-  size = classes.shape
-  payload = label_codec.encode_answer("class_map", classes, *size, 4)
-  got = label_codec.decode_answer("class_map", payload, *size, 4)
+  got = _there_and_back("class_map", classes, *classes.shape)
   np.testing.assert_array_equal(got, classes)
   assert got.dtype == np.uint8
 
@@ -106,19 +109,17 @@ def _instances(draw, size):
 @_quick
 @hypothesis.given(_instances((6, 6)))
 def test_any_soft_masks_come_back(answer):
-  payload = label_codec.encode_answer("instances", answer, H, W, 4)
-  got = label_codec.decode_answer("instances", payload, H, W, 4)
+  got = _there_and_back("instances", answer)
   if len(answer.boxes):
     _assert_close(got, answer)
   else:
-    assert len(got.boxes) == len(got.masks) == 0
+    assert got.boxes.shape == (0, 4) and len(got.masks) == 0
 
 
 @_quick
 @hypothesis.given(_instances((H, W)))
 def test_whole_masks_give_the_same_labels(answer):
-  payload = label_codec.encode_answer("instances", answer, H, W, 4)
-  got = label_codec.decode_answer("instances", payload, H, W, 4)
+  got = _there_and_back("instances", answer)
   assert got.masks.shape == answer.masks.shape
   groups = labels_lib.parse_groups("", NAMES)
   expected = labels_lib.from_instances(answer, groups, H, W)
@@ -130,12 +131,8 @@ def test_whole_masks_give_the_same_labels(answer):
 def test_the_side_of_a_half_survives():
   half = np.float32(0.5)
   below = np.nextafter(half, np.float32(0))
-  masks = np.full((1, 2, 2), half)
-  masks[0, 0] = below, half
-  masks[0, 1] = 127.5 / 255, 127.49 / 255
-  answer = _soft(1)._replace(masks=masks)
-  payload = label_codec.encode_answer("instances", answer, H, W, 4)
-  got = label_codec.decode_answer("instances", payload, H, W, 4).masks
+  masks = np.float32([[[below, half], [127.5 / 255, 127.49 / 255]]])
+  got = _there_and_back("instances", _soft(1)._replace(masks=masks)).masks
   np.testing.assert_array_equal(got >= 0.5, [[[False, True], [True, False]]])
 
 
@@ -146,32 +143,15 @@ def test_written_and_read_at_random(tmp_path):
   assert record.description == _about()
   for t in (8, 0, 4, 3, 0):
     np.testing.assert_array_equal(record.read(t), answers[t])
-
-
-def test_a_frame_that_is_not_there_may_be_asked_for(tmp_path):
-  record = recorded.Recording(_write(tmp_path, {0: _class_map(0)}))
   with pytest.raises(recorded.MissingFrameError, match="frame 5"):
     record.read(5)
   assert not issubclass(recorded.MissingFrameError, UserError)
 
 
 def test_no_instances_come_back(tmp_path):
-  nothing = _soft(0)
-  path = _write(tmp_path, {2: nothing}, kind="instances")
+  path = _write(tmp_path, {2: _soft(0)}, kind="instances")
   got = recorded.Recording(path).read(2)
   assert got.boxes.shape == (0, 4) and len(got.masks) == 0
-
-
-def test_begun_recording_is_gone_on_with(tmp_path):
-  answers = {t: _class_map(t) for t in range(6)}
-  _write(tmp_path / "whole", answers)
-  _write(tmp_path / "r", {t: answers[t] for t in range(3)})
-  with recorded.Writer(tmp_path / "r", _about()) as writer:
-    assert writer.last == 2 and writer.num_records == 3
-    for t in range(3, 6):
-      writer.write(t, answers[t])
-  whole, parts = (tmp_path / n / recorded.LOG for n in ("whole", "r"))
-  assert whole.read_bytes() == parts.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -193,45 +173,49 @@ def test_recording_of_something_else_is_not_gone_on_with(tmp_path, about, word):
   assert (tmp_path / recorded.LOG).read_bytes() == before
 
 
-def test_folder_of_other_things_is_left_alone(tmp_path):
-  (tmp_path / "mine").write_text("dear")
-  with pytest.raises(UserError, match="not of a recording"):
-    recorded.Writer(tmp_path, _about())
-  assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+def test_what_is_in_the_way_of_a_recording_is_left_alone(tmp_path):
+  file = tmp_path / "mine"
+  file.write_text("dear")
+  for path, words in (
+    (tmp_path, "not of a recording"),
+    (file, "mine"),
+    (file / "below", "mine"),
+  ):
+    with pytest.raises(UserError, match=words):
+      _open_writer(path)
+  assert list(tmp_path.iterdir()) == [file] and file.read_text() == "dear"
 
 
-def test_file_in_the_way_is_told(tmp_path):
-  (tmp_path / "file").write_text("")
-  for path in (tmp_path / "file", tmp_path / "file" / "below"):
-    with pytest.raises(UserError, match="file"):
-      recorded.Writer(path, _about())
-
-
-def test_frames_come_in_order(tmp_path):
-  with recorded.Writer(tmp_path, _about()) as writer:
+def test_frames_come_in_order_and_kinds_do_not_mix(tmp_path):
+  with _open_writer(tmp_path) as writer:
     writer.write(4, _class_map(0))
     for t in (4, 3, -1, 2**40):
       with pytest.raises(ValueError, match="after frame 4"):
         writer.write(t, _class_map(0))
+    with pytest.raises(UserError, match="is instances, those before"):
+      writer.write(5, _soft())
 
 
 def _bad_answers():
-  soft, whole = _soft(), _class_map(0)
-  yield "class_map", whole[:-1]
-  yield "class_map", whole.astype(np.int32)
-  yield "class_map", np.full((H, W), 4, np.uint8)
-  yield "instances", soft._replace(scores=np.float32([0.1, np.nan, 0.1]))
-  yield "instances", soft._replace(scores=np.float32([0.1, 1.5, 0.1]))
-  yield "instances", soft._replace(scores=soft.scores[:2])
-  yield "instances", soft._replace(class_ids=np.int32([0, 4, 1]))
-  yield "instances", soft._replace(class_ids=np.int32([0, -1, 1]))
-  yield "instances", soft._replace(class_ids=np.float32([0, 1, 1]))
-  yield "instances", soft._replace(boxes=soft.boxes * np.inf)
-  yield "instances", soft._replace(masks=soft.masks[:2])
-  yield "instances", soft._replace(masks=soft.masks[0])
-  yield "instances", soft._replace(masks=soft.masks * 2)
-  yield "instances", soft._replace(masks=soft.masks * np.float32(np.nan))
-  yield "instances", soft._replace(masks=soft.masks.astype(np.complex64))
+  whole, soft = _class_map(0), _soft()
+  for answer in (
+    *(whole[:-1], whole.astype(np.int32)),
+    np.full((H, W), 4, np.uint8),
+  ):
+    yield "class_map", answer
+  for change in (
+    {"scores": np.float32([0.1, np.nan, 0.1])},
+    {"scores": np.float32([0.1, 1.5, 0.1])},
+    {"scores": soft.scores[:2]},
+    {"class_ids": np.int32([0, 4, 1])},
+    {"class_ids": np.int32([0, -1, 1])},
+    {"class_ids": np.float32([0, 1, 1])},
+    {"boxes": soft.boxes * np.inf},
+    *({"masks": soft.masks[part]} for part in (slice(2), 0)),
+    *({"masks": soft.masks * np.float32(by)} for by in (2, np.nan)),
+    {"masks": soft.masks.astype(np.complex64)},
+  ):
+    yield "instances", soft._replace(**change)
 
 
 @pytest.mark.parametrize(("kind", "answer"), list(_bad_answers()))
@@ -243,31 +227,6 @@ def test_nonsense_is_not_recorded(tmp_path, kind, answer):
     assert recorded.Recording(tmp_path).frames == []
 
 
-def test_kinds_do_not_mix(tmp_path):
-  with (
-    recorded.Writer(tmp_path, _about()) as writer,
-    pytest.raises(UserError, match="is instances, those before"),
-  ):
-    writer.write(0, _soft())
-
-
-def test_torn_payload_at_the_full_length_is_dropped(tmp_path):
-  _write(tmp_path, {t: _class_map(t) for t in range(3)})
-  path = tmp_path / recorded.LOG
-  path.write_bytes(path.read_bytes()[:-30] + bytes(30))
-  assert recorded.Recording(tmp_path).frames == [0, 1]
-
-
-def _read_all(path, expected):
-  """Whatever is read is right; else there is one line about it."""
-  try:
-    record = recorded.Recording(path)
-    for t in record.frames:
-      assert _digest(record.read(t)) == expected[t]
-  except UserError as error:
-    assert str(path) in str(error) and "\n" not in str(error)
-
-
 def _digest(answer):
   parts = answer if isinstance(answer, Instances) else (answer,)
   return hashlib.sha256(b"".join(p.tobytes() for p in parts)).digest()
@@ -275,6 +234,7 @@ def _digest(answer):
 
 @pytest.mark.parametrize("kind", ["class_map", "instances"])
 def test_flipped_bits_never_give_a_wrong_answer(tmp_path, kind):
+  """Whatever is read is right; else there is one line about it."""
   make = _class_map if kind == "class_map" else (lambda t: _soft(seed=t))
   _write(tmp_path, {t: make(t) for t in range(4)}, kind=kind)
   record = recorded.Recording(tmp_path)
@@ -286,7 +246,12 @@ def test_flipped_bits_never_give_a_wrong_answer(tmp_path, kind):
     flipped = bytearray(whole)
     flipped[bit // 8] ^= 1 << (bit % 8)
     path.write_bytes(flipped)
-    _read_all(tmp_path, expected)
+    try:
+      record = recorded.Recording(tmp_path)
+      for t in record.frames:
+        assert _digest(record.read(t)) == expected[t]
+    except UserError as error:
+      assert str(tmp_path) in str(error) and "\n" not in str(error)
 
 
 def _deflate(raw):
@@ -311,17 +276,14 @@ def test_random_payloads_behind_a_right_checksum(kind):
     label_codec.encode_answer(kind, got, H, W, 4)
 
 
-def test_bomb_is_not_unpacked():
-  bomb = _deflate(bytes(1 << 26))
-  with pytest.raises(ValueError, match="more than"):
-    label_codec.decode_answer("class_map", bomb, H, W, 4)
-
-
-def test_many_huge_masks_are_not_made():
+def test_neither_bombs_nor_many_huge_masks_are_unpacked():
   counts = struct.pack("<HHH", 9999, 8192, 8192)
-  payload = _deflate(counts + bytes(9999 * 22))
-  with pytest.raises(ValueError, match="masks"):
-    label_codec.decode_answer("instances", payload, 8192, 8192, 4)
+  for kind, content, size, words in (
+    ("class_map", bytes(1 << 26), (H, W), "more than"),
+    ("instances", counts + bytes(9999 * 22), (8192, 8192), "masks"),
+  ):
+    with pytest.raises(ValueError, match=words):
+      label_codec.decode_answer(kind, _deflate(content), *size, 4)
 
 
 @pytest.mark.parametrize(
@@ -347,55 +309,52 @@ def test_bad_descriptions_are_refused(tmp_path, changes, word):
   assert len(str(error.value)) < 500
 
 
-def test_recording_of_the_former_format_is_refused_in_a_line(tmp_path):
+def test_what_is_no_recording_is_refused_in_a_line(tmp_path):
+  with pytest.raises(UserError, match="experiments.record"):
+    recorded.Recording(tmp_path / "nowhere")
   (tmp_path / "recording.json").write_text("{}")
   (tmp_path / "records.bin").write_bytes(b"OJDR")
-  for open_one in (
-    recorded.Recording,
-    lambda p: recorded.Writer(p, _about()),
-  ):
+  for open_one in (recorded.Recording, _open_writer):
     with pytest.raises(UserError, match="former format; record again"):
       open_one(tmp_path)
 
 
-def test_missing_recording_says_how_to_make_one(tmp_path):
-  with pytest.raises(UserError, match="experiments.record"):
-    recorded.Recording(tmp_path / "nowhere")
+@pytest.fixture
+def log(tmp_path):
+  """The log of three frames, its bytes, and where its records are."""
+  path = _write(tmp_path, {t: _class_map(t) for t in range(3)}) / recorded.LOG
+  spans = log_lib.read(path, recorded._FORMAT).spans
+  return path, bytearray(path.read_bytes()), spans
 
 
-def test_damage_between_records_is_refused(tmp_path):
-  _write(tmp_path, {t: _class_map(t) for t in range(3)})
-  path = tmp_path / recorded.LOG
-  whole = bytearray(path.read_bytes())
-  start = log_lib.read(path, recorded._FORMAT).spans[1].start
-  whole[start] ^= 1
+def test_torn_payload_at_the_full_length_is_dropped(log):
+  path, whole, _ = log
+  path.write_bytes(whole[:-30] + bytes(30))
+  assert recorded.Recording(path.parent).frames == [0, 1]
+
+
+def test_damage_between_records_is_refused(log):
+  path, whole, spans = log
+  whole[spans[1].start] ^= 1
   path.write_bytes(whole)
-  for open_one in (
-    recorded.Recording,
-    lambda p: recorded.Writer(p, _about()),
-  ):
-    with pytest.raises(UserError, match=f"damaged at byte {start}"):
-      open_one(tmp_path)
+  for open_one in (recorded.Recording, _open_writer):
+    with pytest.raises(UserError, match=f"damaged at byte {spans[1].start}"):
+      open_one(path.parent)
   assert path.read_bytes() == whole
 
 
-def test_damaged_answer_costs_its_frame_alone(tmp_path):
-  _write(tmp_path, {t: _class_map(t) for t in range(3)})
-  path = tmp_path / recorded.LOG
-  whole = bytearray(path.read_bytes())
-  whole[log_lib.read(path, recorded._FORMAT).spans[1].payload_start] ^= 1
+def test_damaged_answer_costs_its_frame_alone(log):
+  path, whole, spans = log
+  whole[spans[1].payload_start] ^= 1
   path.write_bytes(whole)
-  record = recorded.Recording(tmp_path)
+  record = recorded.Recording(path.parent)
   with pytest.raises(UserError, match="record of frame 1 is damaged"):
     record.read(1)
   np.testing.assert_array_equal(record.read(2), _class_map(2))
 
 
-def test_frame_that_is_there_twice_is_refused(tmp_path):
-  _write(tmp_path, {3: _class_map(0)})
-  path = tmp_path / recorded.LOG
-  (span,) = log_lib.read(path, recorded._FORMAT).spans
-  whole = path.read_bytes()
-  path.write_bytes(whole + whole[span.start :])
+def test_frame_that_is_there_twice_is_refused(log):
+  path, whole, spans = log
+  path.write_bytes(whole + whole[spans[2].start :])
   with pytest.raises(UserError, match="a frame twice"):
-    recorded.Recording(tmp_path)
+    recorded.Recording(path.parent)
