@@ -1,6 +1,5 @@
 """Key frames in pictures: which are kept, and what is to be seen on them."""
 
-import json
 from typing import NamedTuple
 
 import jax
@@ -10,7 +9,16 @@ import pytest
 from PIL import Image
 
 from ojd import distill, labels, systems, updates
-from ojd.run import build, gallery, loop, overlay, palette, sources, workdir
+from ojd.run import (
+  build,
+  gallery,
+  loop,
+  overlay,
+  palette,
+  report,
+  sources,
+  workdir,
+)
 from ojd.run.config import RunConfig
 from ojd.streams.base import StreamSpec
 from ojd.types import Sample, StepInfo
@@ -29,15 +37,14 @@ def _full(value):
   return np.full((HEIGHT, WIDTH), value, np.uint8)
 
 
-def _record(t, frame_t=None, **numbers):
+def _record(t, frame_t=None, size=(HEIGHT, WIDTH), **numbers):
+  maps = [np.full(size, label, np.uint8) for label in (1, 2, 3)]
   return gallery.KeyRecord(
-    t=t,
-    frame_t=t if frame_t is None else frame_t,
-    frame=np.full((HEIGHT, WIDTH, 3), GREY, np.uint8),
-    labels=_full(1),
-    before=_full(2),
-    after=_full(3),
-    info=_info(**numbers),
+    t,
+    t if frame_t is None else frame_t,
+    np.full((*size, 3), GREY, np.uint8),
+    *maps,
+    _info(**numbers),
   )
 
 
@@ -58,15 +65,13 @@ def _kept(folder):
 @pytest.mark.parametrize(
   "num_keys,expected",
   (
-    (5, [0, 1, 2, 3, 4]),
-    (12, list(range(12))),
-    (13, [0, 2, 4, 6, 8, 10, 12]),
-    (60, [0, 8, 16, 24, 32, 40, 48, 56]),
+    *((5, range(5)), (12, range(12))),
+    *((13, range(0, 13, 2)), (60, range(0, 60, 8))),
   ),
 )
 def test_a_dozen_is_kept_evenly_from_the_first_on(tmp_path, num_keys, expected):
   asked = _fill(tmp_path / "keys", range(num_keys))
-  assert _kept(tmp_path / "keys") == expected
+  assert _kept(tmp_path / "keys") == list(expected)
   assert len(asked) <= 13 + 6 * np.log2(max(num_keys / 12, 1))
 
 
@@ -82,19 +87,14 @@ def test_resumed_gallery_ends_as_if_never_interrupted(tmp_path, crash, start):
   assert _kept(folder) == _kept(tmp_path / "whole")
 
 
-def _middles(picture, width=WIDTH, height=HEIGHT):
+def _middles(picture):
   """The colour in the middle of each of the four panels."""
-  size = overlay.font_size(height, width)
+  size = overlay.font_size(HEIGHT, WIDTH)
   gap, strip = max(2, size // 4), round(1.5 * size)
+  rows = np.arange(2) * (HEIGHT + strip + gap) + strip + HEIGHT // 2
+  columns = gap + np.arange(2) * (WIDTH + gap) + WIDTH // 2
   pixels = np.asarray(picture.convert("RGB")).astype(int)
-  return [
-    pixels[
-      row * (height + strip + gap) + strip + height // 2,
-      gap + column * (width + gap) + width // 2,
-    ]
-    for row in (0, 1)
-    for column in (0, 1)
-  ]
+  return pixels[rows][:, columns].reshape(4, 3)
 
 
 def _blend(label):
@@ -110,30 +110,19 @@ def test_panels_are_frame_labels_before_and_after():
 
 
 def test_words_say_what_was_learnt():
-  titles = lambda *args, **kw: [
-    t[0] for t in gallery._titles(_record(*args, **kw))
-  ]
-  assert titles(40, num_updates=1) == [
-    "frame 40",
-    "teacher",
+  once = [t[0] for t in gallery._titles(_record(40, num_updates=1))]
+  assert once[:2] == ["frame 40", "teacher"]
+  assert once[2:] == [
     "student before   0.250",
     "student after 1 update   0.750",
   ]
-  assert titles(48, 40, num_updates=3)[:2] == [
-    "frame 40",
-    "teacher, 8 frames late",
-  ]
-  assert "3 updates" in titles(48, 40, num_updates=3)[3]
+  late = [t[0] for t in gallery._titles(_record(48, 40, num_updates=3))]
+  assert late[:2] == ["frame 40", "teacher, 8 frames late"]
+  assert "3 updates" in late[3]
 
 
 def test_large_frames_make_pictures_of_a_bounded_size():
-  record = _record(0)._replace(
-    frame=np.zeros((720, 1280, 3), np.uint8),
-    **dict.fromkeys(
-      ("labels", "before", "after"), np.zeros((720, 1280), np.uint8)
-    ),
-  )
-  width, height = gallery.compose(record, 2).size
+  width, height = gallery.compose(_record(0, size=(720, 1280)), 4).size
   assert width == 1600 and 900 < height < 1100
 
 
@@ -175,13 +164,16 @@ class _GreyStream:
 
 
 class _Teacher:
-  class_names, is_free = NAMES, False
+  is_free = False
+
+  def __init__(self, names, answer):
+    self.class_names, self._answer = names, answer
 
   def __call__(self, sample):
-    return _full(4)
+    return self._answer(sample.t)
 
 
-def _run(path, *, has_pictures, stream, teacher, system):
+def _run(path, has_pictures, stream, teacher, system):
   path.mkdir()
   names = stream.spec.class_names
   groups = labels.parse_groups("", names)
@@ -192,18 +184,10 @@ def _run(path, *, has_pictures, stream, teacher, system):
 
 def test_a_run_pictures_the_student_before_and_after(tmp_path):
   """Its teacher says 4 where the truth is 1."""
-  path = tmp_path / "run"
-  _run(
-    path,
-    has_pictures=True,
-    stream=_GreyStream(),
-    teacher=_Teacher(),
-    system=_counting_system(),
-  )
+  path, teacher = tmp_path / "run", _Teacher(NAMES, lambda t: _full(4))
+  _run(path, True, _GreyStream(), teacher, _counting_system())
   files = sorted((path / workdir.REPORT / "keys").iterdir())
-  assert [file.name for file in files] == [
-    f"{t:06d}.jpg" for t in (0, 4, 8, 12)
-  ]
+  assert [int(file.stem) for file in files] == [0, 4, 8, 12]
   for i, file in enumerate(files):
     with Image.open(file) as picture:
       _, shown, before, after = _middles(picture)
@@ -213,42 +197,19 @@ def test_a_run_pictures_the_student_before_and_after(tmp_path):
       np.testing.assert_allclose(before, _blend(i), atol=12)
 
 
-class _Squares:
-  """The teacher of coloured squares."""
-
-  class_names, is_free = scenes.NAMES, False
-
-  def __init__(self, stream):
-    self._classes = stream.labels.classes
-
-  def __call__(self, sample):
-    return self._classes[sample.t]
-
-
 def test_pictures_change_nothing_of_the_run(tmp_path):
   system = systems.jit(
-    tiny_student.make(),
-    updates.sgd(learning_rate=0.3),
-    delta_min=2,
-    delta_max=8,
-    u_max=4,
+    *(tiny_student.make(), updates.sgd(learning_rate=0.3)),
+    **{"delta_min": 2, "delta_max": 8, "u_max": 4},
   )
-  stories = []
+  stories, stream = [], scenes.Stream()
+  teacher = _Teacher(scenes.NAMES, lambda t: stream.labels.classes[t])
   for has_pictures in (False, True):
-    path, stream = tmp_path / str(has_pictures), scenes.Stream()
-    _run(
-      path,
-      has_pictures=has_pictures,
-      stream=stream,
-      teacher=_Squares(stream),
-      system=system,
-    )
-    lines = (path / workdir.METRICS).read_text().splitlines()
+    path = tmp_path / str(has_pictures)
+    _run(path, has_pictures, stream, teacher, system)
+    lines = report.read_metrics(path / workdir.METRICS)
     stories.append(
-      [
-        {k: v for k, v in json.loads(line).items() if not k.startswith("ms_")}
-        for line in lines
-      ]
+      [{k: x[k] for k in x if not k.startswith("ms_")} for x in lines]
     )
     assert (path / workdir.REPORT / "keys").exists() == has_pictures
   assert stories[0] == stories[1] and len(stories[0]) == 30

@@ -46,17 +46,15 @@ def _write(paths, target):
 
 
 def test_a_line_a_run_with_the_flags_in_which_they_differ(tmp_path):
-  make = lambda name, **kw: workdirs.make(tmp_path / name, **kw)
-  flags = {"seed": 0, "classes": "", "workdir": "x"}
+  flags = {"a_thresh": 0.8, "seed": 0, "classes": "", "workdir": "x"}
+  numbers = {"speedup_measured": None, "finished": False, "miou": {}}
   paths = [
-    make("a", a_thresh=0.8, **flags),
-    make("b", a_thresh=0.9, **flags | {"classes": "<b>", "workdir": "y"}),
-    make(
-      "c",
-      a_thresh=0.8,
-      numbers={"speedup_measured": None, "finished": False, "miou": {}},
-      **flags,
-    ),
+    workdirs.make(tmp_path / name, None, numbers, **flags | changed)
+    for name, numbers, changed in (
+      ("a", {}, {}),
+      ("b", {}, {"a_thresh": 0.9, "classes": "<b>", "workdir": "y"}),
+      ("c", numbers, {}),
+    )
   ]
   page = _write(paths, tmp_path / "index.html")
   head, *rows = _Table(page).rows
@@ -96,9 +94,9 @@ def test_a_damaged_run_among_many_is_listed(tmp_path):
   notes = []
   entries = report_index.rewrite(paths, notes.append)
   report_index.write(entries, tmp_path / "index.html")
-  rows = _Table((tmp_path / "index.html").read_text()).rows
-  assert [row[0] for row in rows[1:]] == ["a", "b", "c"]
-  assert rows[2] == ["b", "unreadable: its config.json is damaged"]
+  _, *rows = _Table((tmp_path / "index.html").read_text()).rows
+  assert [row[0] for row in rows] == ["a", "b", "c"]
+  assert rows[1] == ["b", "unreadable: its config.json is damaged"]
   assert notes[0] == str(paths[0] / "report" / "index.html")
   assert "config.json is damaged" in notes[1]
   assert not (paths[1] / "report").exists()
@@ -116,16 +114,15 @@ def test_folders_are_found_inside_in_order(tmp_path):
   for name in ("b", "a"):
     workdirs.make(tmp_path / name)
   (tmp_path / "notes").mkdir()
-  (tmp_path / "c.txt").write_text("")
+  (tmp_path / "c.txt").touch()
   assert report_index.find(tmp_path) == [tmp_path / "a", tmp_path / "b"]
   assert report_index.find(tmp_path / "a") == [tmp_path / "a"]
-  for path, words in (
-    (tmp_path / "notes", "no workdir"),
-    (tmp_path / "nowhere", "no such folder"),
-    (tmp_path / "c.txt", "no such folder"),
+  for name, words in (
+    *(("notes", "no workdir"), ("nowhere", "no such folder")),
+    ("c.txt", "no such folder"),
   ):
     with pytest.raises(UserError, match=words):
-      report_index.find(path)
+      report_index.find(tmp_path / name)
 
 
 def test_only_a_page_of_its_own_is_replaced(tmp_path):
@@ -161,13 +158,10 @@ def test_curves_are_the_smoothed_values():
   series = report_chart.read_series(rows)
   curve = report_runs.curve(series)
   assert len(curve.t) == 400 and (curve.t[0], curve.t[-1]) == (0, 1999)
-  window = 51  # a fortieth, odd
-  for t in (500.0, 1000.0):
-    i = int(np.argmin(abs(curve.t - t)))
-    middle = int(curve.t[i])
-    near = [row["eval_miou"] for row in rows[middle - 25 : middle + 26]]
-    assert len(near) == window
-    assert curve.miou[i] == pytest.approx(np.mean(near))
+  mious = np.array([row["eval_miou"] for row in rows])
+  for i in (100, 200):
+    t = int(curve.t[i])  # the mean of a fortieth, an odd number
+    assert curve.miou[i] == pytest.approx(mious[t - 25 : t + 26].mean())
 
 
 def test_a_spark_rises_where_accuracy_does():

@@ -30,24 +30,11 @@ OTHER = {
 
 
 def test_key_frame_numbers_are_drawn_on_key_frames_only():
-  assert trackers.scalars(KEY) == {
-    **{"num_updates": 2.0, "stride": 16.0, "ms_learn": 12.5, "miou": 0.5},
-    **{"miou_before": 0.25, "miou_after": 0.75, "loss": 0.5},
-  }
-  assert trackers.scalars(OTHER) == {
-    "eval_miou": 0.125,
-    "ms_predict": 3.5,
-    "miou": 0.5,
-  }
-
-
-def _records(content):
-  """Payloads of a TFRecord file."""
-  while content:
-    (length,) = struct.unpack("<Q", content[:8])
-    assert len(content) >= 16 + length
-    yield content[12 : 12 + length]
-    content = content[16 + length :]
+  kept = ("num_updates", "stride", "miou_before", "miou_after", "loss")
+  found = trackers.scalars(KEY)
+  assert found == {name: KEY[name] for name in (*kept, "ms_learn", "miou")}
+  found = trackers.scalars(OTHER)
+  assert found == {x: OTHER[x] for x in ("eval_miou", "ms_predict", "miou")}
 
 
 def _curves(folder):
@@ -56,8 +43,12 @@ def _curves(folder):
 
   curves = {}
   for path in sorted(folder.iterdir(), key=lambda x: int(x.suffix[1:])):
-    for record in _records(path.read_bytes()):
-      event = event_pb2.Event.FromString(record)
+    content = path.read_bytes()
+    while content:  # a TFRecord
+      (length,) = struct.unpack("<Q", content[:8])
+      assert len(content) >= 16 + length
+      event = event_pb2.Event.FromString(content[12 : 12 + length])
+      content = content[16 + length :]
       if event.HasField("session_log"):  # readers drop what is later
         assert event.session_log.status == event_pb2.SessionLog.START
         curves = {
@@ -90,7 +81,7 @@ def test_tensorboard_shows_each_frame_once_though_resumed(tmp_path):
   first.close()
 
 
-def test_key_frames_reach_tensorboard(tmp_path):
+def test_key_frames_reach_tensorboard_where_it_can_open(tmp_path):
   pytest.importorskip("tensorboardX")
   flags = {"tensorboard": True, "wandb": False}
   curves, problems = trackers.open_trackers(tmp_path, flags)
@@ -101,13 +92,9 @@ def test_key_frames_reach_tensorboard(tmp_path):
   assert found["miou"] == [(8, 0.5), (9, 0.5)]
   assert found["eval_miou"] == [(9, 0.125)]
   assert "grad_norm" not in found
-
-
-def test_tracker_that_cannot_open_is_reported(tmp_path):
-  pytest.importorskip("tensorboardX")
-  (tmp_path / workdir.TENSORBOARD).write_text("in the way")
-  flags = {"tensorboard": True, "wandb": False}
-  curves, (problem,) = trackers.open_trackers(tmp_path, flags)
+  (tmp_path / "x").mkdir()
+  (tmp_path / "x" / workdir.TENSORBOARD).write_text("in the way")
+  curves, (problem,) = trackers.open_trackers(tmp_path / "x", flags)
   assert problem.startswith("--tensorboard is switched off: ")
   assert curves.write(KEY) == curves.close() == ""
 
@@ -141,52 +128,43 @@ def _write_all(tracker, num_lines=1000, pause=0.0):
   return [x for x in problems if x]
 
 
-def test_every_line_arrives_and_the_end_is_waited_for():
-  fakes = (_Tracker(), _Tracker())
-  both = trackers.Trackers(tuple(trackers.Guarded("x", g) for g in fakes))
-  assert _write_all(both) == []
-  for fake in fakes:
-    assert [x["t"] for x in fake.lines] == list(range(1000))
-    assert fake.num_closed == 1
-
-
+@pytest.mark.parametrize("bad", [None, 5])
 @pytest.mark.parametrize("num_lines", [6, 1000])
-def test_tracker_that_fails_is_reported_once_and_left_alone(num_lines):
-  bad, good = _Tracker(bad=5), _Tracker()
+def test_tracker_that_fails_is_reported_once_and_left_alone(num_lines, bad):
+  one, good = _Tracker(bad=bad), _Tracker()
   both = trackers.Trackers(
-    (trackers.Guarded("wandb", bad), trackers.Guarded("tensorboard", good))
+    (trackers.Guarded("wandb", one), trackers.Guarded("tensorboard", good))
   )
-  (problem,) = _write_all(both, num_lines, pause=0.0005)
-  assert problem == (
-    "--wandb is switched off: OSError: [Errno 28] No space left on device"
-  )
-  assert len(bad.lines) == 5 and bad.num_closed == 1
-  assert len(good.lines) == num_lines
+  problems = _write_all(both, num_lines, pause=0.0005 if bad else 0.0)
+  words = "OSError: [Errno 28] No space left on device"
+  assert problems == [f"--wandb is switched off: {words}"] * bool(bad)
+  # Every line arrives, and the end is waited for.
+  for fake, num_seen in ((one, bad or num_lines), (good, num_lines)):
+    assert [x["t"] for x in fake.lines] == list(range(num_seen))
+    assert fake.num_closed == 1
 
 
 def test_tracker_that_cannot_close_is_reported():
   (problem,) = _write_all(trackers.Guarded("wandb", _Tracker(bad_end=True)), 3)
-  assert problem == ("--wandb is switched off: ConnectionError: nobody there")
+  assert problem == "--wandb is switched off: ConnectionError: nobody there"
 
 
-def test_tracker_that_hangs_holds_the_stream_up_but_once():
+@pytest.mark.parametrize(
+  "bad,num_lines,limit,words",
+  [
+    (0, 2000, {"timeout": 0.2}, "has hung for 0.2 s"),
+    (2, 3, {"close_timeout": 0.2}, "does not end within 0.2 s"),
+  ],
+)
+def test_tracker_that_hangs_holds_the_stream_up_but_once(
+  bad, num_lines, limit, words
+):
   gate = threading.Event()
-  fake = _Tracker(bad=0, gate=gate)
-  guarded = trackers.Guarded("wandb", fake, timeout=0.2)
+  guarded = trackers.Guarded("wandb", _Tracker(bad=bad, gate=gate), **limit)
   start = time.monotonic()
-  (problem,) = _write_all(guarded, 2000)
-  assert "has hung for 0.2 s" in problem
+  (problem,) = _write_all(guarded, num_lines)
+  assert words in problem
   assert 0.2 <= time.monotonic() - start < 5
-  gate.set()
-
-
-def test_tracker_that_hangs_at_the_end_is_left_behind():
-  gate = threading.Event()
-  guarded = trackers.Guarded(
-    "wandb", _Tracker(bad=2, gate=gate), close_timeout=0.2
-  )
-  (problem,) = _write_all(guarded, 3)
-  assert "does not end within 0.2 s" in problem
   gate.set()
 
 
@@ -242,33 +220,25 @@ _WANDB_RUN = """
 """
 
 
-def _leveldb_records(content):
-  """Payloads of a log in LevelDB's format, of one block."""
+def _history(path):
+  """Rows of an offline run: a log in LevelDB's format, of one block."""
+  from wandb.proto import wandb_internal_pb2
+
+  content, rows = path.read_bytes(), []
   assert content[:4] == b":W&B" and len(content) < 1 << 15
   content = content[7:]
   while content:
     _, length, kind = struct.unpack("<IHB", content[:7])
     assert kind == 1  # whole
-    yield content[7 : 7 + length]
-    content = content[7 + length :]
-
-
-def _history(path):
-  """Rows of the .wandb file of an offline run, by the format of its log."""
-  from wandb.proto import wandb_internal_pb2
-
-  rows = []
-  for content in _leveldb_records(path.read_bytes()):
     record = wandb_internal_pb2.Record()
-    record.ParseFromString(content)
+    record.ParseFromString(content[7 : 7 + length])
+    content = content[7 + length :]
     if record.WhichOneof("record_type") == "history":
-      items = record.history.item
-      rows.append(
-        {
-          item.key or ".".join(item.nested_key): json.loads(item.value_json)
-          for item in items
-        }
-      )
+      row = {}
+      for item in record.history.item:
+        name = item.key or ".".join(item.nested_key)
+        row[name] = json.loads(item.value_json)
+      rows.append(row)
   return rows
 
 
