@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from ojd import distill, updates
 from ojd.models import layers
 from ojd.models.student import from_linen
-from ojd.types import Labels
-from tests.reference import scenes
+from tests.reference import host_loop, scenes
 
 LAYERS = ("conv1", "dec1", "dec2", "decoder_conv1")  # and the logits
 
@@ -39,7 +38,7 @@ FRAMES, LABELS = scenes.coloured_squares(4)
 
 
 def labels_of(t):
-  return Labels(LABELS.classes[t], LABELS.weights[t])
+  return host_loop.labels_of(LABELS, t)
 
 
 def begin(tx, student=STUDENT):
@@ -62,3 +61,14 @@ def adapting(tx, student=STUDENT, num_updates=3, jit=True):
   return lambda params, opt_state, t: run(
     params, opt_state, FRAMES[t], labels_of(t)
   )
+
+
+def adapted(tx, student=STUDENT, num_updates=3, jit=True, times=(0,)):
+  """-> the first parameters, and the result on each of some key frames."""
+  params, opt_state = begin(tx, student)
+  first, results = params, []
+  learn = adapting(tx, student, num_updates, jit)
+  for t in times:
+    results.append(learn(params, opt_state, t))
+    params, opt_state = results[-1].params, results[-1].opt_state
+  return first, *results

@@ -14,6 +14,7 @@ from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.updates import partition, subsets
 from tests.reference import layered_student, tiny_student
+from tests.reference.compare import close
 
 DECODER = {"dec1", "dec2", "decoder_conv1", "logits"}
 LAYERS = {
@@ -34,7 +35,6 @@ PRODUCTS = {
 FRACTION, RATE = 0.1, 0.05
 FIXED = ("first_layers", "last_layers", "both_ends", "random_coordinates")
 TINY = tiny_student.make()
-NUM_UPDATES = 3
 
 
 def _flat(tree):
@@ -51,9 +51,7 @@ def _trains(name, leaf):
 @pytest.mark.parametrize("name", [*LAYERS, "norm_only"])
 def test_only_those_move(name, jit):
   tx = updates.STEPS[name].factory(learning_rate=0.05)
-  params, opt_state = layered_student.begin(tx)
-  learn = layered_student.adapting(tx, jit=jit)
-  result = learn(params, opt_state, 0)
+  params, result = layered_student.adapted(tx, jit=jit)
   assert int(result.num_updates) == 3
   before, after = map(pretrained.flatten, (params, result.params))
   assert before.keys() == after.keys()
@@ -71,15 +69,12 @@ def test_first_step_of_what_moves_is_that_of_all():
   moved = {}
   for name in ("sgd", "partial", "norm_only"):
     tx = updates.STEPS[name].factory(learning_rate=0.05)
-    learn = layered_student.adapting(tx, num_updates=1)
-    result = learn(*layered_student.begin(tx), 0)
+    _, result = layered_student.adapted(tx, num_updates=1)
     moved[name] = pretrained.flatten(result.params)
   for name in ("partial", "norm_only"):
-    for leaf in moved["sgd"]:
-      if _trains(name, leaf):
-        np.testing.assert_allclose(
-          moved[name][leaf], moved["sgd"][leaf], rtol=1e-4, atol=1e-6
-        )
+    these = [leaf for leaf in moved["sgd"] if _trains(name, leaf)]
+    of = lambda name, these=these: [moved[name][leaf] for leaf in these]
+    close(of(name), of("sgd"), 1e-4, 1e-6)
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -103,39 +98,22 @@ def test_student_without_such_layers_is_refused():
     layered_student.begin(tx, student)
 
 
-def _where_moved(name, num_keys=2):
-  """Where parameters moved over key frames, and where they are."""
-  tx = updates.STEPS[name].factory(learning_rate=RATE, fraction=FRACTION)
-  params, opt_state = layered_student.begin(tx)
-  first, learn = _flat(params), layered_student.adapting(tx)
-  for t in range(num_keys):
-    result = learn(params, opt_state, t)
-    params, opt_state = result.params, result.opt_state
-  return _flat(params) != first, params
+def _changed(before, after):
+  return np.flatnonzero(_flat(before) != _flat(after))
 
 
 @pytest.mark.parametrize("name", FIXED)
 def test_a_fraction_moves_and_it_is_always_the_same(name):
-  moved, params = _where_moved(name)
-  count = round(FRACTION * moved.size)
-  assert 0.7 * count < moved.sum() <= count + 1
-  layers = [
-    path.split("/")[0]
-    for path, leaf in zip(
-      partition.names(params), jax.tree.leaves(params), strict=True
-    )
-    for _ in range(leaf.size)
-  ]
-  there = {layer for layer, is_in in zip(layers, moved, strict=True) if is_in}
-  ends = {
-    "first_layers": ("conv1", "logits"),
-    "last_layers": ("logits", "conv1"),
-  }
-  if name in ends:
-    near, far = ends[name]
-    assert near in there and far not in there
-  else:
-    assert {"conv1", "logits"} <= there
+  tx = updates.STEPS[name].factory(learning_rate=RATE, fraction=FRACTION)
+  params, _, result = layered_student.adapted(tx, times=(0, 1))
+  moved = _changed(params, result.params)
+  count = round(FRACTION * _flat(params).size)
+  assert 0.7 * count < len(moved) <= count + 1
+  sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+  layers = [path.split("/")[0] for path in partition.names(params)]
+  there = set(np.repeat(layers, sizes)[moved])
+  ends = {"first_layers": {"conv1"}, "last_layers": {"logits"}}
+  assert there & {"conv1", "logits"} == ends.get(name, {"conv1", "logits"})
 
 
 @pytest.mark.parametrize("name", [*FIXED, "top_k"])
@@ -145,52 +123,41 @@ def test_all_coordinates_are_adam(name):
     updates.create(name + ":fraction=1", learning_rate=RATE),
     updates.adam(learning_rate=RATE),
   ):
-    params, opt_state = layered_student.begin(tx)
-    learn = layered_student.adapting(tx)
-    results.append(_flat(learn(params, opt_state, 0).params))
+    results.append(_flat(layered_student.adapted(tx)[1].params))
   np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-7)
-
-
-def _changed(before, after):
-  return np.flatnonzero(_flat(before) != _flat(after))
 
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_at_most_k_coordinates_move_on_a_key_frame(jit):
   tx = updates.top_k(learning_rate=RATE)
-  params, opt_state = layered_student.begin(tx)
-  learn = layered_student.adapting(tx, jit=jit)
+  params, *results = layered_student.adapted(tx, jit=jit, times=(0, 1))
   count = round(0.05 * _flat(params).size)
   chosen = []
-  for t in range(2):
-    result = learn(params, opt_state, t)
+  for result in results:
     assert int(result.num_updates) == 3
     chosen.append(_changed(params, result.params))
     assert 0.8 * count < len(chosen[-1]) <= count
-    params, opt_state = result.params, result.opt_state
+    params = result.params
   assert set(chosen[0]) != set(chosen[1])
 
 
 def test_follows_the_sizes_of_the_last_dense_step():
   """The whole of two key frames with optax alone and numpy's sort."""
   tx = updates.top_k(learning_rate=RATE, fraction=0.25)
-  params, opt_state = layered_student.begin(tx, TINY)
+  params, *results = layered_student.adapted(tx, TINY, times=(0, 1))
   count = round(0.25 * _flat(params).size)
-  learn = layered_student.adapting(tx, TINY, NUM_UPDATES)
-  first = learn(params, opt_state, 0)
 
   adam = optax.adam(RATE)
   ours, unravel = flatten_util.ravel_pytree(params)
   adam_state = adam.init(params)
-  mask = np.isin(np.arange(ours.size), _changed(params, first.params))
+  mask = np.isin(np.arange(ours.size), _changed(params, results[0].params))
   assert mask.sum() == count  # random; the next is the largest
-  results = [first, learn(first.params, first.opt_state, 1)]
   for t, result in enumerate(results):
     frame, labels = layered_student.FRAMES[t], layered_student.labels_of(t)
     loss = lambda p, frame=frame, labels=labels: losses.weighted_cross_entropy(
       TINY.apply(p, frame), labels
     )
-    for _ in range(NUM_UPDATES):
+    for _ in range(3):
       grads = jax.grad(loss)(unravel(ours))
       steps, adam_state = adam.update(grads, adam_state)
       last = _flat(steps)

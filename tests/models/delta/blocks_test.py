@@ -63,7 +63,7 @@ def test_block_itself_gives_the_networks_own_answers():
   assert step._cache_size() == 1
 
 
-def test_still_frame_changes_nothing_and_another_goes_through_h():
+def test_frames_between_go_through_h_and_work_is_what_ran():
   net = blocks.convert_blocks(STUDENT, _small)
   params = jax.jit(net.init)(jax.random.key(0), FRAMES[0])
   assert params["delta"]["enc1"]["conv"]["kernel"].shape == (1, 1, 3, 8)
@@ -76,15 +76,9 @@ def test_still_frame_changes_nothing_and_another_goes_through_h():
   for name in ("enc1", "enc2"):
     change = change @ np.asarray(params["delta"][name]["conv"]["kernel"][0, 0])
   change = change @ np.asarray(params["model"]["logits"]["kernel"][0, 0])
-  found = step(params, cache, FRAMES[1]).logits - key_logits
+  between = step(params, cache, FRAMES[1])
+  found = between.logits - key_logits
   np.testing.assert_allclose(found, change, atol=1e-3)
-
-
-def test_work_is_that_of_every_convolution_that_ran():
-  net = blocks.convert_blocks(STUDENT, _small)
-  params = jax.jit(net.init)(jax.random.key(0), FRAMES[0])
-  _, cache = net.apply_key(params, FRAMES[0])
-  between = net.apply_delta(params, cache, FRAMES[1])
   height, width = (side // 2 for side in FRAMES[0].shape[:2])
   small, last = 3 * 8 + 8 * 8, 8 * 3
   macs = height * width * (small + last)
@@ -92,6 +86,8 @@ def test_work_is_that_of_every_convolution_that_ran():
   own = sum(s.macs for s in conv_layers.trace(STUDENT, *FRAMES[0].shape[:2]))
   key = (own + height * width * small) / 1e9
   assert net.gmac(FRAMES[0]) == pytest.approx(key)
+  with pytest.raises(UserError, match="of another network or size"):
+    net.apply_delta(params, cache, FRAMES[0][:8])
 
 
 def test_thin_h_is_silent_until_it_learns():
@@ -121,8 +117,3 @@ def test_wrong_requests_are_refused():
     blocks.convert_blocks(plain, _small)
   with pytest.raises(UserError, match="gamma=0: at least 1"):
     blocks.thinner(0)
-  net = blocks.convert_blocks(STUDENT, _small)
-  params = net.init(jax.random.key(0), FRAMES[0])
-  _, cache = net.apply_key(params, FRAMES[0])
-  with pytest.raises(UserError, match="of another network or size"):
-    net.apply_delta(params, cache, FRAMES[0][:8])

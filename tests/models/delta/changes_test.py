@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from ojd.errors import UserError
-from ojd.models import convolution, describe, jitnet
+from ojd.models import describe, jitnet
 from ojd.models.delta import changes
 from ojd.models.delta.conv_layers import ConvLayer
 from ojd.models.delta.convert import convert
@@ -78,21 +78,10 @@ def test_refined_pair_is_as_good_as_a_new_one():
   assert not np.any(kernels.join(*nought))
 
 
-def test_pair_of_full_rank_is_the_kernel():
-  for shape in ((3, 3, 2, 4), (1, 3, 4, 2), (1, 1, 3, 5), (5, 3, 2, 2)):
-    kernel = _draw(shape)
-    rank = min(shape[0] * shape[2], shape[1] * shape[3])
-    np.testing.assert_allclose(
-      kernels.join(*changes.split_kernel(jnp.asarray(kernel), rank)),
-      kernel,
-      atol=1e-5,
-    )
-
-
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("rank", [1, 2, 3, 6])
 def test_no_other_pair_is_nearer(rank):
   """Beside pairs fitted by alternating least squares from many beginnings."""
-  kernel = _draw((3, 3, 2, 2))
+  kernel = _draw((3, 3, 2, 2))  # of rank 6: there it is the kernel
   matrix = kernel.transpose(0, 2, 1, 3).reshape(6, 6).astype(float)
   ours = np.asarray(
     kernels.join(*changes.split_kernel(jnp.asarray(kernel), rank))
@@ -109,7 +98,7 @@ def test_no_other_pair_is_nearer(rank):
     # One that nobody fitted is no better either.
     random = rng.standard_normal((6, rank)) @ right
     assert np.square(random - matrix).sum() >= error * (1 - 1e-5)
-  assert error == pytest.approx(best, rel=1e-4)
+  assert error == pytest.approx(best, rel=1e-4, abs=1e-9)
 
 
 def test_numbers_of_channels_are_the_published():
@@ -126,18 +115,12 @@ def test_numbers_of_channels_are_the_published():
   assert rank(4, 64, 4, "out", (1, 1)) == 4
 
 
-def test_work_is_counted_by_hand():
-  conv = _conv(stride=2, num_in=8, num_out=16)  # 9x12 -> 5x6
-  assert conv.macs == 9 * 8 * 16 * 5 * 6
-  pair = changes.pair(gamma=4)  # 4 channels, at 5x12 between
-  assert pair.macs(conv) == 4 * (3 * 8 * 5 * 12 + 3 * 16 * 5 * 6)
-  assert changes.full().macs(conv) == changes.same().macs(conv) == conv.macs
-
-
 def test_bottleneck_that_costs_more_is_left_out():
   narrow = _conv((1, 1), num_in=4, num_out=16)  # 64 -> 4 * (4 + 16) a pixel
   wide = _conv((3, 3), stride=2, num_in=16, num_out=16)  # 2304 -> 4 * 144
-  pair = changes.pair(gamma=4)
+  pair = changes.pair(gamma=4)  # 5x6 out of 9x12: at 5x12 between
+  assert wide.macs == changes.same().macs(wide) == 9 * 16 * 16 * 5 * 6
+  assert pair.macs(wide) == 4 * (3 * 16 * 5 * 12 + 3 * 16 * 5 * 6)
   assert changes.saves(pair, narrow) == pytest.approx(1 - 80 / 64)
   assert changes.saves(pair, wide) == pytest.approx(1 - 4 * 144 / 2304)
   change_of = changes.where_it_saves(pair)
@@ -147,53 +130,18 @@ def test_bottleneck_that_costs_more_is_left_out():
   assert rule_of(narrow) is None and rule_of(wide) is not None
 
 
-def test_strided_pair_has_the_derived_gradients():
-  conv = _conv(stride=2)
-  dx = _draw((1, *conv.shape_in))
-  weights = dict(
-    zip(("first", "second"), changes.split_kernel(_kernel(), 4), strict=True)
-  )
-  plain = lambda x, kernel, stride: lax.conv_general_dilated(
-    *(x, kernel, stride, [(k // 2,) * 2 for k in kernel.shape[:2]]),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
-  g = _draw((1, *conv.shape_out), 2)
-  ours = jax.grad(
-    lambda w, x: jnp.sum(g * changes.apply_pair(w, x, conv)), (0, 1)
-  )
-  theirs = jax.grad(
-    lambda w, x: jnp.sum(
-      g * plain(plain(x, w["first"], (2, 1)), w["second"], (1, 2))
-    ),
-    (0, 1),
-  )
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4),
-    jax.jit(ours)(weights, dx),
-    theirs(weights, dx),
-  )
-  assert convolution.conv2d(dx, weights["first"], (2, 1)).shape[1:3] == (5, 12)
-
-
-def _kernel():
-  return jnp.asarray(_draw((3, 3, 8, 16)))
-
-
-@pytest.mark.parametrize(
-  ("options", "words"),
-  [({"gamma": 0}, "gamma=0: at least 1"), ({"policy": "max"}, "policy=max: ")],
-)
-def test_wrong_options_are_refused(options, words):
-  with pytest.raises(UserError, match=words):
-    changes.pair(**options)
-
-
-def test_gamma_beyond_all_channels_is_refused():
+def test_wrong_options_are_refused():
   layers = [_conv(num_in=8, num_out=16), _conv(num_in=4, num_out=4)]
   changes.check_gamma(16, "out", layers)
   changes.check_gamma(8, "min", layers)
-  with pytest.raises(UserError, match="gamma=9: .* more than 8 channels"):
-    changes.check_gamma(9, "min", layers)
+  for call, words in (
+    (lambda: changes.pair(gamma=0), "gamma=0: at least 1"),
+    (lambda: changes.pair(policy="max"), "policy=max: "),
+    (lambda: changes.check_gamma(9, "min", layers), "more than 8 channels"),
+    (lambda: changes.mean_cost([], 0), "interval=0: at least 1"),
+  ):
+    with pytest.raises(UserError, match=words):
+      call()
 
 
 def test_jitnet_of_the_paper_by_hand():
@@ -237,8 +185,3 @@ def test_converted_student_tells_the_work_of_the_table():
   cost = changes.mean_cost(rows, 1)
   np.testing.assert_allclose(work(), cost.delta, rtol=1e-6)
   assert net.gmac(frames[0]) == pytest.approx(cost.key)
-
-
-def test_interval_of_none_is_refused():
-  with pytest.raises(UserError, match="interval=0: at least 1"):
-    changes.mean_cost([], 0)

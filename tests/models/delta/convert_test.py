@@ -16,6 +16,7 @@ from tests.reference import (
   small_run,
   tiny_student,
 )
+from tests.reference.compare import close
 
 FRAMES = delta_clips.clip()
 
@@ -45,14 +46,13 @@ def test_exact_change_gives_the_networks_own_answers(name, word):
     every = jax.jit(jax.vmap(student.apply, (None, 0)))
     expected = every(params["model"], frames)
     scale = np.abs(expected[0]).max()
-    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9 * scale)
     logits, cache = jax.jit(net.apply_key)(params, frames[0])
-    close(logits, expected[0])
+    close(logits, expected[0], 0, 1e-9 * scale)
     step = jax.jit(net.apply_delta)
     for frame, plain in zip(frames[1:], expected[1:], strict=True):
       between = step(params, cache, frame)
       cache = between.cache
-      close(between.logits, plain)
+      close(between.logits, plain, 0, 1e-9 * scale)
     assert step._cache_size() == 1
     assert np.abs(expected[1] - expected[0]).max() > 0.05 * scale
 
@@ -70,33 +70,28 @@ def _whole_pair():
   return pair._replace(begin=begin)
 
 
-def test_first_last_and_depthwise_layers_stay():
-  model = delta_clips.NETWORKS["mobilenet_v2"]
-  rows = [r for r in describe.layer_table(model, 32, 48) if r.macs]
-  names = [r.name for r in rows if "depthwise" not in r.name]
-  found = convert(delta_clips.student("mobilenet_v2"), _exact()).converted
-  assert [conv.name for conv in found] == names[1:-1]
-  assert any("depthwise" in r.name for r in rows)
-
-
-def _exact():
-  return changes.from_key(changes.same())
+EXACT = changes.from_key(changes.same())
 
 
 @pytest.mark.parametrize("name", delta_clips.NETWORKS)
-def test_work_of_a_site_is_that_of_the_layer_table(name):
-  found = conv_layers.trace(delta_clips.student(name), 32, 48)
+def test_work_of_sites_is_the_layer_tables_and_some_stay(name):
+  """The first, the last and the depthwise ones."""
+  student = delta_clips.student(name)
   rows = describe.layer_table(delta_clips.NETWORKS[name], 32, 48)
-  assert [(s.name, s.macs) for s in found] == [
-    (r.name, r.macs) for r in rows if r.macs
-  ]
+  rows = [(r.name, r.macs) for r in rows if r.macs]
+  found = conv_layers.trace(student, 32, 48)
+  assert [(s.name, s.macs) for s in found] == rows
+  names = [name for name, _ in rows if "depthwise" not in name]
+  converted = convert(student, EXACT).converted
+  assert [conv.name for conv in converted] == names[1:-1]
+  assert (len(names) < len(rows)) == (name == "mobilenet_v2")
 
 
 def test_gradient_of_an_exact_frame_is_the_plain_one_through_both_frames():
   """d/dparams of f(x_t) is the same by z_key + W (x_t - x_key)."""
   student = layered_student.STUDENT
   frames = layered_student.FRAMES
-  net = convert(student, _exact())
+  net = convert(student, EXACT)
   model = delta_clips.params(student, net)["model"]
   weights = np.random.default_rng(0).standard_normal((16, 20, 3))
 
@@ -118,9 +113,7 @@ def test_bias_counted_twice_is_the_bias_added_once_more():
   # The same frame again: all that changes is the bias.
   path = net.converted[0].path
   own = conv_layers.at(params["model"], path)["bias"]
-  np.testing.assert_array_equal(
-    conv_layers.at(params["delta"], path)["bias"], own
-  )
+  assert np.array_equal(conv_layers.at(params["delta"], path)["bias"], own)
 
   @jax.jit
   def change(params):
@@ -129,9 +122,7 @@ def test_bias_counted_twice_is_the_bias_added_once_more():
     return conv_layers.at(told, path)["change"]
 
   found = change(params)
-  np.testing.assert_allclose(
-    found, np.broadcast_to(own, found.shape), atol=1e-6
-  )
+  close(found, np.broadcast_to(own, found.shape), 1e-7, 1e-6)
   once = convert(student, changes.from_key(changes.full()))
   without = jax.eval_shape(once.begin, jax.random.key(0), params["model"])
   assert "bias" not in conv_layers.at(without, path)
@@ -167,22 +158,19 @@ def test_half_precision_is_kept_but_for_the_logits():
   assert between.logits.dtype == jnp.float32
 
 
-def test_state_of_another_network_or_size_is_refused():
+def test_other_states_and_networks_are_refused():
   student, frames = layered_student.STUDENT, layered_student.FRAMES
-  net = convert(student, _exact())
+  net = convert(student, EXACT)
   params = net.init(jax.random.key(0), frames[0])
   _, cache = jax.eval_shape(net.apply_key, params, frames[0])
-  with pytest.raises(UserError, match="without dec1/conv"):
-    jax.eval_shape(net.apply_delta, params, {}, frames[0])
-  with pytest.raises(UserError, match="another network or size of frames"):
-    jax.eval_shape(net.apply_delta, params, cache, FRAMES[0])
-
-
-def test_networks_that_cannot_be_converted_are_refused():
-  for student in (
-    from_linen(small_run.SmallNet(3)),
-    tiny_student.make(),
+  delta = lambda *x: jax.eval_shape(net.apply_delta, params, *x)
+  small = from_linen(small_run.SmallNet(3))
+  for call, words in (
+    (lambda: delta({}, frames[0]), "without dec1/conv"),
+    (lambda: delta(cache, FRAMES[0]), "another network or size of frames"),
+    (lambda: convert(small, EXACT), "delta: .* no "),
+    (lambda: convert(tiny_student.make(), EXACT), "delta: .* no "),
   ):
-    with pytest.raises(UserError, match="delta: .* no ") as error:
-      convert(student, _exact())
+    with pytest.raises(UserError, match=words) as error:
+      call()
     assert "\n" not in str(error.value)

@@ -12,6 +12,7 @@ from ojd.models.delta import changes, files, skip, training
 from ojd.models.delta.convert import convert
 from ojd.systems.delta import refreshed
 from tests.reference import delta_clips, layered_student
+from tests.reference.compare import equal
 
 STUDENT, FRAMES = layered_student.STUDENT, layered_student.FRAMES
 NAMES = ("background", "red", "green")
@@ -44,14 +45,14 @@ def test_system_starts_from_what_was_written(tmp_path):
   assert found.class_names == NAMES
   assert found.about == {"steps": 1, "form": "convolutions"}
   model, net, trained = _start(path)
-  jax.tree.map(np.testing.assert_array_equal, model, params["model"])
-  jax.tree.map(np.testing.assert_array_equal, trained.delta, params["delta"])
+  equal(model, params["model"])
+  equal(trained.delta, params["delta"])
   first = trained.delta
   assert "kernel" in first["dec2"]["conv"] and "first" in first["dec1"]["conv"]
   student = STUDENT._replace(init=lambda rng_key, frame: model)
   system = refreshed(net, systems.frozen(student), trained=trained)
   state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
-  jax.tree.map(np.testing.assert_array_equal, state.delta, first)
+  equal(state.delta, first)
   predict = jax.jit(system.predict)
   for frame in FRAMES[:2]:
     state, classes = predict(state, frame)
@@ -73,14 +74,11 @@ def test_gates_and_their_blocks_are_read_back(tmp_path):
   assert found.gmac == expected.gmac
 
 
-def test_file_of_a_plain_student_has_no_changes(tmp_path):
+def test_other_files_have_no_changes_or_are_refused(tmp_path):
   flat = pretrained.flatten(_trained()["model"])
   given = pretrained.Pretrained(flat, NAMES, {})
   model, trained = files.split(given)
   assert model is given and trained is None
-
-
-def test_other_files_are_refused(tmp_path):
   path = _save(tmp_path / "a.safetensors", _trained(), "sums")
   with pytest.raises(UserError, match="of no known form: sums"):
     files.split(pretrained.load(path))

@@ -53,6 +53,8 @@ def test_terms_are_those_made_by_hand(params):
   )
   task = losses.weighted_cross_entropy(between.logits, _labels())
   np.testing.assert_allclose(terms.task, task, rtol=1e-5)
+  with pytest.raises(UserError, match="a plain key frame"):
+    training.pair_losses(NET, params, PAIR[:1], _labels(), key)
 
 
 def test_total_counts_changes_for_a_third():
@@ -67,12 +69,10 @@ def test_total_counts_changes_for_a_third():
 
 
 def test_steps_lower_the_loss_at_two_rates(params):
-  batch = np.stack([PAIR, FRAMES[:2]])
+  batch = np.stack([PAIR, PAIR])
   labels = jax.tree.map(lambda x: np.stack([x, x]), _labels())
   step = jax.jit(
-    lambda state, key: training.update(
-      NET, RECIPE, state, batch, Labels(*labels), key
-    )
+    lambda state, key: training.update(NET, RECIPE, state, batch, labels, key)
   )
   state, found = training.start(params, RECIPE), []
   first = state.params
@@ -102,21 +102,13 @@ def test_each_group_moves_by_its_own_rate(params):
       np.testing.assert_allclose(x, -rate, rtol=1e-5)
 
 
-def test_clip_of_one_frame_is_refused(params):
-  with pytest.raises(UserError, match="a plain key frame"):
-    training.pair_losses(NET, params, PAIR[:1], _labels(), jax.random.key(0))
-
-
 def test_interrupted_training_goes_on_as_if_nothing_had_been(params, tmp_path):
   recipe = RECIPE._replace(num_steps=4)
   labels = layered_student.LABELS
 
   def batch_fn(step):
     t = step % 3
-    pair = np.stack([FRAMES[t : t + 2]])
-    return pair, Labels(
-      labels.classes[t + 1][None], labels.weights[t + 1][None]
-    )
+    return FRAMES[t : t + 2][None], Labels(*(x[t + 1, None] for x in labels))
 
   def step_fn(state, frames, answers):
     key = jax.random.fold_in(jax.random.key(1), state.step)
@@ -141,23 +133,17 @@ def test_interrupted_training_goes_on_as_if_nothing_had_been(params, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, again, whole)
 
 
-@pytest.mark.parametrize("logit", [-1.0, 0.0, 2.0])
-def test_difference_of_two_draws_opens_as_often_as_the_sigmoid_says(logit):
-  found = conv_layers.gumbel_sample(
-    jnp.full((40_000,), logit), jax.random.key(0)
-  )
-  assert set(np.unique(found).tolist()) <= {0.0, 1.0}
-  assert found.mean() == pytest.approx(1 / (1 + np.exp(-logit)), abs=0.01)
-
-
-def test_single_draw_opens_as_often_as_its_distribution_says():
-  """P(G >= -b) of the standard Gumbel distribution."""
-  logits = jnp.full((40_000,), 0.6)
-  found = conv_layers.gumbel_sample(
-    logits, jax.random.key(0), is_logistic=False
-  )
-  expected = 1 - np.exp(-np.exp(0.6))
-  assert found.mean() == pytest.approx(expected, abs=0.01)
+@pytest.mark.parametrize("logit", [-1.0, 0.6])
+def test_draws_open_as_often_as_their_distributions_say(logit):
+  """Two draws by the sigmoid; a single one by P(G >= -logit) of Gumbel's."""
+  logits, key = jnp.full((40_000,), logit), jax.random.key(0)
+  for is_logistic, expected in (
+    (True, 1 / (1 + np.exp(-logit))),
+    (False, 1 - np.exp(-np.exp(logit))),
+  ):
+    found = conv_layers.gumbel_sample(logits, key, is_logistic=is_logistic)
+    assert set(np.unique(found).tolist()) <= {0.0, 1.0}
+    assert found.mean() == pytest.approx(expected, abs=0.01)
 
 
 def test_gradient_is_that_of_the_soft_sample():
@@ -172,21 +158,22 @@ def test_gradient_is_that_of_the_soft_sample():
   np.testing.assert_allclose(ours, jax.grad(soft)(logits), rtol=1e-5)
 
 
-def test_open_and_closed_gates_are_their_branches():
+def test_open_and_closed_gates_are_their_branches_in_answer_and_work():
   full, pair = changes.full(), changes.pair(gamma=4)
-  net = convert(STUDENT, training.gated(full, pair))
-  params = jax.jit(net.init)(jax.random.key(0), FRAMES[0])
+  params = jax.jit(NET.init)(jax.random.key(0), FRAMES[0])
 
   def look(params, net):
     _, cache = net.apply_key(params, FRAMES[0])
     return net.apply_delta(params, cache, FRAMES[1])
 
-  mixed = jax.jit(lambda params: look(params, net))
-  for i, conv in enumerate(net.converted):
+  mixed = jax.jit(lambda params: look(params, NET))
+  for i, conv in enumerate(NET.converted):
     gate = conv_layers.at(params["delta"], conv.path)
     gate["gate"] = jnp.float32(1 - 2 * (i % 2))
   found = mixed(params)
-  deployed = training.deploy(params["delta"], net.converted)
+  is_open = [conv.name for conv in NET.converted[::2]]
+  assert training.names_open(params["delta"], NET.converted) == is_open
+  deployed = training.deploy(params["delta"], NET.converted)
   change_of = lambda conv: changes.of_weights(
     conv_layers.at(deployed, conv.path)
   )
@@ -195,32 +182,15 @@ def test_open_and_closed_gates_are_their_branches():
   plain = jax.jit(lambda params: look(params, alone))(params)
   np.testing.assert_allclose(found.logits, plain.logits, atol=1e-4)
   np.testing.assert_allclose(found.gmac, plain.gmac, rtol=1e-6)
-  shares = [conv.macs for conv in net.converted]
-  np.testing.assert_allclose(
-    training.open_share(found.aux, net.converted),
-    sum(shares[::2]) / sum(shares),
-    rtol=1e-6,
-  )
-
-
-def test_deployed_gates_cost_the_branch_that_is_left():
-  student, frames = layered_student.STUDENT, layered_student.FRAMES
-  full, pair = changes.full(), changes.pair(gamma=4)
-  net = convert(student, training.gated(full, pair))
-  init = jax.jit(net.init)
-  delta = init(jax.random.key(0), frames[0])["delta"]
-  delta["dec1"]["conv"]["gate"] = 0.5
-  assert training.names_open(delta, net.converted) == ["dec1/conv"]
-  deployed = training.deploy(delta, net.converted)
-  size = frames[0].shape[:2]
-  change_of = lambda conv: changes.of_weights(
-    conv_layers.at(deployed, conv.path)
-  )
-  rows = changes.work_table(student, change_of, *size)
-  by_full, by_pair = (
-    changes.work_table(student, c, *size) for c in (full, pair)
+  macs = [conv.macs for conv in NET.converted]
+  share = training.open_share(found.aux, NET.converted)
+  np.testing.assert_allclose(share, sum(macs[::2]) / sum(macs), rtol=1e-6)
+  # What is deployed costs the branch that is left.
+  rows, by_full, by_pair = (
+    changes.work_table(STUDENT, c, *FRAMES[0].shape[:2])
+    for c in (change_of, full, pair)
   )
   assert [row.delta for row in rows] == [
-    (a if a.name == "dec1/conv" else b).delta
+    (a if a.name in is_open else b).delta
     for a, b in zip(by_full, by_pair, strict=True)
   ]
