@@ -1,10 +1,11 @@
-"""The host loop around a system, as short as it can be."""
+"""The host loop around a system, as short as it can be, and its scan."""
 
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from ojd import distill
 from ojd.types import Labels, StepInfo
 
 
@@ -30,6 +31,22 @@ def labels_of(labels: Labels, t: int) -> Labels:
 
 def begin(system, frame, seed=0):
   return jax.jit(system.init)(jax.random.key(seed), frame)
+
+
+def first(system, frames, labels):
+  """-> the state after the key frame at 0, its answer and its info."""
+  state = begin(system, frames[0])
+  return jax.jit(system.learn)(state, frames[0], labels_of(labels, 0))
+
+
+def scan(system, frames, labels, seed=0, **given):
+  """-> the state at last, and the answers and infos of all frames."""
+  state = system.init(jax.random.key(seed), frames[0])
+  return distill.scan_stream(system, state, frames, labels, **given)
+
+
+def compiled_scan(system, frames, labels):
+  return jax.jit(lambda: scan(system, frames, labels))()
 
 
 def play(system, frames, labels, *, seen_fn=None, jit=True) -> Played:

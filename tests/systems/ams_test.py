@@ -15,6 +15,7 @@ from tests.reference import host_loop, scenes, tiny_student
 STUDENT = tiny_student.make()
 RATE, FRACTION, TURNS = 0.05, 0.25, 3
 FRAMES, LABELS = scenes.coloured_squares(40)
+ADAM = updates.adam(learning_rate=RATE)
 # A sample on every second frame, a round on every eighth.
 TIMING = dict(
   fps=4.0,
@@ -32,10 +33,6 @@ def _system(tx=None, **changes):
   return systems.ams(STUDENT, tx, **TIMING | given | changes)
 
 
-def _labels_of(t):
-  return host_loop.labels_of(LABELS, t)
-
-
 def _run(system, num_frames, frames=FRAMES, labels=LABELS, jit=True):
   """-> the state at last, and by sample (t, info, parameters after it)."""
   params = []
@@ -48,6 +45,18 @@ def _run(system, num_frames, frames=FRAMES, labels=LABELS, jit=True):
   return found.state, list(triples)
 
 
+def _rounds(entries):
+  """(t, number of updates) of the samples with any."""
+  counts = [(t, int(info.num_updates)) for t, info, _ in entries]
+  return [(t, count) for t, count in counts if count]
+
+
+def _still(num_frames):
+  """The first frame again and again."""
+  repeat = lambda x: np.repeat(x[:1], num_frames, axis=0)
+  return repeat(FRAMES), Labels(*map(repeat, LABELS))
+
+
 def _flat(tree):
   return np.array(flatten_util.ravel_pytree(tree)[0])
 
@@ -56,51 +65,43 @@ def _flat(tree):
 def test_rounds_are_adam_on_the_largest_coordinates(jit):
   """With a memory of the newest sample alone nothing is left to chance."""
   system = _system(horizon=0.1)
-  state = host_loop.begin(system, FRAMES[0])
-  _, entries = _run(system, 17, jit=jit)
-  rounds = [entry for entry in entries if int(entry[1].num_updates)]
+  first = host_loop.begin(system, FRAMES[0])
+  state, entries = _run(system, 17, jit=jit)
   assert [t for t, *_ in entries] == list(range(0, 17, 2))
-  assert [t for t, *_ in rounds] == [8, 16]
+  assert _rounds(entries) == [(8, TURNS), (16, TURNS)]
+  found = {t: params for t, _, params in entries}
 
   adam = optax.adam(RATE)
-  ours, unravel = flatten_util.ravel_pytree(state.params)
-  adam_state = adam.init(state.params)
+  ours, unravel = flatten_util.ravel_pytree(first.params)
+  adam_state = adam.init(first.params)
   count = round(FRACTION * ours.size)
   # The first choice is random: what moved tells it.
-  mask = rounds[0][2] != np.asarray(ours)
+  mask = found[8] != np.asarray(ours)
   assert 0.8 * count < mask.sum() <= count
+  # What moves is what half precision holds; moments are dense.
+  halves = found[8].astype(np.float16).astype(np.float32)
+  np.testing.assert_array_equal(found[8][mask], halves[mask])
+  assert not np.array_equal(halves, found[8])
+  assert (_flat(state.opt_state.adam[0].nu) > 0).mean() > 0.95
   gradient = jax.jit(jax.grad(_loss))
-  for t, info, params in rounds:
-    assert int(info.num_updates) == TURNS
+  for t in (8, 16):
     before = ours
     for _ in range(TURNS):
-      grads = gradient(unravel(ours), FRAMES[t], _labels_of(t))
+      labels = host_loop.labels_of(LABELS, t)
+      grads = gradient(unravel(ours), FRAMES[t], labels)
       steps, adam_state = adam.update(grads, adam_state)
       last = _flat(steps)
       ours = ours + np.where(mask, last, 0)
     halves = np.asarray(ours).astype(np.float16).astype(np.float32)
     ours = jnp.where(ours != before, halves, ours)
     # A value between two halves may fall to either.
-    np.testing.assert_allclose(params, ours, rtol=2e-3, atol=1e-4)
+    np.testing.assert_allclose(found[t], ours, rtol=2e-3, atol=1e-4)
     mask = np.zeros(ours.size, bool)
     mask[np.argsort(-np.abs(last))[:count]] = True
 
 
 def _loss(params, frame, labels):
   return losses.weighted_cross_entropy(STUDENT.apply(params, frame), labels)
-
-
-def test_what_moves_is_what_half_precision_holds_and_moments_are_dense():
-  system = _system()
-  first = _flat(host_loop.begin(system, FRAMES[0]).params)
-  state, entries = _run(system, 9)
-  moved = entries[-1][2] != first
-  assert 0 < moved.sum() <= round(FRACTION * first.size)
-  halves = entries[-1][2].astype(np.float16).astype(np.float32)
-  np.testing.assert_array_equal(entries[-1][2][moved], halves[moved])
-  assert not np.array_equal(halves, entries[-1][2])
-  moments = _flat(state.opt_state.adam[0].nu)
-  assert (moments > 0).mean() > 0.95
 
 
 def test_batches_are_of_the_horizon():
@@ -110,96 +111,70 @@ def test_batches_are_of_the_horizon():
     frames = FRAMES.copy()
     frames[changed] = 255 - frames[changed]
     _, entries = _run(_system(horizon=1.0, batch_size=8), 9, frames)
+    assert _rounds(entries) == [(8, TURNS)]
     seen[name] = entries[-1][2]
-    assert entries[-1][0] == 8 and int(entries[-1][1].num_updates)
   np.testing.assert_array_equal(seen["as is"], seen["old"])
   assert not np.array_equal(seen["as is"], seen["new"])
 
 
 def test_all_coordinates_are_adam_on_the_mean_of_a_batch():
   """A memory of two equal samples is a batch of one."""
-  results = []
-  for batch_size in (1, 5):
-    frames = np.repeat(FRAMES[:1], 9, axis=0)
-    labels = Labels(*(np.repeat(x[:1], 9, axis=0) for x in LABELS))
-    system = _system(updates.adam(learning_rate=RATE), batch_size=batch_size)
-    results.append(_run(system, 9, frames, labels)[1][-1][2])
+  results = [
+    _run(_system(ADAM, batch_size=size), 9, *_still(9))[1][-1][2]
+    for size in (1, 5)
+  ]
   np.testing.assert_allclose(*results, rtol=2e-3, atol=1e-4)
 
 
-def test_sampling_follows_the_labels():
+@pytest.mark.parametrize("name", ["sampling", "training"])
+def test_sampling_follows_the_labels(name):
   """A still scene, ten samples a round at first; the rule by hand."""
-  frames = np.repeat(FRAMES[:1], 200, axis=0)
-  labels = Labels(*(np.repeat(x[:1], 200, axis=0) for x in LABELS))
-  given = dict(fps=10.0, sampling_rate=5.0, train_period=1.0)
-  for name in ("sampling", "training"):
-    adaptive = {"adaptive_sampling": True}
-    adaptive["adaptive_training"] = name == "training"
-    system = _system(**given, **adaptive, iterations=1)
-    state, entries = _run(system, 200, frames, labels)
-    times = [t for t, *_ in entries]
-    strides = [int(info.stride) for _, info, _ in entries]
-    assert times[1:] == [
-      t + s for t, s in zip(times[:-1], strides[:-1], strict=True)
-    ]
-    # 5 a second, then 4, 3, 2, 1 and a tenth of 5.
-    assert sorted(set(strides)) == [2, 3, 5, 10, 20]
-    rounds = [t for t, info, _ in entries if int(info.num_updates)]
-    gaps = np.diff(rounds)
-    if name == "sampling":
-      assert gaps[-1] == 20 and float(state.training.period) == 1
-    else:  # 1.2 s, 1.4 s ...: on the next sample, 2 s apart
-      assert float(state.training.period) > 1.5
-      assert gaps[-1] >= 20
-    assert float(state.rate) == 0.5
+  system = _system(
+    **dict(fps=10.0, sampling_rate=5.0, train_period=1.0, iterations=1),
+    adaptive_sampling=True,
+    adaptive_training=name == "training",
+  )
+  state, entries = _run(system, 200, *_still(200))
+  times = [t for t, *_ in entries]
+  strides = [int(info.stride) for _, info, _ in entries]
+  assert np.diff(times).tolist() == strides[:-1]
+  # 5 a second, then 4, 3, 2, 1 and a tenth of 5.
+  assert sorted(set(strides)) == [2, 3, 5, 10, 20]
+  gap = np.diff([t for t, _ in _rounds(entries)])[-1]
+  if name == "sampling":
+    assert gap == 20 and float(state.training.period) == 1
+  else:  # 1.2 s, 1.4 s ...: on the next sample, 2 s apart
+    assert gap >= 20 and float(state.training.period) > 1.5
+  assert float(state.rate) == 0.5
 
 
 def test_one_time_is_one_long_round():
   frames = np.concatenate([FRAMES, FRAMES])
   labels = Labels(*(np.concatenate([x, x]) for x in LABELS))
-  _, entries = _run(
-    _system(updates.adam(learning_rate=RATE), one_time=True),
-    80,
-    frames,
-    labels,
-  )
-  rounds = [
-    (t, int(i.num_updates)) for t, i, _ in entries if int(i.num_updates)
-  ]
-  assert rounds == [(48, 10 * TURNS)]
-
-
-def test_round_that_is_not_finite_is_undone():
-  system = _system(updates.adam(learning_rate=np.float32(np.inf)))
-  first = _flat(host_loop.begin(system, FRAMES[0]).params)
-  _, entries = _run(system, 9)
-  _, info, params = entries[-1]
-  assert int(info.num_updates) == 0 and int(info.num_rolled_back) == TURNS
-  np.testing.assert_array_equal(params, first)
+  _, entries = _run(_system(ADAM, one_time=True), 80, frames, labels)
+  assert _rounds(entries) == [(48, 10 * TURNS)]
 
 
 def test_values_without_room_in_half_precision_stay():
   values = jnp.array([1 / 3, 70000.0, -1e-9], jnp.float32)
-  np.testing.assert_array_equal(
-    as_sent(values),
-    np.array([np.float16(1 / 3), 70000, 0], np.float32),
-  )
+  expected = np.array([np.float16(1 / 3), 70000, 0], np.float32)
+  np.testing.assert_array_equal(as_sent(values), expected)
 
 
-@pytest.mark.parametrize("name", ["ema", "replay", "nonfinite_guard"])
+@pytest.mark.parametrize("name", ["adam", "ema", "replay", "nonfinite_guard"])
 def test_steps_with_a_will_of_their_own(name):
-  """Each does in a round what it does on a key frame."""
-  system = _system(updates.STEPS[name].factory(learning_rate=0.01))
+  """Each does in a round what it does on a key frame; or is undone."""
+  make = updates.STEPS[name].factory
+  system = _system(make(learning_rate=0.01))
   state, entries = _run(system, 17)
-  assert [int(i.num_updates) for _, i, _ in entries if int(i.num_updates)] == [
-    *(TURNS, TURNS),
-  ]
+  assert _rounds(entries) == [(8, TURNS), (16, TURNS)]
   answers = _flat(system.serving.params(state))
   assert np.array_equal(answers, _flat(state.params)) == (name != "ema")
   if name == "replay":
     assert int(state.opt_state.num_seen) == 2
-  broken = _system(
-    updates.STEPS[name].factory(learning_rate=np.float32(np.inf))
-  )
+  broken = _system(make(learning_rate=np.float32(np.inf)))
   _, entries = _run(broken, 9)
-  assert int(entries[-1][1].num_updates) == 0
+  _, info, params = entries[-1]
+  assert int(info.num_updates) == 0 and int(info.num_rolled_back) == TURNS
+  first = host_loop.begin(broken, FRAMES[0]).params
+  np.testing.assert_array_equal(params, _flat(first))

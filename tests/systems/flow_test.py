@@ -4,14 +4,14 @@ import cv2
 import jax
 import numpy as np
 
-from ojd import distill, metrics, systems
+from ojd import metrics, systems
 from ojd.models import optical_flow
 from ojd.types import IGNORE, Labels
 from tests.reference import host_loop, tiny_student
 
 NUM_FRAMES, SIZE, STRIDE = 9, (48, 64), 4
 MARGIN = 40
-STUDENT = tiny_student.make()._replace(num_classes=2)
+STUDENT = tiny_student.make(2)
 
 
 def _moving_world():
@@ -27,6 +27,9 @@ def _moving_world():
   )
   labels = view(classes)
   return view(world), Labels(labels, np.ones(labels.shape, np.float32))
+
+
+FRAMES, LABELS = _moving_world()
 
 
 def _numpy_loop(frames, labels, flow_fn, stride):
@@ -46,19 +49,14 @@ def _numpy_loop(frames, labels, flow_fn, stride):
   return np.stack(answers), drifted
 
 
-def _scan(system, frames, labels, **given):
-  state = system.init(jax.random.key(0), frames[0])
-  return distill.scan_stream(system, state, frames, labels, **given)[1]
-
-
 def test_system_equals_a_numpy_loop_in_the_host_loop_and_in_a_scan():
-  frames, labels = _moving_world()
+  labels = Labels(*(x.copy() for x in LABELS))
   labels.classes[0, :2], labels.weights[0, :2] = IGNORE, 0
   system = systems.flow(STUDENT, stride=STRIDE)
   expected, drifted = _numpy_loop(
-    frames, labels, optical_flow.dis("medium"), STRIDE
+    FRAMES, labels, optical_flow.dis("medium"), STRIDE
   )
-  found = host_loop.play(system, frames, labels)
+  found = host_loop.play(system, FRAMES, labels)
   np.testing.assert_array_equal(found.answers, expected)
   for t, info in found.infos.items():
     confusion = metrics.confusion_matrix(labels.classes[t], drifted[t], 2)
@@ -66,34 +64,31 @@ def test_system_equals_a_numpy_loop_in_the_host_loop_and_in_a_scan():
       info.miou_before, metrics.run_miou(confusion), rtol=1e-6
     )
     assert info.miou_after == 1 and info.stride == STRIDE
-  scanned, infos = jax.jit(lambda: _scan(system, frames, labels))()
+  _, (scanned, infos) = host_loop.compiled_scan(system, FRAMES, labels)
   np.testing.assert_array_equal(scanned, expected)
   assert np.flatnonzero(infos.is_key).tolist() == found.keys == [0, 4, 8]
 
 
 def test_lanes_of_other_strides_are_alone():
-  frames, labels = _moving_world()
   flow_fn = optical_flow.dis("ultrafast")
 
   def one(stride):
     system = systems.flow(STUDENT, stride=stride, flow=flow_fn)
-    return _scan(system, frames, labels, axis_name="a")
+    return host_loop.scan(system, FRAMES, LABELS, axis_name="a")[1][0]
 
   strides = np.array([2, 5])
-  together, _ = jax.jit(jax.vmap(one, axis_name="a"))(strides)
-  for i, stride in enumerate(strides):
-    expected, _ = _numpy_loop(frames, labels, flow_fn, stride)
-    np.testing.assert_array_equal(together[i], expected)
+  together = jax.jit(jax.vmap(one, axis_name="a"))(strides)
+  expected = [_numpy_loop(FRAMES, LABELS, flow_fn, n)[0] for n in strides]
+  np.testing.assert_array_equal(together, expected)
 
 
 def test_what_moves_by_whole_pixels_is_followed_to_the_pixel():
-  frames, labels = _moving_world()
   system = systems.flow(STUDENT, stride=NUM_FRAMES)
-  answers, _ = jax.jit(lambda: _scan(system, frames, labels))()
+  _, (answers, _) = host_loop.compiled_scan(system, FRAMES, LABELS)
   # What is new came in from below and from the left, by 2 and 3 a frame.
   for t in range(NUM_FRAMES):
     inside = np.s_[8 : SIZE[0] - 8 - 2 * t, 8 + 3 * t : SIZE[1] - 8]
-    wrong = answers[t][inside] != labels.classes[t][inside]
+    wrong = answers[t][inside] != LABELS.classes[t][inside]
     assert wrong.mean() < 0.01
   # The labels unmoved would be far off.
-  assert (labels.classes[4] != labels.classes[0]).mean() > 0.2
+  assert (LABELS.classes[4] != LABELS.classes[0]).mean() > 0.2

@@ -6,16 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd import distill, systems, updates
+from ojd import systems, updates
 from ojd.models import optical_flow
 from ojd.systems.jit_flow import with_flow
 from ojd.tasks.segmentation import classify
 from ojd.types import IGNORE, Labels
 from tests.reference import host_loop, scenes, tiny_student
+from tests.reference.compare import close, equal
 
 SIZE, NUM_FRAMES = (32, 48), 9
-CONSTANTS = dict(a_thresh=0.9, delta_min=4, delta_max=4, u_max=2)
 TX = updates.sgd(learning_rate=0.05)
+STUDENT = tiny_student.make()
+SQUARES, SQUARE_LABELS = scenes.coloured_squares(NUM_FRAMES)
 
 
 def _shift(frame, previous):
@@ -24,6 +26,11 @@ def _shift(frame, previous):
   flow = np.zeros((*frame.shape[:2], 2), np.float32)
   flow[..., 0] = 1.5
   return flow
+
+
+def _still(frame, previous):
+  """Nothing moves."""
+  return 0 * _shift(frame, previous)
 
 
 def _panned():
@@ -40,36 +47,38 @@ def _panned():
   return frames, Labels(classes, np.ones(classes.shape, np.float32))
 
 
-def _still(frame, previous):
-  """Nothing moves."""
-  del previous
-  return np.zeros((*frame.shape[:2], 2), np.float32)
+def _base(student=STUDENT):
+  constants = dict(a_thresh=0.9, delta_min=4, delta_max=4, u_max=2)
+  return systems.jit(student, TX, **constants)
 
 
-def _system(student, flow_fn=_shift):
-  base = systems.jit(student, TX, **CONSTANTS)
-  return with_flow(student, TX, base, flow_fn)
+def _system(student=STUDENT, flow_fn=_still):
+  return with_flow(student, TX, _base(student), flow_fn)
 
 
-def _unsure(num_classes=2):
+def _unsure(num_classes=2, logits=0.0):
   """A student that thinks all classes alike, whatever it is taught."""
-  student = tiny_student.make()
-  return student._replace(
-    apply=lambda params, frame: jnp.zeros((*frame.shape[:2], num_classes)),
-    num_classes=num_classes,
+  return tiny_student.make(num_classes)._replace(
+    apply=lambda params, frame: jnp.broadcast_to(
+      jnp.float32(logits), (*frame.shape[:2], num_classes)
+    )
   )
 
 
 def test_half_pixels_add_up():
   """1.5 pixels a frame are 3 after two; rounded each time they would be 4."""
   frames, labels = _panned()
-  answers = host_loop.play(_system(_unsure()), frames[:4], labels).answers
+  system = _system(_unsure(), _shift)
+  answers = host_loop.play(system, frames[:4], labels).answers
   for t in (1, 2, 3):
-    columns = np.clip(np.rint(np.arange(SIZE[1]) + 1.5 * t), 0, SIZE[1] - 1)
     # Ties are broken one way or the other by whole columns.
-    other = np.clip(np.floor(np.arange(SIZE[1]) + 1.5 * t), 0, SIZE[1] - 1)
-    wanted = labels.classes[0][:, columns.astype(int)]
-    also = labels.classes[0][:, other.astype(int)]
+    wanted, also = (
+      labels.classes[0][:, np.clip(columns, 0, SIZE[1] - 1).astype(int)]
+      for columns in (
+        np.rint(np.arange(SIZE[1]) + 1.5 * t),
+        np.floor(np.arange(SIZE[1]) + 1.5 * t),
+      )
+    )
     assert np.all((answers[t] == wanted) | (answers[t] == also))
     if t == 2:
       np.testing.assert_array_equal(answers[t], wanted)
@@ -79,60 +88,40 @@ def test_labels_without_weight_leave_the_pixel_to_the_student():
   frames, labels = _panned()
   labels.weights[0, :, :20] = 0
   labels.classes[0, :, :10] = IGNORE
-  student = tiny_student.make()
-  system = _system(student, _still)
+  system = _system()
   found = host_loop.play(system, frames[:2], labels)
   params = system.serving.params(found.state)
-  alone = classify(student.apply(params, jnp.asarray(frames[1])))
+  alone = classify(STUDENT.apply(params, jnp.asarray(frames[1])))
   np.testing.assert_array_equal(found.answers[1][:, :20], alone[:, :20])
 
 
 def test_without_labels_it_is_its_base():
-  frames, labels = scenes.coloured_squares(NUM_FRAMES)
-  nothing = Labels(labels.classes, np.zeros_like(labels.weights))
-  student = tiny_student.make()
-  system = _system(student, _still)
-  ours = host_loop.play(system, frames, nothing)
-  base = systems.jit(student, TX, **CONSTANTS)
-  theirs = host_loop.play(base, frames, nothing)
+  nothing = SQUARE_LABELS._replace(weights=0 * SQUARE_LABELS.weights)
+  system = _system()
+  ours = host_loop.play(system, SQUARES, nothing)
+  theirs = host_loop.play(_base(), SQUARES, nothing)
   np.testing.assert_array_equal(ours.answers, theirs.answers)
-  params = system.serving.params(ours.state)
-  jax.tree.map(np.testing.assert_array_equal, params, theirs.state.params)
+  equal(system.serving.params(ours.state), theirs.state.params)
 
 
 def test_key_frames_are_those_of_the_base():
-  frames, labels = scenes.coloured_squares(NUM_FRAMES)
-  student = tiny_student.make()
-  flow_fn = optical_flow.dis("ultrafast")
-  base = systems.jit(student, TX, **CONSTANTS)
-  system = _system(student, flow_fn)
-  run = jax.jit(lambda s, *x: distill.scan_stream(system, s, *x))
-  state, (answers, infos) = run(
-    system.init(jax.random.key(0), frames[0]), frames, labels
-  )
-  alone = jax.jit(lambda s, *x: distill.scan_stream(base, s, *x))
-  expected, (_, expected_infos) = alone(
-    base.init(jax.random.key(0), frames[0]), frames, labels
-  )
-  for a, b in zip(
-    jax.tree.leaves((system.serving.params(state), infos)),
-    jax.tree.leaves((expected.params, expected_infos)),
-    strict=True,
-  ):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-  looped = host_loop.play(system, frames, labels)
+  stream = SQUARES, SQUARE_LABELS
+  system = _system(flow_fn=optical_flow.dis("ultrafast"))
+  state, (answers, infos) = host_loop.compiled_scan(system, *stream)
+  expected, (_, expected_infos) = host_loop.compiled_scan(_base(), *stream)
+  ours = system.serving.params(state), infos
+  close(ours, (expected.params, expected_infos), 1e-5, 1e-6)
+  looped = host_loop.play(system, *stream)
   assert np.mean(answers == looped.answers) > 0.999
 
 
 def _numpy_belief(logits, label, seen, age, reach):
   """The product of both probabilities, pixel by pixel."""
   num_classes = logits.shape[-1]
-  likelihood = np.empty((num_classes, num_classes))
-  for true in range(num_classes):
-    for other in range(num_classes):
-      first = 9 if true == other else 1 / (num_classes - 1)
-      likelihood[true, other] = seen[true, other] + first
-    likelihood[true] /= likelihood[true].sum()
+  first = np.full((num_classes, num_classes), 1 / (num_classes - 1))
+  np.fill_diagonal(first, 9)
+  likelihood = seen + first
+  likelihood /= likelihood.sum(1, keepdims=True)
   part = min(1, age / max(1, reach))
   likelihood = part * likelihood + (1 - part) * np.eye(num_classes)
   likelihood = np.maximum(likelihood, 1e-3)
@@ -153,10 +142,7 @@ def test_belief_is_the_product_of_both(jit):
   label = rng.integers(0, num_classes, size).astype(np.uint8)
   label[0] = IGNORE
   seen = rng.integers(0, 40, (num_classes, num_classes)).astype(np.float32)
-  student = _unsure(num_classes)._replace(
-    apply=lambda params, frame: jnp.asarray(logits)
-  )
-  system = _system(student, _still)
+  system = _system(_unsure(num_classes, logits))
   frame = np.zeros((*size, 3), np.uint8)
   state = system.init(jax.random.key(0), frame)
   predict = jax.jit(system.predict) if jit else system.predict
@@ -175,7 +161,7 @@ def test_belief_is_the_product_of_both(jit):
 
 def test_errors_of_the_flow_are_counted_on_key_frames():
   frames, labels = _panned()
-  found = host_loop.play(_system(_unsure(), _still), frames[:5], labels)
+  found = host_loop.play(_system(_unsure()), frames[:5], labels)
   assert found.keys == [0, 4]
   expected = np.zeros((2, 2))
   np.add.at(expected, (labels.classes[4], labels.classes[0]), 1)
@@ -185,7 +171,6 @@ def test_errors_of_the_flow_are_counted_on_key_frames():
 
 @pytest.mark.parametrize(("name", "stride"), [("", 8), (":plus", 10)])
 def test_presets_choose_who_learns(name, stride):
-  frames, labels = scenes.coloured_squares(1)
-  student = tiny_student.make()
-  system = systems.create(f"jit_flow{name}:a_thresh=1", student, TX)
-  assert host_loop.play(system, frames, labels).of("stride") == [stride]
+  system = systems.create(f"jit_flow{name}:a_thresh=1", STUDENT, TX)
+  found = host_loop.play(system, SQUARES[:1], SQUARE_LABELS)
+  assert found.of("stride") == [stride]

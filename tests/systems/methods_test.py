@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from ojd import distill, specs, systems, updates
+from ojd import specs, systems, updates
 from ojd.costs import Costs
 from ojd.errors import UserError
 from ojd.models.student import from_linen
@@ -19,6 +19,7 @@ from tests.reference import (
   small_run,
   tiny_student,
 )
+from tests.reference.compare import close
 
 NAMES = [
   ":".join([name, *filter(None, [preset])])
@@ -69,8 +70,7 @@ def test_a_scan_equals_the_host_loop(text):
   student = from_linen(small_run.SmallNet(num_classes=3))
   tx = updates.adam(learning_rate=0.05)
   system = systems.create(text, student, tx, fps=4.0, num_frames=24)
-  scan = jax.jit(lambda x: distill.scan_stream(system, x, frames, labels))
-  state, (answers, infos) = scan(host_loop.begin(system, frames[0]))
+  state, (answers, infos) = host_loop.compiled_scan(system, frames, labels)
   found = host_loop.play(system, frames, labels)
   np.testing.assert_array_equal(answers, found.answers)
   assert np.flatnonzero(infos.is_key).tolist() == found.keys
@@ -78,11 +78,7 @@ def test_a_scan_equals_the_host_loop(text):
     values = np.asarray(getattr(infos, name))[found.keys]
     assert values.tolist() == found.of(name)
   params = lambda x: x.params if system.serving else x.answer
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-    params(state),
-    params(found.state),
-  )
+  close(params(state), params(found.state), 1e-4, 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -118,30 +114,21 @@ def test_methods_have_steps_of_their_own(text, update):
   assert systems.update_of(systems.bind(text)) == update
 
 
-def _costs(text):
-  return systems.costs_of(systems.bind(text))
-
-
-def test_prices_of_flow_are_those_of_the_papers_speedups():
-  """Table 2: 2.2 times on 12.5% of the frames, 3.2 times on 6.2%."""
+def test_prices_are_those_of_the_papers():
+  costs = lambda text: systems.costs_of(systems.bind(text))
+  speedup = lambda name, *work: stats.paper_speedup(*work, costs(name))
+  # Table 2: 2.2 times on 12.5% of the frames, 3.2 times on 6.2%.
   for name, stride, factor in (("flow:slow", 8, 2.2), ("flow:fast", 16, 3.2)):
-    found = stats.paper_speedup(16_000, 16_000 // stride, 0, _costs(name))
+    found = speedup(name, 16_000, 16_000 // stride, 0)
     assert found == pytest.approx(factor, abs=0.005)
-  assert _costs("jit_flow:plus").predict == 120
-
-
-def test_prices_of_osvos_are_an_hour_for_two_minutes():
-  speedup = stats.paper_speedup(3_600, 120, 5_760, _costs("osvos"))
-  # An hour of training, and the teacher on 120 frames.
-  assert 300 * 3_600 / speedup == 3_600e3 + 120 * 300
-
-
-def test_prices_of_others():
-  assert _costs("jit") == Costs(300, 7, 30, 0)
-  speedup = lambda name, keys: stats.paper_speedup(1000, keys, 0, _costs(name))
-  assert speedup("teacher", 1000) == 1
-  assert speedup("copy_last", 125) == 8
-  assert speedup("offline_oracle", 0) == pytest.approx(300 / 7)
+  # An hour of training for two minutes, and the teacher on 120 frames.
+  found = 300 * 3_600 / speedup("osvos", 3_600, 120, 5_760)
+  assert found == 3_600e3 + 120 * 300
+  assert costs("jit") == Costs(300, 7, 30, 0)
+  assert costs("jit_flow:plus").predict == 120
+  assert speedup("teacher", 1000, 1000, 0) == 1
+  assert speedup("copy_last", 1000, 125, 0) == 8
+  assert speedup("offline_oracle", 1000, 0, 0) == pytest.approx(300 / 7)
 
 
 def test_a_student_without_a_module_has_no_changes():

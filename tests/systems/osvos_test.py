@@ -1,7 +1,5 @@
 """Training on one frame, beside a loop written out; the parent in mode B."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,30 +9,17 @@ from PIL import Image
 
 from ojd import losses, metrics, systems, updates
 from ojd.errors import UserError
-from ojd.models import convolution
-from ojd.models.student import Student
 from ojd.systems.osvos import scale
 from ojd.tasks.segmentation import classify
 from ojd.types import Labels
 from tests.reference import host_loop, scenes, tiny_student
+from tests.reference.compare import close, equal
 
 TX = updates.sgd(learning_rate=0.05)
 PASSES, INTERVAL = 2, 3
 
 
-def _student(num_classes=2):
-  def init(rng_key, frame):
-    kernel = 0.1 * jax.random.normal(rng_key, (3, 3, 3, num_classes))
-    return {"kernel": kernel, "bias": jnp.zeros((1, 1, num_classes))}
-
-  def apply(params, frame):
-    x = frame[None].astype(jnp.float32) / 128 - 1
-    return convolution.conv2d(x, params["kernel"], 1)[0] + params["bias"]
-
-  return Student(init, apply, num_classes)
-
-
-STUDENT = _student()
+STUDENT = tiny_student.make(2)
 
 
 def _scene(num_frames):
@@ -42,23 +27,12 @@ def _scene(num_frames):
   return frames, labels._replace(classes=(labels.classes == 1).astype(np.uint8))
 
 
-def _system(mode, **constants):
-  constants = {"interval": INTERVAL, "num_passes": PASSES} | constants
-  return systems.osvos(STUDENT, TX, mode=mode, **constants)
+def _loss(params, frame, labels):
+  return losses.weighted_cross_entropy(STUDENT.apply(params, frame), labels)
 
 
-@functools.cache
-def _gradient():
-  def loss_fn(params, frame, labels):
-    logits = STUDENT.apply(params, frame)
-    return losses.weighted_cross_entropy(logits, labels)
-
-  return jax.jit(jax.grad(loss_fn))
-
-
-@jax.jit
-def _answer(params, frame):
-  return classify(STUDENT.apply(params, frame))
+_gradient = jax.jit(jax.grad(_loss))
+_answer = jax.jit(lambda *given: classify(STUDENT.apply(*given)))
 
 
 def _round(params, frame, labels):
@@ -76,12 +50,12 @@ def _round(params, frame, labels):
       image = Image.fromarray(labels.classes).resize(size[::-1], Image.NEAREST)
       assert np.mean(np.asarray(image) != scaled_labels.classes) < 0.02
     forms.append((scaled, scaled_labels))
-  grad, move = _gradient(), jax.jit(TX.update)
+  move = jax.jit(TX.update)
   for _ in range(PASSES):
     for frame, labels in forms:
       for step in (1, -1):
         mirrored = Labels(*(x[:, ::step] for x in labels))
-        grads = grad(params, frame[:, ::step], mirrored)
+        grads = _gradient(params, frame[:, ::step], mirrored)
         steps, opt_state = move(grads, opt_state, params)
         params = optax.apply_updates(params, steps)
   return params
@@ -90,8 +64,10 @@ def _round(params, frame, labels):
 @pytest.mark.parametrize("mode", ("A", "B"))
 def test_rounds_are_those_of_a_loop(mode):
   frames, labels = _scene(INTERVAL + 1)
-  system = _system(mode)
-  state = system.init(jax.random.key(0), frames[0])
+  system = systems.osvos(
+    *(STUDENT, TX), mode=mode, interval=INTERVAL, num_passes=PASSES
+  )
+  state = host_loop.begin(system, frames[0])
   parent = jax.tree.map(np.array, state.params)
   learn, predict = jax.jit(system.learn), jax.jit(system.predict)
   expected = parent
@@ -102,10 +78,7 @@ def test_rounds_are_those_of_a_loop(mode):
     confusion = metrics.confusion_matrix(here.classes, np.asarray(before), 2)
     state, classes, info = learn(state, frames[t], here)
     expected = _round(parent if mode == "B" else expected, frames[t], here)
-    for name in parent:
-      np.testing.assert_allclose(
-        state.params[name], expected[name], rtol=2e-4, atol=1e-5
-      )
+    close(state.params, expected, 2e-4, 1e-5)
     assert int(info.num_updates) == 6 * PASSES and not info.num_rolled_back
     assert info.stride == INTERVAL and info.grad_norm > 0
     np.testing.assert_allclose(info.miou_before, metrics.run_miou(confusion))
@@ -122,15 +95,13 @@ def test_rounds_are_those_of_a_loop(mode):
 def test_round_that_leads_nowhere_is_undone():
   frames, labels = _scene(1)
   system = systems.osvos(STUDENT, optax.sgd(jnp.inf), num_passes=PASSES)
-  state = system.init(jax.random.key(0), frames[0])
-  here = host_loop.labels_of(labels, 0)
-  learnt, classes, info = jax.jit(system.learn)(state, frames[0], here)
-  jax.tree.map(np.testing.assert_array_equal, learnt.params, state.params)
+  first = host_loop.begin(system, frames[0])
+  learnt, classes, info = host_loop.first(system, frames, labels)
+  equal(learnt.params, first.params)
   assert int(info.num_updates) == 0
   assert int(info.num_rolled_back) == 6 * PASSES
   assert np.isfinite(info.loss) and np.isfinite(info.miou_after)
-  answer = _answer(state.params, frames[0])
-  np.testing.assert_array_equal(classes, answer)
+  np.testing.assert_array_equal(classes, _answer(first.params, frames[0]))
 
 
 def test_more_than_one_class_is_refused():

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd import distill, systems, updates
+from ojd import systems, updates
 from ojd.systems import streamed
 from tests.reference import host_loop, scenes, tiny_student
+from tests.reference.compare import equal
 
 STUDENT = tiny_student.make()
 FRAMES, LABELS = scenes.coloured_squares(30)
@@ -44,9 +45,7 @@ def test_over_nothing_at_all_it_is_the_system(make, jit):
   system = make(STUDENT, TX, **CONSTANTS)
   one, learnt = _drive(system, jit=jit)
   other, apart = _drive(streamed.streamed(system, 3), jit=jit)
-  np.testing.assert_array_equal(one.answers, other.answers)
-  for found, expected in ((apart, learnt), (other.infos, one.infos)):
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+  equal((other.answers, other.infos, apart), (one.answers, one.infos, learnt))
   assert len(set(one.of("stride"))) > 1
 
 
@@ -73,9 +72,8 @@ def test_the_stride_is_heard_of_when_the_student_is():
   """Of an accurate student the stride doubles; the device hears it late."""
   system = systems.jit(STUDENT, TX, a_thresh=0.0, delta_min=2, delta_max=8)
   apart = streamed.streamed(system, 2)
-  state = apart.init(jax.random.key(0), FRAMES[0])
-  assert int(apart.next_key(state)) == 0
-  state, _, info = apart.learn(state, FRAMES[0], host_loop.labels_of(LABELS, 0))
+  assert int(apart.next_key(host_loop.begin(apart, FRAMES[0]))) == 0
+  state, _, info = host_loop.first(apart, FRAMES, LABELS)
   assert int(info.stride) == 4
   late = streamed.postpone(state, 3)
   assert int(apart.next_key(late)) == 2  # as it knew
@@ -87,11 +85,7 @@ def test_the_stride_is_heard_of_when_the_student_is():
 
 def test_inside_a_scan():
   system = streamed.streamed(systems.jit(STUDENT, TX, **CONSTANTS), 3)
-  state = system.init(jax.random.key(0), FRAMES[0])
-  scan = jax.jit(
-    lambda state: distill.scan_stream(system, state, FRAMES, LABELS)
-  )
-  _, (classes, infos) = scan(state)
+  _, (classes, infos) = host_loop.compiled_scan(system, FRAMES, LABELS)
   found, _ = _drive(system)
   np.testing.assert_array_equal(classes, found.answers)
   assert np.flatnonzero(infos.is_key).tolist() == found.keys
@@ -99,7 +93,6 @@ def test_inside_a_scan():
 
 def test_never_asking_stays_so():
   system = streamed.streamed(systems.frozen(STUDENT), 8)
-  state = system.init(jax.random.key(0), FRAMES[0])
-  for frame in FRAMES[:3]:
-    assert int(system.next_key(state)) == jnp.iinfo(jnp.int32).max
-    state, _ = system.predict(state, frame)
+  found = host_loop.play(system, FRAMES[:3], LABELS)
+  assert int(system.next_key(found.state)) == jnp.iinfo(jnp.int32).max
+  assert found.keys == []

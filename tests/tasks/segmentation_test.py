@@ -8,6 +8,7 @@ import pytest
 from ojd.tasks import segmentation
 from ojd.tasks.segmentation import as_answer, classify
 from ojd.types import IGNORE, Labels
+from tests.reference.metrics_numpy import frame_miou
 
 C, SIZE = 4, (6, 7)
 
@@ -21,16 +22,6 @@ def _labels(seed, num_classes=C):
   return Labels(classes, weights)
 
 
-def _miou(ours, theirs, counts):
-  """Over the objects that are on either side; 1 where there are none."""
-  ours, theirs, ious = ours[counts], theirs[counts], []
-  for i in range(1, C):
-    either = np.sum((ours == i) | (theirs == i))
-    if either:
-      ious.append(np.sum((ours == i) & (theirs == i)) / either)
-  return np.mean(ious) if ious else 1.0
-
-
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("num_present", [1, 2, C])
 def test_agreement_is_the_mean_iou_of_the_pixels_that_count(num_present, jit):
@@ -40,11 +31,11 @@ def test_agreement_is_the_mean_iou_of_the_pixels_that_count(num_present, jit):
   answer = _labels(2, num_present).classes
   answer[0] = 3  # what is ignored is not asked about
   found = wrap(task.accuracy)(before, answer)
-  expected = _miou(before.classes, answer, before.weights > 0)
+  expected = frame_miou(before.classes, answer, C, before.weights > 0)
   np.testing.assert_allclose(found, expected, rtol=1e-6)
   found = wrap(task.similarity)(before, after)
   counts = (before.weights > 0) & (after.weights > 0)
-  expected = _miou(before.classes, after.classes, counts)
+  expected = frame_miou(before.classes, after.classes, C, counts)
   np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
