@@ -52,13 +52,17 @@ def settings(config: RunConfig, **more: Any) -> dict[str, Any]:
   return {n: flags[n] for n in flags if n not in _APART} | more
 
 
-def inspect(path: pathlib.Path, now: dict[str, Any]) -> None:
-  """Refuses a folder that is not one of a comparison with these settings."""
+def inspect(path: pathlib.Path, now: dict[str, Any]) -> bool:
+  """Refuses a folder that is not one of a comparison with these settings.
+
+  Returns:
+    Whether there is a comparison to go on with.
+  """
   if path.exists() and not path.is_dir():
     raise UserError(f"--output={path} is a file")
   try:
     if not path.exists() or not any(map(workdir.is_content, path.iterdir())):
-      return
+      return False
     with (path / SETTINGS).open("rb") as file:
       content = json.loads(file.read(_MAX_FILE))
     if content["format"] != _FORMAT:
@@ -79,6 +83,7 @@ def inspect(path: pathlib.Path, now: dict[str, Any]) -> None:
       f"--output={path} holds a comparison with other {'; '.join(differing)}; "
       "name a new folder"
     )
+  return True
 
 
 def _differences(old, now):

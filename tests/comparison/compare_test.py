@@ -172,7 +172,9 @@ def test_changed_bytes_by_hand():
 
 
 def test_davis_measures_come_with_the_cell(tmp_path, small):
-  request = _request(tmp_path, "frozen", save_masks="video", has_davis=True)
+  unused = dict.fromkeys(("delta_min", "u_max", "learning_rate"))
+  flags = unused | {"save_masks": "video"}
+  request = _request(tmp_path, "frozen", has_davis=True, **flags)
   (cell,) = _run(request)
   assert 0 <= cell.numbers.region <= 1 and 0 <= cell.numbers.boundary <= 1
 
