@@ -64,12 +64,13 @@ def config(path: pathlib.Path, base: RunConfig = CONFIG, **flags) -> RunConfig:
 def run(
   path: pathlib.Path, base: RunConfig = CONFIG, stop=None, notes=None, **flags
 ) -> runner.Outcome:
-  """Runs with other flags in `path`; may stop after so many frames of now."""
+  """Runs with other flags; `stop`: after so many frames of now, or asked."""
   seen = []
+  is_over = lambda: stop is not None and len(seen) >= stop
   return runner.run(
     config(path, base, **flags),
     "a test",
-    should_stop=lambda: stop is not None and len(seen) >= stop,
+    should_stop=stop if callable(stop) else is_over,
     progress_fn=seen.append,
     note_fn=([] if notes is None else notes).append,
   )

@@ -1,6 +1,5 @@
 """Forks: the same where nothing was changed, else runs of their own."""
 
-import json
 import shutil
 
 import jax
@@ -54,15 +53,6 @@ def _fork(parent, path, at=AT, stop=None, notes=None, **given):
   ).summary
 
 
-def _lines(path, start=0):
-  rows = map(json.loads, (path / workdir.METRICS).read_text().splitlines())
-  return [
-    {k: v for k, v in row.items() if not k.startswith("ms_")}
-    for row in rows
-    if row["t"] >= start
-  ]
-
-
 def _counts(summary):
   apart = ("seconds", "fps", "first_frame_seconds", "peak_memory_mb")
   apart += ("interrupted", "resumed", "speedup_measured", "ms")
@@ -72,9 +62,9 @@ def _counts(summary):
 @pytest.mark.parametrize("at", [0, AT, 16, 39])
 def test_fork_without_changes_is_its_parent(parent, tmp_path, calls, at):
   summary = _fork(parent, tmp_path / "fork", at)
-  assert _lines(tmp_path / "fork") == _lines(parent, at)
+  rows = small_run.lines(parent, at)
+  assert small_run.lines(tmp_path / "fork") == rows
   assert calls == []  # every answer was on record
-  rows = _lines(parent, at)
   assert summary["num_frames"] == 40 - at
   assert summary["num_key_frames"] == sum(row["is_key"] for row in rows)
   assert summary["num_recalled"] == summary["num_key_frames"]
@@ -85,8 +75,8 @@ def test_fork_without_changes_is_its_parent(parent, tmp_path, calls, at):
 def test_teacher_is_asked_only_what_is_not_on_record(parent, tmp_path, calls):
   path = tmp_path / "fork"
   summary = _fork(parent, path, system="fixed:stride=2")
-  keys = [row["t"] for row in _lines(path) if row["is_key"]]
-  known = {row["t"] for row in _lines(parent) if row["is_key"]}
+  keys = [row["t"] for row in small_run.lines(path) if row["is_key"]]
+  known = {row["t"] for row in small_run.lines(parent) if row["is_key"]}
   assert keys == list(range(AT, 40, 2))
   assert calls == [t for t in keys if t not in known]
   assert summary["num_recalled"] == len(set(keys) & known) > 0
@@ -101,10 +91,9 @@ def test_interrupted_fork_goes_on_as_if_nothing_had_been(parent, tmp_path):
   _fork(parent, parts, stop=9, **flags)
   last = _fork(parent, parts, notes=notes, **flags)
   assert any("going on with frame" in note for note in notes)
-  assert _lines(parts) == _lines(tmp_path / "whole")
+  assert small_run.lines(parts) == small_run.lines(tmp_path / "whole")
   assert _counts(last) == _counts(whole) and last["resumed"] == 2
-  finished = _fork(parent, parts, **flags)
-  assert finished["finished"]
+  assert _fork(parent, parts, **flags)["finished"]
 
 
 def test_fork_goes_beyond_its_parent_and_forks_again(parent, tmp_path, calls):
@@ -113,11 +102,11 @@ def test_fork_goes_beyond_its_parent_and_forks_again(parent, tmp_path, calls):
   calls.clear()
   longer = tmp_path / "longer"
   summary = _fork(short, longer, at=20, num_frames=40)
-  assert _lines(longer) == _lines(parent, 20)
+  assert small_run.lines(longer) == small_run.lines(parent, 20)
   assert summary["num_recalled"] == 0 and calls
   again = tmp_path / "again"
   _fork(longer, again, at=30)
-  assert _lines(again) == _lines(parent, 30)
+  assert small_run.lines(again) == small_run.lines(parent, 30)
   assert recorded_run.read(again).num_before == 30
 
 
@@ -125,11 +114,12 @@ def test_page_shows_parent_and_fork(parent, tmp_path):
   path = tmp_path / "fork"
   _fork(parent, path, update="nesterov")
   page = (path / workdir.REPORT / "index.html").read_text()
-  assert f"A fork at frame {AT}" in page
-  assert "<code>--update</code> nesterov instead of sgd" in page
-  rows = [row["eval_miou"] for row in _lines(parent, AT)]
-  assert f"{np.mean(rows):.3f}" in page
-  assert "fork of is grey" in page
+  mious = [row["eval_miou"] for row in small_run.lines(parent, AT)]
+  for words in (
+    *(f"A fork at frame {AT}", f"{np.mean(mious):.3f}", "fork of is grey"),
+    "<code>--update</code> nesterov instead of sgd",
+  ):
+    assert words in page
 
 
 def test_parts_are_carried_over_where_they_fit(parent):
@@ -162,25 +152,22 @@ def test_parts_are_carried_over_where_they_fit(parent):
 def test_other_gradient_step_has_its_own_rate(parent):
   config = recorded_run.read(parent).config
   assert config.learning_rate == 0.03
-  child = fork_lib.child_config(config, {"update": "adam"})
-  assert child.learning_rate is None
-  child = fork_lib.child_config(
-    config, {"update": "adam", "learning_rate": 0.2}
-  )
-  assert child.learning_rate == 0.2
-  assert fork_lib.child_config(config, {"u_max": 1}).learning_rate == 0.03
+  for given, expected in (
+    ({"update": "adam"}, None),
+    ({"update": "adam", "learning_rate": 0.2}, 0.2),
+    ({"u_max": 1}, 0.03),
+  ):
+    assert fork_lib.child_config(config, given).learning_rate == expected
 
 
-@pytest.mark.parametrize(
-  ("flag", "value"),
-  [("stream", "synthetic:park"), ("classes", "ball"), ("seed", 1),
-   ("teacher", "mask_rcnn"), ("init", "bundled"), ("height", 64),
-   ("model", "mobilenet_v2")],
-)  # fmt: skip
-def test_what_the_labels_are_of_cannot_change(parent, flag, value):
+def test_what_the_labels_are_of_cannot_change(parent):
   config = recorded_run.read(parent).config
-  with pytest.raises(UserError, match=f"--{flag}: a fork has its parent's"):
-    fork_lib.child_config(config, {flag: value})
+  others = {"stream": "synthetic:park", "classes": "ball", "seed": 1}
+  others |= {"teacher": "mask_rcnn", "init": "bundled", "height": 64}
+  others |= {"model": "mobilenet_v2"}
+  for flag, value in others.items():
+    with pytest.raises(UserError, match=f"--{flag}: a fork has its parent's"):
+      fork_lib.child_config(config, {flag: value})
 
 
 def test_folders_are_kept_apart(parent, tmp_path):
@@ -188,8 +175,7 @@ def test_folders_are_kept_apart(parent, tmp_path):
   _fork(parent, path, stop=2)
   with pytest.raises(UserError, match="from_frame"):
     _fork(parent, path, at=AT + 1)
-  other = tmp_path / "other"
-  shutil.copytree(parent, other)
+  other = shutil.copytree(parent, tmp_path / "other")
   with pytest.raises(UserError, match="parent"):
     _fork(other, path)
   with pytest.raises(UserError, match="one is a fork, one is not"):

@@ -31,6 +31,15 @@ def whole(small_students, tmp_path_factory):
   return path
 
 
+@pytest.fixture
+def copy(whole, tmp_path):
+  return shutil.copytree(whole, tmp_path / "copy")
+
+
+def _replay(path, *frames):
+  return replay.replay(recorded_run.read(path), *frames)
+
+
 def _steps(path):
   names = (p.name for p in (path / workdir.CHECKPOINTS).iterdir())
   return sorted(int(name) for name in names if name.isdecimal())
@@ -54,36 +63,31 @@ def test_untouched_run_is_bit_equal_without_its_teacher(whole, monkeypatch):
 
 
 def test_run_with_norms_of_key_frames_is_told_alike(whole, tmp_path):
-  path = tmp_path / "held"
-  small_run.run(path, system="jit:norm=key_frame")
-  found = replay.replay(recorded_run.read(path))
+  small_run.run(tmp_path, system="jit:norm=key_frame")
+  found = _replay(tmp_path)
   assert found.is_equal and found.num_checkpoints >= 2
   # A checkpoint between key frames holds the norms of the last one.
-  run = recorded_run.read(path)
-  part = replay.replay(run, _steps(path)[-2] + 1)
+  part = _replay(tmp_path, _steps(tmp_path)[-2] + 1)
   assert part.is_equal and part.start.is_checkpoint
-  assert found.miou_here != replay.replay(recorded_run.read(whole)).miou_here
+  assert found.miou_here != _replay(whole).miou_here
 
 
 def test_a_part_begins_at_the_nearest_checkpoint(whole):
   middle = _steps(whole)[-2]
-  run = recorded_run.read(whole)
-  found = replay.replay(run, middle + 1, middle + 3)
+  found = _replay(whole, middle + 1, middle + 3)
   assert found.is_equal and found.start.is_checkpoint
   assert (found.start.t, found.end) == (middle, middle + 4)
-  before = replay.replay(run, 0, 3)
+  before = _replay(whole, 0, 3)
   assert before.is_equal and not before.start.is_checkpoint
 
 
-def _with_other_log(whole, path, change):
-  """A copy of the run in whose log every record went through `change`."""
-  shutil.copytree(whole, path)
-  old = trajectory.Trajectory(path / workdir.TRAJECTORY)
+def _with_other_log(path, change):
+  """The run, in whose log every record went through `change`."""
+  folder = path / workdir.TRAJECTORY
+  old = trajectory.Trajectory(folder)
   records = [change(record) for record in old]
-  (path / workdir.TRAJECTORY / trajectory.LOG).unlink()
-  with trajectory.TrajectoryWriter(
-    path / workdir.TRAJECTORY, old.identity
-  ) as writer:
+  (folder / trajectory.LOG).unlink()
+  with trajectory.TrajectoryWriter(folder, old.identity) as writer:
     for record in records:
       writer.append(record)
   return recorded_run.read(path)
