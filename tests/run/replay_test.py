@@ -93,14 +93,14 @@ def _with_other_log(path, change):
   return recorded_run.read(path)
 
 
-def test_other_decision_on_record_is_found_at_its_frame(whole, tmp_path):
+def test_other_decision_on_record_is_found_at_its_frame(copy):
   def change(record):
     if record.t < 8:
       return record
     decision = record.decision._replace(num_updates=99, loss=5.0)
     return record._replace(decision=decision)
 
-  run = _with_other_log(whole, tmp_path / "run", change)
+  run = _with_other_log(copy, change)
   found = replay.replay(run)
   assert found.divergence.t == next(
     t for t, kind in run.log.records if t >= 8 and kind == "key"
@@ -110,54 +110,48 @@ def test_other_decision_on_record_is_found_at_its_frame(whole, tmp_path):
   assert found.divergence.leaf == ""  # the student is the same
 
 
-def test_other_parameters_are_named_with_frame_leaf_and_size(whole, tmp_path):
+def test_other_parameters_are_named_with_frame_leaf_and_size(whole, copy):
   """One number of one array of a checkpoint is another one."""
-  path = tmp_path / "run"
-  shutil.copytree(whole, path)
-  run = recorded_run.read(path)
-  job, checkpointer, compiled = replay_loop.open_again(run)
-  at = _steps(path)[-2]
+  run = recorded_run.read(copy)
+  _, checkpointer, _ = replay_loop.open_again(run)
+  at = _steps(copy)[-2]
   point, _ = checkpointer.latest(at_most=at)
   kernel = point.state.params["logits"]["kernel"]
   point.state.params["logits"]["kernel"] = kernel.at[0, 0, 0, 0].add(0.5)
-  later = [t for t in _steps(path) if t > at]
+  later = [t for t in _steps(copy) if t > at]
   checkpointer._latest = None
   checkpointer._keep_every = 1
-  checkpointer.save(point, lambda: None)
+  checkpointer.save(point)
   checkpointer.close()
   # Saving a checkpoint drops those after it.
   for t in later:
-    source = whole / workdir.CHECKPOINTS / str(t)
-    shutil.copytree(source, path / workdir.CHECKPOINTS / str(t))
-  found = replay.replay(recorded_run.read(path), at)
+    name = f"{workdir.CHECKPOINTS}/{t}"
+    shutil.copytree(whole / name, copy / name)
+  found = _replay(copy, at)
   assert found.start.t == at and not found.is_equal
   keys = [t for t, kind in run.log.records if kind == "key" and t >= at]
   if keys:
     assert found.divergence.t <= keys[0]
   assert found.num_checkpoints == len(later)
   assert found.largest.t == later[-1] and found.largest.size > 0.01
-  there, here = found.miou_there, found.miou_here
-  assert there != here
+  assert found.miou_there != found.miou_here
 
 
-def test_first_array_is_named_by_its_short_hash(whole, tmp_path):
+def test_first_array_is_named_by_its_short_hash(copy):
   """The log says that one array was another on the second key frame."""
-  seen = []
+  seen, names = [], sorted(_params(copy))
 
   def change(record):
     seen.append(record.t)
     if len(seen) != 2:
       return record
-    names = sorted(_params(whole))
     i = names.index("logits.kernel")
     hashes = record.decision.leaf_hashes
     other = hashes[: 4 * i] + "ffff" + hashes[4 * i + 4 :]
-    decision = record.decision._replace(
-      leaf_hashes=other, params_hash="00" * 16
-    )
-    return record._replace(decision=decision)
+    changed = {"leaf_hashes": other, "params_hash": "00" * 16}
+    return record._replace(decision=record.decision._replace(**changed))
 
-  found = replay.replay(_with_other_log(whole, tmp_path / "run", change))
+  found = replay.replay(_with_other_log(copy, change))
   assert found.divergence.t == seen[1]
   assert found.divergence.leaf == "logits.kernel"
   assert found.divergence.num_leaves == 1
@@ -190,11 +184,9 @@ def test_taken_student_is_that_of_the_log_and_runs_elsewhere(whole, tmp_path):
   frames = np.stack([next(samples).frame for _ in range(3)])
   classes = np.asarray(program(found.params, frames))
   assert classes.shape == (3, 48, 64) and classes.dtype == np.uint8
-  told = recorded_run.open_job(run)
-  _, _, executor = replay_loop.open_again(run)
-  steps = replay_loop.frames(
-    run, told, executor, replay_loop.Start(0, executor.first_state(), False), 40
-  )
+  told, _, executor = replay_loop.open_again(run)
+  start = replay_loop.Start(0, executor.first_state(), False)
+  steps = replay_loop.frames(run, told, executor, start, 40)
   by_t = {step.sample.t: step.classes for step in steps}
   # No key frame in between: the same student answered all three.
   assert not any(key < t <= key + 2 for t in hashes)
@@ -213,31 +205,20 @@ def test_taken_student_begins_a_run(whole, tmp_path):
 
 
 def test_late_labels_are_told_late(tmp_path):
-  path = tmp_path / "late"
-  small_run.run(path, async_teacher=True)
-  run = recorded_run.read(path)
+  small_run.run(tmp_path, async_teacher=True)
+  run = recorded_run.read(tmp_path)
   assert any(r.decision.key_t is not None for r in run.log if r.decision)
   found = replay.replay(run)
   assert found.is_equal and found.num_keys > 0 and found.num_judged == 40
-  start = _steps(path)[0]
-  assert replay.replay(run, start).is_equal
+  assert replay.replay(run, _steps(tmp_path)[0]).is_equal
 
 
-def test_run_that_was_stopped_is_told_as_far_as_it_came(whole, tmp_path):
-  path = tmp_path / "stopped"
-  shutil.copytree(whole, path)
-  metrics = path / workdir.METRICS
+def test_run_that_was_stopped_is_told_as_far_as_it_came(copy):
+  metrics = copy / workdir.METRICS
   lines = metrics.read_text().splitlines(keepends=True)
   metrics.write_text("".join(lines[:22]) + lines[22][:10])
-  found = replay.replay(recorded_run.read(path))
+  found = _replay(copy)
   assert found.is_equal and found.end == 22
-
-
-def _config(path, change):
-  file = path / workdir.CONFIG
-  content = json.loads(file.read_text())
-  change(content)
-  file.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -253,34 +234,26 @@ def _config(path, change):
     (lambda c: c["stream"].update(version=-1), "another run: stream"),
   ],
 )
-def test_what_is_not_this_run_is_refused(whole, tmp_path, change, words):
-  path = tmp_path / "run"
-  shutil.copytree(whole, path)
-  _config(path, change)
+def test_what_is_not_this_run_is_refused(copy, change, words):
+  path = copy / workdir.CONFIG
+  content = json.loads(path.read_text())
+  change(content)
+  path.write_text(json.dumps(content))
   with pytest.raises(UserError, match=words):
-    recorded_run.read(path)
+    recorded_run.read(copy)
 
 
-def test_other_frames_are_refused(whole, monkeypatch):
+def test_what_cannot_be_told_again_is_refused(whole):
   run = recorded_run.read(whole)
   other = dataclasses.replace(run.config, stream="synthetic:sports?seed=9")
   with pytest.raises(UserError, match="are others now"):
     recorded_run.open_job(run, other)
-
-
-def test_live_stream_cannot_be_told_again(whole):
-  run = recorded_run.read(whole)
   live = {**run.description, "stream": {"kind": "live", "address": "x"}}
   with pytest.raises(UserError, match="cannot be replayed"):
     recorded_run.open_job(run._replace(description=live))
-
-
-@pytest.mark.parametrize(
-  ("first", "last"), [(-1, None), (40, None), (5, 4), (0, 40)]
-)
-def test_frames_that_are_none_are_refused(whole, first, last):
-  with pytest.raises(UserError, match="the run has 0 to 39"):
-    replay.replay(recorded_run.read(whole), first, last)
+  for frames in ((-1, None), (40, None), (5, 4), (0, 40)):
+    with pytest.raises(UserError, match="the run has 0 to 39"):
+      replay.replay(run, *frames)
 
 
 def test_export_refuses_what_is_no_program(tmp_path):
