@@ -12,45 +12,31 @@ from flax import traverse_util
 
 from experiments import benchmarks
 from experiments.benchmarks import measure, streams, torch_jitnet
-from ojd import distill, systems, updates
+from ojd import distill
 from ojd.models import jitnet
 from ojd.types import Labels
 from tests import binaries
-from tests.reference import scenes, tiny_student
+from tests.reference import scenes
+from tests.reference.loop_run import SYSTEM
 
-_PLACES = {
-  "conv1/conv": "conv1.0",
-  "conv1/norm": "conv1.1",
-  "conv2/conv": "conv2.0",
-  "conv2/norm": "conv2.1",
-  "decoder_conv2/conv": "head.0.0",
-  "decoder_conv2/norm": "head.0.1",
-  "decoder_conv1/conv": "head.1.0",
-  "decoder_conv1/norm": "head.1.1",
-  "logits": "logits",
+# From Flax names to torch's, one after the other.
+_NAMES = {
+  **{"decoder_conv2": "head.0", "decoder_conv1": "head.1"},
+  **{"/conv1/conv/": ".body.0.0.", "/conv1/norm/": ".body.0.1."},
+  **{"/conv2_1x3": ".body.1", "/conv2_3x1": ".body.2"},
+  **{"/conv/": ".0.", "/norm/": ".1.", "/": "."},
+  **{"kernel": "weight", "scale": "weight"},
 }
-_IN_UNIT = {
-  "preact": "preact",
-  "shortcut": "shortcut",
-  "conv1/conv": "body.0.0",
-  "conv1/norm": "body.0.1",
-  "conv2_1x3": "body.1",
-  "conv2_3x1": "body.2",
-}
-for _name in ("enc1", "enc2", "enc3", "dec1", "dec2", "dec3"):
-  _PLACES |= {f"{_name}/{k}": f"{_name}.{v}" for k, v in _IN_UNIT.items()}
 
 
 def _state(params):
   """Flax parameters under torch's names."""
   state = {}
   for name, x in traverse_util.flatten_dict(params, sep="/").items():
-    layer, _, leaf = name.rpartition("/")
+    for ours, theirs in _NAMES.items():
+      name = name.replace(ours, theirs)
     x = torch.tensor(np.asarray(x))
-    if leaf == "kernel":
-      x = x.permute(3, 2, 0, 1)
-    leaf = "bias" if leaf == "bias" else "weight"
-    state[f"{_PLACES[layer]}.{leaf}"] = x
+    state[name] = x.permute(3, 2, 0, 1) if x.ndim == 4 else x
   return state
 
 
@@ -87,23 +73,13 @@ def test_torch_update_lowers_the_loss():
   assert agreement() > max(before, 0.5)
 
 
-SYSTEM = systems.jit(
-  tiny_student.make(),
-  updates.sgd(learning_rate=0.3),
-  a_thresh=0.8,
-  delta_min=2,
-  delta_max=8,
-  u_max=4,
-)
 NUM_FRAMES = 14
 
 
 def _streams(num_streams):
   """Frames [T, S, ...] and labels that make the key frames differ."""
-  made = [
-    scenes.coloured_squares(NUM_FRAMES, seed=s) for s in range(num_streams)
-  ]
-  frames, labels = zip(*made, strict=True)
+  made = lambda seed: scenes.coloured_squares(NUM_FRAMES, seed=seed)
+  frames, labels = zip(*map(made, range(num_streams)), strict=True)
   frames = np.stack(frames, 1)
   # By the labels of the last nothing is there: it is right at once.
   classes = np.stack([x.classes for x in labels], 1)
@@ -133,11 +109,8 @@ def test_many_streams_are_streams_alone(num_devices, bucket):
     np.testing.assert_array_equal(infos.num_updates[:, i], info.num_updates)
     np.testing.assert_allclose(infos.loss[:, i], info.loss, atol=1e-5)
     np.testing.assert_array_equal(classes[:, i], expected)
-    jax.tree.map(
-      lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-5),
-      ended,
-      alone,
-    )
+    close = lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-5)
+    jax.tree.map(close, ended, alone)
 
 
 @pytest.mark.parametrize("bucket", [None, 1])
@@ -174,5 +147,5 @@ def test_json_is_a_list_of_results(tmp_path):
   assert done.returncode == 0, done.stderr
   (row,) = json.loads(path.read_text())
   assert row["name"] == "drawing_vs_student"
-  numbers = [row[k] for k in ("ratio", "ms", "opponent_ms", "spread")]
-  assert all(isinstance(x, float) for x in numbers)
+  for key in ("ratio", "ms", "opponent_ms", "spread"):
+    assert isinstance(row[key], float)

@@ -2,27 +2,16 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import psutil
 import pytest
 
+from ojd.run import workdir
 from tests import binaries
-
-SMALL = ("--height=64", "--width=96", "--teacher=ground_truth")
 
 
 def _compare(*flags):
   return binaries.run("compare", *flags)
-
-
-def _table(path):
-  with (path / "cells.csv").open() as file:
-    return list(csv.DictReader(file))
 
 
 @pytest.mark.slow
@@ -33,7 +22,8 @@ def test_smoke_leaves_a_table_a_picture_and_a_page(tmp_path):
   assert first.returncode == 0, first.stderr
   assert "frame 96/96  run 4/4" in first.stderr
   assert first.stdout.startswith((output / "table.txt").read_text().rstrip())
-  rows = _table(output)
+  with (output / "cells.csv").open() as file:
+    rows = list(csv.DictReader(file))
   assert [row["system"] for row in rows[:2]] == ["fixed stride=4", "frozen"]
   # Frames 0, 4, ... 20 of 24.
   assert [row["num_key_frames"] for row in rows][::2] == ["6", "6"]
@@ -57,39 +47,21 @@ def test_smoke_leaves_a_table_a_picture_and_a_page(tmp_path):
   assert "other --a_thresh (None, now 0.5)" in other.stderr
 
 
-def _frames(output):
-  """How many frames are on record."""
-  files = output.glob("cells/*/metrics.jsonl")
-  return sum(len(file.read_text().splitlines()) for file in files)
-
-
 def test_ctrl_c_leaves_what_was_done_and_no_process(tmp_path):
-  output = tmp_path / "out"
-  process = subprocess.Popen(
-    [
-      *(sys.executable, "-m", "experiments.compare", *SMALL),
-      "--streams=synthetic:sports?num_frames=100000",
-      *("--systems=frozen", "--classes=person", f"--output={output}"),
-    ],
-    cwd=binaries.ROOT,
-    stderr=subprocess.PIPE,
-    text=True,
-    start_new_session=True,
+  workers = []
+
+  def begun(process):
+    workers[:] = psutil.Process(process.pid).children()
+    return any(map(binaries.num_lines, tmp_path.glob("cells/*/metrics.jsonl")))
+
+  _, errors = binaries.interrupted(
+    *("compare", "--height=64", "--width=96", "--teacher=ground_truth"),
+    *("--streams=synthetic:sports?num_frames=100000", "--classes=person"),
+    *("--systems=frozen", f"--output={tmp_path}"),
+    begun=begun,
   )
-  try:
-    deadline = time.monotonic() + 240
-    while not _frames(output):
-      assert time.monotonic() < deadline and process.poll() is None
-      time.sleep(0.1)
-    workers = psutil.Process(process.pid).children()
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=240)
-  finally:
-    process.kill()
-  assert process.returncode == 130
   assert errors.splitlines()[-1] == "stopped; the same command resumes"
-  assert len(workers) == 1
-  assert not any(worker.is_running() for worker in workers)
-  (cell,) = (output / "cells").iterdir()
-  summary = json.loads((cell / "summary.json").read_text())
+  assert len(workers) == 1 and not workers[0].is_running()
+  (cell,) = (tmp_path / "cells").iterdir()
+  summary = workdir.read_summary(cell)
   assert not summary["finished"] and summary["num_frames"] > 0

@@ -3,13 +3,13 @@
 import contextlib
 import http.client
 import json
+import pathlib
 import re
 import socket
-import subprocess
-import sys
 
-from ojd.run import config, live_board, runner
+from ojd.run import live_board, runner
 from tests import binaries
+from tests.reference import small_run
 
 SMALL = (
   *("--height=48", "--width=64", "--teacher=ground_truth", "--nooverlay"),
@@ -21,14 +21,7 @@ TOKEN = "open-sesame"
 @contextlib.contextmanager
 def _started(*flags):
   """The binary, and the port that it tells of."""
-  command = [sys.executable, "-m", "experiments.online_distill", *flags]
-  process = subprocess.Popen(
-    command,
-    cwd=binaries.ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+  process = binaries.start("online_distill", *flags)
   try:
     line = process.stderr.readline()
     match = re.match(r"live view: http://127\.0\.0\.1:(\d+)/", line)
@@ -53,17 +46,14 @@ def test_watched_run_tells_its_end_and_keeps_its_secret(tmp_path):
     assert TOKEN not in line
     assert _get(port, "/healthz").status == 401
     answer = _get(port, "/events", Authorization=f"Bearer {TOKEN}")
-    events = [
-      json.loads(row[6:]) for row in answer if row.startswith(b"data: ")
-    ]
+    rows = [row for row in answer if row.startswith(b"data: ")]
+    events = [json.loads(row[6:]) for row in rows]
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     assert "Traceback" not in stderr
-  assert events[0]["state"] == "starting"
-  assert events[-1]["state"] == "finished"
+  last, metrics = events[-1], small_run.lines(path)
+  assert events[0]["state"] == "starting" and last["state"] == "finished"
   summary = json.loads((path / "summary.json").read_text())
-  lines = (path / "metrics.jsonl").read_text().splitlines()
-  last, metrics = events[-1], [json.loads(text) for text in lines]
   assert last["summary"]["num_updates"] == summary["num_updates"]
   assert last["counts"]["num_frames"] == len(metrics) == 60
   points = {"stride": [], "updates": []}
@@ -76,9 +66,8 @@ def test_watched_run_tells_its_end_and_keeps_its_secret(tmp_path):
     [m["t"], m["num_updates"]] for m in metrics if m["is_key"]
   ]
   assert TOKEN not in stdout + stderr
-  for file in path.rglob("*"):
-    if file.is_file():
-      assert TOKEN.encode() not in file.read_bytes(), file
+  for file in filter(pathlib.Path.is_file, path.rglob("*")):
+    assert TOKEN.encode() not in file.read_bytes(), file
   # Watching is no part of the run: without it this is still the same one.
   again = binaries.run("online_distill", *flags)
   assert again.returncode == 0 and "finished" in again.stdout
@@ -94,25 +83,10 @@ def test_address_in_use_is_refused_before_anything_starts(tmp_path):
 
 
 def test_resumed_run_shows_its_past(tmp_path, small_students):
-  wanted = config.RunConfig(
-    workdir=str(tmp_path / "run"),
-    stream="synthetic:street",
-    teacher="ground_truth",
-    init="random",
-    height=48,
-    width=64,
-    num_frames=30,
-    overlay=False,
-  )
-  seen = []
-  stopped = live_board.Board()
-  runner.run(
-    wanted,
-    "again",
-    progress_fn=seen.append,
-    should_stop=lambda: len(seen) == 12,
-    board=stopped,
-  )
+  wanted = small_run.config(tmp_path / "run", num_frames=30)
+  seen, stopped = [], live_board.Board()
+  stop = {"should_stop": lambda: len(seen) == 12, "progress_fn": seen.append}
+  runner.run(wanted, "again", board=stopped, **stop)
   assert stopped.counts().state == "stopped"
   board = live_board.Board()
   runner.run(wanted, "again", board=board)

@@ -11,26 +11,18 @@ import pytest
 from tests import binaries
 
 NAME = "GLIBC_TUNABLES"
-
-
+WITHOUT = {k: v for k, v in os.environ.items() if k != NAME}
 # What a binary is started with where nothing is said.
 LARGE = "glibc.malloc.hugetlb=1" if sys.platform == "linux" else None
 
 
 @pytest.mark.parametrize(
-  ("given", "wanted"),
-  [({}, LARGE), ({NAME: "own=1"}, "own=1")],
+  ("given", "wanted"), [({}, LARGE), ({NAME: "own=1"}, "own=1")]
 )
 def test_binary_asks_for_large_pages_unless_told_otherwise(given, wanted):
-  rest = {k: v for k, v in os.environ.items() if k != NAME}
-  command = [sys.executable, "-m", "experiments.describe", "--model=jitnet"]
-  process = subprocess.Popen(
-    command,
-    cwd=binaries.ROOT,
-    env=rest | given,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-  )
+  nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+  words = ("describe", "--model=jitnet")
+  process = binaries.start(*words, env=WITHOUT | given, **nowhere)
   found = set()
   while process.poll() is None:
     try:
@@ -44,14 +36,7 @@ def test_binary_asks_for_large_pages_unless_told_otherwise(given, wanted):
 
 
 def test_importing_the_package_starts_nothing():
-  code = "import experiments, os; print(os.environ.get('GLIBC_TUNABLES'))"
-  rest = {k: v for k, v in os.environ.items() if k != NAME}
-  result = subprocess.run(
-    [sys.executable, "-c", code],
-    cwd=binaries.ROOT,
-    env=rest,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert result.stdout.strip() == "None"
+  code = f"import experiments, os; print(os.environ.get('{NAME}'))"
+  command = [sys.executable, "-c", code]
+  options = {"cwd": binaries.ROOT, "env": WITHOUT, "text": True}
+  assert subprocess.check_output(command, **options).strip() == "None"

@@ -24,14 +24,8 @@ def _state():
   return mobilenet_v2(weights=None, width_mult=NARROW).state_dict()
 
 
-def _config(path, **flags):
-  flags = {"model": NETWORK} | flags
-  return RunConfig(init=str(path), **flags)
-
-
-def _shape(student):
-  frame = jax.ShapeDtypeStruct((64, 64, 3), np.uint8)
-  return jax.eval_shape(student.init, jax.random.key(0), frame)
+def _student(path, model=NETWORK):
+  return build.make_student(RunConfig(init=str(path), model=model), GROUPS)
 
 
 def test_binary_writes_a_beginning_that_a_student_takes(tmp_path):
@@ -50,14 +44,15 @@ def test_binary_writes_a_beginning_that_a_student_takes(tmp_path):
     found.params["backbone/block2/project/norm/scale"],
     state["features.2.conv.3.weight"].numpy(),
   )
-  params = _shape(build.make_student(_config(path), GROUPS))
+  frame = np.zeros((64, 64, 3), np.uint8)
+  params = jax.eval_shape(_student(path).init, jax.random.key(0), frame)
   assert params["logits"]["kernel"].shape == (1, 1, 256, 2)
-  for flags, words in (
-    ({"model": "jitnet"}, f"is of --model={NETWORK}, not of --model=jitnet"),
-    ({"model": "mobilenet_v2"}, "see --model"),
+  for model, words in (
+    ("jitnet", f"is of --model={NETWORK}, not of --model=jitnet"),
+    ("mobilenet_v2", "see --model"),
   ):
     with pytest.raises(UserError, match=words):
-      build.make_student(_config(path, **flags), GROUPS)
+      _student(path, model)
 
 
 @pytest.mark.parametrize(
