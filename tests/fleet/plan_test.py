@@ -11,12 +11,12 @@ from ojd.fleet import plan, plan_chart
 from ojd.fleet.behaviour import Behaviour, KeyFrames
 
 
-def _scene(name="street", seed=0, mean=1000, service=40.0, size=300):
+def _scene(name="street", seed=0, service=0.5, size=300):
   """Streams of 100 frames a second that ask about every ten seconds."""
   rng = np.random.default_rng(seed)
   before = rng.uniform(0.3, 0.6, size)
   keys = KeyFrames(
-    interval=1 + rng.geometric(1 / mean, size),
+    interval=1 + rng.geometric(1 / 1000, size),
     stride=np.full(size, 10),
     num_updates=np.full(size, 8),
     ms_teacher=np.full(size, 1e3 * service),
@@ -36,7 +36,7 @@ def _few_events(monkeypatch):
 
 
 def test_the_fewest_teachers_are_found():
-  scene, terms = _scene(service=0.5), plan.Terms(latency=1.0)
+  scene, terms = _scene(), plan.Terms(latency=1.0)
   least = plan.least_teachers(scene, 60, terms)
   assert least == 3  # 60 streams, half a second each every ten
   tried = [plan.point(scene, 60, k, terms) for k in range(least, 12)]
@@ -46,7 +46,7 @@ def test_the_fewest_teachers_are_found():
 
 
 def test_a_point_says_what_it_is_of():
-  found = plan.point(_scene(service=0.5), 100, 8, plan.Terms())
+  found = plan.point(_scene(), 100, 8, plan.Terms())
   assert (found.streams, found.teachers, found.per_1000) == (100, 8, 80)
   assert found.load == pytest.approx(found.busy, rel=0.1)
   assert found.p50 <= found.p95 <= found.p99
@@ -56,18 +56,16 @@ def test_a_point_says_what_it_is_of():
 
 
 def test_larger_fleets_need_fewer_teachers_each():
-  found = plan.by_size(
-    [_scene(service=0.5)], (10, 100, 1000), plan.Terms(latency=0.8)
-  )
+  found = plan.by_size([_scene()], (10, 100, 1000), plan.Terms(latency=0.8))
   per_1000 = [point.per_1000 for point in found]
   assert per_1000 == sorted(per_1000, reverse=True)
   assert per_1000[0] > 2 * per_1000[-1]
   # Never fewer than the work takes.
-  assert per_1000[-1] >= 1e3 * plan.alone(_scene(service=0.5), plan.Terms())[1]
+  assert per_1000[-1] >= 1e3 * plan.alone(_scene(), plan.Terms())[1]
 
 
 def test_batches_save_teachers():
-  scene = _scene(service=0.5)
+  scene = _scene()
   one = plan.needed(scene, 300, plan.Terms(latency=2.0))
   batches = plan.Terms(latency=2.0, batch=8, more=0.2)
   eight = plan.needed(scene, 300, batches)
@@ -77,15 +75,13 @@ def test_batches_save_teachers():
 
 def test_what_no_number_of_teachers_holds_is_refused():
   with pytest.raises(UserError, match=r"--latency=0\.3: .* 0\.500 s for 95%"):
-    plan.needed(_scene(service=0.5), 10, plan.Terms(latency=0.3))
+    plan.needed(_scene(), 10, plan.Terms(latency=0.3))
   # A teacher each answers just in time, whatever the rounding.
-  assert (
-    plan.needed(_scene(service=0.5), 10, plan.Terms(latency=0.5)).p95 < 0.51
-  )
+  assert plan.needed(_scene(), 10, plan.Terms(latency=0.5)).p95 < 0.51
 
 
 def test_a_sweep_goes_from_too_few_to_plenty():
-  found = plan.sweep([_scene(service=0.5)], 200, plan.Terms())
+  found = plan.sweep([_scene()], 200, plan.Terms())
   assert [p.teachers for p in found] == sorted({p.teachers for p in found})
   assert found[0].load > 1.5 and found[-1].load < 0.6
   assert found[0].p50 > 5 * found[-1].p50
@@ -93,7 +89,7 @@ def test_a_sweep_goes_from_too_few_to_plenty():
 
 
 def test_the_table_and_the_picture(tmp_path):
-  scenes = [_scene("street", service=0.5), _scene("park", seed=1, service=1.0)]
+  scenes = [_scene(), _scene("park", seed=1, service=1.0)]
   terms = plan.Terms(latency=2.0)
   sizes = plan.by_size(scenes, (10, 100), terms)
   closer = plan.sweep(scenes, 50, terms)

@@ -1,7 +1,7 @@
 """The purse: the same decisions by the streams' time, at once by the clock."""
 
-import threading
 import time
+from concurrent import futures
 
 from ojd.fleet import purse
 from ojd.fleet.gate import Gated
@@ -32,11 +32,8 @@ def _play(pace, rate=2.0, seconds=8.0):
       shared.moved(name, line, (t + 1) / 4)
     shared.left(name)
 
-  threads = [threading.Thread(target=live, args=(name,)) for name in names]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
+  with futures.ThreadPoolExecutor(len(names)) as pool:
+    list(pool.map(live, names))
   return told, shared
 
 
@@ -58,41 +55,34 @@ def test_decisions_follow_from_the_streams_alone():
 
 def test_a_stream_that_is_over_is_not_waited_for():
   shared = purse.StreamPurse(1.0, ["a", "b"], 0.8)
-  found = []
-  thread = threading.Thread(target=lambda: found.append(shared.ask("a", 1.0)))
-  thread.start()
-  time.sleep(0.05)
-  assert not found  # b is still at its beginning
-  shared.left("b")
-  thread.join(5)
-  assert found == [True]
+  with futures.ThreadPoolExecutor(1) as pool:
+    found = pool.submit(shared.ask, "a", 1.0)
+    time.sleep(0.05)
+    assert not found.done()  # b is still at its beginning
+    shared.left("b")
+    assert found.result(5)
 
 
 def test_by_the_clock_the_needier_one_is_waited_for_a_while():
   now = [0.0]
   shared = purse.WallPurse(1.0, ["a", "b", "c"], 0.8, clock=lambda: now[0])
-  for name, before in (("a", 0.9), ("b", 0.1), ("c", 0.9)):
-    # The first coin is there, the others come one a second.
-    assert shared.ask(name, 0.0)
-    shared.moved(name, {"miou_before": before, "miou_after": 0.9}, 0.0)
-    now[0] += 1.0
-  now[0] = 10.0
-  for name, before in (("a", 0.9), ("b", 0.1), ("c", 0.9)):
-    assert shared.ask(name, 0.0)
-    shared.moved(name, {"miou_before": before, "miou_after": 0.9}, 0.0)
-    now[0] += 1.0
-  now[0] = 12.6
-  assert shared.ask("b", 0.0), "one coin was saved up"
-  now[0] = 12.7
-  assert not shared.ask("b", 0.0), "0.7 of a coin"
-  now[0] = 13.1
-  assert not shared.ask("a", 0.0), "b needs it more"
-  assert shared.ask("b", 0.0)
-  now[0] = 14.2
-  assert shared.ask("a", 0.0)
-  now[0] = 20.0
+
+  def ask(moment, name):
+    now[0] = moment
+    return shared.ask(name, 0.0)
+
+  # The first coin is there, the others come one a second.
+  for begin in (0.0, 10.0):
+    for i, (name, before) in enumerate((("a", 0.9), ("b", 0.1), ("c", 0.9))):
+      assert ask(begin + i, name)
+      shared.moved(name, {"miou_before": before, "miou_after": 0.9}, 0.0)
+  assert ask(12.6, "b"), "one coin was saved up"
+  assert not ask(12.7, "b"), "0.7 of a coin"
+  assert not ask(13.1, "a"), "b needs it more"
+  assert ask(13.1, "b")
+  assert ask(14.2, "a")
   # One that has not asked for long does not keep the others waiting.
-  assert shared.ask("c", 0.0)
+  assert ask(20.0, "c")
 
 
 class _Labeler:

@@ -31,10 +31,10 @@ def _behaviour(interval, teacher, learn=0.0, stride=1, predict=0.0, **miou):
   return Behaviour(FPS, predict, keys, {})
 
 
-def _random(mean_interval, service, size=20_000, seed=7):
+def _random(service, size=20_000):
   """Questions of no memory, whose times of service are as given."""
-  rng = np.random.default_rng(seed)
-  intervals = np.ceil(rng.exponential(mean_interval, size))
+  rng = np.random.default_rng(7)
+  intervals = np.ceil(rng.exponential(MEAN_MS, size))
   return _behaviour(intervals, service(rng, size))
 
 
@@ -62,9 +62,7 @@ STREAMS, MEAN_MS, SPAN = 300, 30_000, Span(100.0, 4100.0)
   ("num_teachers", "service_ms"), [(1, 75.0), (2, 160.0), (5, 350.0)]
 )
 def test_waits_are_those_of_erlang(num_teachers, service_ms):
-  behaviour = _random(
-    MEAN_MS, lambda rng, size: rng.exponential(service_ms, size)
-  )
+  behaviour = _random(lambda rng, size: rng.exponential(service_ms, size))
   outcome = simulation.simulate(
     [behaviour], STREAMS, Pool(num_teachers), SPAN, seed=1
   )
@@ -78,7 +76,7 @@ def test_waits_are_those_of_erlang(num_teachers, service_ms):
 
 
 def test_a_teacher_of_constant_time_is_pollaczek_and_khinchines():
-  behaviour = _random(MEAN_MS, lambda rng, size: np.full(size, 70.0))
+  behaviour = _random(lambda rng, size: np.full(size, 70.0))
   outcome = simulation.simulate([behaviour], STREAMS, Pool(1), SPAN, seed=2)
   load, seconds = 0.7, 0.07
   mean = load * seconds / (2 * (1 - load))
@@ -86,7 +84,7 @@ def test_a_teacher_of_constant_time_is_pollaczek_and_khinchines():
 
 
 def test_little_counts_those_who_learn_and_those_who_are_served():
-  behaviour = _random(MEAN_MS, lambda rng, size: rng.exponential(160.0, size))
+  behaviour = _random(lambda rng, size: rng.exponential(160.0, size))
   keys = behaviour.keys._replace(ms_learn=np.full(20_000, 500.0))
   behaviour = behaviour._replace(keys=keys)
   outcome = simulation.simulate([behaviour], STREAMS, Pool(3), SPAN, seed=3)
@@ -107,30 +105,21 @@ def test_two_streams_and_a_teacher_by_hand():
   assert outcome.num_events == 6
 
 
-def test_a_batch_by_hand():
+def test_batches_by_hand():
   # The first is taken alone, the other two together: 100 + half of 60.
   streams = [_behaviour(10_000, ms) for ms in (80.0, 60.0, 100.0)]
-  pool = Pool(1, batch=2, more=0.5)
-  outcome = _run(streams, [0.0, 0.01, 0.02], pool, end=1.0)
+  outcome = _run(streams, [0.0, 0.01, 0.02], Pool(1, 2, 0.5), end=1.0)
   np.testing.assert_allclose(outcome.waits, [0, 0.07, 0.06], atol=1e-12)
   np.testing.assert_allclose(outcome.latencies, [0.08, 0.2, 0.19])
   assert outcome.busy == pytest.approx(0.08 + 0.13)
-
-
-def test_a_batch_is_no_larger_than_asked_for():
-  streams = [_behaviour(10_000, 100.0)] * 5
-  pool = Pool(1, batch=3, more=0.1)
-  outcome = _run(streams, [0.0, 0.01, 0.02, 0.03, 0.04], pool, end=1.0)
+  # A batch is no larger than asked for.
+  starts = np.arange(5) / 100
+  outcome = _run([_behaviour(10_000, 100.0)] * 5, starts, Pool(1, 3, 0.1), 1.0)
   ends = [0.1, 0.22, 0.22, 0.22, 0.32]
-  starts = [0.0, 0.01, 0.02, 0.03, 0.04]
   np.testing.assert_allclose(outcome.latencies, np.subtract(ends, starts))
-
-
-def test_those_who_ask_at_the_same_moment_share_a_batch():
+  # Those who ask at the same moment share one, if not to the last bit.
   streams = [_behaviour(300, 100.0, stride=100)] * 2
-  pool = Pool(1, batch=2, more=0.5)
-  starts = [0.1 + 0.2, 0.3]  # not the same to the last bit
-  outcome = _run(streams, starts, pool, end=0.5)
+  outcome = _run(streams, [0.1 + 0.2, 0.3], Pool(1, 2, 0.5), end=0.5)
   np.testing.assert_allclose(outcome.latencies, [0.15, 0.15])
 
 
@@ -229,12 +218,13 @@ def test_streams_may_change_places():
   behaviours = [_mixed(seed=seed) for seed in range(7)]
   starts = rng.uniform(0, 0.5, 7).tolist()
   order = rng.permutation(7)
-  plain = _run(behaviours, starts, Pool(1, 2, 0.6), end=20.0)
-  other = _run(
-    [behaviours[i] for i in order],
-    [starts[i] for i in order],
-    Pool(1, 2, 0.6),
-    end=20.0,
+  plain, other = (
+    _run(
+      [behaviours[i] for i in places],
+      [starts[i] for i in places],
+      *(Pool(1, 2, 0.6), 20.0),
+    )
+    for places in (range(7), order)
   )
   np.testing.assert_allclose(np.sort(plain.waits), np.sort(other.waits))
   assert plain.busy == other.busy
