@@ -1,6 +1,8 @@
 """The full-size detector: real building and loading code, random weights."""
 
+import functools
 import urllib.error
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,53 +22,30 @@ def _make(name, weights="random"):
   return base.make_teacher(f"{name}:weights={weights}:device=cpu", CONTEXT)
 
 
-def _sample(height=64, width=96):
+def _frame(height=64, width=96):
   rng = np.random.default_rng(0)
   frame = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
   frame.flags.writeable = False  # as decoders may give it
-  return Sample(0, frame, None)
+  return frame
 
 
-@pytest.fixture(scope="module")
-def random_teacher():
-  torch.manual_seed(0)
-  return _make("mask_rcnn:v1")
-
-
-def test_knows_the_eighty_classes_of_coco(random_teacher):
-  names = random_teacher.class_names
+def test_answers_in_the_eighty_classes_of_coco():
+  teacher = _make("mask_rcnn:v1")
+  names = teacher.class_names
   assert names[0] == "background" and len(names) == 91
   assert (names[1], names[3], names[18]) == ("person", "car", "dog")
   groups = labels.parse_groups("", names)
   assert len(groups.names) == 81  # nameless numbers are no classes
   grouped = labels.parse_groups("person;auto=car,bus,truck", names)
   assert list(grouped.lookup[[1, 3, 6, 8]]) == [1, 2, 2, 2]
-
-
-def test_answers_in_this_projects_terms(random_teacher):
-  answer = random_teacher(_sample())
-  groups = labels.parse_groups("person", random_teacher.class_names)
-  made = base.label(random_teacher, _sample(), groups)
-  assert made.classes.shape == (64, 96)
+  answer = teacher(Sample(0, _frame(), None))
   assert answer.boxes.shape[1] == 4
   assert answer.masks.shape[1:] == (64, 96)
+  made = base.label(teacher, Sample(0, _frame(), None), groups)
+  assert made.classes.shape == (64, 96)
 
 
-def test_output_of_torchvision_is_turned_round():
-  output = {
-    "boxes": torch.tensor([[10.0, 20.0, 30.0, 60.0]]),
-    "scores": torch.tensor([0.9]),
-    "labels": torch.tensor([3]),
-    "masks": torch.full((1, 1, 64, 96), 0.5),
-  }
-  output["masks"][..., 30:] = 0.49
-  answer = detector.to_instances(output)
-  np.testing.assert_array_equal(answer.boxes, [[20, 10, 60, 30]])
-  assert answer.class_ids.dtype == np.int32
-  assert answer.masks[..., :30].all() and not answer.masks[..., 30:].any()
-
-
-def test_weights_of_a_file_are_loaded(tmp_path, random_teacher):
+def test_weights_of_a_file_are_loaded(tmp_path):
   torch.manual_seed(7)
   model = detection.maskrcnn_resnet50_fpn(
     weights=None, weights_backbone=None, num_classes=91
@@ -85,29 +64,30 @@ class _Evil:
 
 
 @pytest.mark.parametrize(
-  "content", ["garbage", "truncated", "another", "evil", "missing"]
+  "content",
+  [
+    *(None, b"these are no weights"),
+    *({"fc.weight": torch.zeros(3, 3)}, {"a": _Evil()}),
+  ],
 )
 def test_bad_weights_are_refused_in_a_line(tmp_path, content):
   path = tmp_path / "weights.pth"
-  if content == "garbage":
-    path.write_bytes(b"these are no weights")
-  elif content == "truncated":
-    torch.save({"a": torch.zeros(1000)}, path)
-    path.write_bytes(path.read_bytes()[:500])
-  elif content == "another":
-    torch.save({"fc.weight": torch.zeros(3, 3)}, path)
-  elif content == "evil":
-    torch.save({"a": _Evil()}, path)
+  if isinstance(content, bytes):
+    path.write_bytes(content)
+  elif content:
+    torch.save(content, path)
   with pytest.raises(UserError, match="weights.pth") as error:
     _make("mask_rcnn:v1", path)
   assert "\n" not in str(error.value)
+  if content:
+    path.write_bytes(path.read_bytes()[:-100])  # and cut off
+    with pytest.raises(UserError, match="weights.pth"):
+      _make("mask_rcnn:v1", path)
 
 
 def test_failed_download_says_which_file_and_how(monkeypatch):
-  def fail(*args, **kwargs):
-    raise urllib.error.URLError("no route")
-
-  monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+  failing = mock.Mock(side_effect=urllib.error.URLError("no route"))
+  monkeypatch.setattr(torch.hub, "download_url_to_file", failing)
   monkeypatch.setenv("TORCH_HOME", "/nonexistent-for-this-test")
   monkeypatch.setattr(torch.hub.os, "makedirs", lambda *a, **k: None)
   with pytest.raises(UserError) as error:
@@ -117,36 +97,31 @@ def test_failed_download_says_which_file_and_how(monkeypatch):
   assert "https://" in message and ":weights=" in message
 
 
-def test_unknown_versions_and_devices_are_refused():
-  with pytest.raises(UserError, match="mask_rcnn:v1, mask_rcnn:v2"):
-    _make("mask_rcnn:v3")
-  with pytest.raises(UserError, match="it has version, weights, device, half"):
-    base.make_teacher("mask_rcnn:size=3", CONTEXT)
-  with pytest.raises(UserError, match="device=tpu: unknown"):
-    detector.pick_device("tpu")
-  if not torch.cuda.is_available():
-    with pytest.raises(UserError, match="no GPU"):
-      detector.pick_device("cuda")
-
-
-@pytest.mark.parametrize("name", ["mask_rcnn", "mask_rcnn_tiny"])
-def test_half_precision_without_a_gpu_is_refused_in_a_line(name):
-  with pytest.raises(UserError, match="half=true needs a GPU") as error:
-    _make(f"{name}:half=true", "nowhere")  # the file is not even opened
+@pytest.mark.parametrize(
+  ("text", "words"),
+  [
+    ("mask_rcnn:v3", "mask_rcnn:v1, mask_rcnn:v2"),
+    ("mask_rcnn:size=3", "it has version, weights, device, half"),
+    # The file is not even opened.
+    ("mask_rcnn:half=true:weights=nowhere:device=cpu", "half=true needs a GPU"),
+    ("mask_rcnn_tiny:half=true:device=cpu", "half=true needs a GPU"),
+    ("mask_rcnn:device=tpu", "device=tpu: unknown"),
+    *[("mask_rcnn:device=cuda", "no GPU")] * (not torch.cuda.is_available()),
+  ],
+)
+def test_options_are_refused_in_a_line(text, words):
+  with pytest.raises(UserError, match=words) as error:
+    base.make_teacher(text, CONTEXT)
   assert "\n" not in str(error.value)
-  assert detector.pick_dtype(False, torch.device("cpu")) is None
-  assert detector.pick_dtype(True, torch.device("cuda")) is torch.float16
 
 
-def _build_v2():
-  # No threshold: random weights are sure of nothing.
-  return detection.maskrcnn_resnet50_fpn_v2(
-    weights=None, weights_backbone=None, min_size=96, box_score_thresh=0.0
-  )
-
-
-def _build_tiny():
-  return tiny.build(score_thresh=0.0)
+# No threshold: random weights are sure of nothing.
+_build_v2 = functools.partial(
+  detection.maskrcnn_resnet50_fpn_v2,
+  **{"weights": None, "weights_backbone": None},
+  **{"min_size": 96, "box_score_thresh": 0.0},
+)
+_build_tiny = functools.partial(tiny.build, score_thresh=0.0)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +135,8 @@ def _build_tiny():
   ],
 )
 def test_half_precision_answers_in_floats_nearby(build, dtype, share):
-  frame = np.kron(_sample(6, 9).frame, np.ones((16, 16, 1), np.uint8))
+  assert detector.pick_dtype(True, torch.device("cuda")) is torch.float16
+  frame = np.kron(_frame(6, 9), np.ones((16, 16, 1), np.uint8))
   torch.manual_seed(0)
   state = build().state_dict()
   answers = []

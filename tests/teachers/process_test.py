@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,18 +24,12 @@ OBEDIENT = "tests.reference.odd_teachers:Obedient"
 GROUPS = labels.parse_groups("", odd.NAMES)
 
 
-class _Clock:
-  """Stands still until it is moved."""
-
-  now = 0.0
-
-  def __call__(self):
-    return self.now
-
-
 @pytest.fixture
 def clock():
-  return _Clock()
+  """Stands still until its `now` is moved."""
+  clock = mock.Mock(now=0.0)
+  clock.side_effect = lambda: clock.now
+  return clock
 
 
 @pytest.fixture
@@ -76,10 +71,12 @@ def test_labels_are_those_of_this_process(start, text, what):
   worker, here = start(text), base.make_teacher(text, REQUEST)
   assert worker.class_names == here.class_names
   assert worker.is_free == here.is_free
+  assert worker.answer(wait=False) is None and worker.answer(wait=True) is None
   answers = []
   for t in range(3):
     worker.ask(_sample(what, t))
-    answers.append(worker.answer(wait=True))
+    answers.append(until(lambda t=t: worker.answer(wait=t > 0)))
+    assert worker.answer(wait=False) is None  # it was given once
   # Only now: an earlier answer must not be overwritten by a later one.
   for t, answer in enumerate(answers):
     expected = base.label(here, _sample(what, t), GROUPS)
@@ -88,15 +85,6 @@ def test_labels_are_those_of_this_process(start, text, what):
     for got, want in zip(answer.labels, expected, strict=True):
       np.testing.assert_array_equal(got, want)
       assert got.dtype == want.dtype
-
-
-def test_answer_is_looked_for_without_waiting(start):
-  worker = start()
-  assert worker.answer(wait=False) is None and worker.answer(wait=True) is None
-  worker.ask(_sample())
-  answer = until(lambda: worker.answer(wait=False))
-  assert answer.labels is not None
-  assert worker.answer(wait=False) is None  # it was given once
 
 
 def test_worker_without_jax_and_torch_outlives_what_its_teacher_raises(start):
@@ -132,20 +120,15 @@ def test_pauses_double_up_to_the_longest_and_a_good_answer_ends_them(
     assert worker.pid is None
     clock.now += 0.2
     assert worker.poll() == "" and worker.pid is not None
+    # Nobody waits for the restart, which takes longer than to ask.
+    assert _ask(worker).problem == "its process is being started again"
   assert _ask_patiently(worker).labels is not None
   assert _ask(worker, odd.DIE).problem.endswith("again in 1 s")
 
 
-def test_nobody_waits_for_a_restart(start, clock):
-  worker = start(clock=clock)
-  _ask(worker, odd.DIE)
-  clock.now += 2
-  answer = _ask(worker)  # starts it, which takes longer than to ask
-  assert answer.problem == "its process is being started again"
-  assert _ask_patiently(worker).labels is not None
-
-
-def test_worker_killed_while_idle_is_told_of_once(start, clock):
+def test_worker_killed_while_idle_is_told_of_once_and_its_restart_tried_again(
+  start, clock, monkeypatch
+):
   worker = start(clock=clock)
   assert _ask(worker).labels is not None and worker.poll() == ""
   os.kill(worker.pid, signal.SIGKILL)
@@ -154,7 +137,15 @@ def test_worker_killed_while_idle_is_told_of_once(start, clock):
     "again in 1 s"
   )
   assert worker.poll() == ""
-  clock.now += 1
+  with monkeypatch.context() as broken:
+    failing = mock.Mock(side_effect=OSError("no more processes"))
+    broken.setattr(subprocess, "Popen", failing)
+    clock.now += 1
+    assert _ask(worker).problem == (
+      "its process cannot be started: no more processes; it is started again "
+      "in 2 s"
+    )
+  clock.now += 2
   assert _ask_patiently(worker).labels is not None
 
 
@@ -185,24 +176,6 @@ def test_worker_that_is_stopped_is_killed_while_one_waits(start):
   until(lambda: is_gone(pid))
 
 
-def test_restart_that_fails_is_tried_again(start, clock, monkeypatch):
-  worker = start(clock=clock)
-  _ask(worker, odd.DIE)
-
-  def refuse(*args, **kwargs):
-    raise OSError("no more processes")
-
-  with monkeypatch.context() as broken:
-    broken.setattr(subprocess, "Popen", refuse)
-    clock.now += 1
-    assert _ask(worker).problem == (
-      "its process cannot be started: no more processes; it is started again "
-      "in 2 s"
-    )
-  clock.now += 2
-  assert _ask_patiently(worker).labels is not None
-
-
 @pytest.mark.parametrize(
   ("text", "error", "words"),
   [
@@ -223,9 +196,7 @@ def test_start_has_a_limit(monkeypatch):
   monkeypatch.setattr(process, "_POLL_SECONDS", 0.0)
   ticks = iter(range(0, 10_000, 30))
   with pytest.raises(RuntimeError, match="not ready within 600 s"):
-    process.InProcess(
-      OBEDIENT, REQUEST, timeout=60.0, clock=lambda: next(ticks)
-    )
+    process.InProcess(OBEDIENT, REQUEST, timeout=60, clock=ticks.__next__)
 
 
 @pytest.mark.parametrize("what", [0, odd.HANG])
@@ -277,39 +248,28 @@ def test_worker_ends_with_whoever_started_it():
 
 
 def test_teacher_is_asked_three_times():
-  calls = []
-
-  def retry(*results):
-    calls.clear()
-    return labelers.retry(lambda: ask(results[len(calls)]))
-
-  def ask(result):
-    calls.append(result)
-    if isinstance(result, Exception):
-      raise result
-    return result
-
-  error = OSError("the cable")
-  assert retry("yes") == ("yes", "")
-  assert retry(error, error, "yes") == ("yes", "")
-  assert retry(error, error, error, "late") == (None, "OSError: the cable")
-  assert len(calls) == labelers.TRIES
+  error, wrong = OSError("the cable"), UserError("no")
+  for results, expected in (
+    (["yes"], ("yes", "")),
+    ([error, error, "yes"], ("yes", "")),
+    ([error, error, error, "late"], (None, "OSError: the cable")),
+  ):
+    ask = mock.Mock(side_effect=results)
+    assert labelers.retry(ask) == expected
+    assert ask.call_count == min(len(results), labelers.TRIES)
   with pytest.raises(UserError):
-    retry(error, UserError("no"), "yes")
+    labelers.retry(mock.Mock(side_effect=[error, wrong, "yes"]))
 
 
 def test_other_thread_answers_later_and_passes_a_request_error_on():
   teacher = base.make_teacher(OBEDIENT, REQUEST)
   thread = labelers.InThread(teacher, GROUPS)
   assert thread.answer(wait=True) is None  # there is no request
-  thread.ask(_sample())
-  assert until(lambda: thread.answer(wait=False)).labels is not None
+  assert _ask_patiently(thread).labels is not None
   assert thread.answer(wait=False) is None
-  thread.ask(_sample(odd.RAISE))
-  assert thread.answer(wait=True).problem == "RuntimeError: out of memory"
-  thread.ask(_sample(odd.WRONG))
+  assert _ask(thread, odd.RAISE).problem == "RuntimeError: out of memory"
   with pytest.raises(UserError, match="its answer"):
-    thread.answer(wait=True)
+    _ask(thread, odd.WRONG)
   thread.ask(_sample())
   thread.close()
   thread.close()

@@ -16,17 +16,10 @@ def _frames(height, width):
   return frames
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def test_flow_is_torchvisions_from_the_frame_to_the_one_before(tmp_path):
   torch.manual_seed(0)
-  model = networks.raft_small(weights=None).eval()
-  path = tmp_path_factory.mktemp("weights") / "small.pth"
+  model, path = networks.raft_small(weights=None).eval(), tmp_path / "s.pth"
   torch.save(model.state_dict(), path)
-  return model, path
-
-
-def test_flow_is_torchvisions_from_the_frame_to_the_one_before(small):
-  model, path = small
   frame, previous = _frames(128, 136)
   tensors = [
     torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -39,11 +32,8 @@ def test_flow_is_torchvisions_from_the_frame_to_the_one_before(small):
   assert flow.dtype == np.float32
   np.testing.assert_allclose(flow, expected, atol=1e-4)
   assert np.abs(flow - backwards).max() > 1e-2
-
-
-def test_frames_of_any_size_are_taken(small):
-  frame, previous = _frames(50, 77)
-  flow = config_lib.make_flow(f"raft:{small[1]}")(frame, previous)
+  # Frames of any size are taken.
+  flow = config_lib.make_flow(f"raft:{path}")(*_frames(50, 77))
   assert flow.shape == (50, 77, 2) and np.isfinite(flow).all()
 
 

@@ -23,10 +23,10 @@ def _teacher(text, stream):
   return build.make_teacher(RunConfig(teacher=text), stream.spec)
 
 
-def _record(path, stream, every=1):
-  teacher = _teacher("ground_truth", stream)
+def _record(path, stream, teacher=None, name="ground_truth", **options):
+  teacher = teacher or _teacher(name, stream)
   return recorder.record(
-    stream, teacher, str(path), teacher_name="ground_truth", every=every
+    stream, teacher, str(path), teacher_name=name, **options
   )
 
 
@@ -42,26 +42,21 @@ class _Exact:
     return self._stream.instances(sample.t)
 
 
-def test_answers_as_the_teacher_did(tmp_path):
+@pytest.mark.parametrize("kind", ["class maps", "instances"])
+def test_labels_are_those_of_the_teacher(tmp_path, kind):
   stream = _open()
-  done = _record(tmp_path, stream)
+  asked = _Exact(stream)
+  if kind == "class maps":
+    asked = _teacher("ground_truth", stream)
+  done = _record(tmp_path, stream, asked)
   assert (done.num_records, done.num_failures, done.start) == (6, 0, 0)
   teacher = _teacher(f"recorded:path={tmp_path}", stream)
   assert teacher.is_free
   assert teacher.class_names == stream.spec.class_names
+  groups = build.labels.parse_groups("", teacher.class_names)
   for sample in stream.read(2):
-    np.testing.assert_array_equal(teacher(sample), sample.truth)
-
-
-def test_instances_give_the_same_labels(tmp_path):
-  stream = _open()
-  exact = _Exact(stream)
-  recorder.record(stream, exact, str(tmp_path), teacher_name="exact")
-  teacher = _teacher(f"recorded:path={tmp_path}", stream)
-  groups = build.labels.parse_groups("", exact.class_names)
-  for sample in stream.read():
     got = base.label(teacher, sample, groups)
-    expected = base.label(exact, sample, groups)
+    expected = base.label(asked, sample, groups)
     np.testing.assert_array_equal(got.classes, expected.classes)
     np.testing.assert_array_equal(got.weights, expected.weights)
 
@@ -136,11 +131,8 @@ class _Moody:
 
 def test_teacher_that_fails_leaves_a_gap(tmp_path):
   teacher, problems = _Moody(), []
-  done = recorder.record(
-    *(_open(), teacher, str(tmp_path)),
-    teacher_name="moody",
-    progress_fn=lambda progress: problems.append(progress.problem),
-  )
+  note = lambda progress: problems.append(progress.problem)
+  done = _record(tmp_path, _open(), teacher, progress_fn=note)
   assert teacher.calls == [0, 1, 2, 2, 2, 3, 4, 4, 4, 5]
   assert done.num_failures == 1
   assert [bool(p) for p in problems] == [t == 2 for t in range(6)]
@@ -149,34 +141,27 @@ def test_teacher_that_fails_leaves_a_gap(tmp_path):
 
 
 def test_recording_goes_on_where_it_was_stopped(tmp_path):
-  stream = _open()
+  stream, seen = _open(), []
   _record(tmp_path / "whole", stream)
-  seen = []
-  part = lambda stop: recorder.record(
-    stream,
-    _teacher("ground_truth", stream),
-    str(tmp_path / "parts"),
-    teacher_name="ground_truth",
+  part = lambda stop: _record(
+    *(tmp_path / "parts", stream),
     progress_fn=lambda progress: seen.append(progress.t),
     should_stop=lambda: len(seen) >= stop,
   )
   assert part(2).num_records == 2
   assert part(99).start == 2
-  assert seen == list(range(6))
   assert part(99).num_records == 6 and seen == list(range(6))
   files = (tmp_path / n / recorded.LOG for n in ("whole", "parts"))
   assert len({path.read_bytes() for path in files}) == 1
 
 
-def _lvs_record(t):
+def _save_lvs(root, chunk, num):
+  """A file of the authors, whose frame t has one box, of class 1 + t."""
   box = np.array([[0.25, 0.25, 0.75, 0.75]])
-  return [box, [1 + t], np.float32([0.9]), [np.ones((28, 28), np.float32)]]
-
-
-def _save_lvs(root, chunk, ts):
+  masks = [np.ones((28, 28), np.float32)]
+  content = {t: [box, [1 + t], np.float32([0.9]), masks] for t in range(num)}
   path = root / f"{lvs_labels.PREFIX}{chunk}.npy"
-  content = np.array({t: _lvs_record(t) for t in ts}, object)
-  np.save(path, content, allow_pickle=True)
+  np.save(path, np.array(content, object), allow_pickle=True)
   return path
 
 
@@ -193,7 +178,7 @@ LVS = {"kind": "lvs", "chunks": [["dogs2000", 3], ["dogs2001", 4]]}
 
 
 def test_lvs_labels_of_one_file_answer_for_its_frames(tmp_path):
-  path = _save_lvs(tmp_path, "dogs2000", range(3))
+  path = _save_lvs(tmp_path, "dogs2000", 3)
   for place in (path, tmp_path):
     teacher = _open_lvs(place, {"kind": "video"})
     assert teacher.is_free and teacher.class_names[1] == "person"
@@ -205,8 +190,8 @@ def test_lvs_labels_of_one_file_answer_for_its_frames(tmp_path):
 
 
 def test_lvs_labels_are_matched_by_chunk(tmp_path):
-  _save_lvs(tmp_path, "dogs2000", range(3))
-  second = _save_lvs(tmp_path, "dogs2001", range(4))
+  _save_lvs(tmp_path, "dogs2000", 3)
+  second = _save_lvs(tmp_path, "dogs2001", 4)
   teacher = _open_lvs(tmp_path, LVS)
   assert _ids(teacher, range(7)) == [[1], [2], [3], [1], [2], [3], [4]]
   teacher = _open_lvs(second, LVS)
@@ -226,6 +211,6 @@ def test_lvs_labels_are_matched_by_chunk(tmp_path):
 )
 def test_lvs_labels_that_are_refused(tmp_path, chunks, identity, words):
   for chunk in chunks:
-    _save_lvs(tmp_path, chunk, range(3))
+    _save_lvs(tmp_path, chunk, 3)
   with pytest.raises(UserError, match=words):
     _open_lvs(tmp_path, identity)

@@ -13,13 +13,8 @@ from ojd.teachers import base, tiny, train_tiny
 from ojd.types import Instances
 
 RECIPE = train_tiny.Recipe(
-  num_dense_steps=2,
-  num_steps=4,
-  batch=2,
-  num_worlds=2,
-  frames_per_world=2,
-  height=64,
-  width=96,
+  **{"num_dense_steps": 2, "num_steps": 4, "batch": 2},
+  **{"num_worlds": 2, "frames_per_world": 2, "height": 64, "width": 96},
 )
 CONTEXT = base.Context((), 64, 96, {})
 
@@ -56,18 +51,16 @@ def test_other_files_are_refused_in_a_line(weights, tmp_path, damage):
   path = tmp_path / "other.safetensors"
   state = safetensors.torch.load_file(weights[1])
   name = "roi_heads.box_predictor.cls_score.bias"
+  bias, words = state.pop(name), r"other\.safetensors"
   if damage == "garbage":
     path.write_bytes(b"\x10" * 100)
-  elif damage == "shape":
-    safetensors.torch.save_file(state | {name: torch.zeros(91)}, path)
-  elif damage == "name":
-    del state[name]
-    safetensors.torch.save_file(state, path)
-  with pytest.raises(UserError, match=r"other\.safetensors") as error:
+  elif damage != "missing":
+    other = {name: torch.cat([bias, bias])} if damage == "shape" else {}
+    safetensors.torch.save_file(state | other, path)
+    words += f".*{name}"
+  with pytest.raises(UserError, match=words) as error:
     base.make_teacher(f"mask_rcnn_tiny:weights={path}", CONTEXT)
   assert "\n" not in str(error.value)
-  if damage in ("shape", "name"):
-    assert name in str(error.value)
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +87,14 @@ def test_interrupted_training_ends_with_the_same_weights(
   rest = []
   parts = _train(tmp_path / "parts", pages, report_fn=rest.append)
   assert rest[0].step == first
-  for a, b in zip(
-    whole.state_dict().values(), parts.state_dict().values(), strict=True
-  ):
-    assert torch.equal(a, b)
+  for name, value in whole.state_dict().items():
+    assert torch.equal(parts.state_dict()[name], value)
 
 
-def test_another_recipe_in_the_same_folder_is_refused(tmp_path, pages):
+def test_other_states_in_the_folder_are_refused(tmp_path, pages):
   _train(tmp_path, pages)
   with pytest.raises(UserError, match="batch=2, not 1"):
     _train(tmp_path, pages, RECIPE._replace(batch=1))
-
-
-def test_a_broken_state_is_one_line(tmp_path, pages):
   (tmp_path / "training.pt").write_bytes(b"PK\x03\x04nothing")
   with pytest.raises(UserError, match="cannot be read") as error:
     _train(tmp_path, pages)
@@ -150,9 +138,8 @@ def test_examples_leave_specks_out_and_mirror_both_sides():
   assert target["classes"][0, 0] == person and target["classes"][5, 5] == dog
   image, target = train_tiny.mirror(image, target)
   assert target["boxes"].tolist() == [[21, 2, 27, 12]]
-  left, top, right, bottom = map(int, target["boxes"][0])
   inside = torch.zeros(20, 30, dtype=torch.bool)
-  inside[top:bottom, left:right] = True
+  inside[2:12, 21:27] = True
   assert torch.equal(target["masks"][0].bool(), inside)
   assert torch.equal(target["classes"] == dog, inside)
   assert torch.equal(image[0] > 0.5, inside)
@@ -169,16 +156,13 @@ def test_batches_are_a_function_of_the_step(pages):
 
 
 def test_judge_gives_the_truth_full_marks():
-  recipe = RECIPE._replace(height=64, width=96)
   address = "synthetic:street?seed=3&num_frames=41"
   stream = streams.open_stream(address, 64, 96)
-  teacher = lambda sample: stream.instances(sample.t)
-  iou = train_teacher.evaluate(teacher, recipe, [address], 20)
+  truth = lambda sample: stream.instances(sample.t)
+  iou = train_teacher.evaluate(truth, RECIPE, [address], 20)
   assert iou[evaluation.MEAN] == iou["person"] == 1.0
-  nothing = lambda sample: stream.instances(sample.t)._replace(
-    scores=np.zeros(len(stream.instances(sample.t).scores))
+  unsure = lambda sample: truth(sample)._replace(
+    scores=0 * truth(sample).scores
   )
-  iou = train_teacher.evaluate(nothing, recipe, [address], 20)
-  assert (
-    iou[evaluation.MEAN] == 0.0 and 0 < iou[evaluation.WITH_BACKGROUND] < 0.5
-  )
+  iou = train_teacher.evaluate(unsure, RECIPE, [address], 20)
+  assert iou[evaluation.MEAN] == 0.0 < iou[evaluation.WITH_BACKGROUND] < 0.5
