@@ -15,18 +15,10 @@ from tests.reference import metrics_numpy
 SHAPE = (4, 5)  # one shape, so that one compilation serves all examples
 
 
-def _frame_miou(labels, classes, num_classes, counts=None, jit=True):
-  counts = labels != IGNORE if counts is None else counts
+@functools.cache
+def _frame_miou(num_classes, jit=True):
   function = functools.partial(metrics.frame_miou, num_classes=num_classes)
-  function = jax.jit(function) if jit else function
-  return function(labels, classes, counts=counts)
-
-
-_compiled = functools.cache(
-  lambda num_classes: jax.jit(
-    functools.partial(metrics.frame_miou, num_classes=num_classes)
-  )
-)
+  return jax.jit(function) if jit else function
 
 
 def _map(draw, num_classes, ignored):
@@ -56,7 +48,7 @@ def test_frame_miou_equals_pixel_counting(pair, ignores_first_row):
   num_classes, labels, classes = pair
   counts = labels != IGNORE
   counts[0] &= not ignores_first_row
-  ours = _compiled(num_classes)(labels, classes, counts=counts)
+  ours = _frame_miou(num_classes)(labels, classes, counts=counts)
   expected = metrics_numpy.frame_miou(labels, classes, num_classes, counts)
   np.testing.assert_allclose(ours, expected, rtol=1e-6)
   assert ours.dtype == np.float32
@@ -65,54 +57,41 @@ def test_frame_miou_equals_pixel_counting(pair, ignores_first_row):
 # 1: 2 of 4 pixels; 2: 1 of 3; 3: nowhere; the last row does not count.
 LABELS = np.array([[0, 1, 1], [0, 1, 2], [2, 0, 0], [255, 255, 255]], np.uint8)
 CLASSES = np.array([[1, 1, 1], [0, 0, 2], [0, 2, 0], [3, 2, 1]], np.uint8)
+BY_HAND = (2 / 4 + 1 / 3) / 2
+NOTHING = np.zeros(SHAPE, np.uint8)
+CORNER = NOTHING.copy()
+CORNER[0, 0] = 2
+ALL_CLASSES = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_frame_by_hand(jit):
-  ours = _frame_miou(LABELS, CLASSES, 4, jit=jit)
-  np.testing.assert_allclose(ours, (2 / 4 + 1 / 3) / 2, rtol=1e-6)
+@pytest.mark.parametrize(
+  ("labels", "classes", "num_classes", "expected"),
+  [
+    (LABELS, CLASSES, 4, BY_HAND),
+    (NOTHING, NOTHING, 3, 1.0),  # no object on either side
+    (NOTHING + IGNORE, NOTHING + 2, 3, 1.0),
+    (NOTHING, CORNER, 3, 0.0),  # an object on one side alone
+    (CORNER, NOTHING, 3, 0.0),
+    (ALL_CLASSES, ALL_CLASSES, 255, 1.0),
+  ],
+)
+def test_frame_by_hand(labels, classes, num_classes, expected, jit):
+  miou = _frame_miou(num_classes, jit)
+  ours = miou(labels, classes, counts=labels != IGNORE)
+  np.testing.assert_allclose(ours, expected, rtol=1e-6)
+  # And over a batch.
+  maps, counts = np.stack([labels] * 2), np.stack([labels != IGNORE] * 2)
+  both = jax.vmap(lambda a, b, c: miou(a, b, counts=c))
+  ours = both(maps, np.stack([classes] * 2), counts)
+  np.testing.assert_allclose(ours, [expected] * 2, rtol=1e-6)
 
 
 def test_ignored_row_counts_where_it_is_asked_for():
   counts = np.ones(LABELS.shape, bool)
-  ours = _frame_miou(LABELS, CLASSES, 4, counts)
+  ours = _frame_miou(4)(LABELS, CLASSES, counts=counts)
   expected = (2 / 5 + 1 / 4 + 0 / 1) / 3  # each answer there is one more miss
   np.testing.assert_allclose(ours, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("jit", [False, True])
-def test_frame_without_objects_agrees(jit):
-  nothing = np.zeros(SHAPE, np.uint8)
-  assert float(_frame_miou(nothing, nothing, 3, jit=jit)) == 1.0
-
-
-def test_frame_that_is_ignored_agrees_whatever_the_answer():
-  ignored = np.full(SHAPE, IGNORE, np.uint8)
-  answer = np.full(SHAPE, 2, np.uint8)
-  assert float(_frame_miou(ignored, answer, 3)) == 1.0
-
-
-def test_object_on_one_side_only_disagrees():
-  nothing = np.zeros(SHAPE, np.uint8)
-  something = nothing.copy()
-  something[0, 0] = 2
-  assert float(_frame_miou(nothing, something, 3)) == 0.0
-  assert float(_frame_miou(something, nothing, 3)) == 0.0
-
-
-def test_frame_miou_over_a_batch():
-  maps = np.stack([LABELS, CLASSES])
-  counts = np.broadcast_to(LABELS != IGNORE, maps.shape)
-  miou = functools.partial(metrics.frame_miou, num_classes=4)
-  ours = jax.vmap(lambda a, b, c: miou(a, b, counts=c))(
-    maps, maps[::-1], counts
-  )
-  np.testing.assert_allclose(ours, [(2 / 4 + 1 / 3) / 2] * 2, rtol=1e-6)
-
-
-def _sum_confusion(pairs, num_classes):
-  matrices = [metrics.confusion_matrix(*pair, num_classes) for pair in pairs]
-  return sum(matrices)
 
 
 @st.composite
@@ -129,7 +108,8 @@ def _runs(draw):
 @given(_runs())
 def test_run_equals_pixel_counting(run):
   num_classes, pairs = run
-  confusion = _sum_confusion(pairs, num_classes)
+  matrices = [metrics.confusion_matrix(*pair, num_classes) for pair in pairs]
+  confusion = sum(matrices)
   assert confusion.shape == (num_classes, num_classes)
   assert confusion.dtype == np.int64
   iou = metrics.iou_per_class(confusion)
@@ -140,44 +120,26 @@ def test_run_equals_pixel_counting(run):
   assert metrics.run_miou(confusion) == pytest.approx(expected)
 
 
-def test_confusion_has_labels_as_rows_and_answers_as_columns():
-  confusion = metrics.confusion_matrix(
-    np.array([1, 1, 1, 0], np.uint8), np.array([2, 2, 1, 2], np.uint8), 3
-  )
-  np.testing.assert_array_equal(confusion, [[0, 0, 1], [0, 1, 2], [0, 0, 0]])
-
-
-def test_confusion_by_hand():
-  confusion = metrics.confusion_matrix(LABELS, CLASSES, 4)
-  # Nine pixels count.
-  expected = [[2, 1, 1, 0], [1, 2, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
-  np.testing.assert_array_equal(confusion, expected)
-
-
-def test_run_sums_before_it_divides():
-  one = np.array([[1, 1, 1, 1]], np.uint8)
-  rest = np.array([[0, 0, 0, 1]], np.uint8)
-  pairs = [(one, one), (rest, np.zeros_like(rest))]
-  confusion = _sum_confusion(pairs, 2)
-  assert metrics.run_miou(confusion) == pytest.approx(4 / 5)  # not (1 + 0) / 2
-
-
-def test_run_without_objects_agrees():
-  nothing = np.zeros(SHAPE, np.uint8)
-  ignored = np.full(SHAPE, IGNORE, np.uint8)
-  for labels in (nothing, ignored):
-    confusion = metrics.confusion_matrix(labels, nothing, 3)
-    assert metrics.run_miou(confusion) == 1.0
-
-
-def test_run_of_one_frame_is_the_frame():
-  confusion = metrics.confusion_matrix(LABELS, CLASSES, 4)
-  frame = _frame_miou(LABELS, CLASSES, 4)
-  np.testing.assert_allclose(metrics.run_miou(confusion), frame, rtol=1e-6)
-
-
-def test_largest_number_of_classes():
-  labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-  assert float(_frame_miou(labels, labels, 255)) == 1.0
-  confusion = metrics.confusion_matrix(labels, labels, 255)
-  np.testing.assert_array_equal(confusion, np.eye(255, dtype=np.int64))
+@pytest.mark.parametrize(
+  ("labels", "classes", "matrix", "miou"),
+  [
+    # Labels are rows and answers columns.
+    ([1, 1, 1, 0], [2, 2, 1, 2], [[0, 0, 1], [0, 1, 2], [0, 0, 0]], 1 / 6),
+    # Nine pixels count, and a run of one frame is the frame.
+    (
+      *(LABELS, CLASSES),
+      [[2, 1, 1, 0], [1, 2, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]],
+      BY_HAND,
+    ),
+    # Sums before it divides: not (1 + 0) / 2, of [1111, 0001] and [1111, 0000].
+    ([1, 1, 1, 1, 0, 0, 0, 1], [1] * 4 + [0] * 4, [[3, 0], [1, 4]], 4 / 5),
+    (NOTHING, NOTHING, [[20, 0], [0, 0]], 1.0),
+    (NOTHING + IGNORE, NOTHING, [[0, 0], [0, 0]], 1.0),
+    (ALL_CLASSES, ALL_CLASSES, np.eye(255), 1.0),
+  ],
+)
+def test_run_by_hand(labels, classes, matrix, miou):
+  maps = np.asarray(labels, np.uint8), np.asarray(classes, np.uint8)
+  confusion = metrics.confusion_matrix(*maps, len(matrix))
+  np.testing.assert_array_equal(confusion, matrix)
+  assert metrics.run_miou(confusion) == pytest.approx(miou)
