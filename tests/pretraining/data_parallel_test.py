@@ -10,12 +10,11 @@ from jax.sharding import PartitionSpec as P
 from ojd.errors import UserError
 from ojd.models import student as student_lib
 from ojd.pretraining import data_parallel, trainer
-from ojd.types import Labels
-from tests.reference import small_run, tiny_student
+from tests.reference import parallel_training, small_run, tiny_student
+from tests.reference.compare import close
+from tests.reference.parallel_training import make_batch
 
-RECIPE = trainer.Recipe(
-  num_steps=6, batch=4, height=32, width=32, optimizer="sgd", learning_rate=0.1
-)
+RECIPE = parallel_training.RECIPE._replace(num_steps=6)
 STUDENTS = {
   "tiny": tiny_student.make(),
   "small": student_lib.from_linen(small_run.SmallNet(3)),
@@ -27,25 +26,11 @@ def mesh():
   return data_parallel.mesh_of(jax.devices()[:2])
 
 
-def _batch(step):
-  rng = np.random.default_rng(step)
-  classes = rng.integers(0, 3, (4, 32, 32)).astype(np.uint8)
-  frames = (100 * classes[..., None]).repeat(3, -1).astype(np.uint8)
-  # Frames of other weights: a mean over anything else would differ.
-  weights = np.ones(classes.shape, np.float32)
-  weights[:3] = rng.uniform(0, 5, (3, 1, 1))
-  return frames, Labels(classes, weights)
-
-
 def _curve(folder, student, **more):
   folder.mkdir(exist_ok=True)
   losses = []
   params = trainer.train(
-    student,
-    RECIPE,
-    {},
-    _batch,
-    folder,
+    *(student, RECIPE, {}, make_batch, folder),
     report_fn=lambda made: losses.append(made.loss),
     **more,
   )
@@ -58,11 +43,7 @@ def test_loss_curve_and_weights_are_those_of_one_device(name, mesh, tmp_path):
   spread_losses, spread = _curve(tmp_path / "two", STUDENTS[name], mesh=mesh)
   assert len(losses) == 6 and losses[-1] != losses[0]
   np.testing.assert_allclose(spread_losses, losses, rtol=1e-5)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-    spread,
-    params,
-  )
+  close(spread, params, 1e-4, 1e-6)
 
 
 def test_every_device_sees_its_rows_and_holds_the_whole_state(mesh):
@@ -93,7 +74,7 @@ def test_devices_exchange_means_and_never_frames(mesh):
     student, tx, state, *batch, data_parallel.mean
   )
   state = data_parallel.replicate(mesh, trainer.init(student, RECIPE))
-  given = np.zeros(2, np.int32), _batch(0)
+  given = np.zeros(2, np.int32), make_batch(0)
   placed = data_parallel.shard(mesh, P(data_parallel.AXIS), given)
   program = data_parallel.program(mesh, update)
   text = program.lower(state, *placed).compile().as_text()

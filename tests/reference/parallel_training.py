@@ -27,6 +27,16 @@ RECIPE = trainer.Recipe(
 )
 
 
+def make_batch(step: int) -> tuple[np.ndarray, Labels]:
+  """Four frames of other weights: a mean over anything else would differ."""
+  rng = np.random.default_rng(step)
+  classes = rng.integers(0, 3, (4, 24, 32)).astype(np.uint8)
+  frames = (100 * classes[..., None]).repeat(3, -1).astype(np.uint8)
+  weights = np.ones(classes.shape, np.float32)
+  weights[:3] = rng.uniform(0, 5, (3, 1, 1))
+  return frames, Labels(classes, weights)
+
+
 def train(
   folder: pathlib.Path, num_steps: int, mesh: Mesh | None, fault: str = "none"
 ) -> list[float]:
@@ -40,11 +50,8 @@ def train(
       raise OSError("the disk is gone")
     if kind == "die" and step == int(when):
       os._exit(9)
-    rng = np.random.default_rng(step)
-    classes = rng.integers(0, 3, (4, 24, 32)).astype(np.uint8)
-    weights = rng.uniform(0, 5, classes.shape).astype(np.float32)
-    frames = (100 * classes[..., None]).repeat(3, -1).astype(np.uint8)
-    return frames[rows], Labels(classes[rows], weights[rows])
+    frames, labels = make_batch(step)
+    return frames[rows], Labels(*(x[rows] for x in labels))
 
   trainer.train(
     student_lib.from_linen(small_run.SmallNet(3)),
