@@ -1,70 +1,48 @@
 """Between key frames only a frame goes to the device, and classes come back."""
 
-import json
-from typing import Any, NamedTuple
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd import distill, schedules, systems, updates
+from ojd import systems, updates
 from ojd.run import build, executor
 from ojd.run.loop import Loop
 from ojd.run.sources import InStep
-from tests.reference import (
-  host_loop,
-  loop_run,
-  scenes,
-  small_run,
-  tiny_student,
-)
+from tests.reference import host_loop, scenes, small_run, tiny_student
 
 
-@pytest.fixture(autouse=True)
-def _small(small_students):
-  del small_students
-
-
-def _job(path):
-  config = small_run.CONFIG
-  return build.make_job(
-    config.__class__(**(vars(config) | {"workdir": str(path), "num_frames": 6}))
-  )
-
-
-def test_what_predict_takes_from_the_host_unasked_ends_the_run(tmp_path):
-  job = _job(tmp_path)
+def _run(path, wrapped):
+  """A run of six frames, whose `predict` goes through `wrapped`."""
+  job = build.make_job(small_run.config(path, num_frames=6))
   made = build.make_executor(job)
   predict = made._predict
+  made._predict = lambda *args: wrapped(predict, *args)
+  return Loop(job, path, InStep(), executor=made).run()
+
+
+def test_what_predict_takes_from_the_host_unasked_ends_the_run(
+  tmp_path, small_students
+):
   nothing = jax.jit(lambda classes, zeros: classes + zeros)
 
-  def leaky(state, frame):
-    state, classes = predict(state, frame)
+  def leaky(predict, *args):
+    state, classes = predict(*args)
     return state, nothing(classes, np.zeros((48, 64), np.uint8))
 
-  made._predict = leaky
-  run = Loop(job, tmp_path, InStep(), executor=made).run
   with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-    run()
+    _run(tmp_path, leaky)
 
 
-def test_predict_of_a_run_takes_nothing_else(tmp_path):
-  job = _job(tmp_path)
-  guards, made = [], build.make_executor(job)
-  predict = made._predict
+def test_predict_of_a_run_takes_nothing_else(tmp_path, small_students):
+  guards = []
 
-  def watched(state, frame):
+  def watched(predict, *args):
     guards.append(jax.config.jax_transfer_guard_host_to_device)
-    assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(state))
-    assert isinstance(frame, jax.Array)
-    return predict(state, frame)
+    assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(args))
+    return predict(*args)
 
-  made._predict = watched
-  summary = Loop(job, tmp_path, InStep(), executor=made).run()
-  assert summary["finished"]
-  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-  num_keys = sum(json.loads(line)["is_key"] for line in lines)
+  assert _run(tmp_path, watched)["finished"]
+  num_keys = sum(row["is_key"] for row in small_run.lines(tmp_path))
   assert len(guards) == 6 - num_keys > 0 and set(guards) == {"disallow"}
 
 
@@ -79,47 +57,3 @@ def test_an_answer_can_leave_the_state_as_it_is(with_readonly):
   assert int(made.state.t) == 1
   np.testing.assert_array_equal(made.predict(frames[1]), first)
   assert int(made.state.t) == 2
-
-
-class _Early(NamedTuple):
-  inner: Any
-  due: jax.Array
-
-
-def _asking_early(system):
-  """The system, whose `predict` wants the frame after each 5 k + 2 labelled."""
-  never = jnp.int32(schedules.NEVER)
-
-  def learn(state, frame, labels):
-    inner, *others = system.learn(state.inner, frame, labels)
-    return _Early(inner, never), *others
-
-  def predict(state, frame):
-    inner, answer = system.predict(state.inner, frame)
-    due = jnp.where(state.inner.t % 5 == 2, inner.t, never)
-    return _Early(inner, due), answer
-
-  return distill.System(
-    lambda key, frame: _Early(system.init(key, frame), never),
-    lambda state: jnp.minimum(state.due, system.next_key(state.inner)),
-    learn,
-    predict,
-  )
-
-
-def test_a_system_may_ask_for_a_key_frame_early(tmp_path):
-  system = _asking_early(
-    systems.fixed(tiny_student.make(), updates.sgd(), stride=16)
-  )
-  stream = scenes.Stream(30)
-  made = executor.Executor(system, 16, 20, 0)
-  loop = Loop(loop_run.job(tmp_path, stream), tmp_path, InStep(), executor=made)
-  _, lines, _ = loop_run.run(loop, tmp_path)
-  keys = [line["t"] for line in lines if line["is_key"]]
-  assert keys == [0, 3, 8, 13, 16, 18, 23, 28]
-  # The scan asks at the same frames.
-  first = system.init(jax.random.key(0), stream.frames[0])
-  _, (_, info) = distill.scan_stream(
-    system, first, stream.frames, stream.labels
-  )
-  assert np.flatnonzero(info.loss).tolist() == keys

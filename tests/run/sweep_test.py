@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+import itertools
 
 import numpy as np
 import pytest
@@ -42,9 +43,8 @@ def test_many_combinations_go_in_turns(parent, monkeypatch):
   at_once = sweep.sweep(run, grid, to_frame=9)
   monkeypatch.setattr(sweep, "_MAX_LANES", 2)
   done = []
-  in_turns = sweep.sweep(
-    run, grid, to_frame=9, progress_fn=lambda *counts: done.append(counts)
-  )
+  note = lambda *counts: done.append(counts)
+  in_turns = sweep.sweep(run, grid, to_frame=9, progress_fn=note)
   assert [trial.values for trial in in_turns] == [x.values for x in at_once]
   for a, b in zip(at_once, in_turns, strict=True):
     assert a.num_keys == b.num_keys and a.num_frames == b.num_frames == 10
@@ -64,22 +64,17 @@ def test_sweep_from_a_frame_begins_with_the_student_of_then(parent):
 def test_recorded_labels_need_no_teacher(tmp_path, monkeypatch):
   """A stream without truth that was judged on every frame."""
   world = streams.open_stream("synthetic:sports?num_frames=20", 48, 64)
-  frames = tmp_path / "stream" / "frames"
+  frames, answers = tmp_path / "stream" / "frames", tmp_path / "answers"
   frames.mkdir(parents=True)
   for sample in world.read():
     Image.fromarray(sample.frame).save(frames / f"{sample.t:03d}.png")
-  truth = _Truth(world)
-  bare = streams.open_stream(f"folder:{tmp_path / 'stream'}")
-  recorder.record(bare, truth, tmp_path / "answers", teacher_name="truth")
+  bare = f"folder:{frames.parent}"
+  stream, truth = streams.open_stream(bare), _Truth(world)
+  recorder.record(stream, truth, answers, teacher_name="truth")
   path = tmp_path / "run"
-  summary = small_run.run(
-    path,
-    stream=f"folder:{tmp_path / 'stream'}",
-    teacher=f"recorded:path={tmp_path / 'answers'}",
-    height=None,
-    width=None,
-    eval_every=1,
-  ).summary
+  flags = {"stream": bare, "teacher": f"recorded:path={answers}"}
+  flags |= {"height": None, "width": None, "eval_every": 1}
+  summary = small_run.run(path, **flags).summary
   assert summary["eval_frames"] == 20
 
   def refuse(*args, **kwargs):
@@ -108,11 +103,9 @@ class _Truth:
 
 
 def test_table_and_picture(tmp_path):
-  trials = [
-    sweep.Trial({"learning_rate": r, "a_thresh": a}, r * a, 20, 5, 7)
-    for r in (0.1, 0.3)
-    for a in (0.2, 0.4, 0.6)
-  ]
+  pairs = itertools.product((0.1, 0.3), (0.2, 0.4, 0.6))
+  of = lambda r, a: {"learning_rate": r, "a_thresh": a}
+  trials = [sweep.Trial(of(r, a), r * a, 20, 5, 7) for r, a in pairs]
   own = {"learning_rate": 0.3, "a_thresh": 0.4}
   sweep_table.write(trials, own, "a title", tmp_path / "out")
   with (tmp_path / "out" / sweep_table.TABLE).open() as file:
@@ -128,51 +121,41 @@ def test_table_and_picture(tmp_path):
   assert len(sweep_table.text(trials).splitlines()) == 7
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_maps_of_any_number_of_constants(count):
-  names = ("learning_rate", "a_thresh", "u_max")[:count]
-  trials = [
-    sweep.Trial(dict.fromkeys(names, v), v, 20, 5, 7) for v in (0.5, 1.0)
-  ]
-  fig = sweep_table.draw(trials, {"learning_rate": 1.0}, "x")
-  panels = 2 if count > 2 else 1
-  assert len(fig.axes) == 2 * panels
-  texts = sum(len(ax.texts) for ax in fig.axes)
-  assert texts == 2 * len(trials)  # every trial has its cell in both maps
+def test_maps_of_any_number_of_constants():
+  for names, num_maps in (("a", 1), ("ab", 1), ("abc", 2)):
+    of = lambda x, names=names: dict.fromkeys(names, x)
+    trials = [sweep.Trial(of(x), x, 20, 5, 7) for x in (0.5, 1.0)]
+    fig = sweep_table.draw(trials, {"a": 1.0}, "x")
+    assert len(fig.axes) == 2 * num_maps
+    # Every trial has its cell in both kinds of map.
+    assert sum(len(ax.texts) for ax in fig.axes) == 4
 
 
-@pytest.mark.parametrize(
-  ("text", "words"),
-  [
-    ("", "not NAME=VALUE"),
-    ("a_thresh", "not NAME=VALUE"),
-    ("colour=red", "not NAME=VALUE"),
-    ("a_thresh=high", "are no values of a_thresh"),
-    ("a_thresh=0.5,", "are no values of a_thresh"),
-    ("u_max=1.5", "are no values of u_max"),
-    ("a_thresh=0.5;a_thresh=0.6", "there twice"),
-    ("a_thresh=0.5,0.50", "a value twice"),
-    ("seed=" + ",".join(map(str, range(1025))), "more than 1024"),
-  ],
-)
-def test_what_is_no_sweep_is_refused(text, words):
-  with pytest.raises(UserError, match=words):
-    sweep.parse(text)
+def test_what_is_no_sweep_is_refused():
+  for text, words in {
+    **dict.fromkeys(("", "a_thresh", "colour=red"), "not NAME=VALUE"),
+    "a_thresh=high": "are no values of a_thresh",
+    "a_thresh=0.5,": "are no values of a_thresh",
+    "u_max=1.5": "are no values of u_max",
+    "a_thresh=0.5;a_thresh=0.6": "there twice",
+    "a_thresh=0.5,0.50": "a value twice",
+    "seed=" + ",".join(map(str, range(1025))): "more than 1024",
+  }.items():
+    with pytest.raises(UserError, match=words):
+      sweep.parse(text)
 
 
 def test_what_no_run_could_have_is_refused(parent):
   run = recorded_run.read(parent)
-  for grid, words in (
-    ({"a_thresh": [1.5]}, "a_thresh=1.5"),
-    ({"learning_rate": [-1.0]}, "learning_rate=-1.0"),
-    ({"u_min": [9]}, "u_min=9"),
+  for grid, frames, words in (
+    ({"a_thresh": [1.5]}, {}, "a_thresh=1.5"),
+    ({"learning_rate": [-1.0]}, {}, "learning_rate=-1.0"),
+    ({"u_min": [9]}, {}, "u_min=9"),
+    ({"seed": [1, 2]}, {"from_frame": 8}, "beginning of a run only"),
+    ({"u_max": [1]}, {"to_frame": 20}, "the run has 0 to 19"),
   ):
     with pytest.raises(UserError, match=words):
-      sweep.sweep(run, grid)
-  with pytest.raises(UserError, match="beginning of a run only"):
-    sweep.sweep(run, {"seed": [1, 2]}, from_frame=8)
-  with pytest.raises(UserError, match="the run has 0 to 19"):
-    sweep.sweep(run, {"u_max": [1]}, to_frame=20)
+      sweep.sweep(run, grid, **frames)
 
 
 def test_constants_may_be_traced():

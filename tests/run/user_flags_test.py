@@ -4,23 +4,18 @@ All other tests compile with fewer passes. This one runs the binaries in
 processes of their own, without any XLA flag.
 """
 
-import json
 import os
 import subprocess
 import sys
 
 from ojd.run import workdir
+from tests.reference import small_run
 
 _FLAGS = (
   *("--stream=synthetic:sports?num_frames=24", "--teacher=ground_truth"),
-  *(
-    "--classes=person",
-    "--height=48",
-    "--width=64",
-    "--model=jitnet:width=0.1",
-  ),
-  *("--init=random", "--delta_min=4", "--u_max=3", "--checkpoint_every=2"),
-  *("--save_masks=png", "--nooverlay"),
+  *("--classes=person", "--height=48", "--width=64", "--nooverlay"),
+  *("--init=random", "--model=jitnet:width=0.1", "--save_masks=png"),
+  *("--delta_min=4", "--u_max=3", "--checkpoint_every=2"),
 )
 # The binary, which dies like one that is killed after frame 13.
 _KILLED = """
@@ -44,30 +39,21 @@ def _run(*words, expect=0):
   return done.stdout
 
 
-def _lines(path):
-  """The metrics without times."""
-  lines = (path / workdir.METRICS).read_text().splitlines()
-  return [
-    {k: v for k, v in json.loads(line).items() if not k.startswith("ms_")}
-    for line in lines
-  ]
-
-
 def test_killed_run_resumes_and_replays_bit_for_bit(tmp_path):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   binary = ("-m", "experiments.online_distill", *_FLAGS)
   _run(*binary, f"--workdir={whole}")
   _run("-c", _KILLED, *_FLAGS, f"--workdir={killed}", expect=9)
-  assert 0 < len(_lines(killed)) < 24
+  assert 0 < len(small_run.lines(killed)) < 24
   assert not (killed / workdir.SUMMARY).exists()
   _run(*binary, f"--workdir={killed}")
-  assert _lines(killed) == _lines(whole)
+  assert small_run.lines(killed) == small_run.lines(whole)
   masks = sorted((whole / workdir.MASKS).iterdir())
   assert len(masks) >= 24
   for path in masks:
     twin = killed / workdir.MASKS / path.name
     assert twin.read_bytes() == path.read_bytes()
-  summary = json.loads((killed / workdir.SUMMARY).read_text())
+  summary = workdir.read_summary(killed)
   assert summary["finished"] and summary["resumed"] == 1
   words = _run("-m", "experiments.replay", f"--workdir={killed}")
   assert "bit-equal" in words
