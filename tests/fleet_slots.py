@@ -12,21 +12,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ojd import distill, systems, updates
+from ojd import distill
 from ojd.fleet import engine as engine_lib
 from ojd.fleet import programs
 from ojd.types import Labels
-from tests.reference import scenes, tiny_student
+from tests.reference import scenes
+from tests.reference.loop_run import SYSTEM
 
 NUM_FRAMES = 12
-SYSTEM = systems.jit(
-  tiny_student.make(),
-  updates.sgd(learning_rate=0.3),
-  a_thresh=0.8,
-  delta_min=2,
-  delta_max=8,
-  u_max=4,
-)
 
 
 @functools.cache

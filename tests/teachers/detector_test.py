@@ -11,13 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ojd import labels as labels_lib
-from ojd import systems, updates
-from ojd.run import build, loop, sources
-from ojd.run.config import RunConfig
-from ojd.run.executor import Executor
+from ojd.run import loop, sources
 from ojd.teachers import base, detector, tiny
 from ojd.types import IGNORE, Labels, Sample
-from tests.reference import labels_loop, scenes, small_run, tiny_student
+from tests.reference import labels_loop, loop_run, scenes, small_run
 
 NAMES = ("background", "person", "bicycle", "car", "bus", "truck", "dog")
 MEMBERS = (("person",), ("car", "bus", "truck"), ("bicycle",))  # no dog
@@ -150,42 +147,22 @@ def test_numpy_where_jax_cannot_have_it(monkeypatch, where):
   assert ("jax" in sys.modules) == (where != "no jax")
 
 
-class _Knowing:
-  """A teacher that knows a stream's answers, and has them in torch or not."""
-
-  class_names = scenes.NAMES
-  is_free = False
-
-  def __init__(self, stream, is_in_torch):
-    self.stream, self.is_in_torch = stream, is_in_torch
+class _InTorch(loop_run.Teacher):
+  """Has its answers in torch, and hands them over."""
 
   def label(self, sample, groups):
-    made = labels_lib.from_class_map(
-      self.stream.labels.classes[sample.t], groups
-    )
-    if not self.is_in_torch:
-      return made
     # A copy: what JAX is given must lie as torch would have it.
-    tensors = (torch.from_numpy(part).clone() for part in made)
-    return Labels(*map(detector.hand_over, tensors))
+    made = labels_lib.from_class_map(self(sample), groups)
+    return Labels(*(detector.hand_over(torch.tensor(part)) for part in made))
 
 
 def test_run_is_the_same_with_labels_of_jax(tmp_path):
-  stream = scenes.Stream(has_truth=False)
-  groups = labels_lib.parse_groups("", scenes.NAMES)
-  system = systems.jit(
-    tiny_student.make(),
-    updates.sgd(learning_rate=0.3),
-    **{"a_thresh": 0.8, "delta_min": 2, "delta_max": 8, "u_max": 4},
-  )
-  executor = Executor(system, 16, 20, seed=0)
-  runs = []
-  for is_in_torch in (True, False):
-    path = tmp_path / str(is_in_torch)
+  stream, runs = scenes.Stream(has_truth=False), []
+  for kind in (_InTorch, loop_run.Teacher):
+    path = tmp_path / kind.__name__
     path.mkdir()
-    config = RunConfig(workdir=str(path), eval_every=7)
-    teacher = _Knowing(stream, is_in_torch)
-    job = build.Job(config, stream, teacher, groups, None, system)
+    job = loop_run.job(path, stream, kind(stream), eval_every=7)
+    executor = loop_run.executor()
     run = loop.Loop(job, path, sources.InStep(), executor=executor)
     summary = run.run()
     assert summary["finished"] and summary["eval_frames"] == 5
