@@ -24,7 +24,7 @@ from ojd.edge.transport import Timing
 from ojd.models import export
 from ojd.network import messages, wire
 from ojd.network.layout import layout_of
-from ojd.network.weights import Schedule, Weights
+from ojd.network.weights import Weights
 from ojd.run import build
 from ojd.run import config as config_lib
 from ojd.tasks.segmentation import classify
@@ -278,7 +278,10 @@ def test_newer_client_takes_over(tmp_path):
       newer.client.device.held = older.client.device.held
       newer.client.start()
       until(lambda: newer.client.is_connected)
+      assert newer.client.device.counts.num_whole == 0
       until((tmp_path / "older" / "summary.json").exists)  # it ends by itself
+    # The older one's end is not that of the session.
+    assert [is_connected for _, is_connected in there.hub.sessions()] == [True]
     newer.client.close()
   summary = json.loads((tmp_path / "older" / "summary.json").read_text())
   assert not summary["finished"]
@@ -304,18 +307,13 @@ def certificate(tmp_path_factory):
   if shutil.which("openssl") is None:
     pytest.skip("no openssl to make a certificate with")
   folder = tmp_path_factory.mktemp("tls")
-  cert, key = folder / "cert.pem", folder / "key.pem"
-  subprocess.run(
-    [
-      *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"),
-      *("ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=test"),
-      *("-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"),
-      *("-keyout", key, "-out", cert),
-    ],
-    check=True,
-    capture_output=True,
+  command = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes "
+    "-subj /CN=test -addext subjectAltName=IP:127.0.0.1 -days 2 "
+    "-keyout key.pem -out cert.pem"
   )
-  return str(cert), str(key)
+  subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+  return str(folder / "cert.pem"), str(folder / "key.pem")
 
 
 def test_tls(certificate, tmp_path):
@@ -331,48 +329,42 @@ def test_tls(certificate, tmp_path):
     assert "not who it says" in summary["refusal"]
 
 
+_WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from experiments import cli, edge_client
+from ojd.models import student
+from tests.reference import small_run
+student.MODELS = small_run.MODELS
+cli.run(edge_client.main)
+"""
+
+
 def test_device_runs_where_torch_is_not(tmp_path):
-  code = (
-    "import sys\n"
-    "sys.modules['torch'] = None\n"
-    "from experiments import cli, edge_client\n"
-    "from ojd.models import student\n"
-    "from tests.reference import small_run\n"
-    "student.MODELS = small_run.MODELS\n"
-    "cli.run(edge_client.main)\n"
+  flags = (
+    "--stream=synthetic:sports?num_frames=60 --init=random --height=32 "
+    "--width=40 --classes=person --seed=2 --realtime --wait"
   )
   with edge_run.place() as there:
     result = subprocess.run(
-      [
-        *(sys.executable, "-c", code, f"--server={there.url}"),
-        *("--stream=synthetic:sports?num_frames=60", "--init=random"),
-        *("--height=32", "--width=40", "--classes=person", "--seed=2"),
-        *("--realtime", "--wait", f"--workdir={tmp_path / 'run'}"),
-      ],
+      [sys.executable, "-c", _WITHOUT_TORCH, *flags.split()]
+      + [f"--server={there.url}", f"--workdir={tmp_path}"],
       capture_output=True,
       text=True,
     )
   assert result.returncode == 0, result.stderr
   assert "0 reconnects" in result.stdout and "Kbps up" in result.stdout
-  summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+  summary = json.loads((tmp_path / "summary.json").read_text())
   assert summary["finished"] and summary["num_updates"] > 2
   assert summary["rtt_ms"] is None or summary["rtt_ms"] > 0
 
 
 def test_samples_of_a_training_period_travel_together(tmp_path):
   """As systems want it that train by the clock: five a second, a second."""
-  by_clock = Schedule(1, 5.0, 1.0)
   seen = []
-
-  def with_period(made):
-    def courses(terms):
-      course = made.courses(terms)
-      return course._replace(schedule=lambda state: by_clock)
-
-    offer = made.offer._replace(schedule=by_clock)
-    return made._replace(offer=offer, courses=courses)
-
-  with edge_run.place(change=with_period) as there:
+  options = "sampling_rate=5:train_period=1:iterations=1:batch_size=2"
+  config = edge_run.of_system(f"ams:{options}")
+  with edge_run.place(config=config) as there:
     teach = there.trainer.teach
     there.trainer.teach = lambda session, frames: (
       seen.append(frames.times) or teach(session, frames)

@@ -36,25 +36,24 @@ class Proxy:
       while data := source.recv(4096):
         if self.is_stalled:
           continue
-        if is_down and self.bytes_left is not None:
-          part, data = data[: self.bytes_left], b""
-          target.sendall(part)
-          self.bytes_left -= len(part)
-          if self.bytes_left <= 0:
-            self.bytes_left = None
+        is_short = is_down and self.bytes_left is not None
+        target.sendall(data[: self.bytes_left] if is_short else data)
+        if is_short:
+          self.bytes_left = max(self.bytes_left - len(data), 0) or None
+          if self.bytes_left is None:
             break
-          continue
-        target.sendall(data)
-    for end in (source, target):
+    self._end(source, target)
+
+  def _end(self, *sockets):
+    for end in sockets:
       with contextlib.suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
 
   def cut(self):
     """Every connection breaks off."""
     sockets, self._sockets = self._sockets, []
+    self._end(*sockets)
     for end in sockets:
-      with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
       end.close()
 
   def close(self):

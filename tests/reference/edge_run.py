@@ -56,21 +56,13 @@ def make_teacher():
 class Place:
   """A server that listens on a free port of loopback."""
 
-  def __init__(
-    self,
-    config=CONFIG,
-    who=None,
-    store=None,
-    timing=QUICK,
-    change=lambda made: made,
-    **rules,
-  ):
+  def __init__(self, config=CONFIG, who=None, store=None, timing=QUICK):
     self.notes = []
-    made = change(service.make_service(config))
+    made = service.make_service(config)
     limits = LIMITS._replace(max_bytes=1 << 20)
     self.hub = Hub(
       made.offer,
-      Rules(max_rate=1000.0, **rules),
+      Rules(max_rate=1000.0),
       Room(limits=limits),
       store=store,
       note_fn=self.notes.append,
@@ -92,13 +84,8 @@ class Place:
     return session
 
 
-@contextlib.contextmanager
 def place(**options):
-  there = Place(**options)
-  try:
-    yield there
-  finally:
-    there.close()
+  return contextlib.closing(Place(**options))
 
 
 def player(path: pathlib.Path, url: str, **options):
