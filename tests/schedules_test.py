@@ -15,42 +15,35 @@ from tests.reference.compare import equal
 T, U_MAX = 160, 3
 
 
-def _last_accuracy(accuracies, t, a_thresh):
-  """Accuracy on key frame t once its updates are over."""
-  u = 0
-  while u < U_MAX and accuracies[t][u] < a_thresh:
-    u += 1
-  return accuracies[t][u]
+def _last_accuracies(accuracies, a_thresh):
+  """Accuracy on each frame once its updates are over, as a key frame."""
+  is_over = accuracies >= a_thresh
+  is_over[:, -1] = True
+  return accuracies[np.arange(len(accuracies)), is_over.argmax(1)]
 
 
-def _drive(schedule, last_accuracy, num_frames):
-  """A frame at a time, as a system does; -> key frames, strides after them."""
+def _leap(schedule, last, num_frames):
+  """From key to key, as the host does; -> key frames, strides after them."""
   state, keys, strides = schedule.init(), [], []
-  for t in range(num_frames):
-    if schedules.should_label(schedule, state, t):
-      state = schedule.advance(state, last_accuracy(t))
-      keys.append(t)
-      strides.append(int(schedule.stride(state)))
+  t = int(schedule.next_key(state, 0))
+  while t < num_frames:
+    assert schedules.should_label(schedule, state, t)
+    state = schedule.advance(state, last[t])
+    keys.append(t)
+    strides.append(int(schedule.stride(state)))
+    t = int(schedule.next_key(state, t + 1))
+    assert t > keys[-1]
   return keys, strides
 
 
-def _leap(schedule, last_accuracy, num_frames):
-  """From key to key, as the host does, which asks after `advance` only."""
-  state, keys = schedule.init(), []
-  t = int(schedule.next_key(state, 0))
-  while t < num_frames:
-    keys.append(t)
-    state = schedule.advance(state, last_accuracy(t))
-    t = int(schedule.next_key(state, t + 1))
-    assert t > keys[-1]
-  return keys
-
-
-def _transcribed(accuracies, *bounds, a_thresh):
+def _transcribed(accuracies, a_thresh, delta_min, delta_max):
   keys, _, strides = algorithm1.run(
     lambda t, u: accuracies[t][u],
-    **dict(num_frames=len(accuracies), a_thresh=a_thresh, u_max=U_MAX),
-    **dict(zip(("delta_min", "delta_max"), bounds, strict=True)),
+    num_frames=len(accuracies),
+    a_thresh=a_thresh,
+    delta_min=delta_min,
+    delta_max=delta_max,
+    u_max=U_MAX,
   )
   return keys, strides
 
@@ -73,27 +66,23 @@ def _scan(accuracies, a_thresh, delta_min, delta_max):
 
 _compiled_scan = jax.jit(_scan)
 
-# Steps of 1/16 are exact in float32, and meet the threshold often.
-_accuracies = st.builds(
-  lambda seed, low: (
-    np.random.default_rng(seed).integers(low, 17, (T, U_MAX + 1)) / 16
-  ),
-  st.integers(0, 2**32 - 1),
-  st.integers(0, 15),
-)
-_thresholds = st.integers(0, 16).map(lambda i: i / 16)
+_seeds = st.integers(0, 2**32 - 1)
 _bounds = st.tuples(st.integers(1, 20), st.integers(0, 60)).map(
   lambda pair: (pair[0], sum(pair))
 )
 
 
 @settings(deadline=None, max_examples=200)
-@given(_accuracies, _thresholds, _bounds)
-def test_scan_follows_algorithm_1(accuracies, a_thresh, bounds):
-  keys, strides = _transcribed(accuracies, *bounds, a_thresh=a_thresh)
-  last = np.array(
-    [_last_accuracy(accuracies, t, a_thresh) for t in range(T)], np.float32
+@given(_seeds, st.integers(0, 15), st.integers(0, 16), _bounds)
+def test_scan_follows_algorithm_1(seed, low, threshold, bounds):
+  """Steps of 1/16 are exact in float32, and meet the threshold often."""
+  rng = np.random.default_rng(seed)
+  accuracies, a_thresh = (
+    rng.integers(low, 17, (T, U_MAX + 1)) / 16,
+    threshold / 16,
   )
+  keys, strides = _transcribed(accuracies, a_thresh, *bounds)
+  last = _last_accuracies(accuracies, a_thresh).astype(np.float32)
   is_key, stride = _compiled_scan(last, a_thresh, *bounds)
   assert np.flatnonzero(is_key).tolist() == keys
   assert np.asarray(stride)[keys].tolist() == strides
@@ -101,18 +90,15 @@ def test_scan_follows_algorithm_1(accuracies, a_thresh, bounds):
 
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("bounds", [(8, 64), (6, 50), (1, 1), (3, 7)])
-def test_frame_by_frame_follows_algorithm_1(bounds, jit):
+def test_key_by_key_follows_algorithm_1(bounds, jit):
   accuracies = np.random.default_rng(0).integers(8, 17, (200, U_MAX + 1)) / 16
-  a_thresh = 0.75
-  schedule = schedules.exponential_backoff(*bounds, a_thresh)
+  schedule = schedules.exponential_backoff(*bounds, 0.75)
   if jit:
     schedule = schedule._replace(
       next_key=jax.jit(schedule.next_key), advance=jax.jit(schedule.advance)
     )
-  last = lambda t: _last_accuracy(accuracies, t, a_thresh)
-  keys, strides = _transcribed(accuracies, *bounds, a_thresh=a_thresh)
-  assert _drive(schedule, last, 200) == (keys, strides)
-  assert _leap(schedule, last, 200) == keys
+  expected = _transcribed(accuracies, 0.75, *bounds)
+  assert _leap(schedule, _last_accuracies(accuracies, 0.75), 200) == expected
 
 
 def test_next_key_is_the_least_multiple_from_t_on():
@@ -125,10 +111,10 @@ def test_next_key_is_the_least_multiple_from_t_on():
 
 @pytest.mark.parametrize("accuracy", [0.0, 1.0])
 def test_fixed_is_backoff_with_equal_bounds(accuracy):
-  expected = list(range(0, 100, 7)), [7] * 15
   backoff = schedules.exponential_backoff(7, 7, 0.5)
   for schedule in (schedules.fixed(7), backoff):
-    assert _drive(schedule, lambda t: accuracy, 100) == expected
+    found = _leap(schedule, [accuracy] * 100, 100)
+    assert found == (list(range(0, 100, 7)), [7] * 15)
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -153,6 +139,25 @@ def test_thresholds_in_one_call():
   assert num_keys == sorted(num_keys) and len(set(num_keys)) > 2
 
 
+@pytest.mark.parametrize(
+  ("accuracies", "strides"),
+  [
+    # 0.75 keeps a stride, 1 doubles it, 0.875 makes it one and a half.
+    ((1.0, 1.0, 1.0, 1.0), [16, 32, 64, 64]),
+    ((0.875, 0.875, 0.875), [12, 18, 27]),
+    ((1.0, 0.75, 0.375, 0.0), [16, 16, 8, 8]),
+    # Of nine and a quarter is left nine; of a little more than eight, eight.
+    ((0.7890625, 0.7578125), [9, 9]),
+    ((0.76171875,), [8]),
+  ],
+)
+def test_ratio_rule_by_hand(accuracies, strides):
+  keys = [0, *np.cumsum(strides).tolist()][:-1]
+  last = dict(zip(keys, accuracies, strict=True))
+  found = _leap(schedules.ratio(8, 64, 0.75), last, keys[-1] + 1)
+  assert found == (keys, strides)
+
+
 def _published_stride(stride, accuracy, a_thresh, delta_min, delta_max):
   """The rule in plain numbers; `int` cuts off."""
   if accuracy > a_thresh:
@@ -162,31 +167,8 @@ def _published_stride(stride, accuracy, a_thresh, delta_min, delta_max):
   return min(delta_max, max(delta_min, int(ratio * stride)))
 
 
-@pytest.mark.parametrize(
-  ("accuracies", "strides"),
-  [
-    # 0.75 keeps a stride, 1 doubles it, 0.875 makes it one and a half.
-    ((1.0, 1.0, 1.0, 1.0), (16, 32, 64, 64)),
-    ((0.875, 0.875, 0.875), (12, 18, 27)),
-    ((1.0, 0.75, 0.375, 0.0), (16, 16, 8, 8)),
-    # Of nine and a quarter is left nine; of a little more than eight, eight.
-    ((0.7890625, 0.7578125), (9, 9)),
-    ((0.76171875,), (8,)),
-  ],
-)
-def test_ratio_rule_by_hand(accuracies, strides):
-  schedule = schedules.ratio(8, 64, 0.75)
-  state, key = schedule.init(), 0
-  for accuracy, stride in zip(accuracies, strides, strict=True):
-    assert int(schedule.next_key(state, key)) == key
-    state = jax.jit(schedule.advance)(state, accuracy)
-    key += stride
-    assert int(schedule.stride(state)) == stride
-    assert int(schedule.next_key(state, key - stride + 1)) == key
-
-
 @settings(deadline=None, max_examples=100)
-@given(st.integers(0, 2**32 - 1), _bounds)
+@given(_seeds, _bounds)
 def test_ratio_rule_is_the_published_one(seed, bounds):
   accuracies = np.random.default_rng(seed).integers(0, 257, 40) / 256
   schedule = schedules.ratio(*bounds, 0.75)
@@ -206,12 +188,11 @@ def test_ratio_rule_is_the_published_one(seed, bounds):
 
 
 def test_sampling_rate_follows_how_much_labels_change():
-  rate = jnp.float32(0.5)
+  slow = fast = rate = jnp.float32(0.5)
   assert schedules.sampling_rate(rate, 0.6) == rate
   np.testing.assert_allclose(
     schedules.sampling_rate(rate, 0.65), 0.5 - 0.2 * np.tanh(1), rtol=1e-6
   )
-  slow = fast = rate
   for _ in range(10):
     slow = schedules.sampling_rate(slow, 0.95)
     fast = schedules.sampling_rate(fast, 0.1)

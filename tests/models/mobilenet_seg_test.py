@@ -10,8 +10,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from experiments import torchvision_weights
 from experiments.benchmarks import torch_mobilenet
-from ojd.models import describe, export, mobilenet_seg, pretrained, student
-from ojd.tasks.segmentation import classify
+from ojd.models import describe, mobilenet_seg, pretrained, student
 from tests.reference import torch_layers
 from tests.reference.torch_layers import error, worst
 
@@ -130,19 +129,12 @@ def test_logits_and_gradients_equal_torch():
   assert worst(pretrained.flatten(grads), expected)[0] < 1e-6
 
 
-@pytest.mark.slow  # as JITNet can, which is tested
-def test_student_can_hold_its_norms_and_leave_as_a_program(tmp_path):
-  params = _params(_torch_net(3, NARROW), NARROW, np.float32)
+def test_student_can_hold_its_norms():
+  params = _params(_torch_net(3, NARROW), NARROW)
   net = student.from_linen(mobilenet_seg.MobileNetSeg(3, NARROW))
-  logits, norms = jax.jit(net.observe)(params, FRAME)
-  again = jax.jit(net.apply_held)(params, norms, FRAME)
-  np.testing.assert_allclose(again, logits, atol=1e-4)
+  with jax.enable_x64(True):
+    logits, norms = jax.jit(net.observe)(params, FRAME.astype(float))
+    again = jax.jit(net.apply_held)(params, norms, FRAME.astype(float))
+    assert error(again, logits) < 1e-9
   num_norms = 1 + 2 + 16 * 3 + 1 + 4 + 1 + 1
   assert len(jax.tree.leaves(norms)) == 2 * num_norms
-  answer = lambda p, frame: classify(net.apply(p, frame))
-  export.save(tmp_path / "s.jax", answer, params, *FRAME.shape[:2])
-  frames = np.stack([FRAME, 255 - FRAME])
-  program = export.load(tmp_path / "s.jax")
-  one, other = np.asarray(program(pretrained.flatten(params), frames))
-  highest = np.asarray(logits).argmax(-1)
-  assert np.mean(one == highest) > 0.999 and np.any(other != highest)

@@ -1,7 +1,6 @@
 """Labels carried along a flow that is known, beside a numpy loop."""
 
 import cv2
-import jax
 import numpy as np
 
 from ojd import metrics, systems
@@ -67,19 +66,6 @@ def test_system_equals_a_numpy_loop_in_the_host_loop_and_in_a_scan():
   _, (scanned, infos) = host_loop.compiled_scan(system, FRAMES, labels)
   np.testing.assert_array_equal(scanned, expected)
   assert np.flatnonzero(infos.is_key).tolist() == found.keys == [0, 4, 8]
-
-
-def test_lanes_of_other_strides_are_alone():
-  flow_fn = optical_flow.dis("ultrafast")
-
-  def one(stride):
-    system = systems.flow(STUDENT, stride=stride, flow=flow_fn)
-    return host_loop.scan(system, FRAMES, LABELS, axis_name="a")[1][0]
-
-  strides = np.array([2, 5])
-  together = jax.jit(jax.vmap(one, axis_name="a"))(strides)
-  expected = [_numpy_loop(FRAMES, LABELS, flow_fn, n)[0] for n in strides]
-  np.testing.assert_array_equal(together, expected)
 
 
 def test_what_moves_by_whole_pixels_is_followed_to_the_pixel():

@@ -1,4 +1,4 @@
-"""Gradient steps of all parameters: against torch, and against each other."""
+"""Gradient steps of all parameters: against torch, and each other; replay."""
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +7,19 @@ import optax
 import pytest
 import torch
 
-from ojd import systems, updates
+from ojd import losses, systems, updates
 from ojd.errors import UserError
 from ojd.models.student import Student
 from ojd.tasks.segmentation import classify
+from ojd.types import Labels
 from tests.reference import layered_student, tiny_student
 from tests.reference.compare import close, equal
 
 TINY, LAYERED = tiny_student.make(), layered_student.STUDENT
 FRAMES = layered_student.FRAMES
 RATE = 0.1
+SGD = updates.sgd(learning_rate=RATE)
+REPLAY = updates.STEPS["replay"].factory(learning_rate=RATE)
 
 MATRIX = np.float32([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]])
 START = np.float32([1.0, -2.0, 0.5])
@@ -157,8 +160,8 @@ def test_first_finite_key_frame_is_that_of_sgd(name, jit):
   "inner",
   [
     updates.adam(learning_rate=RATE),
-    updates.averaged(updates.sgd(learning_rate=RATE)),
-    updates.with_replay(updates.sgd(learning_rate=RATE)),
+    updates.averaged(SGD),
+    updates.with_replay(SGD),
   ],
 )
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
@@ -190,11 +193,9 @@ def test_guarded_step_is_as_if_the_gradient_had_not_been(inner, value):
 @pytest.mark.parametrize("jit", [False, True])
 def test_average_of_all_updates_of_sgd(jit):
   """Three updates are three key frames of `sgd` with one update each."""
-  tx = updates.averaged(updates.sgd(learning_rate=RATE), decay=0.75)
+  tx = updates.averaged(SGD, decay=0.75)
   params, result = layered_student.adapted(tx, jit=jit)
-  _, *ones = layered_student.adapted(
-    updates.sgd(learning_rate=RATE), num_updates=1, times=(0, 0, 0)
-  )
+  _, *ones = layered_student.adapted(SGD, num_updates=1, times=(0, 0, 0))
   mix = lambda old, new: 0.75 * old + 0.25 * new
   expected = params
   for one in ones:
@@ -235,3 +236,86 @@ def test_of_a_part_the_others_are_the_students_own():
   head = [x["logits"]["kernel"] for x in (params, mean, result.params)]
   assert np.abs(head[0] - head[1]).max() > 0
   assert np.abs(head[2] - head[1]).max() > 0
+
+
+def test_without_a_past_the_gradient_stays_bit_for_bit():
+  params, opt_state = layered_student.begin(REPLAY, TINY)
+  carry, constants = REPLAY.begin(opt_state)
+  broken = lambda frame, labels: jax.tree.map(lambda x: x * np.nan, params)
+  for gradient in (REPLAY.gradient, jax.jit(REPLAY.gradient, static_argnums=1)):
+    equal(gradient(params, broken, carry, constants), params)
+
+
+def test_later_ones_descend_the_mean_of_two_losses():
+  tx = updates.with_replay(SGD, 1)
+  _, first, second = layered_student.adapted(tx, TINY, times=(0, 1))
+
+  def loss(params):
+    return sum(
+      losses.weighted_cross_entropy(
+        TINY.apply(params, FRAMES[t]), layered_student.labels_of(t)
+      )
+      / 2
+      for t in (0, 1)
+    )
+
+  params, state = first.params, first.opt_state.inner
+  for _ in range(3):
+    steps, state = SGD.update(jax.grad(loss)(params), state)
+    params = optax.apply_updates(params, steps)
+  close(second.params, params)
+
+
+def _remembering(tx, times):
+  """The state of a step that was through some frames; nothing is learnt."""
+  _, state = layered_student.begin(tx, TINY)
+  for t in times:
+    carry, constants = tx.begin(state)
+    state = tx.end(carry, constants, FRAMES[t], layered_student.labels_of(t))
+  return state
+
+
+def test_ring_holds_the_last_ones_whole():
+  tx = updates.with_replay(SGD, 2)
+  buffer = _remembering(tx, [0, 1, 2]).buffer
+  for slot, t in enumerate((2, 1)):
+    labels = layered_student.labels_of(t)
+    equal(tuple(x[slot] for x in buffer), (FRAMES[t], *labels))
+  assert (
+    sum(x.nbytes for x in buffer) == 2 * (3 + 1 + 2) * FRAMES[0, ..., 0].size
+  )
+
+
+@pytest.mark.parametrize("times", [[1], [0, 2], [3, 2, 1, 0, 3, 1]])
+def test_each_kept_one_is_drawn_about_as_often(times):
+  params, _ = layered_student.begin(REPLAY, TINY)
+  carry, constants = REPLAY.begin(_remembering(REPLAY, times))
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  kinds = [float(x.mean()) for x in FRAMES.astype(np.float32)]
+
+  def grad_fn(frame, labels):
+    del labels
+    mean = jnp.mean(frame.astype(jnp.float32))
+    return jax.tree.map(lambda x: jnp.full_like(x, mean), params)
+
+  def turn(carry, _):
+    grads = REPLAY.gradient(zeros, grad_fn, carry, constants)
+    _, carry = REPLAY.update(grads, carry, params, constants)
+    return carry, 2 * jnp.max(grads["bias"])
+
+  _, drawn = jax.lax.scan(turn, carry, length=400)
+  near = np.abs(np.asarray(drawn)[:, None] - kinds)
+  assert near.min(1).max() < 1e-3
+  counts = np.bincount(near.argmin(1), minlength=4)
+  kept = times[-4:]
+  for t in range(4):
+    expected = 400 * kept.count(t) / len(kept)
+    assert abs(counts[t] - expected) < 60 * (expected > 0) + 1
+
+
+def test_frame_without_labels_is_not_kept():
+  state = _remembering(REPLAY, [0])
+  nothing = Labels(*(0 * x for x in layered_student.labels_of(1)))
+  after = REPLAY.end(*REPLAY.begin(state), FRAMES[1], nothing)
+  assert int(after.num_seen) == 1
+  equal(after.buffer, state.buffer)

@@ -128,21 +128,6 @@ def test_bias_counted_twice_is_the_bias_added_once_more():
   assert "bias" not in conv_layers.at(without, path)
 
 
-def test_frames_of_several_streams_are_alone():
-  student, frames = layered_student.STUDENT, layered_student.FRAMES
-  net = convert(student, changes.from_key(changes.pair(gamma=2)))
-  params = net.init(jax.random.key(0), frames[0])
-
-  def look(first, second):
-    _, cache = net.apply_key(params, first)
-    return net.apply_delta(params, cache, second).logits
-
-  together = jax.jit(jax.vmap(look))(frames[:2], frames[2:4])
-  for i in range(2):
-    alone = jax.jit(look)(frames[i], frames[i + 2])
-    np.testing.assert_allclose(together[i], alone, atol=2e-4)
-
-
 def test_half_precision_is_kept_but_for_the_logits():
   model = delta_clips.NETWORKS["jitnet"]
   net = convert(from_linen(model, "bfloat16"), changes.from_key(changes.pair()))

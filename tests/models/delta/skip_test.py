@@ -26,22 +26,19 @@ def _site(size=3, stride=1):
 SITES = [_site(), _site(stride=2), _site(1), _site(5)]
 
 
-def _inputs(num_frames=6, seed=0):
+def _inputs(num_frames=6):
   """Most pixels still or nearly so, some that jump."""
-  rng = np.random.default_rng(seed)
-  x = rng.standard_normal((1, HEIGHT, WIDTH, NUM_IN))
-  frames = [x]
-  for _ in range(num_frames - 1):
-    jumps = rng.random((1, HEIGHT, WIDTH, 1)) < 0.08
-    steps = 0.02 + jumps * rng.standard_normal(x.shape)
-    frames.append(frames[-1] + steps)
-  return np.stack(frames).astype(np.float32)
+  rng = np.random.default_rng(0)
+  shape = (num_frames, 1, HEIGHT, WIDTH, NUM_IN)
+  jumps = rng.random((*shape[:-1], 1)) < 0.12
+  steps = 0.02 + jumps * rng.standard_normal(shape)
+  steps[0] = rng.standard_normal(shape[1:])
+  return np.cumsum(steps, 0).astype(np.float32)
 
 
-def _layer(conv, seed=1):
-  rng = np.random.default_rng(seed)
+def _layer(conv):
   shape = (*conv.kernel_size, NUM_IN, NUM_OUT)
-  kernel = rng.standard_normal(shape).astype(np.float32)
+  kernel = np.random.default_rng(1).standard_normal(shape, np.float32)
   return Layer(conv, jnp.asarray(kernel), jnp.arange(1.0, 4), {})
 
 
@@ -77,58 +74,48 @@ def _run(rule, layer, inputs):
   return np.stack(outputs), shares, kept
 
 
+@pytest.mark.parametrize("eps", [0.0, 0.08])
 @pytest.mark.parametrize("conv", SITES)
-@pytest.mark.parametrize("memory", skip.MEMORIES)
-def test_without_a_threshold_nothing_is_lost(conv, memory):
+def test_forgetting_is_the_published_loop(conv, eps):
   layer, inputs = _layer(conv), _inputs()
-  rule = skip.skip(skip.by_norm(0.0), memory=memory)
-  outputs, _, _ = _run(rule, layer, inputs)
-  close(outputs, np.stack([_whole(x, layer) for x in inputs]), 0, 1e-4)
-
-
-@pytest.mark.parametrize("conv", SITES)
-def test_forgetting_is_the_published_loop(conv):
-  layer, inputs, eps = _layer(conv), _inputs(), 0.1
   outputs, shares, _ = _run(skip.skip(skip.by_norm(eps)), layer, inputs)
-  z, expected = _whole(inputs[0], layer), []
-  for before, now in zip(inputs[:-1], inputs[1:], strict=True):
-    r = _windows(now - before, conv)
+  z = _whole(inputs[0], layer)
+  for t, r in enumerate(_windows(x, conv) for x in np.diff(inputs, axis=0)):
     is_open = np.abs(r).mean((2, 3, 4)) > eps
     delta = np.einsum("pqhwi,hwio->pqo", r, np.asarray(layer.kernel))
     z = z + is_open[..., None] * delta
-    expected.append((z, is_open.mean()))
-  np.testing.assert_allclose(outputs[1:], [z for z, _ in expected], atol=1e-4)
-  np.testing.assert_allclose(shares, [share for _, share in expected])
-  assert min(shares) > 0 and max(shares) < 1
+    np.testing.assert_allclose(outputs[t + 1], z, atol=1e-4)
+    assert shares[t] == pytest.approx(is_open.mean())
+  assert eps == 0 or 0 < min(shares) <= max(shares) < 1
 
 
+@pytest.mark.parametrize("eps", [0.0, 0.12])
 @pytest.mark.parametrize("conv", SITES)
-def test_sums_are_kept_for_each_output(conv):
+def test_sums_are_kept_for_each_output(conv, eps):
   """What an output shows is of the frame that it was last computed on."""
-  layer, inputs, eps = _layer(conv), _inputs(), 0.12
+  layer, inputs = _layer(conv), _inputs()
   rule = skip.skip(skip.by_norm(eps), memory="sum")
   outputs, shares, _ = _run(rule, layer, inputs)
-  whole = [_whole(x, layer) for x in inputs]
+  whole = np.array([_whole(x, layer) for x in inputs])
   seen = np.zeros(conv.shape_out[:2], int)
   pending = np.zeros(conv.shape_out[:2])
   reach = np.abs(np.asarray(layer.kernel)).max()
   taps = conv.kernel_size[0] ** 2 * NUM_IN
-  for t in range(1, len(inputs)):
-    change = np.abs(_windows(inputs[t] - inputs[t - 1], conv))
-    pending += change.mean((2, 3, 4))
+  for t, step in enumerate(np.diff(inputs, axis=0), 1):
+    pending += np.abs(_windows(step, conv)).mean((2, 3, 4))
     is_open = pending > eps
     seen[is_open], pending[is_open] = t, 0
-    rows, columns = np.indices(seen.shape)
-    expected = np.array(whole)[seen, rows, columns]
+    expected = whole[seen, *np.indices(seen.shape)]
     np.testing.assert_allclose(outputs[t], expected, atol=1e-4)
     assert shares[t - 1] == pytest.approx(is_open.mean())
     # The promise: never further off than the threshold allows.
     assert np.abs(outputs[t] - whole[t]).max() <= eps * taps * reach + 1e-4
 
 
+@pytest.mark.parametrize("eps", [0.0, 0.15])
 @pytest.mark.parametrize("conv", SITES)
-def test_reference_is_what_the_outputs_are_of(conv):
-  layer, inputs, eps = _layer(conv), _inputs(), 0.15
+def test_reference_is_what_the_outputs_are_of(conv, eps):
+  layer, inputs = _layer(conv), _inputs()
   rule = skip.skip(skip.by_norm(eps), memory="reference")
   reference = inputs[0].copy()
   outputs, shares, kept = _run(rule, layer, inputs)
@@ -140,18 +127,6 @@ def test_reference_is_what_the_outputs_are_of(conv):
     assert shares[t - 1] == pytest.approx(is_read.mean())
   np.testing.assert_allclose(kept.x, reference, atol=1e-5)
   assert np.abs(inputs[-1] - reference).mean(-1).max() <= eps + 1e-5
-
-
-def test_slow_drift_is_lost_where_it_is_forgotten_and_nowhere_else():
-  conv = _site()
-  layer, still = _layer(conv), _inputs(1)[0]
-  inputs = np.stack([still + 0.05 * t for t in range(9)])
-  errors = {}
-  for memory in skip.MEMORIES:
-    rule = skip.skip(skip.by_norm(0.1), memory=memory)
-    outputs, _, _ = _run(rule, layer, inputs)
-    errors[memory] = np.abs(outputs[-1] - _whole(inputs[-1], layer)).mean()
-  assert errors["forget"] > 3 * max(errors["sum"], errors["reference"])
 
 
 def test_norms_of_outputs_and_by_height_are_scaled():
@@ -229,9 +204,7 @@ def test_network_without_a_threshold_answers_as_itself():
     cache = between.cache
     plain = apply(params["model"], half)
     np.testing.assert_allclose(between.logits, plain, atol=2e-3)
-  first = between.aux["dec1"]["conv"]["open"]
   assert 0 < float(between.gmac) <= net.gmac(frames[0])
-  assert float(first) <= 1
 
 
 @pytest.mark.parametrize(
