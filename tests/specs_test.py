@@ -1,3 +1,5 @@
+"""Texts of methods and their options, read by the signatures they call."""
+
 from typing import Annotated, Literal
 
 import pytest
@@ -52,43 +54,35 @@ def _bind(text, **given):
   return specs.bind(text, _TABLE, "system", given)
 
 
-def test_defaults_come_from_the_signature():
-  bound = _bind("base")
-  assert bound.options == {"rate": 0.5, "count": 8}
-  assert bound.make("s", fps=25) == ("base", "s", 25, 0.5, 8)
-  assert str(bound) == "base"
+@pytest.mark.parametrize(
+  ("text", "shortest", "options"),
+  [
+    ("base", "base", {"rate": 0.5, "count": 8}),
+    ("base:rate=0.1234567890123:count=3", None, {"count": 3}),
+    ("more:kind=b:is_on=yes", "more:kind=b:is_on=true", {"is_on": True}),
+    ("more:limit=3:rate=1e-3", "more:limit=3:rate=0.001", {"limit": 3}),
+    ("more:limit=none", "more", {"limit": None, "kind": "a", "path": ""}),
+    ("more:quick", None, {"rate": 2.0}),
+    ("more:quick:rate=2", "more:quick", {"rate": 2.0}),
+    ("more:quick:rate=3", "more:quick:rate=3.0", {"rate": 3.0}),
+    # A value keeps its colons.
+    ("more:path=raft:C:/x:kind=b", None, {"path": "raft:C:/x", "kind": "b"}),
+  ],
+)
+def test_options_are_read_by_their_types(text, shortest, options):
+  bound = _bind(text)
+  assert bound.options | options == bound.options
+  assert _bind(str(bound)).options == bound.options
+  assert shortest in (None, str(bound))
 
 
-def test_options_are_read_by_their_types():
-  bound = _bind("more:kind=b:is_on=yes:limit=3:rate=1e-3")
-  assert bound.options == {
-    **{"kind": "b", "is_on": True, "path": "", "limit": 3, "rate": 0.001}
-  }
-  assert str(bound) == "more:kind=b:is_on=true:limit=3:rate=0.001"
-  assert _bind("more:limit=none").options["limit"] is None
-
-
-def test_defaults_of_the_base_are_handed_on():
-  rest = _more("s", fps=25)[-1]
-  assert rest == {"fps": 25, "rate": 0.5}
-  assert _more("s", fps=25, rate=2.0)[-1]["rate"] == 2.0
-
-
-def test_a_preset_gives_way_to_an_option():
-  assert _bind("more:quick").options["rate"] == 2.0
-  assert _bind("more:quick:rate=3").options["rate"] == 3.0
+def test_what_is_bound_is_made():
+  made = _bind("base").make("s", fps=25)
+  assert made == ("base", "s", 25, 0.5, 8)
   assert _bind("more:quick", rate=4.0).options["rate"] == 4.0
-  assert str(_bind("more:quick:rate=2")) == "more:quick"
-
-
-def test_a_value_keeps_its_colons():
-  assert _bind("more:path=raft:C:/x:kind=b").options["path"] == "raft:C:/x"
-
-
-def test_the_shortest_text_binds_to_the_same():
-  for text in ("more:quick:is_on=1", "base:rate=0.1234567890123:count=3"):
-    bound = _bind(text)
-    assert _bind(str(bound)) == bound
+  # Defaults of the base are handed on.
+  assert _more("s", fps=25)[-1] == {"fps": 25, "rate": 0.5}
+  assert _more("s", fps=25, rate=2.0)[-1]["rate"] == 2.0
 
 
 @pytest.mark.parametrize(
@@ -125,13 +119,17 @@ def test_a_bad_text_is_one_line(text, words):
   assert any(word in message for word in words.split("|"))
 
 
-def test_a_flag_that_the_method_lacks_is_refused():
-  with pytest.raises(UserError, match="--kind=a: base has no option 'kind'"):
-    _bind("base", kind="a")
-  with pytest.raises(UserError, match="--rate=1.0: --system=base:rate=2 has"):
-    _bind("base:rate=2", rate=1.0)
-  with pytest.raises(UserError, match="--rate=-1.0: number, above 0"):
-    _bind("base", rate=-1.0)
+@pytest.mark.parametrize(
+  ("text", "flags", "words"),
+  [
+    ("base", {"kind": "a"}, "--kind=a: base has no option 'kind'"),
+    ("base:rate=2", {"rate": 1.0}, "--rate=1.0: --system=base:rate=2 has"),
+    ("base", {"rate": -1.0}, "--rate=-1.0: number, above 0"),
+  ],
+)
+def test_a_flag_that_the_method_lacks_is_refused(text, flags, words):
+  with pytest.raises(UserError, match=words):
+    _bind(text, **flags)
 
 
 def test_help_is_made_of_the_docstrings():

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from ojd.network import link as link_lib
 from ojd.network.link import DOWN, UP, Link
 
-
-def _quick(test):
-  return hypothesis.settings(max_examples=100, deadline=None)(test)
+_quick = hypothesis.settings(max_examples=100, deadline=None)
 
 
 def _send_all(state, messages):

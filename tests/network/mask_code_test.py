@@ -13,8 +13,7 @@ from ojd.network.limits import WireError
 STUDENT = 2_113_043  # coordinates that Adaptive Model Streaming trains
 
 
-def _quick(test):
-  return hypothesis.settings(max_examples=100, deadline=None)(test)
+_quick = hypothesis.settings(max_examples=100, deadline=None)
 
 
 def _random_mask(num, fraction):
@@ -33,7 +32,7 @@ def masks(draw):
   rng = np.random.default_rng(draw(st.integers(0, 2**32)))
   sizes = draw(st.lists(st.integers(0, 3000), max_size=6))
   num = sum(sizes)
-  fraction = draw(st.one_of(st.sampled_from([0, 0.01, 1]), st.floats(0, 1)))
+  fraction = draw(st.sampled_from([0, 0.01, 1]) | st.floats(0, 1))
   stretch = draw(st.sampled_from([1, 1, 7, 64]))
   mask = np.repeat(rng.random(num // stretch + 1) < fraction, stretch)[:num]
   return mask, sizes
@@ -94,7 +93,12 @@ def test_bitmap_counted_by_hand():
 )
 def test_sizes_for_a_random_mask(fraction, gzipped):
   mask, sizes = _random_mask(STUDENT, fraction), [STUDENT]
+  start = time.process_time()
   code, data = mask_code.encode(mask, sizes)
+  got = mask_code.decode(data, sizes, mask.sum(), code)
+  # Some hundred milliseconds; the bound allows for a busy machine.
+  assert time.process_time() - start < 2
+  np.testing.assert_array_equal(got, np.flatnonzero(mask))
   assert code == mask_code.GAPS
   bound = _entropy(STUDENT, fraction)
   assert bound < len(data) < 1.02 * bound
@@ -141,15 +145,6 @@ def test_smallest_is_taken():
     assert chosen == code and len(data) == min(len(x) for _, x in every)
 
 
-def test_it_is_quick():
-  """Some hundred milliseconds; the bound allows for a busy machine."""
-  mask = _random_mask(STUDENT, 0.05)
-  start = time.process_time()
-  code, data = mask_code.encode(mask, [STUDENT])
-  mask_code.decode(data, [STUDENT], mask.sum(), code)
-  assert time.process_time() - start < 2
-
-
 def _bitmap(*content):
   return mask_code.BITMAP, bytes(content)
 
@@ -162,13 +157,11 @@ _BOMB = mask_code.encode(np.zeros(8 << 24, bool), [8 << 24], mask_code.GZIP)[1]
 @pytest.mark.parametrize(
   ("code", "data", "sizes", "num_chosen", "words"),
   [
-    (*_bitmap(0x80, 0x80), [9], 2, ""),
     (*_bitmap(0x80), [9], 1, "1 bytes, not 2"),
     (*_bitmap(0x80, 0x80, 0), [9], 2, "3 bytes, not 2"),
     (*_bitmap(0x80, 0x40), [9], 1, "after an array's end"),
     (*_bitmap(0x80, 0x80), [9], 1, "2 coordinates, not 1"),
     (*_bitmap(0x80, 0x80), [9], 10, "10 among 9"),
-    (mask_code.GZIP, _ZIP, [5000], 250, ""),
     (mask_code.GZIP, _ZIP, [5000], 251, "250 coordinates, not 251"),
     (mask_code.GZIP, _ZIP[:-1], [5000], 250, "does not unpack to 625"),
     (mask_code.GZIP, _ZIP + b"x", [5000], 250, "does not unpack to 625"),
@@ -176,8 +169,6 @@ _BOMB = mask_code.encode(np.zeros(8 << 24, bool), [8 << 24], mask_code.GZIP)[1]
     (mask_code.GZIP, _BOMB, [5000], 250, "does not unpack to 625"),
     (mask_code.GZIP, b"dear diary", [5000], 250, "cannot be unpacked"),
     (mask_code.GZIP, b"", [5000], 250, "does not unpack to 625"),
-    (mask_code.GAPS, _GAPS, [5000], 250, ""),
-    (mask_code.GAPS, _GAPS, [9, 4991], 250, ""),
     (mask_code.GAPS, _GAPS, [5000], 249, "mask"),
     (mask_code.GAPS, _GAPS, [5000], 251, "mask"),
     (mask_code.GAPS, _GAPS, [4000], 250, "of 4000"),
@@ -189,9 +180,6 @@ _BOMB = mask_code.encode(np.zeros(8 << 24, bool), [8 << 24], mask_code.GZIP)[1]
   ],
 )
 def test_what_is_no_mask_is_refused(code, data, sizes, num_chosen, words):
-  if not words:
-    assert len(mask_code.decode(data, sizes, num_chosen, code)) == num_chosen
-    return
   with pytest.raises(WireError, match=words) as error:
     mask_code.decode(data, sizes, num_chosen, code)
   assert "\n" not in str(error.value)

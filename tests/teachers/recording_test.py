@@ -65,8 +65,7 @@ def _assert_close(got, expected):
     assert np.abs(got.masks - expected.masks).max() < 1 / 255
 
 
-def _quick(test):
-  return hypothesis.settings(max_examples=60, deadline=None)(test)
+_quick = hypothesis.settings(max_examples=60, deadline=None)
 
 
 def _there_and_back(kind, answer, height=H, width=W):
