@@ -2,6 +2,7 @@
 
 import contextlib
 import tracemalloc
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -105,9 +106,8 @@ def test_cut_in_the_middle_of_an_update(num_bytes):
     if is_up or not is_update(data):
       return [data]
     # The device sees less than all of it, if anything.
-    part = data[: min(num_bytes, len(data) - 1)]
     world.hub.receive(client.peer, wire.encode(Heartbeat(1.0)))
-    if part:
+    if part := data[: min(num_bytes, len(data) - 1)]:
       client.take(part)
     client.cut()
     return []
@@ -123,19 +123,17 @@ def test_cut_in_the_middle_of_an_update(num_bytes):
 
 def test_lost_ack_takes_no_weights():
   world, client = _begun()
-  version = client.device.held.version
-
-  def lose(client, data, is_up):
-    return [] if is_up and isinstance(wire.decode(data), Ack) else [data]
-
-  while client.device.held.version == version:
+  before = client.device.held
+  is_ack = lambda data: isinstance(wire.decode(data), Ack)
+  lose = lambda client, data, is_up: [] if is_up and is_ack(data) else [data]
+  while client.device.held is before:
     world.play(client, fault=lose)
   assert _session(client).is_in_flight
   client.again()
   assert client.device.counts.num_whole == 0
 
 
-def test_same_version_goes_on_without_weights():
+def test_another_connection_needs_no_weights_unless_they_are_too_old():
   world, client = _begun()
   seen, number = [], client.device.session
   client.cut()
@@ -143,23 +141,16 @@ def test_same_version_goes_on_without_weights():
   world.settle(lambda client, data, is_up: seen.append(data) or [data])
   world.assert_agreed(client)
   assert client.device.session == number and len(seen) == 2
-
-
-def test_much_older_device_gets_all_weights():
-  _, client = _begun()
   client.device.held = first(trainable=edge_world.TRAINABLE)
   client.again()
   assert client.device.counts.num_whole == 1
-
-
-def test_resync_gives_all_weights_once():
-  world, client = _begun()
+  # Asked for thrice, they are sent once.
+  num = _session(client).counts.num_whole
   for _ in range(3):
     client.send(Resync(client.device.held.version))
   world.settle()
   world.assert_agreed(client)
-  assert client.device.counts.num_whole <= 3
-  assert _session(client).counts.num_whole == 1
+  assert _session(client).counts.num_whole == num + 1
 
 
 @pytest.mark.parametrize("has_store", [False, True])
@@ -184,31 +175,26 @@ def test_restarted_server_goes_on_from_what_the_device_holds(
   assert client.device.counts.num_whole == 0
 
 
-def _full_disk(session, held):
-  raise OSError(28, "no room")
-
-
-def test_server_that_wrote_less_than_it_sent(tmp_path):
+def test_server_that_wrote_less_than_it_sent(tmp_path, monkeypatch):
   """Its disk was full for a while, and then it was restarted."""
   keeper = store.Store(tmp_path, max_files=4)
   world, client = _begun(store=keeper)
-  save, keeper.save = keeper.save, _full_disk
   version = client.device.held.version
-  while client.device.held.version < version + 3:
-    world.play(client)
+  with monkeypatch.context() as full:
+    no_room = mock.Mock(side_effect=OSError(28, "no room"))
+    full.setattr(keeper, "save", no_room)
+    while client.device.held.version < version + 3:
+      world.play(client)
   assert any("cannot be kept: no room" in note for note in world.notes)
-  keeper.save, before = save, client.device.held
-  world.hub = world.new_hub()
+  before, world.hub = client.device.held, world.new_hub()
   client.again()
   assert client.device.held.params is before.params
 
 
 def test_server_that_wrote_more_than_it_could_send(tmp_path):
   world, client = _begun(store=store.Store(tmp_path, max_files=4))
-
-  def lose(client, data, is_up):
-    return [data] if is_up or not is_update(data) else []
-
+  is_lost = lambda data, is_up: not is_up and is_update(data)
+  lose = lambda client, data, is_up: [data] * (not is_lost(data, is_up))
   while not _session(client).is_in_flight:
     world.play(client, fault=lose)
   world.hub = world.new_hub()
@@ -217,24 +203,22 @@ def test_server_that_wrote_more_than_it_could_send(tmp_path):
 
 
 def test_store_keeps_so_many_and_tells_damage(tmp_path):
-  keeper = store.Store(tmp_path / "new", max_files=2)
-  held = first(version=7)
-  for i in range(4):
-    keeper.save(bytes([i] * 16), held)
-  names = {path.name[:2] for path in (tmp_path / "new").iterdir()}
-  assert names == {"02", "03"}
-  found = keeper.load(bytes([3] * 16), held.layout)
+  folder, ids = tmp_path / "new", [bytes([i] * 16) for i in range(4)]
+  keeper, held = store.Store(folder, max_files=2), first(version=7)
+  for number in ids:
+    keeper.save(number, held)
+  assert {path.name[:2] for path in folder.iterdir()} == {"02", "03"}
+  found = keeper.load(ids[3], held.layout)
   assert bits(found) == bits(held) and found.version == 7
-  assert keeper.load(bytes([0] * 16), held.layout) is None
-  other = first(trainable=None)
-  assert keeper.load(bytes([3] * 16), other.layout) is None
-  path = tmp_path / "new" / f"{'03' * 16}.safetensors"
+  assert keeper.load(ids[0], held.layout) is None
+  assert keeper.load(ids[3], first(trainable=None).layout) is None
+  path = folder / f"{ids[3].hex()}.safetensors"
   path.write_bytes(path.read_bytes()[:-9])
   with pytest.raises(weights.WireError, match="damaged"):
-    keeper.load(bytes([3] * 16), held.layout)
+    keeper.load(ids[3], held.layout)
   world = World(store=keeper)
   client = world.client()
-  client.device.session = bytes([3] * 16)
+  client.device.session = ids[3]
   client.again()
   assert any("damaged" in note for note in world.notes)
 
@@ -269,7 +253,7 @@ def test_other_terms_end_in_a_line_at_both_ends(change, words):
   world.assert_agreed(client)
 
 
-_WELCOME = messages.Welcome(bytes(16), 1, 0, 0, 0.0, 0.0, False, b"")
+_WELCOME = messages.Welcome(bytes(16), 1, 0, 8, 0.0, 0.0, False, b"\x60")
 
 
 @pytest.mark.parametrize(
@@ -372,16 +356,16 @@ def test_heartbeats_come_back_and_tell_the_way():
 
 
 def _anything(session):
-  """A message of each kind, for a session."""
+  """The bytes of a message of each kind, for a session."""
   whole = weights.whole(first(version=9), session)
-  return [
+  hello = messages.Hello((1,), bytes(16), _TERMS, bytes(16), session, 2)
+  every = (
     *(Ack(1), Ack(2), Resync(1), Heartbeat(0.5), messages.Bye()),
-    messages.Error("why"),
+    *(messages.Error("why"), hello, _WELCOME._replace(session=session)),
     *(edge_world.key_frame(t) for t in (0, 5)),
-    messages.Hello((1,), bytes(16), edge_world.TERMS, bytes(16), session, 2),
-    messages.Welcome(session, 1, 0, 8, 0.0, 0.0, False, b"\x60"),
     *(whole, whole._replace(base_version=0, new_version=1)),
-  ]
+  )
+  return [wire.encode(message) for message in every]
 
 
 @contextlib.contextmanager
@@ -406,7 +390,7 @@ def test_10000_messages_of_an_enemy_to_the_server():
   other = world.client()
   hello = wire.encode(other.device.connected(world.now))
   world.clients.remove(other)
-  valid = [wire.encode(m) for m in _anything(good.device.session)]
+  valid = _anything(good.device.session)
   peer, rng = None, np.random.default_rng(0)
   with _little_memory(10_000) as step:
     for i, data in enumerate(hostile.messages(valid, 10_000, rng)):
@@ -437,7 +421,7 @@ def test_10000_messages_of_an_enemy_to_the_server():
 def test_10000_messages_of_an_enemy_to_the_device():
   world, client = _begun()
   device = client.device
-  valid = [wire.encode(m) for m in _anything(device.session)]
+  valid = _anything(device.session)
   num_ended, rng = 0, np.random.default_rng(1)
   with _little_memory(10_000) as step:
     for i, data in enumerate(hostile.messages(valid, 10_000, rng)):

@@ -68,18 +68,12 @@ def _pass_on(client, data, is_up):
 class Client:
   """A device, its connection, and all that was ever sent over it."""
 
-  def __init__(self, world, held=None, terms=TERMS):
-    self.world = world
-    self.device = Device(held or first(trainable=None), terms, self._stage)
-    self.peer = None
-    self.up = collections.deque()
-    self.errors = []
+  def __init__(self, world):
+    self.world, self.peer, self.t = world, None, 0
+    self.up, self.errors, self.staged = collections.deque(), [], []
     self.is_refused = False
-    self.staged = []
-    self.t = 0
-
-  def _stage(self, answering):
-    self.staged.append(answering)
+    stage = lambda answering: self.staged.append(answering)
+    self.device = Device(first(trainable=None), TERMS, stage)
 
   def connect(self):
     self.peer = Peer()
@@ -135,34 +129,27 @@ class Client:
 class World:
   """A hub, its trainer and any number of clients."""
 
-  def __init__(self, hub=None, seed=0, **options):
-    self.now = 100.0
-    self.notes = []
-    self.options = options
-    self.rng = np.random.default_rng(seed)
-    self.hub = hub or self.new_hub()
-    self.clients = []
+  def __init__(self, seed=0, **options):
+    self.now, self.notes, self.clients = 100.0, [], []
     self.history = []  # of all that was ever learnt
+    self.options, self.rng = options, np.random.default_rng(seed)
+    self.hub = self.new_hub()
 
   def new_hub(self):
     """A server, which knows nothing."""
-    return Hub(
-      Offer(first(), Schedule(stride=8), "person"),
-      note_fn=self.notes.append,
-      clock=lambda: self.now,
-      **self.options,
-    )
+    offer = Offer(first(), Schedule(stride=8), "person")
+    told = {"note_fn": self.notes.append, "clock": lambda: self.now}
+    return Hub(offer, **told, **self.options)
 
-  def client(self, **options):
-    self.clients.append(Client(self, **options))
+  def client(self):
+    self.clients.append(Client(self))
     return self.clients[-1]
 
   def train(self):
     """Lessons for all that waits; some move everything, some a little."""
     while (lesson := self.hub.take(0)) is not None:
       session, _ = lesson
-      if session.pupil is None:
-        session.pupil = dict(session.held.params)
+      session.pupil = session.pupil or dict(session.held.params)
       share = self.rng.choice([0.0, 0.1, 1.0])
       for name in TRAINABLE:
         array = session.pupil[name]
@@ -186,10 +173,7 @@ class World:
       fault: what arrives in the place of a message, now; a list of bytes.
     """
     for _ in range(1000):
-      is_idle = True
-      for client in self.clients:
-        is_idle &= not self.carry(client, fault)
-      if is_idle:
+      if not any([self.carry(client, fault) for client in self.clients]):
         return
       self.train()
     raise AssertionError("they never stop talking")
@@ -214,9 +198,8 @@ class World:
 
   def session_of(self, client):
     """The server's side of a client; None where it has none."""
-    number = client.device.session
-    found = [s for s, _ in self.hub.sessions() if s.number == number]
-    return found[0] if found else None
+    sessions = {s.number: s for s, _ in self.hub.sessions()}
+    return sessions.get(client.device.session)
 
   def assert_agreed(self, client):
     """Both ends hold the same bits, and call them by the same version."""
