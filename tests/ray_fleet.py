@@ -48,11 +48,6 @@ def entries(number: int) -> list[listing.Entry]:
   return [listing.Entry(f"s{i}", uri.format(i)) for i in range(number)]
 
 
-def command(config: RunConfig) -> str:
-  """How a stream is run alone."""
-  return f"a test of {config.stream}"
-
-
 def main() -> None:
   """Runs, and tells what came of it."""
   # Ray's workers are to have their share beside other tests.
@@ -60,38 +55,30 @@ def main() -> None:
   path, *wanted = sys.argv[1:]
   if wanted == ["alone"]:
     return _run_alone(pathlib.Path(path))
-  cluster = cluster_utils.Cluster(
-    initialize_head=True,
-    head_node_args={"num_cpus": 2, "include_dashboard": False},
-  )
+  head = {"num_cpus": 2, "include_dashboard": False}
+  cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
   second = cluster.add_node(num_cpus=1) if "leave" in wanted else None
   ray.init(cluster.address, log_to_driver=False, logging_level="error")
   seen: dict = {"news": []}
-
-  def note(progress):
-    if progress.news:
-      seen["news"].append(progress.news)
-
+  note = lambda progress: progress.news and seen["news"].append(progress.news)
   site = pathlib.Path(path)
   num_frames = MANY_FRAMES if "join" in wanted else NUM_FRAMES
   config = dataclasses.replace(CONFIG, workdir=path, num_frames=num_frames)
   request = fleet.Request(site, config, entries(3))
   plan = driver.Plan(num_crews=2, num_replicas=2)
-  begun = time.monotonic()
+  command = lambda config: f"a test of {config.stream}"
   # Nodes are added by the main thread alone.
   with futures.ThreadPoolExecutor(1) as pool:
     running = pool.submit(driver.run, request, plan, command, progress_fn=note)
     _let_happen(wanted, site, cluster, second, seen, running.done)
-    found = running.result()
-  seen["seconds"] = time.monotonic() - begun
-  print(json.dumps({"summary": found, **seen}))
+    print(json.dumps({"summary": running.result(), **seen}))
 
 
 def _run_alone(path):
   compilation.enable_cache(compilation.default_cache())
-  for entry in entries(1):
-    flags = {"stream": entry.uri, "workdir": str(path / entry.name)}
-    runner.run(dataclasses.replace(CONFIG, **flags), "a test")
+  (entry,) = entries(1)
+  flags = {"stream": entry.uri, "workdir": str(path / entry.name)}
+  runner.run(dataclasses.replace(CONFIG, **flags), "a test")
 
 
 def _let_happen(wanted, site, cluster, second, seen, is_over):
@@ -118,10 +105,7 @@ def _let_happen(wanted, site, cluster, second, seen, is_over):
 
 def _last_checkpoint(stream):
   """The frame of a stream's last whole checkpoint; 0 before there is one."""
-  try:
-    names = [path.name for path in (stream / "checkpoints").iterdir()]
-  except OSError:
-    return 0
+  names = [path.name for path in stream.glob("checkpoints/*")]
   return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
@@ -138,7 +122,6 @@ def _kill(name, holding=None):
       if holding is None or any(x.startswith(str(holding)) for x in files):
         process.kill()
         return process.pid
-  return None
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ class _Teacher:
 
   def __init__(self):
     self.gate, self.sizes, self.begun = threading.Event(), [], threading.Event()
-    self.gate.set()
 
   def label_many(self, samples, groups):
     self.begun.set()
@@ -44,22 +43,21 @@ def _sample(t):
   return Sample(t, np.full((2, 2, 3), t, np.uint8), None)
 
 
-def _gathered(teacher, desk, times):
-  """Answers of questions that all wait while the teacher is at another."""
-  teacher.gate.clear()
+def _gathered(batch, times):
+  """A desk, and questions that all wait while its teacher is at another."""
+  teacher = _Teacher()
+  desk = Desk(teacher, batch=batch)
   desk.submit(_sample(0), GROUPS)
   teacher.begun.wait(5)
   futures = [desk.submit(_sample(t), GROUPS) for t in times]
   teacher.gate.set()
-  return futures
+  return desk, futures
 
 
 def test_what_waits_together_is_looked_at_together():
-  teacher = _Teacher()
-  desk = Desk(teacher, batch=3)
-  futures = _gathered(teacher, desk, range(1, 6))
+  desk, futures = _gathered(3, range(1, 6))
   answers = [future.result(5) for future in futures]
-  assert teacher.sizes == [1, 3, 2]
+  assert desk.teacher.sizes == [1, 3, 2]
   assert [a.labels.classes[0, 0] for a in answers] == [1, 2, 3, 4, 5]
   assert [a.sample.t for a in answers] == [1, 2, 3, 4, 5]
   assert all(answer.waited > 0 for answer in answers)
@@ -68,15 +66,11 @@ def test_what_waits_together_is_looked_at_together():
 
 
 def test_one_that_fails_fails_alone():
-  teacher = _Teacher()
-  desk = Desk(teacher, batch=8)
-  futures = _gathered(teacher, desk, (12, 13, 14, 15))
-  good, bad, wrong, other = futures
+  desk, (good, bad, wrong, other) = _gathered(8, (12, 13, 14, 15))
   assert good.result(5).labels.classes[0, 0] == 12
   assert other.result(5).labels.classes[0, 0] == 15
-  answer = bad.result(5)
-  assert answer.labels is None
-  assert answer.problem == "ValueError: no such luck"
+  assert bad.result(5).labels is None
+  assert bad.result(5).problem == "ValueError: no such luck"
   with pytest.raises(UserError, match="not of this stream"):
     wrong.result(5)
   desk.close()
@@ -87,7 +81,6 @@ def test_a_stream_asks_as_of_any_teacher():
   desk = Desk(teacher, batch=1)
   asks = AtDesk(desk, GROUPS)
   assert asks.answer(wait=True) is None and not asks.is_free
-  teacher.gate.clear()
   asks.ask(_sample(3))
   assert asks.answer(wait=False) is None
   teacher.gate.set()
