@@ -2,6 +2,7 @@
 
 import time
 from concurrent import futures
+from unittest import mock
 
 from ojd.fleet import purse
 from ojd.fleet.gate import Gated
@@ -9,20 +10,19 @@ from ojd.teachers import labelers
 from ojd.types import Sample
 
 
-def _play(pace, rate=2.0, seconds=8.0):
-  """Three streams of 4 fps that want the teacher on each frame.
+def _play(**pace):
+  """Eight seconds of streams of 4 fps that want the teacher on each frame.
 
   The first falls to nothing between two lessons, the others do not.
 
   Args:
-    pace: seconds of the clock that a frame of each takes.
+    **pace: seconds of the clock that a frame of each takes.
   """
-  names = ["bad", "good", "fine"]
-  shared = purse.StreamPurse(rate, names, 0.8)
-  told = {name: [] for name in names}
+  shared = purse.StreamPurse(2.0, list(pace), 0.8)
+  told = {name: [] for name in pace}
 
   def live(name):
-    for t in range(int(4 * seconds)):
+    for t in range(32):
       time.sleep(pace[name])
       line = {}
       if shared.ask(name, t / 4):
@@ -32,14 +32,14 @@ def _play(pace, rate=2.0, seconds=8.0):
       shared.moved(name, line, (t + 1) / 4)
     shared.left(name)
 
-  with futures.ThreadPoolExecutor(len(names)) as pool:
-    list(pool.map(live, names))
+  with futures.ThreadPoolExecutor(len(pace)) as pool:
+    list(pool.map(live, pace))
   return told, shared
 
 
 def test_decisions_follow_from_the_streams_alone():
-  even, shared = _play(dict.fromkeys(("bad", "good", "fine"), 0.0))
-  uneven, _ = _play({"bad": 0.003, "good": 0.0, "fine": 0.001})
+  even, shared = _play(bad=0.0, good=0.0, fine=0.0)
+  uneven, _ = _play(bad=0.003, good=0.0, fine=0.001)
   assert even == uneven
   granted = sum(map(len, even.values()))
   assert shared.num_granted == granted
@@ -85,40 +85,19 @@ def test_by_the_clock_the_needier_one_is_waited_for_a_while():
   assert ask(20.0, "c")
 
 
-class _Labeler:
-  is_free = False
-
-  def __init__(self):
-    self.asked = []
-
-  def ask(self, sample):
-    self.asked.append(sample.t)
-
-  def answer(self, wait):
-    return labelers.Answer(None, "labels", "", 0.5, 0.25)
-
-  def poll(self):
-    return "news"
-
-  def close(self):
-    self.asked = None
-
-
-class _Purse:
-  def ask(self, name, seconds):
-    assert name == "cam"
-    return seconds >= 1.0
-
-
 def test_a_gate_asks_the_teacher_only_where_the_purse_lets_it():
-  inner = _Labeler()
-  gated = Gated(inner, _Purse(), "cam", fps=10.0)
+  inner, lets = mock.Mock(is_free=False), mock.Mock()
+  inner.answer.return_value = labelers.Answer(None, "labels", "", 0.5, 0.25)
+  lets.ask.side_effect = lambda name, seconds: seconds >= 1.0
+  gated = Gated(inner, lets, "cam", fps=10.0)
   gated.ask(Sample(9, None, None))
   answer = gated.answer(wait=True)
   assert (answer.labels, answer.problem) == (None, labelers.DEFERRED)
   gated.ask(Sample(10, None, None))
   answer = gated.answer(wait=True)
   assert answer.labels == "labels" and answer.waited >= 0.25
-  assert inner.asked == [10] and gated.poll() == "news"
+  assert gated.poll() == inner.poll.return_value
   gated.close()
-  assert inner.asked is None
+  assert inner.ask.call_args_list == [mock.call(Sample(10, None, None))]
+  assert {x.args[0] for x in lets.ask.call_args_list} == {"cam"}
+  inner.close.assert_called_once_with()

@@ -93,24 +93,19 @@ def test_frame_that_was_not_recorded_is_not_the_end(tmp_path):
 def test_what_is_no_recording_is_refused(tmp_path):
   (tmp_path / "file.npy").write_bytes(b"")
   (tmp_path / "empty").mkdir()
+  _record(tmp_path / "none", _open())
+  about = recorded.Recording(tmp_path / "none").description
+  with recorded.Writer(tmp_path / "none", about) as writer:
+    writer._log.truncate_from(0)
   how = "experiments.record"
   for text, words in (
     ("", "where is the recording"),
     (":path=", "where is the recording"),
     *((f":path={tmp_path / x}", how) for x in ("nowhere", "no.npy", "empty")),
+    (f":path={tmp_path / 'none'}", "holds no frames"),
   ):
     with pytest.raises(UserError, match=words):
       _teacher(f"recorded{text}", _open())
-
-
-def test_recording_without_frames_is_refused(tmp_path):
-  stream = _open()
-  _record(tmp_path, stream)
-  about = recorded.Recording(tmp_path).description
-  with recorded.Writer(tmp_path, about) as writer:
-    writer._log.truncate_from(0)
-  with pytest.raises(UserError, match="holds no frames"):
-    _teacher(f"recorded:path={tmp_path}", stream)
 
 
 class _Moody:

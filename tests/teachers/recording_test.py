@@ -1,6 +1,5 @@
 """Recordings: what comes back, what a torn or flipped file does."""
 
-import hashlib
 import struct
 import zlib
 
@@ -47,22 +46,11 @@ def _write(path, answers, **about):
 def _soft(num=3, side=7, seed=0):
   rng = np.random.default_rng(seed)
   corners = rng.uniform(-3, 12, (num, 2))
+  scores, masks = rng.uniform(size=num), rng.uniform(size=(num, side, side))
+  boxes, class_ids = np.hstack([corners, corners + 6]), rng.integers(0, 4, num)
   return Instances(
-    boxes=np.hstack([corners, corners + 6]).astype(np.float32),
-    scores=rng.uniform(0, 1, num).astype(np.float32),
-    class_ids=rng.integers(0, 4, num).astype(np.int32),
-    masks=rng.uniform(0, 1, (num, side, side)).astype(np.float32),
+    *map(np.float32, (boxes, scores)), np.int32(class_ids), np.float32(masks)
   )
-
-
-def _assert_close(got, expected):
-  for name in ("boxes", "scores", "class_ids"):
-    np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
-  assert [a.dtype for a in got[:3]] == [np.float32, np.float32, np.int32]
-  assert got.masks.shape == expected.masks.shape
-  np.testing.assert_array_equal(got.masks >= 0.5, expected.masks >= 0.5)
-  if got.masks.size:
-    assert np.abs(got.masks - expected.masks).max() < 1 / 255
 
 
 _quick = hypothesis.settings(max_examples=60, deadline=None)
@@ -109,10 +97,13 @@ def _instances(draw, size):
 @hypothesis.given(_instances((6, 6)))
 def test_any_soft_masks_come_back(answer):
   got = _there_and_back("instances", answer)
+  for part, expected in zip(got[:3], answer[:3], strict=True):
+    np.testing.assert_array_equal(part, expected)
+    assert part.dtype == expected.dtype
   if len(answer.boxes):
-    _assert_close(got, answer)
-  else:
-    assert got.boxes.shape == (0, 4) and len(got.masks) == 0
+    np.testing.assert_array_equal(got.masks >= 0.5, answer.masks >= 0.5)
+    assert np.abs(got.masks - answer.masks).max() < 1 / 255
+  assert len(got.masks) == len(answer.masks)
 
 
 @_quick
@@ -145,12 +136,6 @@ def test_written_and_read_at_random(tmp_path):
   with pytest.raises(recorded.MissingFrameError, match="frame 5"):
     record.read(5)
   assert not issubclass(recorded.MissingFrameError, UserError)
-
-
-def test_no_instances_come_back(tmp_path):
-  path = _write(tmp_path, {2: _soft(0)}, kind="instances")
-  got = recorded.Recording(path).read(2)
-  assert got.boxes.shape == (0, 4) and len(got.masks) == 0
 
 
 @pytest.mark.parametrize(
@@ -226,29 +211,25 @@ def test_nonsense_is_not_recorded(tmp_path, kind, answer):
     assert recorded.Recording(tmp_path).frames == []
 
 
-def _digest(answer):
-  parts = answer if isinstance(answer, Instances) else (answer,)
-  return hashlib.sha256(b"".join(p.tobytes() for p in parts)).digest()
-
-
 @pytest.mark.parametrize("kind", ["class_map", "instances"])
 def test_flipped_bits_never_give_a_wrong_answer(tmp_path, kind):
   """Whatever is read is right; else there is one line about it."""
   make = _class_map if kind == "class_map" else (lambda t: _soft(seed=t))
   _write(tmp_path, {t: make(t) for t in range(4)}, kind=kind)
-  record = recorded.Recording(tmp_path)
-  expected = {t: _digest(record.read(t)) for t in record.frames}
   path = tmp_path / recorded.LOG
   whole = path.read_bytes()
-  rng = np.random.default_rng(0)
+
+  def read():
+    record = recorded.Recording(tmp_path)
+    return {t: [x.tobytes() for x in record.read(t)] for t in record.frames}
+
+  expected, rng = read(), np.random.default_rng(0)
   for bit in rng.integers(0, 8 * len(whole), 400):
     flipped = bytearray(whole)
     flipped[bit // 8] ^= 1 << (bit % 8)
     path.write_bytes(flipped)
     try:
-      record = recorded.Recording(tmp_path)
-      for t in record.frames:
-        assert _digest(record.read(t)) == expected[t]
+      assert read().items() <= expected.items()
     except UserError as error:
       assert str(tmp_path) in str(error) and "\n" not in str(error)
 
@@ -332,24 +313,20 @@ def test_torn_payload_at_the_full_length_is_dropped(log):
   assert recorded.Recording(path.parent).frames == [0, 1]
 
 
-def test_damage_between_records_is_refused(log):
-  path, whole, spans = log
-  whole[spans[1].start] ^= 1
-  path.write_bytes(whole)
-  for open_one in (recorded.Recording, _open_writer):
-    with pytest.raises(UserError, match=f"damaged at byte {spans[1].start}"):
-      open_one(path.parent)
-  assert path.read_bytes() == whole
-
-
-def test_damaged_answer_costs_its_frame_alone(log):
-  path, whole, spans = log
-  whole[spans[1].payload_start] ^= 1
+def test_damage_is_refused_or_costs_its_frame_alone(log):
+  path, whole, (_, span, _) = log
+  whole[span.payload_start] ^= 1
   path.write_bytes(whole)
   record = recorded.Recording(path.parent)
   with pytest.raises(UserError, match="record of frame 1 is damaged"):
     record.read(1)
   np.testing.assert_array_equal(record.read(2), _class_map(2))
+  whole[span.start] ^= 1  # between records
+  path.write_bytes(whole)
+  for open_one in (recorded.Recording, _open_writer):
+    with pytest.raises(UserError, match=f"damaged at byte {span.start}"):
+      open_one(path.parent)
+  assert path.read_bytes() == whole
 
 
 def test_frame_that_is_there_twice_is_refused(log):
