@@ -104,14 +104,9 @@ def test_one_cell_dies_and_the_others_live(tmp_path):
     frame = odd_teachers.frame_that_says(odd_teachers.DIE, 32, 48)
     Image.fromarray(frame).save(folder / f"{t}.png")
   request = _request(
-    tmp_path / "out",
-    "frozen,jit,fixed:u_max=0",
-    f"images:{folder}",
+    *(tmp_path / "out", "frozen,jit,fixed:u_max=0", f"images:{folder}"),
     teacher="tests.reference.odd_teachers:Obedient",
-    classes="red",
-    eval_every=0,
-    height=None,
-    width=None,
+    **{"classes": "red", "eval_every": 0, "height": None, "width": None},
   )
   cells = _run(request)
   assert [cell.numbers is None for cell in cells] == [False, True, True]
@@ -134,7 +129,8 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
     should_stop=lambda: bool(seen) and seen[-1] >= 1,
   )
   assert stopped is None
-  done = [p for p in (tmp_path / "cells").iterdir() if _is_finished(p)]
+  summaries = (tmp_path / "cells").glob("*/summary.json")
+  done = [p.parent for p in summaries if json.loads(p.read_text())["finished"]]
   assert 1 <= len(done) < 4
   times = [_written(path) for path in done]
   cells = _run(request)
@@ -145,16 +141,11 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
   assert first != second
 
 
-def _is_finished(path):
-  try:
-    return json.loads((path / "summary.json").read_text())["finished"]
-  except OSError:
-    return False
-
-
-def test_what_changes_is_counted(tmp_path, small):
+def test_changes_and_davis_measures_come_with_the_cell(tmp_path, small):
   updates = tuple(spec.of_updates(["sgd"]))
-  (cell,) = _run(_request(tmp_path)._replace(systems=updates, updates=updates))
+  asked = {"save_masks": "video", "has_davis": True}
+  request = _request(tmp_path, **asked)
+  (cell,) = _run(request._replace(systems=updates, updates=updates))
   last = numbers.read(tmp_path / cell.folder)
   assert last.bytes_per_key is None  # of those who did not ask for it
   # 3x3x3x8 + 2x8 + 8 + 1 numbers for a background and a person, all of them
@@ -162,6 +153,7 @@ def test_what_changes_is_counted(tmp_path, small):
   total = 4 * (3 * 3 * 3 * 8 + 2 * 8 + 2 * 8 + 2)
   assert 0.8 * total < cell.numbers.bytes_per_key <= total
   assert cell.numbers.ms_update > 0
+  assert 0 <= cell.numbers.region <= 1 and 0 <= cell.numbers.boundary <= 1
 
 
 def test_changed_bytes_by_hand():
@@ -169,14 +161,6 @@ def test_changed_bytes_by_hand():
   new = {"a": np.float32([-0.0, 1.0, np.nan, 4.5]), "b": np.float32([[5.0]])}
   assert numbers.changed_bytes(old, old) == 0
   assert numbers.changed_bytes(old, new) == 8
-
-
-def test_davis_measures_come_with_the_cell(tmp_path, small):
-  unused = dict.fromkeys(("delta_min", "u_max", "learning_rate"))
-  flags = unused | {"save_masks": "video"}
-  request = _request(tmp_path, "frozen", has_davis=True, **flags)
-  (cell,) = _run(request)
-  assert 0 <= cell.numbers.region <= 1 and 0 <= cell.numbers.boundary <= 1
 
 
 def test_temporal_measures_come_with_the_cell_and_can_come_later(
@@ -212,25 +196,13 @@ def test_temporal_measures_come_with_the_cell_and_can_come_later(
     ({"num_jobs": 0}, "--jobs=0: from 1"),
     ({"seeds": range(6000)}, "12000 runs"),
     ({"seeds": (0, 2**31)}, "--seed="),
-  ),
-)
-def test_wrong_requests_are_refused_before_anything(tmp_path, change, words):
-  output = tmp_path / "out"
-  with pytest.raises(UserError, match=words):
-    _run(_request(output, **change))
-  assert not output.exists()
-
-
-@pytest.mark.parametrize(
-  "change,words",
-  (
+    # What a stream lacks is said before any run, too.
     ({"classes": "zebra"}, "sports: --classes: the teacher knows no 'zebra'"),
     ({"start_frame": 50}, "sports: --start_frame=50"),
     ({"streams": f"{STREAM},folder:/nowhere"}, "nowhere: --stream"),
     (
       {
-        "has_davis": True,
-        "classes": "person;car",
+        **{"has_davis": True, "classes": "person;car"},
         "streams": "synthetic:street",
       },
       "street: --davis_measures are of a stream with labels of one class; "
@@ -238,11 +210,11 @@ def test_wrong_requests_are_refused_before_anything(tmp_path, change, words):
     ),
   ),
 )
-def test_what_a_stream_lacks_is_said_before_any_run(tmp_path, change, words):
+def test_wrong_requests_are_refused_before_anything(tmp_path, change, words):
+  output = tmp_path / "out"
   with pytest.raises(UserError, match=words):
-    _run(_request(tmp_path, **change))
-  assert not (tmp_path / "cells").exists()
-  assert not (tmp_path / folders.SETTINGS).exists()
+    _run(_request(output, **change))
+  assert not list(output.glob("*"))
 
 
 def test_folders_of_other_things_are_refused(tmp_path):
@@ -256,8 +228,7 @@ def test_folders_of_other_things_are_refused(tmp_path):
   with pytest.raises(UserError, match="cannot be read"):
     _run(request)
   about = {"height": 96, "a_thresh": 0.7, "davis_measures": False}
-  settings = folders.settings(CONFIG) | about
-  content = {"format": 1, "settings": settings}
+  content = {"format": 1, "settings": folders.settings(CONFIG) | about}
   (tmp_path / folders.SETTINGS).write_text(json.dumps(content))
   words = r"other --a_thresh \(0.7, now None\); --height \(96, now 48\); name"
   with pytest.raises(UserError, match=words):
@@ -267,12 +238,8 @@ def test_folders_of_other_things_are_refused(tmp_path):
 def test_folders_have_names_of_their_own():
   streams = spec.parse_streams(["synthetic:park,synthetic:park?seed=1"])
   systems = spec.parse_systems("jit,jit:u_max=3,jit:u_max=3:a_thresh=0.1")
-  found = {
-    folders.cell(stream, system, seed)
-    for stream in streams
-    for system in systems
-    for seed in (0, 1)
-  }
+  cells = itertools.product(streams, systems, (0, 1))
+  found = {folders.cell(*cell) for cell in cells}
   assert len(found) == 12
   # The order of options is of no meaning, nor is what the stream is called.
   (turned,) = spec.parse_systems("jit:a_thresh=0.1:u_max=3")
@@ -287,8 +254,6 @@ def test_a_worker_says_what_went_wrong(tmp_path, monkeypatch, small):
   task = tasks.Run(config, "a command", frozenset())
   wrong = task._replace(config=dataclasses.replace(config, stream="folder:/x"))
   assert isinstance(worker.answer(wrong), tasks.Refused)
-  fail = lambda *args, **more: 1 / 0
-  monkeypatch.setattr(worker.runner, "run", fail)
-  assert worker.answer(task) == tasks.Failed(
-    "ZeroDivisionError: division by zero"
-  )
+  monkeypatch.setattr(worker.runner, "run", lambda *args, **more: 1 / 0)
+  words = "ZeroDivisionError: division by zero"
+  assert worker.answer(task) == tasks.Failed(words)

@@ -16,13 +16,8 @@ from tests.reference import odd_workers
 @pytest.fixture
 def make_pool():
   with contextlib.ExitStack() as stack:
-
-    def make(size):
-      pool = Pool(size, odd_workers.__name__)
-      stack.callback(pool.close)
-      return pool
-
-    yield make
+    make = lambda size: Pool(size, odd_workers.__name__)
+    yield lambda size: stack.enter_context(contextlib.closing(make(size)))
 
 
 def _is_there(pid):
@@ -78,18 +73,12 @@ def test_two_work_at_once(make_pool, tmp_path):
 
 
 def test_who_is_told_to_stop_ends_its_task_early(make_pool):
-  replies = make_pool(2).run(
-    [("a", 0), ("wait", 0), ("wait", 0), ("b", 0)],
-    should_stop=_after(1.0),
-  )
+  tasks = [("a", 0), ("wait", 0), ("wait", 0), ("b", 0)]
+  end = time.monotonic() + 1.0
+  replies = make_pool(2).run(tasks, should_stop=lambda: time.monotonic() > end)
   # The last one was never begun.
   assert replies[0][0] == "a"
   assert replies[1:] == [Stopped()] * 3
-
-
-def _after(seconds):
-  end = time.monotonic() + seconds
-  return lambda: time.monotonic() > end
 
 
 def test_an_exception_leaves_no_process(make_pool, tmp_path):

@@ -9,39 +9,28 @@ from ojd.errors import UserError
 from ojd.run.config import RunConfig
 
 
-def test_streams_have_names_and_categories():
+def test_streams_have_names_and_categories(tmp_path):
   entries = spec.parse_streams(
     [
       "folder:/clips/a b@Sports (Fixed),synthetic:street?seed=1&num_frames=9",
       r"davis:/d?seq=camel@,lvs:/l/x?classes=auto=car\,bus,folder:/me\@home",
+      # Of the paper: in a category, but for some of the overall average.
+      "lvs:/data/dogs2,lvs:/data/hockey1,lvs:/other/dogs2@Pets",
+      "folder:/a/x,folder:/b/x,folder:/c/x",
     ]
   )
-  assert [tuple(entry) for entry in entries] == [
+  assert entries == [
     ("folder:/clips/a b", "a b", "Sports (Fixed)"),
     ("synthetic:street?seed=1&num_frames=9", "street seed=1", ""),
     ("davis:/d?seq=camel", "camel", ""),
     ("lvs:/l/x?classes=auto=car,bus", "x classes=auto=car,bus", ""),
     ("folder:/me@home", "me@home", ""),
+    ("lvs:/data/dogs2", "Dog (P,D,A)", "Animals"),
+    ("lvs:/data/hockey1", "Hockey (P)", ""),
+    ("lvs:/other/dogs2", "Dog (P,D,A) (2)", "Pets"),
+    *(("folder:/a/x", "x", ""), ("folder:/b/x", "x (2)", "")),
+    ("folder:/c/x", "x (3)", ""),
   ]
-
-
-def test_streams_of_the_paper_are_known():
-  (dog, hockey), asked = (
-    spec.parse_streams(["lvs:/data/dogs2,lvs:/data/hockey1"]),
-    spec.parse_streams(["lvs:/data/dogs2@Pets"]),
-  )
-  assert dog == ("lvs:/data/dogs2", "Dog (P,D,A)", "Animals")
-  # In the paper's overall average, and in no category's.
-  assert hockey == ("lvs:/data/hockey1", "Hockey (P)", "")
-  assert asked[0].category == "Pets"
-
-
-def test_equal_names_are_told_apart():
-  entries = spec.parse_streams(["folder:/a/x,folder:/b/x,folder:/c/x"])
-  assert [entry.name for entry in entries] == ["x", "x (2)", "x (3)"]
-
-
-def test_file_of_streams(tmp_path):
   path = tmp_path / "streams.txt"
   path.write_text(
     "# category, name, URI\n\n"
@@ -94,18 +83,14 @@ def test_systems_have_words_and_typed_options():
   text = r"jit:a_thresh=0.7:u_max=4:init=/a\,b\:c,jit:slow:learning_rate=1e-3"
   first, second = spec.parse_systems(text)
   options = (("a_thresh", 0.7), ("u_max", 4), ("init", "/a,b:c"))
-  assert first == (
-    "jit a_thresh=0.7 u_max=4 init=/a,b:c",
-    *("jit", "", options),
-  )
+  name = "jit a_thresh=0.7 u_max=4 init=/a,b:c"
+  assert first == (name, "jit", "", options)
   assert second[1:] == ("jit", "slow", (("learning_rate", 0.001),))
   assert (first.flag, second.flag) == ("jit", "jit:slow")
   # Those that differ in numbers alone, or in the word, are on one curve.
-  assert (first.curve, first.setting) == (
-    "jit init=/a,b:c",
-    "a_thresh=0.7 u_max=4",
-  )
-  assert (second.curve, second.setting) == ("jit", "slow learning_rate=0.001")
+  assert (first.curve, second.curve) == ("jit init=/a,b:c", "jit")
+  assert first.setting == "a_thresh=0.7 u_max=4"
+  assert second.setting == "slow learning_rate=0.001"
 
 
 def test_options_are_those_of_the_students_life():
@@ -119,10 +104,7 @@ def test_options_are_those_of_the_students_life():
   (
     ("", "there is no system ''; known are jit, "),
     ("jit,nix:a_thresh=0.7", "there is no system 'nix'; known are jit, "),
-    (
-      "jit:thresh=0.7",
-      "no option 'thresh'; known are a_thresh, delta_min",
-    ),
+    ("jit:thresh=0.7", "no option 'thresh'; known are a_thresh, delta_min"),
     ("jit:seed=7", "no option 'seed'"),
     ("jit:u_max=2.5", "u_max takes a whole number, not '2.5'"),
     ("jit:a_thresh=high", "a_thresh takes a number, not 'high'"),
@@ -142,11 +124,7 @@ def test_a_cell_is_the_run_of_its_words():
   (system,) = spec.parse_systems("jit:a_thresh=0.9:update=adam")
   config = spec.config_of(base, stream, system, 3, pathlib.Path("/x"))
   assert config == RunConfig(
-    stream="synthetic:park",
-    system="jit",
-    a_thresh=0.9,
-    update="adam",
+    **{"stream": "synthetic:park", "system": "jit", "workdir": "/x"},
+    **{"a_thresh": 0.9, "update": "adam", "seed": 3},
     teacher="ground_truth",
-    seed=3,
-    workdir="/x",
   )
