@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pathlib
 import time
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from ojd.comparison import pool as pools
 from ojd.comparison.pool import Pool
 from ojd.comparison.tasks import Failed, Moved, Stopped
+from tests import launches
 from tests.reference import odd_workers
 
 
@@ -18,15 +18,6 @@ def make_pool():
   with contextlib.ExitStack() as stack:
     make = lambda size: Pool(size, odd_workers.__name__)
     yield lambda size: stack.enter_context(contextlib.closing(make(size)))
-
-
-def _is_there(pid):
-  """Whether a process is at work; one that waits to be buried is not."""
-  try:
-    state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-  except OSError:
-    return False
-  return state.split()[0] != "Z"
 
 
 def test_replies_are_in_the_order_of_the_tasks_and_processes_are_kept(
@@ -42,7 +33,7 @@ def test_replies_are_in_the_order_of_the_tasks_and_processes_are_kept(
   assert [index for index, _ in told] == [0, 1, 1, 1, 1, 2]
   assert {pid for _, pid in pool.run([("c", 0)])} == pids
   pool.close()
-  assert not any(map(_is_there, pids))
+  assert not any(map(launches.is_living, pids))
 
 
 def test_one_that_dies_costs_its_own_task_alone(make_pool):
@@ -61,7 +52,7 @@ def test_who_has_done_enough_is_replaced(make_pool, monkeypatch):
   assert [name for name, _ in replies] == list("abcde")
   a, b, c, d, e = (pid for _, pid in replies)
   assert a == b and c == d and len({a, c, e}) == 3
-  assert not _is_there(a) and not _is_there(c) and _is_there(e)
+  assert [pid for pid in (a, c, e) if launches.is_living(pid)] == [e]
 
 
 def test_two_work_at_once(make_pool, tmp_path):
@@ -93,6 +84,6 @@ def test_an_exception_leaves_no_process(make_pool, tmp_path):
   with pytest.raises(KeyboardInterrupt):
     pool.run([("hang", path)], should_stop=should_stop)
   pid = int(path.read_text())
-  assert _is_there(pid) and pid != os.getpid()
+  assert launches.is_living(pid) and pid != os.getpid()
   pool.close()
-  assert not _is_there(pid)
+  assert not launches.is_living(pid)

@@ -6,32 +6,21 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 import submitit
 
 from launch import jobs as jobs_lib
-from launch import ledger as ledgers
-from launch.runs import Run
 from launch.table import Need
 from ojd.errors import UserError
-from tests import binaries
-
-_SECONDS = 60.0
+from tests import binaries, launches
 
 
 @pytest.fixture
 def books(tmp_path, monkeypatch):
   monkeypatch.chdir(binaries.ROOT)  # a job begins where it was submitted
-  (tmp_path / "launch").mkdir()
-  return ledgers.in_output(tmp_path)
-
-
-def _run(tmp_path, *words, name="run"):
-  folder = tmp_path / name
-  return Run(name, ("tests.busy", str(folder), *words), folder)
+  return launches.books(tmp_path)
 
 
 def _jobs(runs, books):
@@ -40,33 +29,18 @@ def _jobs(runs, books):
   }
 
 
-def _wait_for(is_true):
-  deadline = time.monotonic() + _SECONDS
-  while not is_true():
-    assert time.monotonic() < deadline
-    time.sleep(0.05)
-
-
-def _child_of(pid):
-  """The one process that a process has started."""
-  (child,) = psutil.Process(int(pid)).children()
-  return child.pid
-
-
 def test_requeued_job_runs_the_same_command_again(tmp_path, books):
-  run = _run(tmp_path, "once")
+  run = launches.run(tmp_path, "once")
   executor = submitit.LocalExecutor(tmp_path / "jobs")
   executor.update_parameters(timeout_min=5)
-  submitted = []
-  executor_submit = executor.submit
-  executor.submit = lambda job: (
-    submitted.append(executor_submit(job)) or (submitted[-1])
-  )
+  submitted, submit = [], executor.submit
+  executor.submit = lambda job: submitted.append(submit(job)) or submitted[-1]
   (name,) = jobs_lib.submit(executor, _jobs([run], books), books)
   assert books.job(run) == name
-  assert books.job(_run(tmp_path, "wait")) is None
-  _wait_for((run.folder / "begun").exists)
-  os.kill(_child_of(name), signal.SIGUSR2)  # as Slurm does before the end
+  assert books.job(launches.run(tmp_path, "wait")) is None
+  launches.wait_for((run.folder / "begun").exists)
+  (child,) = psutil.Process(int(name)).children()
+  child.send_signal(signal.SIGUSR2)  # as Slurm does before the end
   (job,) = submitted
   assert job.result() is None
   # It was told to end, ended cleanly, and began once more with the same words.
@@ -77,7 +51,7 @@ def test_requeued_job_runs_the_same_command_again(tmp_path, books):
 
 
 def test_job_that_fails_says_with_which_words(tmp_path, books):
-  run = _run(tmp_path, "end", "3")
+  run = launches.run(tmp_path, "end", "3")
   (job,) = _jobs([run], books).values()
   with pytest.raises(RuntimeError, match="^code 3: the last line$"):
     pickle.loads(pickle.dumps(job))()
@@ -103,9 +77,7 @@ _PROGRAMS = {
     done
     exec "$@" > "$FAKE/srun.$SLURM_ARRAY_TASK_ID" 2>&1
   """,
-  "squeue": """
-    cat "$FAKE/queue"
-  """,
+  "squeue": 'cat "$FAKE/queue"',
 }
 
 
@@ -123,7 +95,9 @@ def slurm(tmp_path, monkeypatch):
 
 
 def test_generated_batch_runs_the_commands(tmp_path, books, slurm):
-  runs = [_run(tmp_path, "end", str(code), name=f"r{code}") for code in (0, 3)]
+  runs = [
+    launches.run(tmp_path, "end", str(code), name=f"r{code}") for code in (0, 3)
+  ]
   executor = submitit.AutoExecutor(books.folder / "slurm", cluster="slurm")
   parameters = jobs_lib.parameters(
     Need(cores=2, memory_gb=1.5, gpus=1),
@@ -147,13 +121,13 @@ def test_generated_batch_runs_the_commands(tmp_path, books, slurm):
     *("#SBATCH --constraint=a100", "#SBATCH --nice=5"),
     "#SBATCH --job-name=ojd",
   } <= set(script)
-  _wait_for(lambda: all(books.record(run).exists() for run in runs))
+  launches.wait_for(lambda: all(books.record(run).exists() for run in runs))
   assert [books.is_done(run) for run in runs] == [True, False]
   for run in runs:
     record = json.loads(books.record(run).read_text())
     assert record["command"] == list(run.command)
   failed = slurm / "srun.1"
-  _wait_for(lambda: "code 3: the last line" in failed.read_text())
+  launches.wait_for(lambda: "code 3: the last line" in failed.read_text())
 
 
 TABLE = """
@@ -187,41 +161,25 @@ def test_launch_submits_what_is_neither_done_nor_in_the_queue(tmp_path, slurm):
 
   queue.touch()
   (slurm / "full").touch()  # nothing starts as yet
-  assert launch() == (
-    "0 of 2 runs are done, 0 are in the queue, 2 were submitted as 70_0 to 70_1"
-  )
+  now = "{} of 2 runs are done, {} are in the queue, {} were submitted"
+  assert launch() == now.format(0, 0, 2) + " as 70_0 to 70_1"
   queue.write_text("70_0\n70_1\n99\n")
-  assert launch() == (
-    "0 of 2 runs are done, 2 are in the queue, 0 were submitted"
-  )
+  assert launch() == now.format(0, 2, 0)
   queue.write_text("70_1\n")
   (slurm / "full").unlink()
-  assert launch() == (
-    "0 of 2 runs are done, 1 are in the queue, 1 were submitted as 70"
-  )
+  assert launch() == now.format(0, 1, 1) + " as 70"
   books = tmp_path / "out" / "launch"
   records = lambda: [p for p in books.glob("*.json") if ".job." not in p.name]
-  _wait_for(records)
-  queue.write_text("70_1\n")
-  assert launch() == (
-    "1 of 2 runs are done, 1 are in the queue, 0 were submitted"
-  )
+  launches.wait_for(records)
+  assert launch() == now.format(1, 1, 0)
 
 
-@pytest.mark.parametrize(
-  ("text", "expected"),
-  (("12:00:00", 720), ("0:00:01", 1), ("1-00:01:00", 1441)),
-)
-def test_times_are_minutes_rounded_up(text, expected):
-  assert jobs_lib.minutes(text) == expected
-
-
-@pytest.mark.parametrize(
-  "text", ("", "12", "0:00:00", "1:60:00", "x", "-1:0:0")
-)
-def test_other_times_are_refused(text):
-  with pytest.raises(UserError, match="HH:MM:SS is meant, as 12:00:00"):
-    jobs_lib.minutes(text)
+def test_times_are_minutes_rounded_up():
+  given = ("12:00:00", "0:00:01", "1-00:01:00")
+  assert [jobs_lib.minutes(text) for text in given] == [720, 1, 1441]
+  for text in ("", "12", "0:00:00", "1:60:00", "x", "-1:0:0"):
+    with pytest.raises(UserError, match="HH:MM:SS is meant, as 12:00:00"):
+      jobs_lib.minutes(text)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from tests import binaries
+from tests import binaries, launches
 
 _SECONDS = 240
 TABLE = """
@@ -85,25 +85,16 @@ def test_wrong_words_are_one_line(tmp_path, launcher, words, message):
 def test_wrong_flag_of_a_binary_is_told_before_anything_starts(tmp_path):
   result = _launch("local", _table(tmp_path, [2], "2.ask_every = 'never'\n"))
   assert result.returncode == 2
-  assert result.stderr == (
-    "error: 2: flag --ask_every=never: invalid literal for int() with base 10: "
-    "'never'\n"
-  )
+  words = "flag --ask_every=never: invalid literal for int() with base 10:"
+  assert result.stderr == f"error: 2: {words} 'never'\n"
   assert not (tmp_path / "out").exists()
 
 
 def test_help_says_what_there_is():
   result = _launch("local", "--help")
   assert result.returncode == 0
-  assert "--cores" in result.stdout and "--only" in result.stdout
-  assert "python -m launch.local smoke" in result.stdout
-
-
-def _processes(folder):
-  """Ids of processes that were told of a folder."""
-  told = lambda process: str(folder) in " ".join(process.info["cmdline"] or [])
-  found = psutil.process_iter(["cmdline"])
-  return [process.pid for process in found if told(process)]
+  for words in ("--cores", "--only", "python -m launch.local smoke"):
+    assert words in result.stdout
 
 
 def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
@@ -117,10 +108,8 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
     start_new_session=True,
   )
   try:
-    deadline = time.monotonic() + _SECONDS
-    while not records.exists() or not records.stat().st_size:
-      assert time.monotonic() < deadline and process.poll() is None
-      time.sleep(0.1)
+    has_begun = lambda: records.exists() and records.stat().st_size
+    launches.wait_for(has_begun, process)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) == 3  # two that look after the run, and the run
     os.killpg(process.pid, signal.SIGINT)
@@ -130,7 +119,8 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
   assert process.returncode == 130
   assert errors.splitlines()[-1] == "stopped; the same command goes on"
   assert "1000000: stopped\n" in errors
-  assert not _processes(tmp_path) and not any(x.is_running() for x in below)
+  assert not launches.processes(tmp_path)
+  assert not any(process.is_running() for process in below)
   # The run ended as it does by itself, and said so.
   log = (tmp_path / "out" / "launch" / "1000000.log").read_text()
   assert "\nstopped: " in log
@@ -161,27 +151,21 @@ def test_failure_is_told_and_only_what_is_missing_runs_again(tmp_path):
   assert [line.split()[0] for line in third.stdout.splitlines()] == ["done"] * 2
 
 
-def _cells(output):
-  with (output / "cells.csv").open() as file:
-    return list(csv.DictReader(file))
-
-
 @pytest.mark.slow
 def test_bundled_table_ends_in_the_comparison_that_compare_makes(tmp_path):
   output = tmp_path / "out"
   result = _launch("local", "smoke", f"--output={output}")
   assert result.returncode == 0, result.stderr
   assert (output / "table.txt").read_text().rstrip() in result.stdout
-  rows = _cells(output)
+  rows = list(csv.DictReader((output / "cells.csv").read_text().splitlines()))
   assert len(rows) == 6 and all(row["miou"] for row in rows)
   # The comparison itself had nothing to do but to read.
-  ends = [(output / row["run"] / "summary.json").stat() for row in rows]
+  summaries = [output / row["run"] / "summary.json" for row in rows]
+  ends = [path.stat().st_mtime_ns for path in summaries]
   books = [
-    json.loads(p.read_text()) for p in (output / "launch").glob("*.json")
+    json.loads(x.read_text()) for x in (output / "launch").glob("*.json")
   ]
   assert len(books) == 6 and all(book["code"] == 0 for book in books)
   again = _launch("local", "smoke", f"--output={output}")
   assert again.returncode == 0 and again.stdout == result.stdout
-  assert [
-    (output / row["run"] / "summary.json").stat().st_mtime_ns for row in rows
-  ] == [end.st_mtime_ns for end in ends]
+  assert [path.stat().st_mtime_ns for path in summaries] == ends

@@ -8,60 +8,46 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from launch import ledger as ledgers
 from launch import supervised
-from launch.runs import Run
-from tests import binaries
+from tests import binaries, launches
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 _SECONDS = 30.0
 
 
-def _run(tmp_path, *words):
-  command = ("tests.busy", str(tmp_path / "run"), *words)
-  return Run("run", command, tmp_path / "run")
-
-
-def _books(tmp_path):
-  books = ledgers.in_output(tmp_path)
-  books.folder.mkdir(exist_ok=True)
-  return books
-
-
 def _start(tmp_path, *words, grace=10.0, cores=1):
-  run, books = _run(tmp_path, *words), _books(tmp_path)
   return supervised.Supervised(
-    run, books, cores=cores, folder=str(binaries.ROOT), grace=grace
+    *(launches.run(tmp_path, *words), launches.books(tmp_path)),
+    **{"cores": cores, "folder": str(binaries.ROOT), "grace": grace},
   )
 
 
-def _wait_for(path, num_lines=1):
-  deadline = time.monotonic() + _SECONDS
-  while not path.exists() or len(path.read_text().split("\n")) <= num_lines:
-    assert time.monotonic() < deadline, path
-    time.sleep(0.02)
+def _begin(tmp_path, *words, **options):
+  """Starts it, and waits for its first words."""
+  task = _start(tmp_path, *words, **options)
+  _wait_for(tmp_path / "run" / "begun")
+  return task
+
+
+def _wait_for(path):
+  launches.wait_for(lambda: path.exists() and path.read_text().endswith("\n"))
+
+
+def _pids(tmp_path):
+  return (tmp_path / "run" / "pids").read_text().split()
 
 
 def _living(tmp_path):
   """Processes of the run that still work."""
-  pids = (tmp_path / "run" / "pids").read_text().split()
-  states = []
-  for pid in pids:
-    try:
-      stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-      continue
-    states += [pid] * (stat.rpartition(")")[2].split()[0] not in "ZX")
-  return states
+  return [pid for pid in _pids(tmp_path) if launches.is_living(pid)]
 
 
-def _all_gone(tmp_path):
-  deadline = time.monotonic() + _SECONDS
-  while _living(tmp_path) and time.monotonic() < deadline:
-    time.sleep(0.02)
-  return not _living(tmp_path)
+def _assert_all_go(tmp_path):
+  launches.wait_for(lambda: not _living(tmp_path))
 
 
 def _record(tmp_path):
@@ -70,28 +56,22 @@ def _record(tmp_path):
 
 @pytest.mark.parametrize("code", (0, 3))
 def test_end_is_in_the_books_and_words_in_the_log(tmp_path, code):
-  task, books = _start(tmp_path, "end", str(code)), _books(tmp_path)
+  task, books = _start(tmp_path, "end", str(code)), launches.books(tmp_path)
   assert task.wait(_SECONDS) == code == task.poll()
-  run = _run(tmp_path, "end", str(code))
+  run = launches.run(tmp_path, "end", str(code))
   assert books.is_done(run) == (code == 0)
-  assert not books.is_done(_run(tmp_path, "end", "4"))
+  assert not books.is_done(launches.run(tmp_path, "end", "4"))
   assert _record(tmp_path)["command"] == list(run.command)
   assert ledgers.last_line(books.log(run)) == "the last line"
   task.end()  # changes nothing
   assert task.poll() == code
-
-
-def test_books_forget_a_run_whose_folder_is_gone(tmp_path):
-  _start(tmp_path, "end", "0").wait(_SECONDS)
-  run, books = _run(tmp_path, "end", "0"), _books(tmp_path)
-  assert books.is_done(run)
+  # The books forget a run whose folder is gone.
   (tmp_path / "run").rename(tmp_path / "away")
   assert not books.is_done(run)
 
 
 def test_told_to_stop_it_gets_one_sigterm_and_ends_by_itself(tmp_path):
-  task = _start(tmp_path, "wait")
-  _wait_for(tmp_path / "run" / "begun")
+  task = _begin(tmp_path, "wait")
   task.stop()
   task.stop()
   assert task.wait(_SECONDS) == 143
@@ -100,8 +80,7 @@ def test_told_to_stop_it_gets_one_sigterm_and_ends_by_itself(tmp_path):
 
 
 def test_what_hears_no_signal_is_killed_after_its_grace(tmp_path):
-  task = _start(tmp_path, "stubborn", grace=0.5)
-  _wait_for(tmp_path / "run" / "begun")
+  task = _begin(tmp_path, "stubborn", grace=0.5)
   assert len(_living(tmp_path)) == 3
   begin = time.monotonic()
   task.end()
@@ -111,8 +90,7 @@ def test_what_hears_no_signal_is_killed_after_its_grace(tmp_path):
 
 
 def test_kill_does_not_wait_for_the_grace(tmp_path):
-  task = _start(tmp_path, "stubborn", grace=100.0)
-  _wait_for(tmp_path / "run" / "begun")
+  task = _begin(tmp_path, "stubborn", grace=100.0)
   task.stop()
   begin = time.monotonic()
   task.kill()
@@ -123,24 +101,22 @@ def test_kill_does_not_wait_for_the_grace(tmp_path):
 def test_what_a_run_leaves_running_ends_with_it(tmp_path):
   task = _start(tmp_path, "leave")
   assert task.wait(_SECONDS) == 0
-  assert len((tmp_path / "run" / "pids").read_text().split()) == 3
+  assert len(_pids(tmp_path)) == 3
   assert not _living(tmp_path)
 
 
 def _children(pid):
-  path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
-  return [int(child) for child in path.read_text().split()]
+  return [child.pid for child in psutil.Process(pid).children()]
 
 
 @pytest.mark.parametrize("what", ("wait", "stubborn"))
 @pytest.mark.parametrize("is_guard", (True, False))
 def test_nothing_outlives_whoever_looks_after_it(tmp_path, what, is_guard):
-  task = _start(tmp_path, what, grace=0.5)
-  _wait_for(tmp_path / "run" / "begun")
+  task = _begin(tmp_path, what, grace=0.5)
   guard = task._process.pid
   (supervisor,) = _children(guard)
   os.kill(guard if is_guard else supervisor, signal.SIGKILL)
-  assert _all_gone(tmp_path)  # whether or not the starter looks
+  _assert_all_go(tmp_path)  # whether or not the starter looks
   assert task.wait(_SECONDS) == (-9 if is_guard else 137)
   # The one who is left has the pipe and the time to say it kindly.
   is_kind = is_guard and what == "wait"
@@ -148,9 +124,7 @@ def test_nothing_outlives_whoever_looks_after_it(tmp_path, what, is_guard):
 
 
 def test_second_start_of_a_run_waits_for_the_first_to_end(tmp_path):
-  first = _start(tmp_path, "once")
-  begun = tmp_path / "run" / "begun"
-  _wait_for(begun)
+  first, begun = _begin(tmp_path, "once"), tmp_path / "run" / "begun"
   second, third = _start(tmp_path, "once"), _start(tmp_path, "once")
   time.sleep(0.5)
   assert begun.read_text().count("\n") == 1
@@ -163,15 +137,14 @@ def test_second_start_of_a_run_waits_for_the_first_to_end(tmp_path):
 
 
 def test_run_dies_where_both_are_killed(tmp_path):
-  task = _start(tmp_path, "wait")
-  _wait_for(tmp_path / "run" / "begun")
+  task = _begin(tmp_path, "wait")
   guard = task._process.pid
   for pid in (*_children(guard), guard):
     os.kill(pid, signal.SIGSTOP)  # or one would see the other's end
   for pid in (*_children(guard), guard):
     os.kill(pid, signal.SIGKILL)
   assert task.wait(_SECONDS) == -9
-  assert _all_gone(tmp_path)
+  _assert_all_go(tmp_path)
   assert not (tmp_path / "run" / "ended").exists()
 
 
@@ -191,13 +164,13 @@ time.sleep(60)
 
 @pytest.mark.parametrize("what", ("wait", "stubborn"))
 def test_nothing_outlives_a_starter_that_was_killed(tmp_path, what):
-  _books(tmp_path)
+  launches.books(tmp_path)
   words = {"root": str(binaries.ROOT), "folder": str(tmp_path), "what": what}
   starter = subprocess.Popen([sys.executable, "-c", _STARTER.format(**words)])
   _wait_for(tmp_path / "run" / "begun")
   starter.kill()
   starter.wait()
-  assert _all_gone(tmp_path)
+  _assert_all_go(tmp_path)
   # It was given the time to end.
   assert (tmp_path / "run" / "ended").exists() == (what == "wait")
   _wait_for(tmp_path / "launch" / "run.json")
@@ -205,9 +178,8 @@ def test_nothing_outlives_a_starter_that_was_killed(tmp_path, what):
 
 def test_run_has_its_cores_and_as_many_threads(tmp_path):
   core = max(os.sched_getaffinity(0))
-  task = _start(tmp_path, "wait", cores=[core])
-  _wait_for(tmp_path / "run" / "begun")
-  pid = int((tmp_path / "run" / "pids").read_text())
+  task = _begin(tmp_path, "wait", cores=[core])
+  (pid,) = map(int, _pids(tmp_path))
   assert os.sched_getaffinity(pid) == {core}
   lines = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
   assert {b"OMP_NUM_THREADS=1", b"NPROC=1"} <= set(lines)
@@ -215,8 +187,7 @@ def test_run_has_its_cores_and_as_many_threads(tmp_path):
 
 
 def test_signals_of_schedulers_are_not_for_the_run(tmp_path):
-  task = _start(tmp_path, "wait")
-  _wait_for(tmp_path / "run" / "begun")
+  task = _begin(tmp_path, "wait")
   # As Slurm does it: to all processes of a job.
   os.killpg(task._process.pid, signal.SIGUSR2)
   time.sleep(0.3)

@@ -55,14 +55,10 @@ def test_grid_is_multiplied_out(tmp_path):
   ]
   assert str(plan.output) == "runs/out"
   assert plan.runs[1].command == (
-    "experiments.online_distill",
-    "--teacher=ground_truth",
+    *("experiments.online_distill", "--teacher=ground_truth"),
     "--a_thresh=0.7",  # of the grid, in the place of the shared one
-    "--nooverlay",
-    "--stream=synthetic:park",
-    "--classes=person;dog",
-    "--seed=1",
-    "--workdir=runs/out/a_thresh=0.7-park-seed=1",
+    *("--nooverlay", "--stream=synthetic:park", "--classes=person;dog"),
+    *("--seed=1", "--workdir=runs/out/a_thresh=0.7-park-seed=1"),
   )
   assert "--stream=synthetic:street?seed=3" in plan.runs[2].command
   assert plan.last == ("experiments.report", "runs/out")
@@ -96,9 +92,9 @@ def test_long_values_make_short_names(tmp_path):
 def test_table_without_a_grid_is_one_run(tmp_path):
   text = 'binary = "pretrain"\noutput = "o"\nflags.num_steps = 3'
   (run,) = plans.make(_read(tmp_path, text)).runs
-  assert run.command == (
-    *("experiments.pretrain", "--num_steps=3", "--workdir=o/run"),
-  )
+  module, *flags = run.command
+  assert module == "experiments.pretrain"
+  assert flags == ["--num_steps=3", "--workdir=o/run"]
 
 
 def test_dollars_and_choice_of_runs(tmp_path):
@@ -113,6 +109,7 @@ def test_dollars_and_choice_of_runs(tmp_path):
 
 
 HEAD = 'binary = "online_distill"\noutput = "o"\n'
+COMPARE = 'binary="compare"\noutput="o"\n'
 
 
 @pytest.mark.parametrize(
@@ -121,10 +118,7 @@ HEAD = 'binary = "online_distill"\noutput = "o"\n'
     ("binary = [", "is no table in TOML"),
     ('output = "o"', "binary is missing"),
     ('binary = "online_distill"', "output is missing"),
-    (
-      'binary = "nix"\noutput = "o"',
-      "binary = 'nix': not one that is launched",
-    ),
+    ('binary="nix"\noutput="o"', "binary = 'nix': not one that is launched"),
     ('binary = 3\noutput = "o"', "binary = 3: a text"),
     (HEAD + "cpus = 2", "'cpus' is no key; known are binary, comparison"),
     (HEAD + "repeats = 0", "repeats = 0: a whole number from 1"),
@@ -151,10 +145,10 @@ HEAD = 'binary = "online_distill"\noutput = "o"\n'
       HEAD + f"repeats = 10000\n[grid]\nu_max = {list(range(9))}",
       "90000 runs; a launch has at most 10000",
     ),
-    ('binary="compare"\noutput="o"\n[grid]', "[grid] is not for 'compare'"),
-    ('binary="compare"\noutput="o"', "[comparison] streams: a list of texts"),
+    (COMPARE + "[grid]", "[grid] is not for 'compare'"),
+    (COMPARE, "[comparison] streams: a list of texts"),
     (
-      'binary="compare"\noutput="o"\n[comparison]\nstreams=["a"]\nnix=[1]',
+      COMPARE + "[comparison]\nstreams=['a']\nnix=[1]",
       "'nix' is no key of [comparison]; known are streams, systems",
     ),
   ),
@@ -168,16 +162,18 @@ def test_wrong_tables_are_one_line_that_names_the_file(tmp_path, text, words):
 
 
 def test_files_that_are_not_there_or_no_text(tmp_path):
-  with pytest.raises(UserError, match="no such table; bundled are smoke"):
-    tables.read(tmp_path / "nix.toml")
+  path = tmp_path / "table.toml"
+  for content, words in (
+    (None, "no such table; bundled are smoke"),
+    (b"\xff\xfe", "is no table in TOML"),
+    (b"#" * (2 << 20), "more than 1 MB"),
+  ):
+    if content is not None:
+      path.write_bytes(content)
+    with pytest.raises(UserError, match=words):
+      tables.read(path)
   with pytest.raises(UserError, match="Is a directory"):
     tables.read(tmp_path)
-  (tmp_path / "table.toml").write_bytes(b"\xff\xfe")
-  with pytest.raises(UserError, match="is no table in TOML"):
-    tables.read(tmp_path / "table.toml")
-  (tmp_path / "table.toml").write_bytes(b"#" * (2 << 20))
-  with pytest.raises(UserError, match="more than 1 MB"):
-    tables.read(tmp_path / "table.toml")
 
 
 def test_bundled_tables_are_found_by_name(tmp_path, monkeypatch):

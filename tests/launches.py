@@ -1,0 +1,48 @@
+"""Launches of `tests.busy`, and a look at the processes they start."""
+
+import time
+
+import psutil
+
+from launch import ledger as ledgers
+from launch.runs import Run
+
+
+def run(output, *words, name="run") -> Run:
+  """A run that does what the words say, in a folder of the output."""
+  folder = output / name
+  return Run(name, ("tests.busy", str(folder), *words), folder)
+
+
+def books(output) -> ledgers.Ledger:
+  """Of a launch into the output."""
+  (output / "launch").mkdir(exist_ok=True)
+  return ledgers.in_output(output)
+
+
+def wait_for(is_true, process=None):
+  """Until it is so; what is started by then may not have ended."""
+  deadline = time.monotonic() + 240
+  while not is_true():
+    assert time.monotonic() < deadline
+    assert process is None or process.poll() is None
+    time.sleep(0.02)
+
+
+def is_living(pid) -> bool:
+  """Whether a process is at work; one that waits to be buried is not."""
+  try:
+    status = psutil.Process(int(pid)).status()
+  except psutil.NoSuchProcess:
+    return False
+  return status not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+
+
+def processes(folder, word="") -> list[int]:
+  """Those with the folder, and the word, on their command line."""
+  found = []
+  for process in psutil.process_iter(["cmdline"]):
+    line = " ".join(process.info["cmdline"] or [])
+    if str(folder) in line and word in line:
+      found.append(process.pid)
+  return found
