@@ -65,14 +65,6 @@ def test_steps_at_many_rates_equal_torch(name):
   np.testing.assert_allclose(_ours(name, 0.1), expected[-1], rtol=2e-5)
 
 
-@pytest.mark.parametrize("name", TORCH)
-def test_default_learning_rate_goes_down(name):
-  rate = updates.bind(name).options["learning_rate"]
-  path = np.vstack([START, _ours(name, rate)])
-  values = np.einsum("ti,ij,tj->t", path, MATRIX, path)
-  assert (np.diff(values) < 0).all()
-
-
 def test_paper_constants():
   assert updates.MOMENTUM == 0.9
   assert updates.bind("sgd").options == {"learning_rate": 0.01}
