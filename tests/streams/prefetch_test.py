@@ -8,10 +8,9 @@ from ojd.streams import prefetch
 from ojd.types import Sample
 
 
-def _samples(num, log=None):
+def _samples(num, log):
   for t in range(num):
-    if log is not None:
-      log.append(t)
+    log.append(t)
     yield Sample(t, None, None)
 
 
@@ -20,7 +19,7 @@ def _num_threads():
 
 
 def test_order_and_end():
-  reader = prefetch.Prefetcher(_samples(20))
+  reader = prefetch.Prefetcher(_samples(20, []))
   assert [s.t for s in reader] == list(range(20))
   reader.close()
   assert _num_threads() == 0
@@ -28,7 +27,7 @@ def test_order_and_end():
 
 def test_error_comes_after_the_samples_before_it():
   def broken():
-    yield from _samples(2)
+    yield from _samples(2, [])
     raise OSError("cable out")
 
   reader, seen = prefetch.Prefetcher(broken()), []
@@ -47,3 +46,18 @@ def test_reads_no_further_ahead_than_asked():
   # Five taken, three waiting, one in the thread's hand, one being read.
   assert len(log) <= 10
   assert _num_threads() == 0
+
+
+def test_who_waits_for_a_sample_can_be_stopped():
+  is_wanted, release = threading.Event(), threading.Event()
+
+  def forever():
+    release.wait(20)
+    yield from ()
+
+  reader = prefetch.Prefetcher(
+    forever(), should_stop=is_wanted.is_set, interrupt=release.set
+  )
+  is_wanted.set()
+  assert next(iter(reader), None) is None
+  reader.close()
