@@ -60,16 +60,6 @@ def test_a_row_of_the_papers_table_2():
   assert cell in texts.latex(table, tables.ACCURACY)
 
 
-def test_the_ends_of_the_papers_cost_model():
-  stream = StreamEntry("lvs:x", "x")
-  least = _cell(stream, SYSTEMS[0], 0.5, 471, 471)
-  most = _cell(stream, SYSTEMS[1], 0.5, 3750, 8 * 3750)
-  line = _lines(tables.build([least, most]))[1]
-  assert line == "Overall 50.0 (24.9x, 1.6%) 50.0 (4.1x, 12.5%)"
-  assert least.numbers.speedup_paper_model == pytest.approx(24.85, abs=0.005)
-  assert most.numbers.speedup_paper_model == pytest.approx(4.07, abs=0.005)
-
-
 def test_the_least_share_of_key_frames():
   backoff = schedules.exponential_backoff(8, 64, 0.8)
 

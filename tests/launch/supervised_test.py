@@ -1,5 +1,6 @@
 """Runs under supervision, with real processes: their ends, and nobody left."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -138,11 +139,10 @@ def test_second_start_of_a_run_waits_for_the_first_to_end(tmp_path):
 
 def test_run_dies_where_both_are_killed(tmp_path):
   task = _begin(tmp_path, "wait")
-  guard = task._process.pid
-  for pid in (*_children(guard), guard):
-    os.kill(pid, signal.SIGSTOP)  # or one would see the other's end
-  for pid in (*_children(guard), guard):
-    os.kill(pid, signal.SIGKILL)
+  both = (*_children(task._process.pid), task._process.pid)
+  # Stopped first, or one would see the other's end.
+  for number, pid in itertools.product((signal.SIGSTOP, signal.SIGKILL), both):
+    os.kill(pid, number)
   assert task.wait(_SECONDS) == -9
   _assert_all_go(tmp_path)
   assert not (tmp_path / "run" / "ended").exists()
@@ -151,20 +151,17 @@ def test_run_dies_where_both_are_killed(tmp_path):
 _STARTER = """
 import pathlib, sys, time
 sys.path.insert(0, {root!r})
-from launch import ledger, supervised
-from launch.runs import Run
+from launch import supervised
+from tests import launches
 folder = pathlib.Path({folder!r})
-run = Run("run", ("tests.busy", str(folder / "run"), {what!r}), folder / "run")
-task = supervised.Supervised(
-  run, ledger.in_output(folder), cores=1, folder={root!r}, grace=0.5
-)
+parts = launches.run(folder, {what!r}), launches.books(folder)
+task = supervised.Supervised(*parts, cores=1, folder={root!r}, grace=0.5)
 time.sleep(60)
 """
 
 
 @pytest.mark.parametrize("what", ("wait", "stubborn"))
 def test_nothing_outlives_a_starter_that_was_killed(tmp_path, what):
-  launches.books(tmp_path)
   words = {"root": str(binaries.ROOT), "folder": str(tmp_path), "what": what}
   starter = subprocess.Popen([sys.executable, "-c", _STARTER.format(**words)])
   _wait_for(tmp_path / "run" / "begun")

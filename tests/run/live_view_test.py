@@ -38,6 +38,12 @@ def shared():
     yield view
 
 
+@pytest.fixture
+def view():
+  with _view() as view:
+    yield view
+
+
 @contextlib.contextmanager
 def _view(address="127.0.0.1:0", token="", limits=DEFAULT):
   view = live_view.LiveView(address, token, limits)
@@ -47,7 +53,7 @@ def _view(address="127.0.0.1:0", token="", limits=DEFAULT):
 
 
 def _port(view):
-  return int(view.url.rstrip("/").rsplit(":", 1)[1])
+  return int(view.url.rstrip("/").rpartition(":")[2])
 
 
 def _request(
@@ -67,23 +73,21 @@ def _connect(view):
 
 def _raw(view, request: bytes) -> bytes:
   """All that comes back; what the server resets counts as the end."""
+  answer = b""
   with _connect(view) as connection, contextlib.suppress(ConnectionError):
     connection.sendall(request)
     connection.shutdown(socket.SHUT_WR)
-    answer = b""
     while chunk := connection.recv(65536):
       answer += chunk
-    return answer
-  return b""
+  return answer
 
 
 def _open_stream(view, path):
   """A viewer that has read the head of its answer; a file to go on with."""
-  connection = _connect(view)
-  head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
-  connection.sendall(head.encode())
-  file = connection.makefile("rb")
-  connection.close()  # the file keeps it open
+  with _connect(view) as connection:
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    connection.sendall(head.encode())
+    file = connection.makefile("rb")  # which keeps it open
   status = file.readline()
   while file.readline().strip():
     pass
@@ -168,11 +172,9 @@ def test_there_is_nothing_beside_the_routes(shared, path):
   assert answer.status == 404 and body == b"there is no such page\n"
 
 
-@pytest.mark.parametrize(
-  "method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"]
-)
-def test_nothing_can_be_changed(shared, method):
-  for path in ("/", "/nothing"):
+@pytest.mark.parametrize("path", ["/", "/nothing"])
+def test_nothing_can_be_changed(shared, path):
+  for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"):
     # More than the server reads: the answer arrives nevertheless.
     answer, _ = _request(shared, path, method, body=b"x" * 30_000)
     assert answer.status == 405
@@ -279,12 +281,11 @@ def test_bad_requests_are_one_line_without_the_secret(words, token, addresses):
     assert not token or token not in message
 
 
-def test_port_in_use_is_a_bad_request():
-  with _view() as view:
-    before = threading.active_count()
-    with pytest.raises(UserError, match="in use"):
-      live_view.LiveView(f"127.0.0.1:{_port(view)}")
-    assert threading.active_count() == before
+def test_port_in_use_is_a_bad_request(view):
+  before = threading.active_count()
+  with pytest.raises(UserError, match="in use"):
+    live_view.LiveView(f"127.0.0.1:{_port(view)}")
+  assert threading.active_count() == before
 
 
 def test_view_on_other_loopback_addresses():
@@ -299,16 +300,15 @@ def test_view_on_other_loopback_addresses():
     assert _request(view, at="::1")[0].status == 200
 
 
-def test_newest_frame_is_what_is_shown():
-  with _view() as view:
-    answer, body = _request(view, "/frame.jpg")
-    assert answer.status == 503 and body == b"no frame yet\n"
-    assert answer.headers["Retry-After"]
-    for t in (10, 200):
-      live_run.step(view.board, t)
-      _, jpeg = _request(view, "/frame.jpg")
-      picture = np.asarray(Image.open(io.BytesIO(jpeg)))
-      np.testing.assert_array_equal(picture, _seen(t))
+def test_newest_frame_is_what_is_shown(view):
+  answer, body = _request(view, "/frame.jpg")
+  assert answer.status == 503 and body == b"no frame yet\n"
+  assert answer.headers["Retry-After"]
+  for t in (10, 200):
+    live_run.step(view.board, t)
+    _, jpeg = _request(view, "/frame.jpg")
+    picture = np.asarray(Image.open(io.BytesIO(jpeg)))
+    np.testing.assert_array_equal(picture, _seen(t))
 
 
 def _seen(t):
@@ -317,79 +317,75 @@ def _seen(t):
   return np.asarray(Image.open(io.BytesIO(jpeg)))
 
 
-def test_overlay_goes_with_the_run_up_to_its_last_frame():
-  with _view() as view:
-    status, file = _open_stream(view, "/overlay.mjpg")
-    with file:
-      assert status.startswith(b"HTTP/1.1 200")
-      seen, began = [], time.monotonic()
-      for t in (0, 90, 180):
-        live_run.step(view.board, t)
-        np.testing.assert_array_equal(_other_picture(file, seen), _seen(t))
-      view.board.put(live_run.record(250))
-      closer = threading.Thread(target=view.close)
-      closer.start()
-      np.testing.assert_array_equal(_other_picture(file, seen), _seen(250))
-      rest = io.BytesIO(file.read())
-      while rest.tell() + len(_BOUNDARY) < len(rest.getvalue()):
-        seen.append(_picture(rest))
-        np.testing.assert_array_equal(seen[-1], _seen(250))
-      assert rest.read() == _BOUNDARY
-      assert len(seen) - 4 <= time.monotonic() - began
-      closer.join()
+def test_overlay_goes_with_the_run_up_to_its_last_frame(view):
+  status, file = _open_stream(view, "/overlay.mjpg")
+  with file:
+    assert status.startswith(b"HTTP/1.1 200")
+    seen, began = [], time.monotonic()
+    for t in (0, 90, 180):
+      live_run.step(view.board, t)
+      np.testing.assert_array_equal(_other_picture(file, seen), _seen(t))
+    view.board.put(live_run.record(250))
+    closer = threading.Thread(target=view.close)
+    closer.start()
+    np.testing.assert_array_equal(_other_picture(file, seen), _seen(250))
+    rest = io.BytesIO(file.read())
+    while rest.tell() + len(_BOUNDARY) < len(rest.getvalue()):
+      seen.append(_picture(rest))
+      np.testing.assert_array_equal(seen[-1], _seen(250))
+    assert rest.read() == _BOUNDARY
+    assert len(seen) - 4 <= time.monotonic() - began
+    closer.join()
 
 
-def test_pictures_come_fifteen_times_a_second_at_most():
-  with _view() as view:
-    _, file = _open_stream(view, "/overlay.mjpg")
-    over = threading.Event()
+def test_pictures_come_fifteen_times_a_second_at_most(view):
+  over = threading.Event()
 
-    def work():
-      t = 0
-      while not over.wait(0.002):
-        view.board.put(live_run.record(t := t + 1))
+  def work():
+    t = 0
+    while not over.wait(0.002):
+      view.board.put(live_run.record(t := t + 1))
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    with file:
+  thread = threading.Thread(target=work)
+  thread.start()
+  with _open_stream(view, "/overlay.mjpg")[1] as file:
+    _picture(file)
+    start = time.monotonic()
+    for _ in range(12):
       _picture(file)
-      start = time.monotonic()
-      for _ in range(12):
-        _picture(file)
-      seconds = time.monotonic() - start
-    over.set()
-    thread.join()
-    assert seconds > 0.9 * 12 / 15
+    assert time.monotonic() - start > 0.9 * 12 / 15
+  over.set()
+  thread.join()
 
 
-def test_events_tell_the_run_and_its_end():
-  with _view() as view:
-    status, file = _open_stream(view, "/events")
-    with file:
-      assert status.startswith(b"HTTP/1.1 200")
-      first = _news(file)
-      assert first["state"] == "starting"
-      assert first["about"]["stream"] == "folder:clip"
-      for t in range(3):
-        live_run.step(view.board, t)
-      points, news = [], {}
-      while len(points) < 3:
-        news = _news(file)
-        tail = news["series"]["stride"]
-        points = points[: tail["start"]] + tail["points"]
-      assert points == [[0, 8], [1, 8], [2, 8]]
-      assert news["state"] == "running" and news["counts"]["num_frames"] == 3
-      view.board.end(live_run.SUMMARY)
-      view.close()
-      last = _news(file)
-      assert last["state"] == "finished" and last["summary"]["miou"] == 0.75
-      assert file.read().strip() == b""
-  with _view() as view:
-    _, file = _open_stream(view, "/events")
-    with file:
-      _news(file)
-      view.close()  # nobody said how it ended
-      assert _news(file)["state"] == "failed"
+def test_events_tell_the_run_and_its_end(view):
+  status, file = _open_stream(view, "/events")
+  with file:
+    assert status.startswith(b"HTTP/1.1 200")
+    first = _news(file)
+    assert first["state"] == "starting"
+    assert first["about"]["stream"] == "folder:clip"
+    for t in range(3):
+      live_run.step(view.board, t)
+    points, news = [], {}
+    while len(points) < 3:
+      news = _news(file)
+      tail = news["series"]["stride"]
+      points = points[: tail["start"]] + tail["points"]
+    assert points == [[0, 8], [1, 8], [2, 8]]
+    assert news["state"] == "running" and news["counts"]["num_frames"] == 3
+    view.board.end(live_run.SUMMARY)
+    view.close()
+    last = _news(file)
+    assert last["state"] == "finished" and last["summary"]["miou"] == 0.75
+    assert file.read().strip() == b""
+
+
+def test_run_that_fails_is_told_of(view):
+  with _open_stream(view, "/events")[1] as file:
+    _news(file)
+    view.close()
+    assert _news(file)["state"] == "failed"
 
 
 def test_too_many_viewers_are_sent_away_and_let_in_later():

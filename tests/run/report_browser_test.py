@@ -39,13 +39,11 @@ def lines():
 def address(lines, tmp_path_factory):
   """Of the page of a run with a video and an evil class."""
   path = tmp_path_factory.mktemp("runs") / "a b#?%20"
-  workdirs.make(path, lines)
-  config = json.loads((path / "config.json").read_text())
-  config["class_names"][1] = config["flags"]["classes"] = EVIL
+  numbers = {"miou": {"mean": 0.625, "per_class": {EVIL: 0.5}}}
+  workdirs.make(path, lines, numbers)
+  config = workdirs.config(classes=EVIL)
+  config["class_names"][1] = EVIL
   (path / "config.json").write_text(json.dumps(config))
-  summary = json.loads((path / "summary.json").read_text())
-  summary["miou"]["per_class"] = {EVIL: 0.5}
-  (path / "summary.json").write_text(json.dumps(summary))
   workdirs.add_video(path, lines)
   return report.write_report(path).as_uri()
 
@@ -91,31 +89,24 @@ def _point(driver, t, chart=WIDE, *, click=False):
   svg, offset = _offset(driver, t, chart)
   # At its lower end: the video stays above what is being looked at.
   driver.execute_script("arguments[0].scrollIntoView({block: 'end'})", svg)
-  actions = ActionChains(driver, duration=0)
-  actions.move_to_element_with_offset(
-    svg, offset, round(0.3 * svg.size["height"])
-  )
-  if click:
-    actions.click()
-  actions.perform()
+  actions, down = ActionChains(driver, duration=0), 0.3 * svg.size["height"]
+  actions.move_to_element_with_offset(svg, offset, round(down))
+  (actions.click() if click else actions).perform()
 
 
-def _words(lines, t, parts=("frame", "miou", "stride", "key")):
+def _words(lines, t):
   """What the page should say of frame t, from its line."""
   (row,) = (row for row in lines if row["t"] == t)
   key = [row for row in lines if row["is_key"] and row["t"] <= t][-1]
-  s = "" if t - key["t"] == 1 else "s"
-  since, updates = t - key["t"], key["num_updates"]
-  miou = row.get("eval_miou")
-  words = {
-    "frame": f"frame {t} ({t / workdirs.FPS:.2f} s)",
-    "miou": "mIoU not measured" if miou is None else f"mIoU {miou:.3f}",
-    "stride": f"stride {row['stride']}",
-    "key": (f"{since} frame{s} after the last " if since else "")
-    + f"key frame: {key['miou_before']:.3f} \u2192 {key['miou_after']:.3f}, "
-    + f"{updates} {'update' if updates == 1 else 'updates'}",
-  }
-  return [words[part] for part in parts]
+  since, miou, updates = t - key["t"], row.get("eval_miou"), key["num_updates"]
+  words = f"{since} frame{'s' * (since != 1)} after the last " if since else ""
+  return [
+    f"frame {t} ({t / workdirs.FPS:.2f} s)",
+    "mIoU not measured" if miou is None else f"mIoU {miou:.3f}",
+    f"stride {row['stride']}",
+    f"{words}key frame: {key['miou_before']:.3f} \u2192 "
+    f"{key['miou_after']:.3f}, {updates} update{'s' * (updates != 1)}",
+  ]
 
 
 def _assert_at(driver, lines, t):
@@ -133,15 +124,13 @@ def _assert_at(driver, lines, t):
 
 def _wait_for_picture(driver, level):
   """Until the first panel of the video is as bright as it should be."""
-  deadline = time.monotonic() + 5
-  while True:
+  deadline, found = time.monotonic() + 5, -9.0
+  while abs(found - level) >= 1.8:
+    assert time.monotonic() < deadline, (found, level)
     png = _find(driver, "video").screenshot_as_png
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
     height, width = pixels.shape
     found = pixels[height // 2, width // 6]
-    if abs(found - level) < 1.8:
-      return
-    assert time.monotonic() < deadline, (found, level)
 
 
 @pytest.mark.parametrize("t", (0, 7, 10, UNJUDGED, 59))
@@ -181,13 +170,9 @@ def test_a_click_leads_the_video_there(page, lines):
 
 def test_arrows_go_from_key_frame_to_key_frame(page, lines):
   _point(page, 21, click=True)
-  press = lambda key: ActionChains(page).send_keys(key).perform()
-  for key, t in (
-    *((Keys.ARROW_RIGHT, 30), (Keys.ARROW_RIGHT, 40), (Keys.ARROW_LEFT, 30)),
-    *((Keys.ARROW_LEFT, 20), (Keys.ARROW_LEFT, 10), (Keys.ARROW_LEFT, 0)),
-    (Keys.ARROW_LEFT, 0),
-  ):
-    press(key)
+  keys = 2 * [Keys.ARROW_RIGHT] + 5 * [Keys.ARROW_LEFT]
+  for key, t in zip(keys, (30, 40, 30, 20, 10, 0, 0), strict=True):
+    ActionChains(page).send_keys(key).perform()
     assert _text(page, ".caption").startswith(f"frame {t} ")
   _assert_at(page, lines, 0)
   chain = ActionChains(page).key_down(Keys.SHIFT)

@@ -236,11 +236,11 @@ def test_sample_frames_are_inside_in_order(tmp_path):
     image.save(folder / f"{t:06d}.jpg")
   (folder / "000016.jpg").write_bytes(b"torn")
   reader = _report(_write(tmp_path))
-  images = [x for x in reader.addresses if x.startswith("data:image/jpeg")]
   widths = []
-  for address in images:
-    data = base64.b64decode(address.removeprefix("data:image/jpeg;base64,"))
-    widths.append(Image.open(io.BytesIO(data)).width)
+  for address in reader.addresses:
+    kind, _, data = address.partition(";base64,")
+    if kind == "data:image/jpeg":
+      widths.append(Image.open(io.BytesIO(base64.b64decode(data))).width)
   assert widths == [90, 90, 1600]
   captions = re.findall(r"frame (\d+) ?,", reader.text)
   assert captions == ["0", "15", "90"]
@@ -268,14 +268,9 @@ def test_series_are_the_columns_of_the_rows():
   )
   nan = math.nan
   for name, expected in (
-    ("t", [0, 1, 2]),
-    ("stride", [8, nan, nan]),
-    ("eval_t", [1]),
-    ("eval_miou", [0.5]),
-    ("key_t", [0]),
-    ("before", [nan]),
-    ("after", [1]),
-    ("updates", [2]),
+    *(("t", [0, 1, 2]), ("stride", [8, nan, nan]), ("eval_t", [1])),
+    *(("eval_miou", [0.5]), ("key_t", [0]), ("before", [nan])),
+    *(("after", [1]), ("updates", [2])),
   ):
     np.testing.assert_array_equal(getattr(series, name), expected, name)
 
@@ -356,40 +351,29 @@ def test_charts_say_where_their_frames_are(tmp_path):
   wide = json.loads(html.unescape(words))
   _, _, width, height = map(float, box.split())
   group = page[page.index(f'id="wide-{report_chart.KEY_MARKERS}"') :]
-  markers = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', group)[:10]
+  found = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', group)[:10]
   (left, right), (first, last) = wide["x"], wide["xlim"]
   (low, high), (bottom, top) = wide["ylim"], wide["y"]
-  for t, (x, y) in zip(range(0, 100, 10), markers, strict=True):
-    expected = left + (t - first) / (last - first) * (right - left)
-    assert float(x) == pytest.approx(expected * width, abs=0.01)
-    # The chart draws key frames at -0.045.
-    expected = bottom + (-0.045 - low) / (high - low) * (top - bottom)
-    assert float(y) == pytest.approx(expected * height, abs=0.01)
+  x, y = np.array(found, float).T
+  share = (np.arange(0, 100, 10) - first) / (last - first)
+  expected = (left + share * (right - left)) * width
+  np.testing.assert_allclose(x, expected, rtol=0, atol=0.01)
+  # The chart draws key frames at -0.045.
+  expected = bottom + (-0.045 - low) / (high - low) * (top - bottom)
+  np.testing.assert_allclose(y, expected * height, rtol=0, atol=0.01)
   assert top < bottom < wide["bottom"] < 1
 
 
-@pytest.mark.parametrize(
-  "paper_ms,has_training,total",
-  (
-    (
-      {"teacher": 300, "predict": 12.5, "update": 0, "training": 30_000},
-      *(True, "304.1"),
-    ),
-    (
-      {"predict": 12.5, "update": EVIL, "training": -1, "teacher": None},
-      *(False, "5.0"),
-    ),
-  ),
-)
-def test_costs_of_another_method_are_its_own(
-  tmp_path, paper_ms, has_training, total
-):
-  text = _report(_write(tmp_path, paper_ms=paper_ms)).text
-  # 10 x (300 + 30,000) and 90 x 12.5 ms; of the second 30 updates.
-  assert "other frames 90 \u00d7 12.5 ms 1.1 1.80" in text
-  words = "training rounds 10 \u00d7 30,000 ms 300.0"
-  assert (words in text) == has_training
-  assert f"together {total}" in text
+def test_costs_of_another_method_are_its_own(tmp_path):
+  prices = {"teacher": 300, "predict": 12.5, "update": 0, "training": 30_000}
+  odd = {"predict": 12.5, "update": EVIL, "training": -1, "teacher": None}
+  for paper_ms, total in ((prices, "304.1"), (odd, "5.0")):
+    text = _report(_write(tmp_path, paper_ms=paper_ms)).text
+    # 10 x (300 + 30,000) and 90 x 12.5 ms; of the second 30 updates.
+    assert "other frames 90 \u00d7 12.5 ms 1.1 1.80" in text
+    words = "training rounds 10 \u00d7 30,000 ms 300.0"
+    assert (words in text) == (paper_ms is prices)
+    assert f"together {total}" in text
 
 
 def test_sizes_of_folders_are_sums(tmp_path):
