@@ -1,11 +1,14 @@
 """Launches of `tests.busy`, and a look at the processes they start."""
 
+import subprocess
+import sys
 import time
 
 import psutil
 
 from launch import ledger as ledgers
 from launch.runs import Run
+from tests import binaries
 
 
 def run(output, *words, name="run") -> Run:
@@ -46,3 +49,17 @@ def processes(folder, word="") -> list[int]:
     if str(folder) in line and word in line:
       found.append(process.pid)
   return found
+
+
+def command(launcher, *words) -> list[str]:
+  """That of a person who starts a launcher."""
+  return [sys.executable, "-m", f"launch.{launcher}", *words]
+
+
+def launch(launcher, *words, **options) -> subprocess.CompletedProcess:
+  """What a launcher does and says."""
+  return subprocess.run(
+    command(launcher, *words),
+    **{"cwd": binaries.ROOT, "capture_output": True, "text": True},
+    **options,
+  )

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -14,7 +12,7 @@ from ojd.comparison import folder as folders
 from ojd.comparison import spec
 from ojd.errors import UserError
 from ojd.streams import lvs
-from tests import binaries
+from tests import launches
 from tests.reference import lvs_folder
 
 HEAD = 'binary = "compare"\noutput = "out"\nrepeats = 2\n'
@@ -119,15 +117,9 @@ def test_second_table_is_printed_of_small_streams(tmp_path):
     assert large in text
     text = text.replace(large, small)
   (tmp_path / "table.toml").write_text(text)
-  result = subprocess.run(
-    [
-      *(sys.executable, "-m", "launch.local", str(tmp_path / "table.toml")),
-      f"--output={tmp_path}/out",
-    ],
-    cwd=binaries.ROOT,
+  result = launches.launch(
+    *("local", str(tmp_path / "table.toml"), f"--output={tmp_path}/out"),
     env={**os.environ, "LVS": str(tmp_path), "STUDENT": "bundled"},
-    capture_output=True,
-    text=True,
   )
   assert result.returncode == 0, result.stderr
   assert "12 of 12 runs are done" in result.stdout

@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
-import sys
 
 import psutil
 import pytest
@@ -24,9 +22,8 @@ def books(tmp_path, monkeypatch):
 
 
 def _jobs(runs, books):
-  return {
-    run: jobs_lib.Job(run, books, 1, str(binaries.ROOT), 20.0) for run in runs
-  }
+  job = lambda run: jobs_lib.Job(run, books, 1, str(binaries.ROOT), 20.0)
+  return {run: job(run) for run in runs}
 
 
 def test_requeued_job_runs_the_same_command_again(tmp_path, books):
@@ -95,17 +92,12 @@ def slurm(tmp_path, monkeypatch):
 
 
 def test_generated_batch_runs_the_commands(tmp_path, books, slurm):
-  runs = [
-    launches.run(tmp_path, "end", str(code), name=f"r{code}") for code in (0, 3)
-  ]
+  runs = [launches.run(tmp_path, "end", x, name=f"r{x}") for x in "03"]
   executor = submitit.AutoExecutor(books.folder / "slurm", cluster="slurm")
   parameters = jobs_lib.parameters(
     Need(cores=2, memory_gb=1.5, gpus=1),
-    time_text="1-02:03:04",
-    at_a_time=7,
-    grace=30.0,
-    partition="big",
-    account="me",
+    **{"time_text": "1-02:03:04", "at_a_time": 7, "grace": 30.0},
+    **{"partition": "big", "account": "me"},
     more=["constraint=a100", "nice=5"],
   )
   executor.update_parameters(**parameters)
@@ -150,12 +142,7 @@ def test_launch_submits_what_is_neither_done_nor_in_the_queue(tmp_path, slurm):
   path.write_text(TABLE.format(output=tmp_path / "out"))
 
   def launch():
-    done = subprocess.run(
-      [sys.executable, "-m", "launch.slurm", str(path)],
-      cwd=binaries.ROOT,
-      capture_output=True,
-      text=True,
-    )
+    done = launches.launch("slurm", str(path))
     assert done.returncode == 0, done.stderr
     return done.stdout.partition(";")[0].strip()
 

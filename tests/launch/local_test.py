@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import psutil
@@ -37,21 +36,6 @@ def _table(tmp_path, lengths, more=""):
   return str(path)
 
 
-def _command(launcher, *words):
-  return [sys.executable, "-m", f"launch.{launcher}", *words]
-
-
-def _launch(launcher, *words, **options):
-  return subprocess.run(
-    _command(launcher, *words),
-    cwd=binaries.ROOT,
-    capture_output=True,
-    text=True,
-    timeout=_SECONDS,
-    **options,
-  )
-
-
 @pytest.mark.parametrize(
   ("launcher", "words", "message"),
   (
@@ -74,16 +58,15 @@ def test_wrong_words_are_one_line(tmp_path, launcher, words, message):
   environment = {k: v for k, v in os.environ.items() if k != "LVS"}
   output = () if not words else (f"--output={tmp_path}/out",)
   begin = time.monotonic()
-  result = _launch(launcher, *words, *output, env=environment)
-  assert result.returncode == 2, result.stderr
-  assert result.stderr.startswith("error: ") and message in result.stderr
-  assert result.stderr.count("\n") == 1 and not result.stdout
+  result = launches.launch(launcher, *words, *output, env=environment)
+  binaries.assert_refused(result, message)
   assert not (tmp_path / "out").exists()
   assert time.monotonic() - begin < 60
 
 
 def test_wrong_flag_of_a_binary_is_told_before_anything_starts(tmp_path):
-  result = _launch("local", _table(tmp_path, [2], "2.ask_every = 'never'\n"))
+  table = _table(tmp_path, [2], "2.ask_every = 'never'\n")
+  result = launches.launch("local", table)
   assert result.returncode == 2
   words = "flag --ask_every=never: invalid literal for int() with base 10:"
   assert result.stderr == f"error: 2: {words} 'never'\n"
@@ -91,7 +74,7 @@ def test_wrong_flag_of_a_binary_is_told_before_anything_starts(tmp_path):
 
 
 def test_help_says_what_there_is():
-  result = _launch("local", "--help")
+  result = launches.launch("local", "--help")
   assert result.returncode == 0
   for words in ("--cores", "--only", "python -m launch.local smoke"):
     assert words in result.stdout
@@ -101,7 +84,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
   table = _table(tmp_path, [10**6])
   records = tmp_path / "out" / "1000000" / "answers.bin"
   process = subprocess.Popen(
-    _command("local", table),
+    launches.command("local", table),
     cwd=binaries.ROOT,
     stderr=subprocess.PIPE,
     text=True,
@@ -124,7 +107,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
   # The run ended as it does by itself, and said so.
   log = (tmp_path / "out" / "launch" / "1000000.log").read_text()
   assert "\nstopped: " in log
-  listed = _launch("local", table, "--list")
+  listed = launches.launch("local", table, "--list")
   assert listed.stdout.startswith("missing  1000000  experiments.record --")
 
 
@@ -133,7 +116,7 @@ def test_failure_is_told_and_only_what_is_missing_runs_again(tmp_path):
   spoilt = output / "5"
   spoilt.mkdir(parents=True)
   (spoilt / "mine.txt").touch()
-  first = _launch("local", table)
+  first = launches.launch("local", table)
   assert first.returncode == 1
   line = first.stderr.splitlines()[-1]
   assert line.startswith(f"failed: 5: code 2: error: {spoilt} holds files")
@@ -142,19 +125,19 @@ def test_failure_is_told_and_only_what_is_missing_runs_again(tmp_path):
   done = output / "launch" / "3.json"
   before = done.stat().st_mtime_ns
   (spoilt / "mine.txt").unlink()
-  second = _launch("local", table)
+  second = launches.launch("local", table)
   assert second.returncode == 0, second.stderr
   assert "3: " not in second.stderr and "2/2 done" in second.stderr
   assert second.stdout == "2 of 2 runs are done\n"
   assert done.stat().st_mtime_ns == before
-  third = _launch("local", table, "--list")
+  third = launches.launch("local", table, "--list")
   assert [line.split()[0] for line in third.stdout.splitlines()] == ["done"] * 2
 
 
 @pytest.mark.slow
 def test_bundled_table_ends_in_the_comparison_that_compare_makes(tmp_path):
   output = tmp_path / "out"
-  result = _launch("local", "smoke", f"--output={output}")
+  result = launches.launch("local", "smoke", f"--output={output}")
   assert result.returncode == 0, result.stderr
   assert (output / "table.txt").read_text().rstrip() in result.stdout
   rows = list(csv.DictReader((output / "cells.csv").read_text().splitlines()))
@@ -166,6 +149,6 @@ def test_bundled_table_ends_in_the_comparison_that_compare_makes(tmp_path):
     json.loads(x.read_text()) for x in (output / "launch").glob("*.json")
   ]
   assert len(books) == 6 and all(book["code"] == 0 for book in books)
-  again = _launch("local", "smoke", f"--output={output}")
+  again = launches.launch("local", "smoke", f"--output={output}")
   assert again.returncode == 0 and again.stdout == result.stdout
   assert [path.stat().st_mtime_ns for path in summaries] == ends
