@@ -122,23 +122,6 @@ def _system(a_thresh=0.8, learning_rate=0.3, **options):
   return systems.jit(STUDENT, tx, a_thresh=a_thresh, **options)
 
 
-@pytest.mark.parametrize("a_thresh", [0.5, 0.8, 1.0])
-def test_scan_equals_the_host_loop(a_thresh):
-  frames, labels = scenes.coloured_squares(40)
-  system = _system(a_thresh)
-  state, (classes, info) = host_loop.compiled_scan(system, frames, labels)
-  expected = host_loop.play(system, frames, labels)
-  close(state, expected.state)
-  np.testing.assert_array_equal(classes, expected.answers)
-  keys = np.flatnonzero(info.is_key)
-  assert list(keys) == expected.keys
-  strides = expected.of("stride")
-  assert list(info.num_updates[keys]) == expected.of("num_updates")
-  # Between key frames the stride is that of the last one.
-  held = [strides[np.sum(keys <= t) - 1] for t in range(len(frames))]
-  assert list(info.stride) == held
-
-
 @pytest.mark.parametrize("axis_name", [None, "lane"])
 def test_lanes_are_single_scans(axis_name):
   """Also where one lane learns on frames that others do not learn on."""

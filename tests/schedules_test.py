@@ -10,7 +10,6 @@ from jax import lax
 
 from ojd import schedules
 from tests.reference import algorithm1
-from tests.reference.compare import equal
 
 T, U_MAX = 160, 3
 
@@ -101,14 +100,6 @@ def test_key_by_key_follows_algorithm_1(bounds, jit):
   assert _leap(schedule, _last_accuracies(accuracies, 0.75), 200) == expected
 
 
-def test_next_key_is_the_least_multiple_from_t_on():
-  schedule = schedules.exponential_backoff(8, 64, 0.5)
-  state = schedule.advance(schedule.init(), 1.0)  # the stride is 16
-  nexts = [int(schedule.next_key(state, t)) for t in (0, 1, 15, 16, 17, 33)]
-  assert nexts == [0, 16, 16, 16, 32, 48]
-  assert schedule.next_key(state, 1).dtype == np.int32
-
-
 @pytest.mark.parametrize("accuracy", [0.0, 1.0])
 def test_fixed_is_backoff_with_equal_bounds(accuracy):
   backoff = schedules.exponential_backoff(7, 7, 0.5)
@@ -126,17 +117,6 @@ def test_never_asks(jit):
     assert int(next_key(state, t)) == schedules.NEVER
     assert not schedules.should_label(schedule, state, t)
   assert int(schedule.stride(state)) == schedules.NEVER
-
-
-def test_thresholds_in_one_call():
-  accuracies = np.random.default_rng(1).random(T).astype(np.float32)
-  thresholds = np.array([0.0, 0.3, 0.5, 1.0], np.float32)
-  run = lambda a_thresh: _scan(accuracies, a_thresh, 2, 16)
-  together = jax.jit(jax.vmap(run))(thresholds)
-  for i, a_thresh in enumerate(thresholds):
-    equal([x[i] for x in together], list(run(a_thresh)))
-  num_keys = np.sum(together[0], axis=1).tolist()
-  assert num_keys == sorted(num_keys) and len(set(num_keys)) > 2
 
 
 @pytest.mark.parametrize(

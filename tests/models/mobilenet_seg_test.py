@@ -88,23 +88,6 @@ def _torch_net(num_classes, width):
   return net
 
 
-def test_features_of_imported_weights_are_torchvisions():
-  """The whole width, in training mode: by the statistics of the frame."""
-  net = _torch_net(2, 1.0)
-  seen = []
-  net.features.register_forward_hook(lambda *call: seen.append(call[-1]))
-  net(torch.tensor(FRAME)[None])
-  expected = torch_layers.nhwc(seen[0])
-  assert expected.shape == (1, 4, 5, 1280)
-  backbone = mobilenet_seg.Backbone()
-  apply = jax.jit(lambda p, x: backbone.apply({"params": p}, x))
-  params = _params(net, 1.0)["backbone"]
-  with jax.enable_x64(True):
-    assert error(apply(params, FRAME[None].astype(float)), expected) < 1e-9
-  params = _params(net, 1.0, np.float32)["backbone"]
-  assert error(apply(params, FRAME[None]), expected) < 1e-3
-
-
 def test_logits_and_gradients_equal_torch():
   net = _torch_net(3, NARROW)
   weights = np.random.default_rng(1).standard_normal((64, 80, 3))
@@ -122,6 +105,8 @@ def test_logits_and_gradients_equal_torch():
     ours, grads = logits_and_gradients(params, FRAME.astype(float), weights)
     grads = jax.tree.map(np.asarray, grads)
     assert error(ours, logits.detach().numpy()) < 1e-9
+  single = jax.jit(apply)(_params(net, NARROW, np.float32), FRAME)
+  assert error(single, logits.detach().numpy()) < 1e-3
   for p in net.parameters():
     p.data = p.grad
   expected = pretrained.flatten(_params(net, NARROW))

@@ -57,12 +57,6 @@ def test_jit_follows_algorithm_1():
   assert ours == tuple(map(list, expected))
 
 
-def test_fixed_asks_every_stride():
-  system = systems.fixed(STUDENT, TX, stride=5)
-  found = host_loop.play(system, *scenes.coloured_squares(13))
-  assert found.keys == [0, 5, 10]
-
-
 def _held(norm="key_frame"):
   tx = updates.sgd(learning_rate=0.05)
   return systems.fixed(NORMED, tx, stride=3, u_max=2, norm=norm)

@@ -59,6 +59,7 @@ def test_every_option_has_its_help(name):
   "text",
   [
     "jit:delta_min=2:norm=key_frame",
+    "jit:delta_min=2:delta_max=16:a_thresh=0.5",
     "jit_plus:a_thresh=0.5",
     "shadowtutor:a_thresh=0.875:delta_min=2:delta_max=16",
     "ams:sampling_rate=2:train_period=1:iterations=2:batch_size=2",
@@ -77,6 +78,9 @@ def test_a_scan_equals_the_host_loop(text):
   for name in ("num_updates", "num_rolled_back", "stride"):
     values = np.asarray(getattr(infos, name))[found.keys]
     assert values.tolist() == found.of(name)
+  # Between key frames the stride is that of the last one.
+  since = np.cumsum(infos.is_key) - 1
+  assert infos.stride.tolist() == np.array(found.of("stride"))[since].tolist()
   params = lambda x: x.params if system.serving else x.answer
   close(params(state), params(found.state), 1e-4, 1e-5)
 

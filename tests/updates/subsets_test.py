@@ -17,11 +17,7 @@ from tests.reference import layered_student, tiny_student
 from tests.reference.compare import close
 
 DECODER = {"dec1", "dec2", "decoder_conv1", "logits"}
-LAYERS = {
-  "head": {"logits"},
-  "partial": DECODER - {"dec1"},
-  "decoder": DECODER,
-}
+LAYERS = {"head": {"logits"}, "partial": DECODER - {"dec1"}, "decoder": DECODER}
 # Passes through the five convolutions, kernel and input gradients: an input
 # gradient is needed of every layer behind the first that trains.
 PRODUCTS = {
