@@ -17,11 +17,19 @@ from ojd.errors import UserError
     (("127.0.0.1:0", "", "cert.pem", ""), "go together"),
     (("127.0.0.1:0", "", "no.pem", "no.pem"), "no such file"),
     (("127.0.0.1:0", "", __file__, __file__), "no certificate with its key"),
+    (("http://127.0.0.1:1", "", ""), "as ws://HOST:PORT or wss"),
+    (("ws://", "", ""), "as ws://HOST:PORT"),
+    (("ws://user:word@127.0.0.1:1", "", ""), "as ws://HOST:PORT"),
+    (("ws://127.0.0.1:99999", "", ""), "as ws://HOST:PORT"),
+    (("ws://example.com:1", "secret", ""), "would travel unencrypted"),
+    (("ws://127.0.0.1:1", "", "ca.pem"), "of no use without wss"),
+    (("wss://127.0.0.1:1", "", "no.pem"), "no certificates"),
   ],
 )
-def test_server_that_is_refused(args, words):
+def test_addresses_that_are_refused(args, words):
+  make = access.server_access if len(args) == 4 else access.client_dial
   with pytest.raises(UserError, match=words) as error:
-    access.server_access(*args)
+    make(*args)
   assert "\n" not in str(error.value) and "secret" not in str(error.value)
 
 
@@ -48,24 +56,6 @@ def test_loopback_needs_neither(address):
 def test_token_is_compared_whole(header, passes):
   who = access.server_access("127.0.0.1:0", "secret", "", "")
   assert who.lets_pass(header) == passes
-
-
-@pytest.mark.parametrize(
-  ("args", "words"),
-  [
-    (("http://127.0.0.1:1", "", ""), "as ws://HOST:PORT or wss"),
-    (("ws://", "", ""), "as ws://HOST:PORT"),
-    (("ws://user:word@127.0.0.1:1", "", ""), "as ws://HOST:PORT"),
-    (("ws://127.0.0.1:99999", "", ""), "as ws://HOST:PORT"),
-    (("ws://example.com:1", "secret", ""), "would travel unencrypted"),
-    (("ws://127.0.0.1:1", "", "ca.pem"), "of no use without wss"),
-    (("wss://127.0.0.1:1", "", "no.pem"), "no certificates"),
-  ],
-)
-def test_address_that_is_refused(args, words):
-  with pytest.raises(UserError, match=words) as error:
-    access.client_dial(*args)
-  assert "secret" not in str(error.value)
 
 
 def test_token_comes_of_a_file_or_the_environment(tmp_path, monkeypatch):

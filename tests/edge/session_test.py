@@ -1,6 +1,5 @@
 """Whatever the network does, both ends agree in the end, or a line says why."""
 
-import contextlib
 import tracemalloc
 from unittest import mock
 
@@ -18,12 +17,11 @@ from tests.reference import edge_world, hostile
 from tests.reference.edge_world import World, bits, first, is_update
 
 
-def _begun(num_frames=30, **options):
+def _begun(**options):
   """A device that was taught for a while."""
   world = World(**options)
-  client = world.client()
-  client.connect()
-  world.play(client, num_frames)
+  client = world.joined()
+  world.play(client, 30)
   world.assert_agreed(client)
   assert client.device.counts.num_updates > 2
   return world, client
@@ -307,10 +305,7 @@ def test_too_many_key_frames_are_refused():
 
 def test_no_device_starves():
   world = World(rules=Rules(max_queue=50, max_rate=1000.0))
-  clients = [world.client() for _ in range(3)]
-  for client in clients:
-    client.connect()
-  world.settle()
+  clients = [world.joined() for _ in range(3)]
   for client, num in zip(clients, (40, 2, 2), strict=True):
     _send_keys(client, range(num))
   order = [world.hub.take(0)[0].number for _ in range(6)]
@@ -319,10 +314,7 @@ def test_no_device_starves():
 
 def test_room_is_bounded_and_those_who_left_give_way():
   world = World(room=Room(max_sessions=2, forget_seconds=60.0))
-  clients = [world.client() for _ in range(3)]
-  for client in clients:
-    client.connect()
-    world.settle()
+  clients = [world.joined() for _ in range(3)]
   assert clients[2].errors == ["the server is full: 2 devices"]
   assert not clients[2].is_refused  # another time there may be room
   clients[0].cut()
@@ -368,15 +360,13 @@ def _anything(session):
   return [wire.encode(message) for message in every]
 
 
-@contextlib.contextmanager
-def _little_memory(num):
-  """A function that watches the last of so many steps: it slows them down."""
-
-  def step(i):
-    if i == num * 8 // 10:
+def _enemy(valid, seed):
+  """10,000 messages with their numbers; the last of them take little memory."""
+  rng = np.random.default_rng(seed)
+  for i, data in enumerate(hostile.messages(valid, 10_000, rng)):
+    if i == 8_000:  # it slows down what it watches
       tracemalloc.start()
-
-  yield step
+    yield i, data
   assert tracemalloc.get_traced_memory()[1] < 1 << 23
   tracemalloc.stop()
 
@@ -384,30 +374,24 @@ def _little_memory(num):
 def test_10000_messages_of_an_enemy_to_the_server():
   limits = Limits(max_bytes=10_000, max_coords=49)
   world = World(room=Room(limits=limits, max_sessions=4))
-  good = world.client()
-  good.connect()
-  world.settle()
-  other = world.client()
+  good, other = world.joined(), world.client()
   hello = wire.encode(other.device.connected(world.now))
   world.clients.remove(other)
-  valid = _anything(good.device.session)
-  peer, rng = None, np.random.default_rng(0)
-  with _little_memory(10_000) as step:
-    for i, data in enumerate(hostile.messages(valid, 10_000, rng)):
-      step(i)
-      if peer is None or peer.is_closed:
-        if peer is not None:
-          world.hub.left(peer)
-        peer = edge_world.Peer()
-        if i % 3:
-          world.hub.receive(peer, hello)
-      world.hub.receive(peer, data)
-      peer.down.clear()
-      world.notes.clear()
-      if i % 100 == 0:
-        world.now += 1.0
-        world.train()
-        world.history.clear()
+  peer = None
+  for i, data in _enemy(_anything(good.device.session), 0):
+    if peer is None or peer.is_closed:
+      if peer is not None:
+        world.hub.left(peer)
+      peer = edge_world.Peer()
+      if i % 3:
+        world.hub.receive(peer, hello)
+    world.hub.receive(peer, data)
+    peer.down.clear()
+    world.notes.clear()
+    if i % 100 == 0:
+      world.now += 1.0
+      world.train()
+      world.history.clear()
   if good.peer is None or good.peer.is_closed:
     good.again()
   for _ in range(20):
@@ -421,24 +405,21 @@ def test_10000_messages_of_an_enemy_to_the_server():
 def test_10000_messages_of_an_enemy_to_the_device():
   world, client = _begun()
   device = client.device
-  valid = _anything(device.session)
-  num_ended, rng = 0, np.random.default_rng(1)
-  with _little_memory(10_000) as step:
-    for i, data in enumerate(hostile.messages(valid, 10_000, rng)):
-      step(i)
-      before = device.held
-      if client.peer is None:
-        client.connect()
-        if i % 3:
-          world.settle()
-      if client.peer is not None:
-        client.take(data)
-      num_ended += client.peer is None
-      client.up.clear()
-      client.errors, client.staged = client.errors[-1:], []
-      world.notes.clear()
-      assert all("\n" not in line for line in client.errors)
-      if device.held is not before:
-        assert all(np.isfinite(a).all() for a in device.held.params.values())
+  num_ended = 0
+  for i, data in _enemy(_anything(device.session), 1):
+    before = device.held
+    if client.peer is None:
+      client.connect()
+      if i % 3:
+        world.settle()
+    if client.peer is not None:
+      client.take(data)
+    num_ended += client.peer is None
+    client.up.clear()
+    client.errors, client.staged = client.errors[-1:], []
+    world.notes.clear()
+    assert all("\n" not in line for line in client.errors)
+    if device.held is not before:
+      assert all(np.isfinite(a).all() for a in device.held.params.values())
   assert num_ended > 3000
   client.again()

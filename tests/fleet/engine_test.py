@@ -1,49 +1,85 @@
 """An engine's slots go the way that streams go alone."""
 
-import subprocess
-import sys
+import functools
 import threading
 from concurrent import futures
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
-from ojd.fleet import lanes
+from ojd import distill
+from ojd.fleet import engine as engine_lib
+from ojd.fleet import lanes, programs
 from ojd.types import Labels
-from tests import binaries
-from tests.fleet_slots import SYSTEM, alone, check, make_engine
+from tests.reference import scenes
+from tests.reference.loop_run import SYSTEM
 from tests.waiting import until
+
+NUM_FRAMES = 12
+
+
+@functools.cache
+def _alone(seed):
+  """Frames and labels of a stream, and what a run alone does with them."""
+  frames, labels = scenes.coloured_squares(NUM_FRAMES, seed=seed)
+  state = SYSTEM.init(jax.random.key(0), frames[0])
+  scan = jax.jit(functools.partial(distill.scan_stream, SYSTEM))
+  return frames, labels, state, scan(state, frames, labels)
+
+
+def _make_engine(num_devices, num_slots, predicting=1, learning=1):
+  mesh = Mesh(np.array(jax.devices()[:num_devices]), (programs.AXIS,))
+  shape = programs.Shape(mesh, num_slots, predicting, learning)
+  frames, _, state, _ = _alone(0)
+  return engine_lib.Engine(SYSTEM, shape, state, *frames.shape[1:3])
+
+
+def _live(engine, slot):
+  """Plays a stream: its answers, updates and last state."""
+  frames, labels, state, _ = _alone(slot % 3)
+  engine.write(slot, state)
+  key, found = 0, []
+  for t in range(NUM_FRAMES):
+    if t == key:
+      label = Labels(labels.classes[t], labels.weights[t])
+      classes, key, info = engine.learn(slot, frames[t], label)
+      found.append((classes, int(info.num_updates)))
+    else:
+      classes, key = engine.predict(slot, frames[t])
+      found.append((classes, 0))
+  return *zip(*found, strict=True), engine.read(slot)
 
 
 @pytest.mark.parametrize(
   ("devices", "num_slots", "at_once"),
-  [(1, 3, (1, 1)), (2, 1, (1, 1)), (2, 3, (2, 1))],
+  [(1, 3, (1, 1)), (2, 1, (1, 1)), (2, 2, (2, 2)), (2, 3, (2, 1))],
 )
 def test_slots_are_streams_alone(devices, num_slots, at_once):
-  check(devices, num_slots, at_once)
-
-
-def test_slots_are_streams_alone_on_four_devices():
-  ended = subprocess.run(
-    [sys.executable, "-m", "tests.fleet_slots"],
-    cwd=binaries.ROOT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
-  )
-  assert ended.stdout == "all slots are as alone\n", ended.stderr
+  """`at_once`: how many of a device's predict, and learn, in one program."""
+  engine = _make_engine(devices, num_slots, *at_once)
+  num = devices * num_slots
+  with futures.ThreadPoolExecutor(num) as pool:
+    told = list(pool.map(functools.partial(_live, engine), range(num)))
+  engine.close()
+  assert engine.num_served == NUM_FRAMES * num >= engine.num_turns
+  for slot, (classes, num_updates, state) in enumerate(told):
+    *_, (ended, expected) = _alone(slot % 3)
+    np.testing.assert_array_equal(classes, expected[0])
+    np.testing.assert_array_equal(num_updates, expected[1].num_updates)
+    close = functools.partial(np.testing.assert_allclose, atol=1e-5)
+    jax.tree.map(close, state, ended)
 
 
 def _first_label(seed):
-  labels = alone(seed)[1]
+  labels = _alone(seed)[1]
   return Labels(labels.classes[0], labels.weights[0])
 
 
 def test_a_slot_that_is_served_alone_has_the_bits_of_a_run_alone():
-  engine = make_engine(1, 2)
-  frames, _, state, _ = alone(1)
+  engine = _make_engine(1, 2)
+  frames, _, state, _ = _alone(1)
   label = _first_label(1)
   engine.write(1, state)
   engine.learn(1, frames[0], label)
@@ -52,13 +88,13 @@ def test_a_slot_that_is_served_alone_has_the_bits_of_a_run_alone():
   expected, _ = jax.jit(SYSTEM.predict)(expected, frames[1])
   jax.tree.map(np.testing.assert_array_equal, engine.read(1), expected)
   # The slot beside it is as it was.
-  jax.tree.map(np.testing.assert_array_equal, engine.read(0), alone(0)[2])
+  jax.tree.map(np.testing.assert_array_equal, engine.read(0), _alone(0)[2])
   engine.close()
 
 
 def test_calls_that_wait_together_share_a_program():
-  engine = make_engine(1, 4, predicting=4)
-  frame = alone(0)[0][0]
+  engine = _make_engine(1, 4, predicting=4)
+  frame = _alone(0)[0][0]
   is_begun, may_go_on = threading.Event(), threading.Event()
   begin = engine._begin
 
@@ -80,8 +116,8 @@ def test_calls_that_wait_together_share_a_program():
 
 
 def test_nothing_compiles_once_it_serves(caplog):
-  engine = make_engine(2, 1)
-  frames, _, state, _ = alone(0)
+  engine = _make_engine(2, 1)
+  frames, _, state, _ = _alone(0)
   engine.write(0, state)
   engine.read(0), engine.read(1)
   with jax.log_compiles(True):
@@ -96,11 +132,11 @@ def test_nothing_compiles_once_it_serves(caplog):
 
 
 def test_what_goes_wrong_reaches_all_who_wait_and_all_who_come():
-  engine = make_engine(1, 2)
+  engine = _make_engine(1, 2)
   with pytest.raises(Exception, match="called with uint8"):
     engine.predict(0, np.zeros((4, 4, 3), np.uint8))
   with pytest.raises(RuntimeError, match="the students' program ended"):
-    engine.predict(1, alone(0)[0][0])
+    engine.predict(1, _alone(0)[0][0])
 
 
 @pytest.mark.parametrize("num_streams", [1, 3, 4, 9])

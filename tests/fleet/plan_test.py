@@ -8,24 +8,21 @@ from PIL import Image
 
 from ojd.errors import UserError
 from ojd.fleet import plan, plan_chart
-from ojd.fleet.behaviour import Behaviour, KeyFrames
+from tests.reference import behaviours
 
 
 def _scene(name="street", seed=0, service=0.5, size=300):
   """Streams of 100 frames a second that ask about every ten seconds."""
   rng = np.random.default_rng(seed)
   before = rng.uniform(0.3, 0.6, size)
-  keys = KeyFrames(
-    interval=1 + rng.geometric(1 / 1000, size),
-    stride=np.full(size, 10),
-    num_updates=np.full(size, 8),
-    ms_teacher=np.full(size, 1e3 * service),
-    ms_learn=np.full(size, 500.0),
-    miou_before=before,
-    miou_after=before + 0.2,
-    miou_next=np.roll(before, -1),
+  interval = 1 + rng.geometric(1 / 1000, size)
+  numbers = {"stride": 10, "num_updates": 8, "learn": 500.0, "predict": 2.0}
+  mious = {"before": before, "after": before + 0.2}
+  mious["following"] = np.roll(before, -1)
+  streams = behaviours.by_hand(
+    100.0, interval, 1e3 * service, **numbers, **mious
   )
-  return plan.Scene(name, (Behaviour(100.0, 2.0, keys, {}),))
+  return plan.Scene(name, (streams,))
 
 
 @pytest.fixture(autouse=True)

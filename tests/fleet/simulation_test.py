@@ -1,5 +1,6 @@
 """The simulation beside queueing theory, and beside cases worked by hand."""
 
+import functools
 import math
 
 import numpy as np
@@ -7,28 +8,11 @@ import pytest
 
 from ojd.errors import UserError
 from ojd.fleet import play, simulation, staleness
-from ojd.fleet.behaviour import Behaviour, KeyFrames
 from ojd.fleet.devices import Devices
 from ojd.fleet.simulation import Pool, Span
+from tests.reference import behaviours
 
-FPS = 1000.0  # a frame is a millisecond
-
-
-def _behaviour(interval, teacher, learn=0.0, stride=1, predict=0.0, **miou):
-  """Made by hand; what is one number is so for all key frames."""
-  interval = np.atleast_1d(np.asarray(interval, np.int64))
-  column = lambda x: np.broadcast_to(np.asarray(x, float), interval.shape)
-  keys = KeyFrames(
-    interval=interval,
-    stride=column(stride).astype(np.int64),
-    num_updates=column(1).astype(np.int64),
-    ms_teacher=column(teacher),
-    ms_learn=column(learn),
-    miou_before=column(miou.get("before", 0.5)),
-    miou_after=column(miou.get("after", 0.5)),
-    miou_next=column(miou.get("following", miou.get("before", 0.5))),
-  )
-  return Behaviour(FPS, predict, keys, {})
+_behaviour = functools.partial(behaviours.by_hand, 1000.0)  # a frame is 1 ms
 
 
 def _random(service, size=20_000):
@@ -38,12 +22,11 @@ def _random(service, size=20_000):
   return _behaviour(intervals, service(rng, size))
 
 
-def _run(behaviours, starts, pool, end, per_device=0):
-  which = range(len(behaviours))
-  devices = Devices(behaviours, which, per_device)
-  starts = [(moment, 0) for moment in starts]
-  span = Span(0.0, end)
-  return simulation.run(behaviours, which, starts, pool, span, devices)
+def _run(streams, starts, pool, end, per_device=0):
+  which = range(len(streams))
+  devices = Devices(streams, which, per_device)
+  starts, span = [(moment, 0) for moment in starts], Span(0.0, end)
+  return simulation.run(streams, which, starts, pool, span, devices)
 
 
 def _erlang_c(num_servers, offered):
@@ -138,9 +121,8 @@ def test_a_key_frame_that_is_late_comes_strides_later():
 def test_lessons_on_a_shared_device_wait_for_each_other():
   # Answered at 10 and 20; half of the device answers frames, so that lessons
   # of 50 take 100: until 110 and 210. Between the two, steps of 0.1.
-  streams = [
-    _behaviour([9000, 1000], 10.0, learn=50.0, predict=0.25, **_STEPS)
-  ] * 2
+  options = {"learn": 50.0, "predict": 0.25, **_STEPS}
+  streams = [_behaviour([9000, 1000], 10.0, **options)] * 2
   outcome = _run(streams, [0.0, 0.0], Pool(1), end=1.0, per_device=2)
   lost = 0.1 * (0.11 + 0.21) / (2 * 9)
   assert outcome.lost == pytest.approx(lost)
@@ -179,7 +161,7 @@ def _mixed(num=40, seed=3):
   return _behaviour(
     rng.integers(200, 900, num),
     rng.uniform(20, 60, num),
-    rng.uniform(50, 300, num),
+    learn=rng.uniform(50, 300, num),
     stride=100,
     before=before,
     after=before + rng.uniform(0, 0.3, num),
@@ -215,16 +197,11 @@ def test_more_teachers_are_never_worse():
 
 def test_streams_may_change_places():
   rng = np.random.default_rng(5)
-  behaviours = [_mixed(seed=seed) for seed in range(7)]
-  starts = rng.uniform(0, 0.5, 7).tolist()
-  order = rng.permutation(7)
+  streams = [_mixed(seed=seed) for seed in range(7)]
+  starts = rng.uniform(0, 0.5, 7)
   plain, other = (
-    _run(
-      [behaviours[i] for i in places],
-      [starts[i] for i in places],
-      *(Pool(1, 2, 0.6), 20.0),
-    )
-    for places in (range(7), order)
+    _run([streams[i] for i in order], starts[order], Pool(1, 2, 0.6), end=20.0)
+    for order in (np.arange(7), rng.permutation(7))
   )
   np.testing.assert_allclose(np.sort(plain.waits), np.sort(other.waits))
   assert plain.busy == other.busy

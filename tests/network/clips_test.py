@@ -141,16 +141,6 @@ def test_clips_stand_alone_and_a_writer_goes_on_where_another_stopped():
   np.testing.assert_array_equal(back, made[0][1])
 
 
-@pytest.mark.parametrize(
-  "color",
-  [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
-  + [(127, 127, 127), (200, 30, 120), (18, 200, 99)],
-)
-def test_a_flat_colour_comes_back(color):
-  _, (seen,) = _clip([np.full((*SIZE, 3), color, np.uint8)])
-  assert np.abs(seen.astype(int) - np.array(color, int)[None, None]).max() <= 3
-
-
 def test_colours_are_those_of_the_standard():
   rng = np.random.default_rng(0)
   flat = rng.integers(0, 256, (50, 1, 1, 3), np.uint8)

@@ -30,17 +30,6 @@ def _each_second(link, num, num_bytes):
   return state, np.array(arrivals) - np.arange(num)
 
 
-def test_over_the_ideal_link_all_is_there_at_once():
-  assert link_lib.parse({}) == Link()
-  state, arrivals = _send_all(
-    link_lib.init(Link()), [(UP, 10**9, 1.25), (UP, 0, 1.25), (DOWN, 7, 0.1)]
-  )
-  assert arrivals == [1.25, 1.25, 0.1]
-  assert (state.up.num_bytes, state.down.num_bytes) == (10**9, 7)
-  assert (state.up.num_messages, state.down.num_messages) == (2, 1)
-  assert state.up.num_resent == 0
-
-
 def test_arrivals_reckoned_by_hand():
   # 8 Mbps are a byte a microsecond; half a round trip is 30 ms.
   state = link_lib.init(Link(up_mbps=8, down_mbps=0.8, rtt_ms=60))
@@ -80,8 +69,12 @@ def test_outage(num_bytes, now, arrival):
 
 def test_outage_of_a_link_without_any_delay():
   state = link_lib.init(Link(outages=((10.0, 15.0),)))
-  _, arrivals = _send_all(state, [(UP, 9, 9.5), (UP, 9, 10), (DOWN, 9, 14.9)])
+  messages = (UP, 10**9, 9.5), (UP, 0, 10), (DOWN, 7, 14.9)
+  state, arrivals = _send_all(state, messages)
   assert arrivals == [9.5, 15.0, 15.0]
+  assert (state.up.num_bytes, state.down.num_bytes) == (10**9, 7)
+  assert (state.up.num_messages, state.down.num_messages) == (2, 1)
+  assert state.up.num_resent == 0
 
 
 def test_jitter_is_up_to_its_bound_and_differs():

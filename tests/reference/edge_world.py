@@ -145,6 +145,13 @@ class World:
     self.clients.append(Client(self))
     return self.clients[-1]
 
+  def joined(self):
+    """A client that has said hello."""
+    client = self.client()
+    client.connect()
+    self.settle()
+    return client
+
   def train(self):
     """Lessons for all that waits; some move everything, some a little."""
     while (lesson := self.hub.take(0)) is not None:

@@ -13,16 +13,15 @@ from ojd.errors import UserError
 from ojd.teachers import base
 from ojd.types import Instances, Sample
 
-REQUEST = base.Context((), 8, 10, {})
+_TEXT = "my_lab:make"
+CONTEXT = base.Context((), 8, 10, {})
 FRAME = np.zeros((8, 10, 3), np.uint8)
 
 
-def _make(monkeypatch, factory, text="my_lab.teachers:make"):
-  module = types.ModuleType("my_lab.teachers")
-  module.make = factory
-  monkeypatch.setitem(sys.modules, "my_lab", types.ModuleType("my_lab"))
-  monkeypatch.setitem(sys.modules, "my_lab.teachers", module)
-  return base.make_teacher(text, REQUEST)
+def _make(monkeypatch, factory, text=_TEXT):
+  module = types.SimpleNamespace(make=factory)
+  monkeypatch.setitem(sys.modules, "my_lab", module)
+  return base.make_teacher(text, CONTEXT)
 
 
 def _factory(answer, names=("background", "cat", "dog")):
@@ -83,9 +82,6 @@ def _numbered(*, num: int = 1):
   return _factory(None, ("background", *map(str, range(num))))()
 
 
-_TEXT = "my_lab.teachers:make"
-
-
 @pytest.mark.parametrize(
   ("factory", "text", "words"),
   [
@@ -94,7 +90,7 @@ _TEXT = "my_lab.teachers:make"
       for names in (None, "background", ("cat", "dog"), ("background",), (1, 2))
     ),
     (None, "no_such_module:make", "no_such_module"),
-    (None, "my_lab.teachers:other", "no such function"),
+    (None, "my_lab:other", "no such function"),
     (_numbered, f"{_TEXT}:size=3", "no option 'size'; it has num"),
   ],
 )
@@ -120,7 +116,7 @@ def test_example_wraps_a_semantic_model(monkeypatch):
   zoo = torchvision.models.segmentation
   monkeypatch.setattr(zoo, "deeplabv3_resnet50", lambda weights: Flat())
   text = "experiments.semantic_teacher:make"
-  teacher = base.make_teacher(text, REQUEST)
+  teacher = base.make_teacher(text, CONTEXT)
   groups = labels.parse_groups("person", teacher.class_names)
   made = base.label(teacher, Sample(0, FRAME, None), groups)
   assert made.classes[:4].all() and not made.classes[4:].any()
