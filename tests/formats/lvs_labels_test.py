@@ -12,15 +12,12 @@ import shutil
 import numpy as np
 import pytest
 
-from ojd import labels as labels_lib
 from ojd.errors import UserError
 from ojd.formats import lvs_labels, safe_pickle
-from tests.reference import labels_loop
 from tests.reference.lvs_folder import record
 from tests.reference.refusals import refused
 
 H, W = 36, 52
-CLASSES = "person;auto=car,bus,truck;bike=bicycle,motorcycle"
 EMPTY = [np.zeros(0), [], np.zeros(0, np.float32), []]
 
 
@@ -71,20 +68,6 @@ def test_frames_come_back_in_pixels(path):
   assert dtypes == ["float32", "float32", "int32", "float32"]
   # A file that changes is read again.
   assert len(lvs_labels.load(_save(path, {0: EMPTY}))) == 1
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_labels_equal_a_plain_loop(path, seed):
-  boxes, class_ids, scores, masks = frame = record(seed, num=14)
-  groups = labels_lib.parse_groups(CLASSES, lvs_labels.COCO_NAMES)
-  got = labels_lib.from_instances(_load_one(path, frame), groups, H, W)
-  instances = (boxes * [H, W, H, W], scores, class_ids, masks)
-  classes, weights = labels_loop.from_instances(
-    instances, lvs_labels.COCO_NAMES, groups.members[1:], H, W
-  )
-  assert len(np.unique(classes)) > 2
-  np.testing.assert_array_equal(got.classes, classes)
-  np.testing.assert_array_equal(got.weights, weights)
 
 
 def _write_raw(path, payload):

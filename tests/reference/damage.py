@@ -6,11 +6,13 @@ plays each video of FOLDER, damaged in COUNT ways, in a process that may die of
 it. Prints what it tries, so that the last line tells what killed it.
 """
 
+import functools
 import itertools
 import pathlib
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -44,10 +46,10 @@ def edit(rng: np.random.Generator, content: bytes) -> bytes:
   return bytes(broken)
 
 
-def play(uri: str, size: tuple[int | None, int | None]) -> str:
-  """Plays an input to its end; neither an answer nor a refusal raises."""
+def play(open_stream: Callable[[], base.Stream]) -> str:
+  """Plays an input to its end; what is neither answer nor refusal raises."""
   try:
-    stream = base.open_stream(uri, *size)
+    stream = open_stream()
     samples = list(itertools.islice(stream.read(), MOST_SAMPLES))
   except UserError as error:
     assert str(error) and "\n" not in str(error) and len(str(error)) < 2000
@@ -91,7 +93,7 @@ def main(folder: str, count: str) -> None:
         rng = np.random.default_rng([0, i])
         broken.write_bytes(edit(rng, path.read_bytes()))
         begin = time.monotonic()
-        outcome = play(str(broken), (32, 48))
+        outcome = play(functools.partial(base.open_stream, str(broken), 32, 48))
         assert time.monotonic() - begin < _MAX_SECONDS
         print(" ", outcome, flush=True)
 

@@ -93,14 +93,6 @@ def test_classes_are_those_of_the_benchmark(root):
   assert _open(root, "seq=000001").spec.class_names == ()
 
 
-def test_labels_take_another_size(root):
-  own, large = (
-    next(_open(root, "city=lindau", *size).read(19)).truth
-    for size in ((), (2 * H, 2 * W))
-  )
-  np.testing.assert_array_equal(large[::2, ::2], own)
-
-
 def test_long_runs_of_frames_are_cut_into_snippets(tmp_path):
   _make(tmp_path, "train", (("ulm", "000000", 0, 70),))
   stream = _open(tmp_path, "split=train&frame=31")

@@ -7,8 +7,6 @@ import types
 import numpy as np
 import pytest
 
-from ojd.run import build
-from ojd.run.config import RunConfig
 from ojd.streams import base
 from ojd.types import IGNORE, Sample
 from tests.reference import pictures
@@ -94,31 +92,10 @@ def test_labels_may_come_late_or_never(tmp_path, pets):
   assert [sample.truth for sample in stream.read()] == [None] * 3
 
 
-def test_kinds_may_differ(pets):
-  sports = "synthetic:sports?num_frames=2&fps=50"
-  stream = _open(pets[0], sports)
-  assert stream.spec.class_names == ("background", "cat", "dog", "person")
-  assert stream.spec.num_frames == 5
-  alone = base.open_stream(sports, H, W)
-  for sample, expected in zip(stream.read(3), alone.read(), strict=True):
-    np.testing.assert_array_equal(sample.frame, expected.frame)
-    np.testing.assert_array_equal(sample.truth == 3, expected.truth == 1)
-  assert sample.seconds == pytest.approx(3 / 25 + 1 / 50)
-
-
 def test_bar_in_a_name(tmp_path):
   a = _make(tmp_path / "a|b", [1])
   b = _make(tmp_path / "c?x=1", [2])
   assert _values(_open(a.replace("|", r"\|"), b).read()) == [1, 2]
-
-
-def test_run_learns_from_all_of_them(pets):
-  config = RunConfig(
-    stream="concat:" + "|".join(pets), teacher="ground_truth", start_frame=4
-  )
-  made = build.make_job(config)
-  assert made.groups.names == ("background", "cat", "dog", "cow")
-  assert _values(made.stream.read()) == [12, 21, 22]
 
 
 @pytest.mark.parametrize(

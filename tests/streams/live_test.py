@@ -10,6 +10,7 @@ import json
 import socket
 import threading
 import time
+import types
 
 import av
 import numpy as np
@@ -175,19 +176,10 @@ def test_pauses_double_up_to_the_longest():
   waited = []
   limits = live.Limits(give_up=8.0, first_pause=1.0, longest_pause=4.0)
   source = live.of_address(base.parse_address("tcp://127.0.0.1:1"))
-  now = [0.0]
-  feed = live._Feed(source, None, limits, clock=lambda: now[0])
-
-  class Stopped:
-    def wait(self, seconds):
-      waited.append(seconds)
-      now[0] += seconds
-      return False
-
-    def is_set(self):
-      return False
-
-  feed._stopped = Stopped()
+  feed = live._Feed(source, None, limits, clock=lambda: sum(waited))
+  feed._stopped = types.SimpleNamespace(
+    wait=waited.append, is_set=lambda: False
+  )
   assert feed._reconnect() is None
   assert waited == [1.0, 2.0, 4.0, 4.0]
   assert "given up" in feed.take()

@@ -8,12 +8,9 @@ of READERS.
 import contextlib
 import faulthandler
 import json
-import pathlib
 import shutil
 import signal
 import warnings
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -27,14 +24,6 @@ H, W = 32, 40
 NUM_INPUTS = 200  # of each reader
 SECONDS = 5.0  # for each input
 CHUNK = 25  # inputs from one to the next that begins with whole files
-
-
-class Reader(NamedTuple):
-  """A kind of stream, and how to make a small one."""
-
-  name: str
-  write: Callable[[pathlib.Path], None]  # a valid input into a folder
-  uri: str  # of what is in {root}
 
 
 def _frame(t):
@@ -106,23 +95,27 @@ def _write_concat(root):
     write(root / name)
 
 
+# Name, what writes a valid input into a folder, and the URI of what is in it.
 READERS = (
-  Reader("folder", _write_folder, "folder:{root}"),
-  Reader("images", _write_images, "images:{root}/**"),
-  Reader("davis", _write_davis, "davis:{root}?objects=1"),
-  Reader("cityscapes", _write_cityscapes, "cityscapes:{root}"),
-  Reader("lvs", _write_lvs, "lvs:{root}"),
-  Reader("concat", _write_concat, "concat:folder:{root}/a|images:{root}/b"),
+  ("folder", _write_folder, "folder:{root}"),
+  ("images", _write_images, "images:{root}/**"),
+  ("davis", _write_davis, "davis:{root}?objects=1"),
+  ("cityscapes", _write_cityscapes, "cityscapes:{root}"),
+  ("lvs", _write_lvs, "lvs:{root}"),
+  ("concat", _write_concat, "concat:folder:{root}/a|images:{root}/b"),
 )
 
 
-@pytest.fixture(params=READERS, ids=lambda reader: reader.name)
-def reader(request):
-  return request.param
-
-
-def _open(reader, root, *size):
-  return base.open_stream(reader.uri.format(root=root), *size)
+@pytest.fixture(params=READERS, ids=lambda reader: reader[0])
+def reader(request, tmp_path):
+  """Where a whole input is, and what opens one there."""
+  _, write, uri = request.param
+  root = tmp_path / "whole"
+  root.mkdir()
+  write(root)
+  return root, lambda root, *size: base.open_stream(
+    uri.format(root=root), *size
+  )
 
 
 def _check_equal(part, whole):
@@ -132,9 +125,9 @@ def _check_equal(part, whole):
     np.testing.assert_array_equal(ours.truth, expected.truth)
 
 
-def test_any_frame_can_be_the_first(reader, tmp_path):
-  reader.write(tmp_path)
-  stream = _open(reader, tmp_path)
+def test_any_frame_can_be_the_first(reader):
+  root, open_in = reader
+  stream = open_in(root)
   whole = list(stream.read())
   assert [sample.t for sample in whole] == list(range(stream.spec.num_frames))
   for start in range(len(whole) + 2):
@@ -142,23 +135,22 @@ def test_any_frame_can_be_the_first(reader, tmp_path):
 
 
 def test_identity_follows_the_content_and_not_the_place(reader, tmp_path):
-  roots = tmp_path / "a", tmp_path / "b"
-  roots[0].mkdir()
-  reader.write(roots[0])
-  shutil.copytree(*roots)
-  first, second = (_open(reader, root).spec.identity for root in roots)
-  assert first == second == json.loads(json.dumps(first))
-  path = max(roots[1].rglob("*.[jpm][pn][g4]"))
+  root, open_in = reader
+  twin = shutil.copytree(root, tmp_path / "twin")
+  identity = open_in(root).spec.identity
+  assert identity == open_in(twin).spec.identity
+  assert identity == json.loads(json.dumps(identity))
+  path = max(twin.rglob("*.[jpm][pn][g4]"))
   content = bytearray(path.read_bytes())
   content[-1] ^= 1
   path.write_bytes(content)
-  assert _open(reader, roots[1], H, W).spec.identity != first
+  assert open_in(twin, H, W).spec.identity != identity
 
 
 @pytest.mark.parametrize("size", [(2 * H, 50), (33, None)])
-def test_size_asked_for_is_given(reader, tmp_path, size):
-  reader.write(tmp_path)
-  own, stream = _open(reader, tmp_path), _open(reader, tmp_path, *size)
+def test_size_asked_for_is_given(reader, size):
+  root, open_in = reader
+  own, stream = open_in(root), open_in(root, *size)
   spec = stream.spec
   assert (spec.height, spec.width) == (size[0], size[1] or own.spec.width)
   assert spec.source_size == own.spec.source_size
@@ -172,16 +164,16 @@ def test_size_asked_for_is_given(reader, tmp_path, size):
 @pytest.mark.parametrize(
   "keep", [lambda x: x[: len(x) * 3 // 4], lambda x: b"no"]
 )
-def test_broken_image_is_one_broken_sample(reader, tmp_path, keep):
-  reader.write(tmp_path)
-  whole = list(_open(reader, tmp_path).read())
-  for path in sorted(tmp_path.rglob("*.*")):
+def test_broken_image_is_one_broken_sample(reader, keep):
+  root, open_in = reader
+  whole = list(open_in(root).read())
+  for path in sorted(root.rglob("*.*")):
     if path.suffix in (".json", ".txt", ".mp4", ".npy"):
       continue
     content = path.read_bytes()
     path.write_bytes(keep(content))
     try:
-      samples = list(_open(reader, tmp_path).read())
+      samples = list(open_in(root).read())
     except UserError as error:
       # A folder looks at the head of each file.
       assert keep(content) == b"no" and str(path) in str(error)
@@ -276,9 +268,8 @@ def _alarm():
   [NUM_INPUTS, pytest.param(10 * NUM_INPUTS, marks=pytest.mark.slow)],
 )
 def test_damaged_inputs(reader, tmp_path, num_inputs):
-  whole, root = tmp_path / "whole", tmp_path / "damaged"
-  whole.mkdir()
-  reader.write(whole)
+  whole, open_in = reader
+  root = tmp_path / "damaged"
   rng = np.random.default_rng(0)
   outcomes = []
   for i in range(num_inputs):
@@ -288,14 +279,10 @@ def test_damaged_inputs(reader, tmp_path, num_inputs):
       shutil.copytree(whole, root)
     _damage(rng, root)
     size = (H, W) if i % 2 else (None, None)
-    with warnings.catch_warnings(record=True) as warned:
+    print("input", i)
+    with warnings.catch_warnings(record=True) as warned, _alarm():
       warnings.simplefilter("always")
-      try:
-        with _alarm():
-          outcomes.append(damage.play(reader.uri.format(root=root), size))
-      except BaseException as error:
-        error.add_note(f"input {i} of {reader.name}")
-        raise
-    assert not warned, (i, [str(w.message) for w in warned])
+      outcomes.append(damage.play(lambda size=size: open_in(root, *size)))
+    assert not warned, [str(w.message) for w in warned]
   # Else what is damaged is nothing that is read.
   assert outcomes.count("whole") < num_inputs // 2
