@@ -12,7 +12,7 @@ from ojd.errors import UserError
 from ojd.models.student import Student
 from ojd.tasks.segmentation import classify
 from ojd.types import Labels
-from tests.reference import layered_student, tiny_student
+from tests.reference import host_loop, layered_student, tiny_student
 from tests.reference.compare import close, equal
 
 TINY, LAYERED = tiny_student.make(), layered_student.STUDENT
@@ -148,14 +148,10 @@ def test_first_finite_key_frame_is_that_of_sgd(name, jit):
   assert int(ours.num_rolled_back) == 0
 
 
-@pytest.mark.parametrize(
-  "inner",
-  [
-    updates.adam(learning_rate=RATE),
-    updates.averaged(SGD),
-    updates.with_replay(SGD),
-  ],
-)
+INNER = (updates.adam(learning_rate=RATE), updates.averaged(SGD), REPLAY)
+
+
+@pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_guarded_step_is_as_if_the_gradient_had_not_been(inner, value):
   """Of good, bad and good gradients the second leaves no trace."""
@@ -173,11 +169,8 @@ def test_guarded_step_is_as_if_the_gradient_had_not_been(inner, value):
       steps, other = alone.update(grads, other, theirs, other_constants)
       theirs = optax.apply_updates(theirs, steps)
   equal(ours, theirs)
-  plain = lambda x: (
-    jax.random.key_data(x)
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-    else x
-  )
+  is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+  plain = lambda x: jax.random.key_data(x) if is_key(x) else x
   equal(jax.tree.map(plain, carry.inner), jax.tree.map(plain, other))
   assert int(step.num_skipped(carry)) == 1
 
@@ -202,9 +195,7 @@ def test_frames_between_key_frames_are_answered_by_it(norm):
   tx = updates.STEPS["ema"].factory(learning_rate=0.5)
   constants = dict(stride=3, a_thresh=1.1, u_max=3, norm=norm)
   system = systems.fixed(LAYERED, tx, **constants)
-  state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
-  learn = jax.jit(system.learn, donate_argnums=0)
-  state, classes, _ = learn(state, FRAMES[0], layered_student.labels_of(0))
+  state, classes, _ = host_loop.first(system, FRAMES, layered_student.LABELS)
 
   def answers(params):
     if norm == "frame":
@@ -243,13 +234,9 @@ def test_later_ones_descend_the_mean_of_two_losses():
   _, first, second = layered_student.adapted(tx, TINY, times=(0, 1))
 
   def loss(params):
-    return sum(
-      losses.weighted_cross_entropy(
-        TINY.apply(params, FRAMES[t]), layered_student.labels_of(t)
-      )
-      / 2
-      for t in (0, 1)
-    )
+    logits = [TINY.apply(params, FRAMES[t]) for t in (0, 1)]
+    labels = map(layered_student.labels_of, (0, 1))
+    return sum(map(losses.weighted_cross_entropy, logits, labels)) / 2
 
   params, state = first.params, first.opt_state.inner
   for _ in range(3):

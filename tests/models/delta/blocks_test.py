@@ -25,9 +25,8 @@ class _Net(nn.Module):
     x = x / 128 - 1
     x = jitnet.Unit(8, 2, name="enc1")(x)
     x = jitnet.Unit(8, name="enc2")(x)
-    return layers.Conv(self.num_classes, (1, 1), name="logits")(x).astype(
-      jnp.float32
-    )
+    logits = layers.Conv(self.num_classes, (1, 1), name="logits")
+    return logits(x).astype(jnp.float32)
 
 
 STUDENT = from_linen(_Net(3))
