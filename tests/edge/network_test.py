@@ -28,7 +28,7 @@ from ojd.network.weights import Weights
 from ojd.run import build
 from ojd.run import config as config_lib
 from ojd.tasks.segmentation import classify
-from tests.reference import edge_proxy, edge_run
+from tests.reference import edge_proxy, edge_run, small_run
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("small_students")
@@ -40,11 +40,6 @@ def _bits(named):
 
 def _url(port):
   return f"ws://127.0.0.1:{port}"
-
-
-def _lines(path):
-  text = (path / "metrics.jsonl").read_text()
-  return [json.loads(line) for line in text.splitlines()]
 
 
 def _run(player):
@@ -103,7 +98,7 @@ def test_device_that_waits_learns_what_one_machine_would(system, tmp_path):
   with edge_run.place(config=config) as there:
     player = edge_run.player(tmp_path / "run", there.url)
     summary = _run(player)
-  lines = _lines(tmp_path / "run")
+  lines = small_run.lines(tmp_path / "run")
   assert [line["t"] for line in lines] == list(range(60))
   assert [line["t"] for line in lines if line["is_key"]] == keys
   assert _bits(player.client.device.held.params) == _bits(expected)
@@ -126,27 +121,6 @@ def test_nobody_waits_for_a_server_that_is_not_there(tmp_path):
   assert summary["num_updates"] == summary["version"] == 0
   assert summary["seconds"]["total"] < 10
   assert "nobody listens there" in notes[0]
-
-
-@pytest.mark.parametrize("codec", ["h264", "jpeg"])
-def test_device_whose_server_counts_in_seconds(codec, tmp_path):
-  """Clips go up, values of half the size come down, nobody waits."""
-  options = "sampling_rate=10:train_period=0.4:iterations=2:batch_size=2"
-  config = edge_run.of_system(f"ams:{options}")
-  with edge_run.place(config=config) as there:
-    with _live(tmp_path / "run", there.url, codec=codec) as player:
-      device = player.client.device
-      until(lambda: device.counts.num_updates >= 3)
-    session = there.session()
-  assert device.plan.training_period == pytest.approx(0.4)
-  held, first = device.held.params, there.hub.offer.first.params
-  moved = {n: x[x != first[n]] for n, x in held.items()}
-  assert sum(x.size for x in moved.values()) > 0
-  for values in moved.values():
-    halves = values.astype(np.float16).astype(np.float32)
-    np.testing.assert_array_equal(values, halves)
-  if session.held.version == device.held.version:
-    assert _bits(session.held.params) == _bits(held)
 
 
 @pytest.mark.parametrize("has_store", [False, True])
@@ -359,24 +333,32 @@ def test_device_runs_where_torch_is_not(tmp_path):
   assert summary["rtt_ms"] is None or summary["rtt_ms"] > 0
 
 
-def test_samples_of_a_training_period_travel_together(tmp_path):
-  """As systems want it that train by the clock: five a second, a second."""
+@pytest.mark.parametrize("codec", ["h264", "jpeg"])
+def test_samples_of_a_training_period_travel_together(codec, tmp_path):
+  """Five samples a second go up, half the bits of values come down."""
   seen = []
-  options = "sampling_rate=5:train_period=1:iterations=1:batch_size=2"
+  options = "sampling_rate=5:train_period=1:iterations=2:batch_size=2"
   config = edge_run.of_system(f"ams:{options}")
   with edge_run.place(config=config) as there:
     teach = there.trainer.teach
     there.trainer.teach = lambda session, frames: (
       seen.append(frames.times) or teach(session, frames)
     )
-    player = edge_run.player(
-      tmp_path / "run", there.url, pace=Pace(is_real_time=True), codec="jpeg"
-    )
-    summary = _run(player)
+    pace = Pace(is_real_time=True)
+    player = edge_run.player(tmp_path, there.url, pace=pace, codec=codec)
+    summary, device = _run(player), player.client.device
+    session = there.session()
   assert [len(times) for times in seen] == [6, 5]
   np.testing.assert_allclose(np.concatenate(seen), np.arange(11) / 5)
   assert summary["num_key_frames"] == 11
   assert 1 <= summary["num_updates"] <= 2
+  assert device.plan.training_period == 1.0
+  held, first = device.held.params, there.hub.offer.first.params
+  moved = np.concatenate([x[x != first[n]] for n, x in held.items()])
+  assert moved.size > 0
+  np.testing.assert_array_equal(moved, moved.astype(np.float16))
+  if session.held.version == device.held.version:
+    assert _bits(session.held.params) == _bits(held)
 
 
 def test_exported_program_answers_as_the_student_does(tmp_path):
@@ -390,6 +372,8 @@ def test_exported_program_answers_as_the_student_does(tmp_path):
   for name, program in (("jax", ""), ("file", str(path))):
     with edge_run.place() as there:
       _run(edge_run.player(tmp_path / name, there.url, program=program))
-    found.append([line["eval_miou"] for line in _lines(tmp_path / name)])
+    found.append(
+      [line["eval_miou"] for line in small_run.lines(tmp_path / name)]
+    )
   np.testing.assert_allclose(*found, atol=0.01)
   assert len(set(found[0])) > 20

