@@ -22,7 +22,6 @@ from ojd.comparison import (
 )
 from ojd.comparison import folder as folders
 from ojd.errors import UserError
-from ojd.run import report
 from ojd.streams import base
 from tests.reference import odd_teachers, small_run, small_workers
 
@@ -54,13 +53,6 @@ def _run(request, **people):
   return compare.run(request, lambda config: "a command", **people)
 
 
-def _metrics(path):
-  return [
-    {k: v for k, v in row.items() if not k.startswith("ms_")}
-    for row in report.read_metrics(path / "metrics.jsonl")
-  ]
-
-
 @pytest.fixture(scope="module")
 def small(small_students):
   """Small students in this process, too."""
@@ -75,7 +67,7 @@ def test_cells_are_ordinary_runs_and_are_kept(tmp_path, small):
     alone = tmp_path / cell.system.name
     flags = dict(num_frames=12, seed=0, system=cell.system.name)
     summary = small_run.run(alone, **flags).summary
-    assert _metrics(output / cell.folder) == _metrics(alone)
+    assert small_run.lines(output / cell.folder) == small_run.lines(alone)
     assert cell.numbers.miou == summary["miou"]["mean"]
     assert cell.numbers.num_key_frames == summary["num_key_frames"]
     assert cell.numbers.speedup_paper_model == summary["speedup_paper_model"]

@@ -9,20 +9,11 @@ import pytest
 from PIL import Image
 
 from ojd import distill, labels, systems, updates
-from ojd.run import (
-  build,
-  gallery,
-  loop,
-  overlay,
-  palette,
-  report,
-  sources,
-  workdir,
-)
+from ojd.run import build, gallery, loop, overlay, palette, sources, workdir
 from ojd.run.config import RunConfig
 from ojd.streams.base import StreamSpec
 from ojd.types import Sample, StepInfo
-from tests.reference import scenes, tiny_student
+from tests.reference import scenes, small_run, tiny_student
 
 NAMES = ("background", "red", "green", "blue", "grey")
 HEIGHT, WIDTH, GREY = 32, 48, 100
@@ -201,10 +192,7 @@ def test_pictures_change_nothing_of_the_run(tmp_path):
   for has_pictures in (False, True):
     path = tmp_path / str(has_pictures)
     _run(path, has_pictures, stream, teacher, system)
-    lines = report.read_metrics(path / workdir.METRICS)
-    stories.append(
-      [{k: x[k] for k in x if not k.startswith("ms_")} for x in lines]
-    )
+    stories.append(small_run.lines(path))
     assert (path / workdir.REPORT / "keys").exists() == has_pictures
   assert stories[0] == stories[1] and len(stories[0]) == 30
   assert any(line["num_updates"] for line in stories[0])

@@ -35,7 +35,8 @@ def _panels(picture, height, width, class_names=NAMES):
 
 def test_panels_show_frame_reference_and_student():
   scene = _scene()
-  frame, reference, student = _panels(_compose(scene), 192, 320)
+  picture = _compose(scene)
+  frame, reference, student = _panels(picture, 192, 320)
   np.testing.assert_array_equal(frame, scene[0])
   colors = palette.colors(3).astype(float)
   mixed = np.round(0.45 * 100 + 0.55 * colors)
@@ -47,6 +48,11 @@ def test_panels_show_frame_reference_and_student():
   # Objects have an opaque outline, on their own side.
   np.testing.assert_array_equal(reference[96, 160], colors[1])
   np.testing.assert_allclose(reference[96, 159], 70, atol=2)
+  # The legend shows the colour of each class.
+  layout = overlay._make_layout(192, 320, NAMES)
+  legend = picture[layout.top + 192 :].reshape(-1, 3)
+  for color in palette.colors(3):
+    assert (legend == color).all(axis=-1).sum() > 20
 
 
 def test_ignored_pixels_are_hatched_in_grey():
@@ -132,14 +138,6 @@ def test_text_keeps_to_its_own_panel():
   for left in layout.lefts[1:]:
     gap = strip[:, left - layout.gap : left]
     np.testing.assert_array_equal(gap, np.broadcast_to(gap[0, 0], gap.shape))
-
-
-def test_legend_shows_the_colour_of_each_class():
-  picture = _compose(_scene())
-  layout = overlay._make_layout(192, 320, NAMES)
-  legend = picture[layout.top + 192 :].reshape(-1, 3)
-  for color in palette.colors(3):
-    assert (legend == color).all(axis=-1).sum() > 20
 
 
 def test_shapes_are_checked():

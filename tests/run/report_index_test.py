@@ -162,9 +162,7 @@ def test_curves_are_the_smoothed_values():
   for i in (100, 200):
     t = int(curve.t[i])  # the mean of a fortieth, an odd number
     assert curve.miou[i] == pytest.approx(mious[t - 25 : t + 26].mean())
-
-
-def test_a_spark_rises_where_accuracy_does():
+  # A spark rises where accuracy does.
   curve = report_runs.Curve(np.array([0.0, 5, 10]), np.array([0.0, 0.5, 1]))
   (words,) = re.findall(r'points="([^"]*)"', report_runs.spark(curve))
   assert words == "2.0,22.0 50.0,12.0 98.0,2.0"

@@ -93,13 +93,9 @@ def _rows(num_frames=100, every=10):
   return rows
 
 
-CONFIG = {
-  "flags": {"stream": "folder:here", "a_thresh": 0.8, "classes": EVIL},
-  "command": workdirs.config()["command"],
-  "versions": {"jax": "0.10.0", "torch": None},
-  "devices": ["cpu:0"],
-  "stream": {"kind": EVIL},
-  "class_names": ["background", "car", EVIL],
+CONFIG = workdirs.config(a_thresh=0.8, classes=EVIL) | {
+  **{"versions": {"jax": "0.10.0", "torch": None}, "devices": ["cpu:0"]},
+  **{"stream": {"kind": EVIL}, "class_names": ["background", "car", EVIL]},
 }
 NUMBERS = {
   "num_updates": 30,
