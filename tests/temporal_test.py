@@ -38,10 +38,9 @@ def _true_flow(frame, previous):
 
 
 def _clip(answer_of):
-  """Six answers, given the number of the frame."""
-  return [
-    Answer(t, _square(t)[0], answer_of(t), _square(t)[1]) for t in range(6)
-  ]
+  """Six answers, each as `answer_of(t)`."""
+  squares = map(_square, range(6))
+  return [Answer(t, x, answer_of(t), y) for t, (x, y) in enumerate(squares)]
 
 
 def test_consistency_of_the_square():
@@ -81,10 +80,7 @@ def test_flicker_of_a_known_share_is_found_exactly():
   frames = (still.clip(5, 250) + noise).astype(np.uint8)
   maps = np.zeros((8, H, W), np.uint8)
   maps[1::2, :6] = 1  # a tenth of the frame, on and off
-  clip = [
-    Answer(t, *pair, None)
-    for t, pair in enumerate(zip(frames, maps, strict=True))
-  ]
+  clip = [Answer(t, frames[t], maps[t], None) for t in range(8)]
   found = temporal_metrics.measure(clip, 2)
   assert found.flicker == 0.1 and found.consistency == 0.0
   assert found.truth_consistency is None and found.truth_flicker is None

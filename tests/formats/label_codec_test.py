@@ -28,13 +28,12 @@ CLIPS = {
 }
 
 
-def _maps(max_side=24):
+def _maps():
   """Maps of blocks, so that neighbours are equal, and maps of noise."""
-  shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=max_side)
+  shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=24)
   noise = hnp.arrays(np.uint8, shapes)
-  few = hnp.arrays(
-    np.uint8, shapes, elements=st.sampled_from([0, 1, 9, IGNORE])
-  )
+  values = st.sampled_from([0, 1, 9, IGNORE])
+  few = hnp.arrays(np.uint8, shapes, elements=values)
   grow = lambda x: np.repeat(np.repeat(x, 3, axis=0), 5, axis=1)
   return st.one_of(noise, few, few.map(grow))
 
@@ -69,19 +68,14 @@ def test_a_map_that_goes_on_after_its_last_row_is_refused():
   assert got.ravel().tolist() == [0] * 19 + [1]
 
 
-def _assert_same(got, labels):
-  np.testing.assert_array_equal(got.classes, labels.classes)
-  bits = [np.asarray(x.weights).view(np.uint32) for x in (got, labels)]
-  np.testing.assert_array_equal(*bits)
-  assert got.classes.dtype == np.uint8 and got.weights.dtype == np.float32
-
-
 def _check(classes, weights):
   """Returns the bytes of labels that come back as they were."""
-  labels = Labels(classes, np.asarray(weights, np.float32))
-  data = label_codec.encode(labels)
+  data = label_codec.encode(Labels(classes, weights))
   got = label_codec.decode(data)
-  _assert_same(got, labels)
+  np.testing.assert_array_equal(got.classes, classes)
+  bits = [np.asarray(x).view(np.uint32) for x in (got.weights, weights)]
+  np.testing.assert_array_equal(*bits)
+  assert got.classes.dtype == np.uint8 and got.weights.dtype == np.float32
   got.classes[:], got.weights[:] = 1, 2  # what comes back may be written to
   return data
 
@@ -111,20 +105,18 @@ def test_every_bit_comes_back(classes, data):
 
 @pytest.mark.parametrize("weight", [0.0, -0.0, 1.0, np.nan])
 def test_all_may_be_ignored(weight):
-  _check(np.full((3, 4), IGNORE, np.uint8), np.full((3, 4), weight))
+  _check(np.full((3, 4), IGNORE, np.uint8), np.full((3, 4), weight, np.float32))
 
 
 def test_labels_on_a_device_and_views_are_taken():
   classes = np.arange(48, dtype=np.uint8).reshape(6, 8)
   weights = np.arange(48, dtype=np.float32).reshape(6, 8) % 3
-  for labels in (
-    Labels(jnp.asarray(classes), jnp.asarray(weights)),
-    Labels(classes[::2, ::-1], weights.T.copy().T[::2, ::-1]),
-  ):
-    _assert_same(label_codec.decode(label_codec.encode(labels)), labels)
+  _check(jnp.asarray(classes), jnp.asarray(weights))
+  _check(classes[::2, ::-1], weights.T.copy().T[::2, ::-1])
 
 
 CLASSES, WEIGHTS = np.zeros((4, 5), np.uint8), np.ones((4, 5), np.float32)
+WIDE = np.zeros((1, 1 << 16), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +127,7 @@ CLASSES, WEIGHTS = np.zeros((4, 5), np.uint8), np.ones((4, 5), np.float32)
     (CLASSES, WEIGHTS[:3]),
     (CLASSES, WEIGHTS.astype(np.float64)),
     (CLASSES[:0], WEIGHTS[:0]),
-    (np.zeros((1, 1 << 16), np.uint8), np.zeros((1, 1 << 16), np.float32)),
+    (WIDE, WIDE.astype(np.float32)),
   ],
 )
 def test_other_arrays_are_refused(classes, weights):

@@ -16,17 +16,9 @@ def label_of(name, groups):
 
 
 def from_instances(instances, teacher_names, groups, height, width):
-  """The rules of the paper's label conversion.
+  """The paper's rules: class map [H, W] uint8, weights [H, W] float32.
 
-  Args:
-    instances: boxes inside the frame.
-    teacher_names: name of each class id.
-    groups: names by student class, background left out.
-    height: of the frame.
-    width: of the frame.
-
-  Returns:
-    Class map [H, W] uint8, weights [H, W] float32.
+  `groups` are names by student class, background left out.
   """
   classes = np.zeros((height, width), np.uint8)
   weights = np.ones((height, width), np.float32)

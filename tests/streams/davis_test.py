@@ -152,9 +152,8 @@ def test_lists_of_the_first_release(davis):
   ]
   _save_list(davis, "480p/val.txt", "\n".join(lines))
   stream = _open(davis)
-  assert [name for name, _ in _shown(stream.read())] == ["swan"] * 4 + [
-    "bear"
-  ] * 3
+  shown = [(name, t) for name in ("swan", "bear") for t in range(4)][:7]
+  assert _shown(stream.read()) == shown
   assert _open(davis, "year=2016").spec.identity == stream.spec.identity
 
 
@@ -245,9 +244,8 @@ def test_options_that_lead_nowhere(davis, query, words):
 def test_a_dozen_sequences_are_listed(davis):
   for i in range(40):
     (davis / f"JPEGImages/480p/dog{i:02d}").mkdir()
-  with refused("dog09", "and 31 more") as error:
-    _open(davis, "seq=bird")
-  assert "dog10" not in str(error.value)
+  names = [f"dog{i:02d}" for i in range(9)]
+  _check_refusal(davis, "seq=bird", ", ".join(names), "dog09 and 31 more")
 
 
 def test_wrong_root(davis):

@@ -58,12 +58,9 @@ def test_truth_is_what_a_plain_loop_makes_of_the_labels(driving):
   matched = labels_lib.match_groups(groups, stream.spec.class_names)
   for sample in stream.read():
     boxes, ids, scores, masks = lvs_folder.record(sample.t)
+    instances = (boxes * [H, W, H, W], scores, ids, masks)
     classes, _ = labels_loop.from_instances(
-      (boxes * [H, W, H, W], scores, ids, masks),
-      lvs_labels.COCO_NAMES,
-      groups.members[1:],
-      H,
-      W,
+      instances, lvs_labels.COCO_NAMES, groups.members[1:], H, W
     )
     assert len(np.unique(classes)) > 1
     np.testing.assert_array_equal(matched.lookup[sample.truth], classes)
