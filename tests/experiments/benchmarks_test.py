@@ -118,9 +118,9 @@ def test_only_due_streams_learn(bucket):
   """Learning is called for the due streams only: counted, not assumed."""
   called = []
 
-  def counted(state, frame, labels):
+  def counted(*args):
     jax.debug.callback(lambda: called.append(None))
-    return SYSTEM.learn(state, frame, labels)
+    return SYSTEM.learn(*args)
 
   states, frames, labels = _streams(3)
   spied = SYSTEM._replace(learn=counted)

@@ -4,11 +4,6 @@ import pytest
 
 from tests import binaries
 
-BINARIES = (
-  *("benchmark", "compare", "describe", "edge_client", "edge_server", "fleet"),
-  *("online_distill", "pretrain", "record", "replay", "report"),
-  *("train_delta", "train_teacher"),
-)
 TRUTH = "--teacher=ground_truth"
 OUT = "OUT"  # stands for a folder that is not there
 
@@ -33,6 +28,7 @@ CASES = {
     (["--num_classes=1"], "--num_classes=1"),
     (["--height=7"], "--height=7"),
     (["--model=unet"], "--model=unet"),
+    (["--smoke", "runs"], "unknown argument 'runs'"),
     (["--model=shadow:num_units=2"], "--model=shadow:num_units=2"),
   ],
   "edge_client": [
@@ -95,10 +91,7 @@ CASES = {
     ([f"--out={OUT}", "--teacher_process"], "--teacher_process means nothing"),
   ],
   "replay": [([], "--workdir=DIR is missing")],
-  "report": [
-    ([], "name a workdir"),
-    (["/nowhere"], "no such folder"),
-  ],
+  "report": [([], "name a workdir"), (["/nowhere"], "no such folder")],
   "train_delta": [
     ([], "--workdir=DIR is missing"),
     (["--smoke", "--interval=0"], "--interval=0: at least 1"),
@@ -120,7 +113,8 @@ _WITH_WORKDIR = ("edge_client", "fleet", "online_distill")
 
 @pytest.mark.parametrize(
   ("binary", "flags", "words"),
-  [(name, *case) for name, cases in CASES.items() for case in cases],
+  [(name, *case) for name, cases in CASES.items() for case in cases]
+  + [(name, ["--no_such_flag=1"], "no_such") for name in CASES],
 )
 def test_bad_request_is_one_line(binary, flags, words, tmp_path, monkeypatch):
   monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -130,13 +124,3 @@ def test_bad_request_is_one_line(binary, flags, words, tmp_path, monkeypatch):
     flags.append(f"--workdir={out}")
   binaries.assert_refused(binaries.run(binary, *flags), words)
   assert binary == "pretrain" or not out.exists()
-
-
-@pytest.mark.parametrize("binary", BINARIES)
-def test_unknown_flag_is_refused(binary):
-  binaries.assert_refused(binaries.run(binary, "--no_such_flag=1"), "no_such")
-
-
-def test_stray_word_is_refused():
-  result = binaries.run("describe", "--smoke", "runs")
-  binaries.assert_refused(result, "unknown argument 'runs'")

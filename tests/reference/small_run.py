@@ -61,19 +61,30 @@ def config(path: pathlib.Path, base: RunConfig = CONFIG, **flags) -> RunConfig:
   return made
 
 
-def run(
-  path: pathlib.Path, base: RunConfig = CONFIG, stop=None, notes=None, **flags
-) -> runner.Outcome:
-  """Runs with other flags; `stop`: after so many frames of now, or asked."""
+def play(config, stop=None, notes=None, **options) -> runner.Outcome:
+  """Runs a config; `stop`: after so many frames of now, or when it says so."""
   seen = []
   is_over = lambda: stop is not None and len(seen) >= stop
   return runner.run(
-    config(path, base, **flags),
+    config,
     "a test",
     should_stop=stop if callable(stop) else is_over,
     progress_fn=seen.append,
     note_fn=([] if notes is None else notes).append,
+    **options,
   )
+
+
+def run(path, base=CONFIG, stop=None, notes=None, **flags) -> runner.Outcome:
+  """Runs with other flags in `path`."""
+  return play(config(path, base, **flags), stop, notes)
+
+
+def counts(summary: dict) -> dict:
+  """A summary without what a clock or a stop decides."""
+  apart = ("seconds", "fps", "ms", "first_frame_seconds", "speedup_measured")
+  apart += ("interrupted", "resumed", "peak_memory_mb")
+  return {k: v for k, v in summary.items() if k not in apart}
 
 
 def lines(path: pathlib.Path, start=0) -> list[dict]:

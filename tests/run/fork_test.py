@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ojd.errors import UserError
-from ojd.run import build, recorded_run, replay, runner, state_arrays, workdir
+from ojd.run import build, recorded_run, replay, state_arrays, workdir
 from ojd.run import config as config_lib
 from ojd.run import fork as fork_lib
 from ojd.teachers import ground_truth
@@ -42,21 +42,7 @@ def _fork(parent, path, at=AT, stop=None, notes=None, **given):
   given = given | {"workdir": str(path)}
   config = fork_lib.child_config(branch.parent.config, given)
   config_lib.check(config)
-  seen = []
-  return runner.run(
-    config,
-    "a test",
-    fork=branch,
-    should_stop=lambda: stop is not None and len(seen) >= stop,
-    progress_fn=seen.append,
-    note_fn=(notes if notes is not None else []).append,
-  ).summary
-
-
-def _counts(summary):
-  apart = ("seconds", "fps", "first_frame_seconds", "peak_memory_mb")
-  apart += ("interrupted", "resumed", "speedup_measured", "ms")
-  return {k: v for k, v in summary.items() if k not in apart}
+  return small_run.play(config, stop, notes, fork=branch).summary
 
 
 @pytest.mark.parametrize("at", [0, AT, 16, 39])
@@ -92,7 +78,8 @@ def test_interrupted_fork_goes_on_as_if_nothing_had_been(parent, tmp_path):
   last = _fork(parent, parts, notes=notes, **flags)
   assert any("going on with frame" in note for note in notes)
   assert small_run.lines(parts) == small_run.lines(tmp_path / "whole")
-  assert _counts(last) == _counts(whole) and last["resumed"] == 2
+  assert small_run.counts(last) == small_run.counts(whole)
+  assert last["resumed"] == 2
   assert _fork(parent, parts, **flags)["finished"]
 
 
@@ -135,14 +122,12 @@ def test_parts_are_carried_over_where_they_fit(parent):
     return state_arrays.to_numpy(state), state_arrays.to_numpy(new), renewed
 
   old, new, renewed = carry(a_thresh=0.5)
-  assert renewed == [] and old.keys() == new.keys()
-  for name in old:
-    np.testing.assert_array_equal(old[name], new[name])
+  assert renewed == []
+  np.testing.assert_equal(new, old)
   old, new, renewed = carry(update="adam")
   assert renewed == ["opt_state"] and new["t"] == old["t"]
-  np.testing.assert_array_equal(
-    new["params.logits.kernel"], old["params.logits.kernel"]
-  )
+  kernel = "params.logits.kernel"
+  np.testing.assert_array_equal(new[kernel], old[kernel])
   assert new["opt_state.0.count"] == 0
   old, new, renewed = carry(delta_min=2)
   assert renewed == ["schedule"] and new["schedule.stride"] == 2
@@ -173,25 +158,25 @@ def test_what_the_labels_are_of_cannot_change(parent):
 def test_folders_are_kept_apart(parent, tmp_path):
   path = tmp_path / "fork"
   _fork(parent, path, stop=2)
-  with pytest.raises(UserError, match="from_frame"):
-    _fork(parent, path, at=AT + 1)
   other = shutil.copytree(parent, tmp_path / "other")
-  with pytest.raises(UserError, match="parent"):
-    _fork(other, path)
-  with pytest.raises(UserError, match="one is a fork, one is not"):
-    _fork(parent, other)
-  with pytest.raises(UserError, match="the run has 0 to 39"):
-    fork_lib.open_fork(parent, 41)
+  for of, into, at, words in (
+    (parent, path, AT + 1, "from_frame"),
+    (other, path, AT, "parent"),
+    (parent, other, AT, "one is a fork, one is not"),
+    (parent, tmp_path / "new", 41, "the run has 0 to 39"),
+  ):
+    with pytest.raises(UserError, match=words):
+      _fork(of, into, at)
 
 
 def test_student_that_does_not_fit_is_refused(parent):
   run = recorded_run.read(parent)
   job = recorded_run.open_job(run)
-  other = build.make_student(
-    run.config, job.groups._replace(names=("background", "a", "b"))
+  groups = job.groups._replace(names=("background", "a", "b"))
+  other = build.make_student(run.config, groups)
+  wide = job._replace(
+    system=build.make_system(run.config, other, job.stream.spec)
   )
-  system = build.make_system(run.config, other, job.stream.spec)
-  wide = job._replace(system=system)
   state = job.system.init(jax.random.key(0), np.zeros((48, 64, 3), np.uint8))
   with pytest.raises(UserError, match="params.logits"):
     fork_lib.carry_over(state, run.config, wide)

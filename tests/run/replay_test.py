@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -263,15 +262,3 @@ def test_export_refuses_what_is_no_program(tmp_path):
     export_lib.load(path)
   with pytest.raises(UserError, match="No such file"):
     export_lib.load(tmp_path / "none")
-
-
-def test_state_is_consumed_by_no_one_else(whole):
-  """Both functions consume the state; the telling must not reuse one."""
-  run = recorded_run.read(whole)
-  job, checkpointer, compiled = replay_loop.open_again(run)
-  start, _ = replay_loop.begin(run, checkpointer, compiled, 0)
-  first = jax.tree.leaves(start.state)
-  for _ in replay_loop.frames(run, job, compiled, start, 2):
-    pass
-  checkpointer.close()
-  assert any(x.is_deleted() for x in first)

@@ -19,7 +19,6 @@ from tests.reference import loop_run, scenes, small_run
 from tests.reference.loop_run import NUM_FRAMES as LOOP_FRAMES
 
 ASLEEP = range(3, 14)  # frames about which the teacher says nothing
-TIMES = ("seconds", "fps", "ms", "speedup_measured", "first_frame_seconds")
 
 
 def _loop(path, *, every, frames=None, has_truth=True, is_late=False):
@@ -53,9 +52,7 @@ def _loop(path, *, every, frames=None, has_truth=True, is_late=False):
 
 
 def _loop_story(path, summary):
-  lines = small_run.lines(path)
-  apart = (*TIMES, "interrupted", "resumed", "peak_memory_mb")
-  counts = {k: v for k, v in summary.items() if k not in apart}
+  lines, counts = small_run.lines(path), small_run.counts(summary)
   masks = {p.name: p.read_bytes() for p in (path / workdir.MASKS).glob("*.png")}
   log = (path / workdir.TRAJECTORY / trajectory.LOG).read_bytes()
   return lines, counts, masks, log
@@ -176,10 +173,6 @@ FLAGS = (
   *("--height=48", "--width=64", "--checkpoint_every=1"),
   *("--save_masks", "--boxes", "--areas"),
 )
-COUNTS = (
-  *("finished", "num_frames", "num_key_frames", "num_updates", "miou"),
-  *("num_rolled_back", "num_skipped", "teacher_failures", "eval_frames"),
-)
 
 
 def _story(path):
@@ -193,7 +186,7 @@ def _story(path):
   files += [path / workdir.TRAJECTORY / trajectory.LOG, path / workdir.BOX_LIST]
   files += sorted((path / workdir.MASKS).glob("*.png"))
   return (
-    *(small_run.lines(path), [summary[name] for name in COUNTS]),
+    *(small_run.lines(path), small_run.counts(summary)),
     *(last, content["digest"]),
     {file.name: file.read_bytes() for file in files},
   )

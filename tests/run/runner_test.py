@@ -1,6 +1,6 @@
 """The host loop on made-up streams and teachers: counts and survival."""
 
-import dataclasses
+import itertools
 import json
 
 import jax
@@ -41,9 +41,8 @@ def test_host_loop_equals_scan_stream(tmp_path):
   stream = scenes.Stream()
   loop = _loop(tmp_path, stream)
   summary, lines, _ = loop_run.run(loop, tmp_path)
-  weighed = [
-    labels.from_class_map(c, loop_run.GROUPS) for c in stream.labels[0]
-  ]
+  weigh = lambda classes: labels.from_class_map(classes, loop_run.GROUPS)
+  weighed = map(weigh, stream.labels.classes)
   stacked = Labels(*(np.stack(part) for part in zip(*weighed, strict=True)))
   system = loop_run.SYSTEM
   state = system.init(jax.random.key(0), stream.frames[0])
@@ -128,16 +127,12 @@ def test_stream_of_which_nothing_can_be_read_is_a_failure(tmp_path):
   assert summary["num_skipped"] == NUM_FRAMES and not summary["finished"]
 
 
-def test_evaluation_can_be_turned_off(tmp_path):
-  summary, _, _ = _run(tmp_path, eval_every=0)
-  assert summary["eval_frames"] == 0 and summary["miou"]["mean"] is None
-
-
 def test_num_frames_and_a_request_to_stop_end_a_run(tmp_path):
   for name in ("short", "stopped"):
     (tmp_path / name).mkdir()
-  summary, _, _ = _run(tmp_path / "short", num_frames=11)
+  summary, _, _ = _run(tmp_path / "short", num_frames=11, eval_every=0)
   assert summary["num_frames"] == 11 and summary["finished"]
+  assert summary["eval_frames"] == 0 and summary["miou"]["mean"] is None
   loop = _loop(tmp_path / "stopped")
   loop.should_stop = lambda: loop.stats.num_frames == 5
   summary, lines, _ = loop_run.run(loop, tmp_path / "stopped")
@@ -149,10 +144,8 @@ def test_error_of_the_stream_leaves_a_summary(tmp_path):
   read = stream.read
 
   def broken(start=0):
-    for sample in read(start):
-      if sample.t == 6:
-        raise OSError("the cable")
-      yield sample
+    yield from itertools.islice(read(start), 6)
+    raise OSError("the cable")
 
   stream.read = broken
   with pytest.raises(OSError, match="the cable"):
@@ -181,9 +174,9 @@ def test_what_comes_out_is_of_the_size_of_the_source(tmp_path):
   areas = (tmp_path / workdir.AREAS).read_text().splitlines()
   areas = {x["t"]: x for x in map(json.loads, areas)}
   assert list(areas) == times
-  for t in times:
-    assert masks[t].shape == size
-    shares = np.bincount(masks[t].ravel(), minlength=3) / masks[t].size
+  for t, mask in masks.items():
+    assert mask.shape == size
+    shares = np.bincount(mask.ravel(), minlength=3) / mask.size
     assert list(areas[t]["areas"].values()) == pytest.approx(shares, abs=1e-6)
     assert areas[t]["seconds"] == pytest.approx(t / stream.spec.fps, abs=1e-6)
   boxes = json.loads((tmp_path / workdir.BOX_LIST).read_text())
@@ -246,11 +239,11 @@ def test_recorded_answers_are_reused_where_the_frames_are_the_same(
 ):
   """A live stream shows something else when its run is resumed."""
   seen, open_stream = [], streams.open_stream
+  writer = trajectory.TrajectoryWriter
 
-  class Spy(trajectory.TrajectoryWriter):
-    def __init__(self, *args, is_repeatable, **kwargs):
-      seen.append(is_repeatable)
-      super().__init__(*args, is_repeatable=is_repeatable, **kwargs)
+  def spy(*args, is_repeatable, **kwargs):
+    seen.append(is_repeatable)
+    return writer(*args, is_repeatable=is_repeatable, **kwargs)
 
   def opened(*args):
     stream = open_stream(*args)
@@ -258,10 +251,9 @@ def test_recorded_answers_are_reused_where_the_frames_are_the_same(
     stream.close = lambda: None
     return stream
 
-  monkeypatch.setattr(trajectory, "TrajectoryWriter", Spy)
+  monkeypatch.setattr(trajectory, "TrajectoryWriter", spy)
   monkeypatch.setattr(streams, "open_stream", opened)
-  flags = dict(workdir=str(tmp_path), num_frames=2, async_teacher=is_late)
-  runner.run(dataclasses.replace(small_run.CONFIG, **flags), "")
+  small_run.run(tmp_path, num_frames=2, async_teacher=is_late)
   assert seen == [not (is_live or is_late)]
 
 
