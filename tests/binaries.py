@@ -43,6 +43,13 @@ def run(name: str, *flags: str) -> subprocess.CompletedProcess:
   return subprocess.CompletedProcess(words, code, stdout, stderr)
 
 
+def succeed(name: str, *flags: str) -> subprocess.CompletedProcess:
+  """The same, where nothing goes wrong."""
+  result = run(name, *flags)
+  assert result.returncode == 0, result.stderr
+  return result
+
+
 def start(name: str, *flags: str, **options) -> subprocess.Popen:
   """A process of its own, whose output is text."""
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -143,8 +143,7 @@ def test_ratio_is_ours_over_the_opponents():
 
 def test_json_is_a_list_of_results(tmp_path):
   path = tmp_path / "found.json"
-  done = binaries.run("benchmark", "--smoke", "--what=draw", f"--json={path}")
-  assert done.returncode == 0, done.stderr
+  binaries.succeed("benchmark", "--smoke", "--what=draw", f"--json={path}")
   (row,) = json.loads(path.read_text())
   assert row["name"] == "drawing_vs_student"
   for key in ("ratio", "ms", "opponent_ms", "spread"):

@@ -40,13 +40,11 @@ def test_a_site_of_streams_some_of_which_are_dead(tmp_path):
   assert set(summary["streams"]) == {"gate", "synthetic-sports-seed-4", "gone"}
   # Without the dead one the same site is done, and says so.
   (tmp_path / "list.txt").write_text("gate, synthetic:sports?seed=3\n")
-  ended = binaries.run("fleet", *words)
-  assert ended.returncode == 0
+  ended = binaries.succeed("fleet", *words)
   assert ended.stdout.startswith("done: 1 of 1 streams, 20 frames")
 
 
 @pytest.mark.slow
 def test_smoke():
-  ended = binaries.run("fleet", "--smoke")
-  assert ended.returncode == 0
+  ended = binaries.succeed("fleet", "--smoke")
   assert "done: 3 of 3 streams, 72 frames" in ended.stdout
