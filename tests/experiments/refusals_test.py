@@ -64,6 +64,7 @@ CASES = {
     ([TRUTH, "--a_thresh=high"], "a_thresh"),
     ([TRUTH, "--classes=unicorn"], "person"),
     (["--teacher=nobody"], "ground_truth"),
+    (["--teacher=a.b:c", "--teacher_process"], "a.b:c cannot be imported"),
     ([TRUTH, "--serve=nonsense"], "HOST:PORT"),
     ([TRUTH, "--serve=0.0.0.0:0"], "--serve_token=SECRET"),
     ([TRUTH, "--serve_token=abc"], "--serve=HOST:PORT"),

@@ -103,25 +103,6 @@ def test_what_came_after_the_checkpoint_is_done_again(tmp_path, whole):
   assert again and not set(again) & set(made.job.teacher.calls)
 
 
-def test_trajectory_says_what_the_metrics_say(whole):
-  _, path, (lines, *_), _ = whole
-  records = list(trajectory.Trajectory(path / workdir.TRAJECTORY))
-  keys = {r.t: r.decision for r in records if r.kind == "key"}
-  stream = scenes.Stream(LOOP_FRAMES)
-  assert list(keys) == [line["t"] for line in lines if line["is_key"]]
-  for line in lines:
-    if line["is_key"]:
-      decision = keys[line["t"]]
-      for name in ("num_updates", "miou_before", "miou_after", "stride"):
-        assert getattr(decision, name) == line[name]
-  failed = [r.t for r in records if r.kind == "failed"]
-  assert failed and set(failed) <= set(ASLEEP)
-  for record in records:
-    if record.kind != "failed":
-      classes = stream.labels.classes[record.t]
-      np.testing.assert_array_equal(record.labels().classes, classes)
-
-
 def test_another_course_is_reported_and_replaces_the_old_one(tmp_path):
   path = tmp_path / "run"
   _loop(path, every=1, frames=20)[0].run()

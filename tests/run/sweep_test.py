@@ -10,10 +10,9 @@ from PIL import Image
 
 from ojd import systems
 from ojd.errors import UserError
-from ojd.run import recorded_run, recorder, sweep, sweep_table
-from ojd.streams import base as streams
-from ojd.teachers import recorded
-from tests.reference import small_run
+from ojd.run import recorded_run, sweep, sweep_table
+from ojd.teachers import base as teachers
+from tests.reference import scenes, small_run
 
 
 @pytest.fixture(scope="module")
@@ -63,43 +62,24 @@ def test_sweep_from_a_frame_begins_with_the_student_of_then(parent):
 
 def test_recorded_labels_need_no_teacher(tmp_path, monkeypatch):
   """A stream without truth that was judged on every frame."""
-  world = streams.open_stream("synthetic:sports?num_frames=20", 48, 64)
-  frames, answers = tmp_path / "stream" / "frames", tmp_path / "answers"
+  frames, run = tmp_path / "stream" / "frames", tmp_path / "run"
   frames.mkdir(parents=True)
-  for sample in world.read():
-    Image.fromarray(sample.frame).save(frames / f"{sample.t:03d}.png")
-  bare = f"folder:{frames.parent}"
-  stream, truth = streams.open_stream(bare), _Truth(world)
-  recorder.record(stream, truth, answers, teacher_name="truth")
-  path = tmp_path / "run"
-  flags = {"stream": bare, "teacher": f"recorded:path={answers}"}
-  flags |= {"height": None, "width": None, "eval_every": 1}
-  summary = small_run.run(path, **flags).summary
+  for t, frame in enumerate(scenes.coloured_squares(20, 32, 40)[0]):
+    Image.fromarray(frame).save(frames / f"{t:03d}.png")
+  flags = {"stream": f"folder:{frames.parent}", "eval_every": 1}
+  flags |= {"teacher": "tests.reference.odd_teachers:Colours"}
+  flags |= {"classes": "red;green", "height": None, "width": None}
+  summary = small_run.run(run, **flags).summary
   assert summary["eval_frames"] == 20
 
   def refuse(*args, **kwargs):
     raise AssertionError("the teacher was opened")
 
-  monkeypatch.setattr(recorded, "make_teacher", refuse)
-  notes = []
-  (trial,) = sweep.sweep(
-    recorded_run.read(path), {"u_max": [3]}, note_fn=notes.append
-  )
+  monkeypatch.setattr(teachers, "make_teacher", refuse)
+  notes, told = [], recorded_run.read(run)
+  (trial,) = sweep.sweep(told, {"u_max": [3]}, note_fn=notes.append)
   assert notes == []
-  assert trial.num_updates == summary["num_updates"]
-
-
-class _Truth:
-  """Knows what is where in a stream, also in a copy of its frames."""
-
-  is_free = True
-
-  def __init__(self, stream):
-    self.class_names = stream.spec.class_names
-    self._maps = [sample.truth for sample in stream.read()]
-
-  def __call__(self, sample):
-    return self._maps[sample.t]
+  assert trial.num_updates == summary["num_updates"] > 0
 
 
 def test_table_and_picture(tmp_path):

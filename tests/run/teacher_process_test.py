@@ -158,13 +158,6 @@ SMALL = (
 )
 
 
-def test_bad_teacher_is_refused_in_a_line(tmp_path):
-  path = f"--workdir={tmp_path / 'run'}"
-  result = binaries.run("online_distill", path, *SMALL, "--teacher=a.b:c")
-  binaries.assert_refused(result, "--teacher=a.b:c cannot be imported")
-  assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
   "flag",
   ["--async_teacher"]
