@@ -15,9 +15,7 @@ FPS = 25.0
 def rows(num_frames=60, every=10, skipped=(), offset=0.0):
   """Lines of metrics.jsonl; each frame has numbers of its own."""
   made = []
-  for t in range(num_frames):
-    if t in skipped:
-      continue
+  for t in sorted(set(range(num_frames)) - set(skipped)):
     miou = 0.5 + offset + 0.3 * math.sin(t / 9) + t / 1e4
     row = {"t": t, "is_key": False, "num_updates": 0, "stride": every}
     row |= {"eval_miou": miou, "ms_predict": 20.0}
@@ -58,12 +56,10 @@ def make(path: pathlib.Path, lines=None, numbers=None, **flags):
   """Writes a workdir without pictures; returns its path."""
   lines = rows() if lines is None else lines
   path.mkdir(parents=True)
-  files = {
-    "config.json": config(**flags),
-    "summary.json": summary(lines, **numbers or {}),
-  }
-  for name, content in files.items():
-    (path / name).write_text(json.dumps(content))
+  about = json.dumps(config(**flags))
+  (path / "config.json").write_text(about)
+  numbers = json.dumps(summary(lines, **numbers or {}))
+  (path / "summary.json").write_text(numbers)
   words = "".join(json.dumps(row) + "\n" for row in lines)
   (path / "metrics.jsonl").write_text(words)
   return path
@@ -79,16 +75,12 @@ def add_video(path: pathlib.Path, lines, height=64, width=160):
   video = sinks.OverlayVideo(path, FPS, NAMES)
   classes = np.zeros((height, width), np.uint8)
   for row in lines:
-    level = round(grey_level(row["t"]))
-    frame = np.full((height, width, 3), level, np.uint8)
+    t, names = row["t"], ("is_key", "num_updates", "stride")
+    frame = np.full((height, width, 3), round(grey_level(t)), np.uint8)
     caption = overlay.Caption(
-      t=row["t"],
-      is_key=row["is_key"],
-      num_updates=row["num_updates"],
-      stride=row["stride"],
-      miou=None,
-      reference_title="truth",
-      seconds=row["t"] / FPS,
+      t=t,
+      **{name: row[name] for name in names},
+      **{"miou": None, "reference_title": "truth", "seconds": t / FPS},
     )
     video.write(overlay.FrameImages(frame, classes, classes, caption))
   video.close()

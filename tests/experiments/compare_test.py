@@ -10,16 +10,11 @@ from ojd.run import workdir
 from tests import binaries
 
 
-def _compare(*flags):
-  return binaries.run("compare", *flags)
-
-
 @pytest.mark.slow
 def test_smoke_leaves_a_table_a_picture_and_a_page(tmp_path):
   output = tmp_path / "out"
-  flags = ("--smoke", "--systems=fixed:stride=4,frozen")
-  first = _compare(*flags, f"--output={output}")
-  assert first.returncode == 0, first.stderr
+  flags = ("--smoke", "--systems=fixed:stride=4,frozen", f"--output={output}")
+  first = binaries.succeed("compare", *flags)
   assert "frame 96/96  run 4/4" in first.stderr
   assert first.stdout.startswith((output / "table.txt").read_text().rstrip())
   with (output / "cells.csv").open() as file:
@@ -38,13 +33,12 @@ def test_smoke_leaves_a_table_a_picture_and_a_page(tmp_path):
   for name in ("accuracy.png", "table.csv", "table.tex"):
     assert (output / name).stat().st_size > 100
   # The same again is there already; something else is refused.
-  times = [(output / row["run"]).stat().st_mtime_ns for row in rows]
-  again = _compare(*flags, f"--output={output}")
-  assert again.returncode == 0 and again.stdout == first.stdout
-  assert [(output / row["run"]).stat().st_mtime_ns for row in rows] == times
-  other = _compare(*flags, f"--output={output}", "--a_thresh=0.5")
-  assert other.returncode == 2 and other.stderr.count("\n") == 1
-  assert "other --a_thresh (None, now 0.5)" in other.stderr
+  times = lambda: [(output / row["run"]).stat().st_mtime_ns for row in rows]
+  before = times()
+  again = binaries.succeed("compare", *flags)
+  assert again.stdout == first.stdout and times() == before
+  other = binaries.run("compare", *flags, "--a_thresh=0.5")
+  binaries.assert_refused(other, "other --a_thresh (None, now 0.5)")
 
 
 def test_ctrl_c_leaves_what_was_done_and_no_process(tmp_path):

@@ -102,7 +102,7 @@ def test_full_disk_ends_a_run_with_one_line_and_loses_nothing(run, tmp_path):
   flags = (*FLAGS, "--nooverlay", f"--workdir={path}")
   limited = (
     "import resource, runpy;"
-    "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000));"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
     "runpy.run_module('experiments.online_distill', run_name='__main__')"
   )
   result = subprocess.run(
