@@ -58,16 +58,9 @@ def start(name: str, *flags: str, **options) -> subprocess.Popen:
 
 
 def interrupted(name: str, *flags: str, begun, number=signal.SIGINT):
-  """Starts a process and signals its group, as a terminal does.
+  """Stdout and stderr of a binary whose group a signal ends, as in a terminal.
 
-  Args:
-    name: of the binary.
-    flags: of it.
-    begun: of the process; whether it has come so far.
-    number: the signal; it is to end the process, and nothing else before.
-
-  Returns:
-    Its stdout and stderr.
+  The signal is sent once `begun(process)`; nothing else may end it before.
   """
   process = start(name, *flags, start_new_session=True)
   deadline = time.monotonic() + _TIMEOUT

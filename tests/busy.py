@@ -59,13 +59,9 @@ def _start_others(folder):
       os._exit(0)
     if is_orphan:
       os.waitpid(pid, 0)
-  while _num_pids(folder) < 2:
+  pids = folder / "pids"
+  while not pids.exists() or pids.read_text().count("\n") < 2:
     time.sleep(0.01)
-
-
-def _num_pids(folder):
-  path = folder / "pids"
-  return len(path.read_text().split()) if path.exists() else 0
 
 
 def _write(path, what):

@@ -28,11 +28,7 @@ def calls(monkeypatch):
   """The frames that a teacher was asked about."""
   asked = []
   call = ground_truth.GroundTruth.__call__
-
-  def count(self, sample):
-    asked.append(sample.t)
-    return call(self, sample)
-
+  count = lambda self, sample: asked.append(sample.t) or call(self, sample)
   monkeypatch.setattr(ground_truth.GroundTruth, "__call__", count)
   return asked
 
@@ -67,6 +63,13 @@ def test_teacher_is_asked_only_what_is_not_on_record(parent, tmp_path, calls):
   assert calls == [t for t in keys if t not in known]
   assert summary["num_recalled"] == len(set(keys) & known) > 0
   assert replay.replay(recorded_run.read(path)).is_equal
+  page = (path / workdir.REPORT / "index.html").read_text()
+  mious = [row["eval_miou"] for row in small_run.lines(parent, AT)]
+  for words in (
+    *(f"A fork at frame {AT}", f"{np.mean(mious):.3f}", "fork of is grey"),
+    "<code>--system</code> fixed:stride=2 instead of jit",
+  ):
+    assert words in page
 
 
 def test_interrupted_fork_goes_on_as_if_nothing_had_been(parent, tmp_path):
@@ -95,18 +98,6 @@ def test_fork_goes_beyond_its_parent_and_forks_again(parent, tmp_path, calls):
   _fork(longer, again, at=30)
   assert small_run.lines(again) == small_run.lines(parent, 30)
   assert recorded_run.read(again).num_before == 30
-
-
-def test_page_shows_parent_and_fork(parent, tmp_path):
-  path = tmp_path / "fork"
-  _fork(parent, path, update="nesterov")
-  page = (path / workdir.REPORT / "index.html").read_text()
-  mious = [row["eval_miou"] for row in small_run.lines(parent, AT)]
-  for words in (
-    *(f"A fork at frame {AT}", f"{np.mean(mious):.3f}", "fork of is grey"),
-    "<code>--update</code> nesterov instead of sgd",
-  ):
-    assert words in page
 
 
 def test_parts_are_carried_over_where_they_fit(parent):

@@ -63,13 +63,13 @@ def whole(request, tmp_path_factory):
   path = tmp_path_factory.mktemp("runs") / "whole"
   made, _ = _loop(path, every=1, has_truth=request.param)
   summary = made.run()
-  return request.param, path, _loop_story(path, summary), made.executor.state
+  return request.param, _loop_story(path, summary), made.executor.state
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2, 6, 7, 8, 14, 29, 31])
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_stopped_and_resumed_loop_is_the_same(tmp_path, whole, frames, every):
-  has_truth, _, story, state = whole
+  has_truth, story, state = whole
   path = tmp_path / "run"
   _loop(path, every=every, frames=frames, has_truth=has_truth)[0].run()
   made, problems = _loop(path, every=every, has_truth=has_truth)
@@ -88,7 +88,7 @@ def _as_killed(path, after):
 
 
 def test_what_came_after_the_checkpoint_is_done_again(tmp_path, whole):
-  has_truth, _, story, _ = whole
+  has_truth, story, _ = whole
   path = tmp_path / "run"
   _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
   _as_killed(path, -2)
@@ -121,7 +121,7 @@ def test_another_course_is_reported_and_replaces_the_old_one(tmp_path):
 
 
 def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole):
-  has_truth, _, story, _ = whole
+  has_truth, story, _ = whole
   path = tmp_path / "run"
   _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
   folder = path / workdir.CHECKPOINTS
