@@ -23,22 +23,14 @@ from ray import cluster_utils
 from ojd.fleet import fleet, folder, listing
 from ojd.fleet.cluster import driver
 from ojd.run import compilation, runner
-from ojd.run.config import RunConfig
+from tests.reference import small_run
 
 NUM_FRAMES, MANY_FRAMES = 200, 1500  # while a node comes
 _FRAMES_BETWEEN = 16  # two things that happen
-CONFIG = RunConfig(
-  teacher="mask_rcnn_tiny",
-  init="random",
-  model="jitnet:width=0.05",
-  height=48,
-  width=64,
-  classes="person",
-  learning_rate=0.03,
-  u_max=2,
-  checkpoint_every=3,
-  num_frames=NUM_FRAMES,
-  overlay=False,
+CONFIG = dataclasses.replace(
+  small_run.CONFIG,
+  **{"stream": "", "teacher": "mask_rcnn_tiny", "model": "jitnet:width=0.05"},
+  **{"delta_min": None, "u_max": 2, "seed": 0, "num_frames": NUM_FRAMES},
 )
 
 
