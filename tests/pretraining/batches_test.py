@@ -67,7 +67,6 @@ def test_frames_and_classes_move_together():
 
 def test_the_next_batch_is_made_meanwhile_and_order_does_not_matter():
   asked = []
-
   batch = batches.ahead(lambda step: asked.append(step) or step)
   assert [batch(step) for step in (4, 5, 9, 10)] == [4, 5, 9, 10]
   assert asked[:2] == [4, 5]

@@ -1,16 +1,23 @@
-"""What labels are to a student that segments, beside small numpy loops."""
+"""What labels are to a student that segments: the loss, beside torch; answers.
+
+Agreement is judged by small numpy loops.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
+from ojd.losses import weighted_cross_entropy
 from ojd.tasks import segmentation
 from ojd.tasks.segmentation import as_answer, classify
 from ojd.types import IGNORE, Labels
+from tests.reference.compare import equal
 from tests.reference.metrics_numpy import frame_miou
 
 C, SIZE = 4, (6, 7)
+VALUE_AND_GRAD = jax.value_and_grad(weighted_cross_entropy)
 
 
 def _labels(seed, num_classes=C):
@@ -20,6 +27,60 @@ def _labels(seed, num_classes=C):
   weights = rng.choice([0.0, 1.0, 5.0], SIZE).astype(np.float32)
   classes[0], weights[0] = IGNORE, 0
   return Labels(classes, weights)
+
+
+def _logits(seed, scale=3.0):
+  rng = np.random.default_rng(seed)
+  return (scale * rng.standard_normal((*SIZE, C))).astype(np.float32)
+
+
+def _torch_loss(logits, labels):
+  """Loss and gradient by torch, in double precision."""
+  logits = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+  classes = np.where(labels.weights > 0, labels.classes, 0).astype(np.int64)
+  entropy = torch.nn.functional.cross_entropy(
+    *(logits.reshape(-1, C), torch.from_numpy(classes).reshape(-1)),
+    reduction="none",
+  )
+  weights = torch.tensor(labels.weights, dtype=torch.float64).reshape(-1)
+  loss = (entropy * weights).sum() / (weights > 0).sum()
+  loss.backward()
+  return loss.item(), logits.grad.numpy()
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+  ("seed", "scale", "atol"), [(0, 3, 1e-7), (1, 3, 1e-7), (4, 1e4, 1e-6)]
+)
+def test_loss_and_gradient_equal_torch(seed, scale, atol, jit):
+  """Logits that are extreme as well: all stays finite."""
+  example = _logits(seed, scale), _labels(seed)
+  function = jax.jit(VALUE_AND_GRAD) if jit else VALUE_AND_GRAD
+  loss, grad = function(*example)
+  expected_loss, expected_grad = _torch_loss(*example)
+  np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+  np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=atol)
+
+
+def test_loss_by_hand():
+  # Two even classes cost log 2 each; the third pixel does not count.
+  logits = np.zeros((1, 3, 2), np.float32)
+  labels = Labels(
+    np.array([[0, 1, IGNORE]], np.uint8), np.float32([[5.0, 1.0, 0.0]])
+  )
+  loss = weighted_cross_entropy(logits, labels)
+  np.testing.assert_allclose(loss, (5 + 1) * np.log(2) / 2, rtol=1e-6)
+
+
+def test_class_under_zero_weight_is_not_looked_at():
+  logits, labels = _logits(3), _labels(3)
+  zeros = np.where(labels.weights > 0, labels.classes, 0).astype(np.uint8)
+  ours = VALUE_AND_GRAD(logits, labels)
+  equal(ours, VALUE_AND_GRAD(logits, labels._replace(classes=zeros)))
+  assert not np.any(ours[1][labels.weights == 0])
+  for classes in (zeros, labels.classes):  # no pixel counts: nothing to learn
+    loss, grad = VALUE_AND_GRAD(logits, Labels(classes, 0 * labels.weights))
+    assert loss == 0 and not np.any(grad)
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -57,8 +118,6 @@ def test_labels_as_an_answer_and_without_anything_to_learn():
   nothing = task.without_weight(labels)
   for answer in (labels.classes, 0 * labels.classes):
     assert float(task.accuracy(nothing, answer)) == 1
-  logits = np.ones((*SIZE, C), np.float32)
-  grads = jax.grad(task.loss)(logits, nothing)
-  np.testing.assert_array_equal(grads, 0)
+  assert not np.any(jax.grad(task.loss)(_logits(6), nothing))
   blank = task.blank(np.zeros((*SIZE, 3), np.uint8))
   assert blank.shape == SIZE and blank.dtype == jnp.uint8 and not blank.any()
