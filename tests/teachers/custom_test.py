@@ -9,9 +9,9 @@ import torch
 import torchvision
 
 from ojd import labels
-from ojd.errors import UserError
 from ojd.teachers import base
 from ojd.types import Instances, Sample
+from tests.reference.refusals import refused
 
 _TEXT = "my_lab:make"
 CONTEXT = base.Context((), 8, 10, {})
@@ -73,9 +73,8 @@ def test_instances(monkeypatch):
 )
 def test_nonsense_is_refused_in_a_line(monkeypatch, answer):
   teacher = _make(monkeypatch, _factory(lambda frame: answer))
-  with pytest.raises(UserError) as error:
+  with refused():
     _label(teacher)
-  assert "\n" not in str(error.value)
 
 
 def _numbered(*, num: int = 1):
@@ -95,7 +94,7 @@ def _numbered(*, num: int = 1):
   ],
 )
 def test_factories_that_are_refused(monkeypatch, factory, text, words):
-  with pytest.raises(UserError, match=words):
+  with refused(words):
     _make(monkeypatch, factory, text)
 
 

@@ -10,6 +10,7 @@ from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.teachers import base, recorded
 from ojd.types import Sample
+from tests.reference.refusals import refused
 
 ADDRESS = "synthetic:street?num_frames=6"
 SIZE = 32, 48
@@ -72,11 +73,8 @@ def test_labels_are_those_of_the_teacher(tmp_path, kind):
 )
 def test_recording_of_another_stream_is_refused(tmp_path, address, size, words):
   _record(tmp_path, _open())
-  with pytest.raises(UserError, match="of another stream") as error:
+  with refused("of another stream", str(tmp_path), *words):
     _teacher(f"recorded:path={tmp_path}", _open(address, size))
-  for word in [str(tmp_path), *words]:
-    assert word in str(error.value)
-  assert "\n" not in str(error.value)
 
 
 def test_frame_that_was_not_recorded_is_not_the_end(tmp_path):
@@ -104,7 +102,7 @@ def test_what_is_no_recording_is_refused(tmp_path):
     *((f":path={tmp_path / x}", how) for x in ("nowhere", "no.npy", "empty")),
     (f":path={tmp_path / 'none'}", "holds no frames"),
   ):
-    with pytest.raises(UserError, match=words):
+    with refused(words):
       _teacher(f"recorded{text}", _open())
 
 

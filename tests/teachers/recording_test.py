@@ -15,6 +15,7 @@ from ojd.formats import label_codec
 from ojd.formats import log as log_lib
 from ojd.teachers import recorded
 from ojd.types import IGNORE, Instances
+from tests.reference.refusals import refused
 
 H, W = 12, 17
 NAMES = ("background", "person", "car", "dog")
@@ -151,9 +152,8 @@ def test_written_and_read_at_random(tmp_path):
 def test_recording_of_something_else_is_not_gone_on_with(tmp_path, about, word):
   _write(tmp_path, {0: _class_map(0)})
   before = (tmp_path / recorded.LOG).read_bytes()
-  with pytest.raises(UserError) as error:
+  with refused(word):
     recorded.Writer(tmp_path, _about(**about))
-  assert word in str(error.value) and "\n" not in str(error.value)
   assert (tmp_path / recorded.LOG).read_bytes() == before
 
 
@@ -283,9 +283,8 @@ def test_neither_bombs_nor_many_huge_masks_are_unpacked():
 def test_bad_descriptions_are_refused(tmp_path, changes, word):
   identity = _about()._asdict() | changes
   log_lib.Writer(tmp_path / recorded.LOG, recorded._FORMAT, identity).close()
-  with pytest.raises(UserError, match=word) as error:
+  with refused(word, str(tmp_path)) as error:
     recorded.Recording(tmp_path)
-  assert str(tmp_path) in str(error.value)
   assert len(str(error.value)) < 500
 
 

@@ -6,16 +6,17 @@ import safetensors.torch
 import torch
 
 from experiments import train_teacher
-from ojd.errors import UserError
 from ojd.pretraining import album, evaluation
 from ojd.streams import base as streams
 from ojd.teachers import base, tiny, train_tiny
 from ojd.types import Instances
+from tests.reference.refusals import refused
 
 RECIPE = train_tiny.Recipe(
   **{"num_dense_steps": 2, "num_steps": 4, "batch": 2},
   **{"num_worlds": 2, "frames_per_world": 2, "height": 64, "width": 96},
 )
+
 CONTEXT = base.Context((), 64, 96, {})
 
 
@@ -51,16 +52,15 @@ def test_other_files_are_refused_in_a_line(weights, tmp_path, damage):
   path = tmp_path / "other.safetensors"
   state = safetensors.torch.load_file(weights[1])
   name = "roi_heads.box_predictor.cls_score.bias"
-  bias, words = state.pop(name), r"other\.safetensors"
+  bias, words = state.pop(name), ["other.safetensors"]
   if damage == "garbage":
     path.write_bytes(b"\x10" * 100)
   elif damage != "missing":
     other = {name: torch.cat([bias, bias])} if damage == "shape" else {}
     safetensors.torch.save_file(state | other, path)
-    words += f".*{name}"
-  with pytest.raises(UserError, match=words) as error:
+    words.append(name)
+  with refused(*words):
     base.make_teacher(f"mask_rcnn_tiny:weights={path}", CONTEXT)
-  assert "\n" not in str(error.value)
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +93,11 @@ def test_interrupted_training_ends_with_the_same_weights(
 
 def test_other_states_in_the_folder_are_refused(tmp_path, pages):
   _train(tmp_path, pages)
-  with pytest.raises(UserError, match="batch=2, not 1"):
+  with refused("batch=2, not 1"):
     _train(tmp_path, pages, RECIPE._replace(batch=1))
   (tmp_path / "training.pt").write_bytes(b"PK\x03\x04nothing")
-  with pytest.raises(UserError, match="cannot be read") as error:
+  with refused("cannot be read"):
     _train(tmp_path, pages)
-  assert "\n" not in str(error.value)
 
 
 def test_dense_steps_leave_the_heads_alone(tmp_path, pages):
