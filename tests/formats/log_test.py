@@ -186,12 +186,9 @@ def test_another_record_in_the_place_of_one_is_noticed(path):
 )
 def test_log_of_another_run_is_refused(path, identity, words):
   _check_refusal(path, "another run", words, identity=identity)
-
-
-def test_identity_is_compared_as_json_has_it(tmp_path):
-  path = tmp_path / "log.bin"
-  _writer(path, {"size": (2, 3), "b": 1, "a": 2}).close()
-  _read(path, {"a": 2, "b": 1, "size": [2, 3]})
+  _writer(path.with_name("b"), {"size": (2, 3), "b": 1, "a": 2}).close()
+  # It is compared as JSON has it.
+  _read(path.with_name("b"), {"a": 2, "b": 1, "size": [2, 3]})
 
 
 def _head(version=3, text=b"{}", length=None, checksum=None):

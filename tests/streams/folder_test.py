@@ -193,17 +193,16 @@ def test_folders_of_other_things(labelled, change, words):
   "text",
   [
     *("", "{", "[]", "3", '"x"', "null", '{"fps": 25}', '{"classes": null}'),
-    '{"classes": ["a", "b"]}',
-    '{"classes": {"red": "car"}}',
-    '{"classes": {"1.5": "car"}}',
-    "{'classes': {}}",
-    "\x00\x01",
-    "\udcff\udcfe\0\udc80",
+    *('{"classes": ["a", "b"]}', '{"classes": {"red": "car"}}'),
+    *('{"classes": {"1.5": "car"}}', "{'classes': {}}"),
+    *("\x00\x01", "\udcff\udcfe\0\udc80"),
     *(
       f'{{"fps": {fps}, "classes": {json.dumps(CLASSES)}}}'
-      for fps in ("0", "-1", "NaN", "Infinity", "1e9", '"fast"', "null", "[25]")
+      for fps in (
+        *("0", "-1", "NaN", "Infinity", "1e9", '"fast"', "null", "[25]"),
+        "9" * 400,
+      )
     ),
-    f'{{"fps": {"9" * 400}, "classes": {json.dumps(CLASSES)}}}',
   ],
 )
 def test_description_that_makes_no_sense(labelled, text):
@@ -238,12 +237,10 @@ def test_a_byte_holds_255_classes(labelled):
 
 
 @pytest.mark.parametrize("file", ["frames/f2.png", "masks/m2.png"])
-@pytest.mark.parametrize(
-  "content", [b"", b"garbage" * 99, b"\x89PNG\r\n\x1a\n"]
-)
-def test_file_that_is_no_image(labelled, file, content):
-  (labelled / file).write_bytes(content)
-  _check_refusal(labelled, str(labelled / file))
+def test_file_that_is_no_image(labelled, file):
+  for content in (b"", b"garbage" * 99, b"\x89PNG\r\n\x1a\n"):
+    (labelled / file).write_bytes(content)
+    _check_refusal(labelled, str(labelled / file))
 
 
 def test_file_that_goes_away_is_one_broken_sample(labelled):
@@ -273,11 +270,9 @@ def test_identity_changes_with_the_content(labelled):
 
 # The real clips.
 
-CAMVID = (
-  "sky building pole road pavement tree sign fence car pedestrian bicyclist"
-)
+CAMVID = "sky building pole road pavement tree sign fence car"
 CLIPS = {
-  "camvid_0016E5_15hz": (360, 480, 15, 101, CAMVID),
+  "camvid_0016E5_15hz": (360, 480, 15, 101, f"{CAMVID} pedestrian bicyclist"),
   "davis_car-roundabout": (480, 854, 24, 75, "object"),
   "davis_car-shadow": (480, 854, 24, 40, "object"),
   "davis_dance-twirl": (480, 854, 24, 90, "object"),
@@ -297,14 +292,3 @@ def test_real_clip(clips, name):
     seen = set(np.unique(sample.truth)) - {IGNORE}
     assert seen and max(seen) < len(names)
     assert sample.frame.std() > 10
-
-
-def test_real_palette_mask(clips):
-  clip, t = clips / "sbi_HighwayI_first200", 100
-  with Image.open(sorted((clip / "masks").iterdir())[t]) as image:
-    assert image.mode == "P"
-    palette = np.array(image.getpalette()).reshape(-1, 3)
-    colours = palette[np.asarray(image)]
-  truth = next(_open(clip).read(t)).truth
-  np.testing.assert_array_equal(truth == 1, (colours == 255).all(-1))
-  np.testing.assert_array_equal(truth == 0, (colours == 0).all(-1))

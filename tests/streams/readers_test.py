@@ -193,11 +193,6 @@ def _cut(rng, data):
   return data[: rng.integers(len(data))]
 
 
-def _drop(rng, data):
-  a, b = sorted(rng.integers(0, len(data), 2))
-  return data[:a] + data[b:]
-
-
 def _repeat(rng, data):
   a, b = sorted(rng.integers(0, len(data), 2))
   return data[:b] + data[a:]
@@ -221,7 +216,7 @@ def _splash(rng, data):
   return rng.bytes(rng.integers(0, 200))
 
 
-_DAMAGES = (damage.edit, damage.edit, _cut, _drop, _repeat, _reword, _splash)
+_DAMAGES = (damage.edit, damage.edit, _cut, _repeat, _reword, _splash)
 
 
 def _damage(rng, root):
