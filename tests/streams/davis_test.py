@@ -169,12 +169,12 @@ def test_split_has_the_size_of_its_first_sequence(tmp_path):
   np.testing.assert_array_equal(truth, _merged(_numbers("swan", 0)))
 
 
-@pytest.mark.parametrize("res", ["Full-Resolution", "1080p"])
-def test_resolution(davis, res):
-  _make(davis, res, scale=2)
-  spec = _open(davis, f"seq=bear&res={res}").spec
-  assert (spec.height, spec.width) == (2 * H, 2 * W)
-  assert _open(davis, "seq=bear").spec.height == H
+def test_resolution(davis):
+  for res in ("Full-Resolution", "1080p"):
+    _make(davis, res, scale=2)
+    spec = _open(davis, f"seq=bear&res={res}").spec
+    assert (spec.height, spec.width) == (2 * H, 2 * W)
+    assert _open(davis, "seq=bear").spec.height == H
 
 
 def test_grey_annotations_of_the_first_release(davis, bear):
@@ -244,8 +244,7 @@ def test_options_that_lead_nowhere(davis, query, words):
 def test_a_dozen_sequences_are_listed(davis):
   for i in range(40):
     (davis / f"JPEGImages/480p/dog{i:02d}").mkdir()
-  names = [f"dog{i:02d}" for i in range(9)]
-  _check_refusal(davis, "seq=bird", ", ".join(names), "dog09 and 31 more")
+  _check_refusal(davis, "seq=bird", "dog08, dog09 and 31 more")
 
 
 def test_wrong_root(davis):
@@ -304,11 +303,9 @@ def test_sequence_without_frames(davis):
   ],
 )
 def test_lists_that_make_no_sense(davis, content, words):
-  (davis / "ImageSets/2017/val.txt").write_bytes(content)
+  path = davis / "ImageSets/2017/val.txt"
+  path.write_bytes(content)
   _check_refusal(davis, "", words)
-
-
-def test_list_that_is_a_pipe_is_not_waited_for(davis):
-  (davis / "ImageSets/2017/val.txt").unlink()
-  os.mkfifo(davis / "ImageSets/2017/val.txt")
+  path.unlink()
+  os.mkfifo(path)  # which is not waited for
   _check_refusal(davis, "split=val&year=2017", "has no list")

@@ -196,10 +196,10 @@ def test_first_image_gives_the_size(tmp_path):
   assert frame[: H // 2 - 2].max() == 0 and frame[H // 2 + 2 :].min() == 255
 
 
-def test_broken_first_image_gives_no_size(tmp_path):
+def test_broken_images(tmp_path):
   save(noise(1), tmp_path / "1.png")
   (tmp_path / "0.png").write_bytes(b"")
-  stream = _open(tmp_path)
+  stream = _open(tmp_path)  # the first whole one gives the size
   assert (stream.spec.height, stream.spec.width) == (H, W)
   assert [sample.frame is None for sample in stream.read()] == [True, False]
   (tmp_path / "1.png").write_bytes(b"garbage")
