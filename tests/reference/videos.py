@@ -72,9 +72,8 @@ def rewrite(path: pathlib.Path, to: pathlib.Path, change) -> pathlib.Path:
       if content is None:
         continue
       copy = av.Packet(content)
-      copy.pts, copy.dts = packet.pts, packet.dts
-      copy.duration = packet.duration
-      copy.time_base, copy.is_keyframe = packet.time_base, packet.is_keyframe
+      for name in ("pts", "dts", "duration", "time_base", "is_keyframe"):
+        setattr(copy, name, getattr(packet, name))
       copy.stream = twin
       new.mux(copy)
   return to
