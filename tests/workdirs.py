@@ -43,9 +43,10 @@ def summary(lines, **numbers):
   } | numbers
 
 
-def config(**flags):
-  """The content of config.json."""
+def config(identity=None, **flags):
+  """The content of config.json; with the stream's identity where one is."""
   return {
+    **({} if identity is None else {"stream": identity}),
     "flags": {"stream": "folder:here", "system": "jit"} | flags,
     "command": "python -m experiments.online_distill --stream='a b' && x",
     "class_names": list(NAMES),

@@ -22,12 +22,9 @@ def _rows(**more):
   return rows
 
 
-def _run(path, rows=None, identity=IDENTITY, numbers=None, **flags):
-  workdirs.make(path, _rows() if rows is None else rows, numbers, **flags)
-  config = json.loads((path / "config.json").read_text())
-  content = json.dumps(config | {"stream": identity})
-  (path / "config.json").write_text(content)
-  return path
+def _run(path, rows=None, **options):
+  options = {"identity": IDENTITY} | options
+  return workdirs.make(path, _rows() if rows is None else rows, **options)
 
 
 def test_key_frames_between_the_first_and_the_last(tmp_path):

@@ -1,7 +1,5 @@
 """A fleet's folder, written by hand, beside a simulation of it."""
 
-import json
-
 import pytest
 
 from ojd.errors import UserError
@@ -24,10 +22,8 @@ def _stream(output, name, keys, num_frames=30, identity=IDENTITY):
   rows |= {row["t"]: row for row in keys}
   for row in rows.values():
     row.setdefault("num_updates", 0)
-  path = workdirs.make(output / "streams" / name, list(rows.values()))
-  config = json.loads((path / "config.json").read_text())
-  config["stream"] = identity
-  (path / "config.json").write_text(json.dumps(config))
+  path = output / "streams" / name
+  workdirs.make(path, list(rows.values()), identity=identity)
 
 
 def test_a_fleet_that_ran_as_simulated(tmp_path):
