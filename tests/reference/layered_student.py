@@ -47,8 +47,8 @@ def begin(tx, student=STUDENT):
   return params, updates.start(tx, params, FRAMES[0])
 
 
-def adapting(tx, student=STUDENT, num_updates=3, jit=True):
-  """(params, opt_state, t) -> AdaptResult of so many updates on frame t."""
+def adapted(tx, student=STUDENT, num_updates=3, jit=True, times=(0,)):
+  """-> the first parameters, and the result of updates on some key frames."""
 
   def adapt(params, opt_state, frame, labels):
     return distill.adapt(
@@ -57,18 +57,9 @@ def adapting(tx, student=STUDENT, num_updates=3, jit=True):
       u_max=num_updates,
     )
 
-  run = jax.jit(adapt) if jit else adapt
-  return lambda params, opt_state, t: run(
-    params, opt_state, FRAMES[t], labels_of(t)
-  )
-
-
-def adapted(tx, student=STUDENT, num_updates=3, jit=True, times=(0,)):
-  """-> the first parameters, and the result on each of some key frames."""
-  params, opt_state = begin(tx, student)
-  first, results = params, []
-  learn = adapting(tx, student, num_updates, jit)
+  run, results = jax.jit(adapt) if jit else adapt, []
+  first = state = begin(tx, student)
   for t in times:
-    results.append(learn(params, opt_state, t))
-    params, opt_state = results[-1].params, results[-1].opt_state
-  return first, *results
+    results.append(run(*state, FRAMES[t], labels_of(t)))
+    state = results[-1].params, results[-1].opt_state
+  return first[0], *results

@@ -173,8 +173,8 @@ def test_change_of_kernels_has_the_rank_and_others_move_as_they_are(rank, jit):
 def test_equals_factors_trained_by_themselves():
   """Autodiff through kernel + left @ right, with optax on the factors."""
   tx = low_rank.rank1(learning_rate=0.02)
-  params, opt_state = layered_student.begin(tx)
-  result = layered_student.adapting(tx)(params, opt_state, 0)
+  _, opt_state = layered_student.begin(tx)
+  params, result = layered_student.adapted(tx)
 
   is_pair = lambda x: isinstance(x, low_rank.Factors) or x == ()
   pairs = jax.tree.leaves(opt_state.factors, is_leaf=is_pair)
