@@ -10,6 +10,30 @@ from launch import ledger as ledgers
 from launch.runs import Run
 from tests import binaries
 
+_SECONDS = 240.0
+_TABLE = """
+binary = "record"
+output = "{}/out"
+memory_gb = 0.5
+
+[flags]
+teacher = "ground_truth"
+height = 32
+width = 48
+
+[grid.length]
+"""
+
+
+def table(folder, lengths, more="") -> str:
+  """The path of a table of recordings of so many frames."""
+  text = _TABLE.format(folder)
+  for length in lengths:
+    text += f"{length}.stream = 'synthetic:park?num_frames={length}'\n"
+  path = folder / "table.toml"
+  path.write_text(text + more)
+  return str(path)
+
 
 def run(output, *words, name="run") -> Run:
   """A run that does what the words say, in a folder of the output."""
@@ -25,7 +49,7 @@ def books(output) -> ledgers.Ledger:
 
 def wait_for(is_true, process=None):
   """Until it is so; what is started by then may not have ended."""
-  deadline = time.monotonic() + 240
+  deadline = time.monotonic() + _SECONDS
   while not is_true():
     assert time.monotonic() < deadline
     assert process is None or process.poll() is None
@@ -61,5 +85,6 @@ def launch(launcher, *words, **options) -> subprocess.CompletedProcess:
   return subprocess.run(
     command(launcher, *words),
     **{"cwd": binaries.ROOT, "capture_output": True, "text": True},
+    timeout=_SECONDS,
     **options,
   )

@@ -53,12 +53,7 @@ def _run(request, **people):
   return compare.run(request, lambda config: "a command", **people)
 
 
-@pytest.fixture(scope="module")
-def small(small_students):
-  """Small students in this process, too."""
-
-
-def test_cells_are_ordinary_runs_and_are_kept(tmp_path, small):
+def test_cells_are_ordinary_runs_and_are_kept(tmp_path, small_students):
   output, news = tmp_path / "out", []
   request = _request(output, num_jobs=2)
   cells = _run(request, progress_fn=news.append)
@@ -133,7 +128,7 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
   assert first != second
 
 
-def test_changes_and_davis_measures_come_with_the_cell(tmp_path, small):
+def test_changes_and_davis_measures_are_the_cells(tmp_path, small_students):
   updates = tuple(spec.of_updates(["sgd"]))
   asked = {"save_masks": "video", "has_davis": True}
   request = _request(tmp_path, **asked)
@@ -156,7 +151,7 @@ def test_changed_bytes_by_hand():
 
 
 def test_temporal_measures_come_with_the_cell_and_can_come_later(
-  tmp_path, small
+  tmp_path, small_students
 ):
   request = _request(tmp_path, "jit", save_masks="video")
   (before,) = _run(request)
@@ -241,7 +236,7 @@ def test_folders_have_names_of_their_own():
   assert len(folders.cell(long, systems[0], 0)) < 150
 
 
-def test_a_worker_says_what_went_wrong(tmp_path, monkeypatch, small):
+def test_a_worker_says_what_went_wrong(tmp_path, monkeypatch, small_students):
   config = dataclasses.replace(CONFIG, workdir=str(tmp_path / "x"))
   task = tasks.Run(config, "a command", frozenset())
   wrong = task._replace(config=dataclasses.replace(config, stream="folder:/x"))

@@ -48,12 +48,8 @@ def test_a_row_of_the_papers_table_2():
   kabaddi = StreamEntry("lvs:kabaddi1", "Kabaddi (P)", "Sports (Moving)")
   # Teacher frames and updates that give the published speed-ups.
   counts = ((0.838, 471, 495), (0.845, 510, 785), (0.879, 1890, 13_000))
-  table = tables.build(
-    [
-      _cell(kabaddi, system, *count)
-      for system, count in zip(SYSTEMS, counts, strict=True)
-    ]
-  )
+  cells = zip(SYSTEMS, counts, strict=True)
+  table = tables.build([_cell(kabaddi, x, *count) for x, count in cells])
   row = "Kabaddi (P) 83.8 (24.8x, 1.6%) 84.5 (23.5x, 1.7%) 87.9 (7.8x, 6.3%)"
   assert row in _lines(table)
   cell = r"84.5 (23.5$\times$, 1.7\%)"
@@ -162,10 +158,8 @@ def test_latex_takes_any_name():
 
 def test_curves_join_the_settings_of_a_method(tmp_path):
   counts = ((0.8, 471), (0.7, 3000), (0.9, 1000))
-  cells = [
-    _cell(A, system, *count)
-    for system, count in zip(SYSTEMS, counts, strict=True)
-  ]
+  pairs = zip(SYSTEMS, counts, strict=True)
+  cells = [_cell(A, system, *count) for system, count in pairs]
   curves = charts.curves(tables.build([*cells, _cell(A, FIXED, 0.6, 600)]))
   jit, fixed = curves
   assert jit.label == "jit" and fixed.label == "fixed"
@@ -236,10 +230,9 @@ def test_updates_have_a_table():
 
 
 def test_work_is_shown_where_it_differs(tmp_path):
+  name = "refresh_every"
   few, many = (
-    SystemEntry(f"delta refresh_every={k}", "delta", "", (option,))
-    for k in (3, 10)
-    for option in [("refresh_every", k)]
+    SystemEntry(f"delta {name}={k}", "delta", "", ((name, k),)) for k in (3, 10)
   )
   cells = [
     _cell(A, JIT, 0.5, 600, 90, gmac_per_frame=2.0),

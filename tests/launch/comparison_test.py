@@ -108,7 +108,7 @@ def test_second_table_is_printed_of_small_streams(tmp_path):
     for path in root.glob("*.npy"):
       (tmp_path / "labels" / path.name).symlink_to(path)
   lines = tables.find("table2").read_text().splitlines()
-  is_kept = lambda x: "$LVS/" not in x or any(f"/{name}" in x for name in names)
+  is_kept = lambda x: "lvs:" not in x or any(f"/{name}" in x for name in names)
   text = "\n".join(filter(is_kept, lines))
   for large, small in (
     *(("cores = 4", "cores = 1"), ("memory_gb = 8", "memory_gb = 1")),

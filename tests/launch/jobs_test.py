@@ -122,27 +122,12 @@ def test_generated_batch_runs_the_commands(tmp_path, books, slurm):
   launches.wait_for(lambda: "code 3: the last line" in failed.read_text())
 
 
-TABLE = """
-binary = "record"
-output = "{output}"
-
-[flags]
-teacher = "ground_truth"
-height = 32
-width = 48
-
-[grid]
-stream = ["synthetic:park?num_frames=3", "synthetic:park?num_frames=5"]
-"""
-
-
 @pytest.mark.slow  # four launches
 def test_launch_submits_what_is_neither_done_nor_in_the_queue(tmp_path, slurm):
-  path, queue = tmp_path / "table.toml", slurm / "queue"
-  path.write_text(TABLE.format(output=tmp_path / "out"))
+  table, queue = launches.table(tmp_path, [3, 5]), slurm / "queue"
 
   def launch():
-    done = launches.launch("slurm", str(path))
+    done = launches.launch("slurm", table)
     assert done.returncode == 0, done.stderr
     return done.stdout.partition(";")[0].strip()
 

@@ -12,29 +12,6 @@ import pytest
 
 from tests import binaries, launches
 
-_SECONDS = 240
-TABLE = """
-binary = "record"
-output = "{output}"
-memory_gb = 0.5
-
-[flags]
-teacher = "ground_truth"
-height = 32
-width = 48
-
-[grid.length]
-"""
-
-
-def _table(tmp_path, lengths, more=""):
-  text = TABLE.format(output=tmp_path / "out")
-  for length in lengths:
-    text += f"{length}.stream = 'synthetic:park?num_frames={length}'\n"
-  path = tmp_path / "table.toml"
-  path.write_text(text + more)
-  return str(path)
-
 
 @pytest.mark.parametrize(
   ("launcher", "words", "message"),
@@ -65,7 +42,7 @@ def test_wrong_words_are_one_line(tmp_path, launcher, words, message):
 
 
 def test_wrong_flag_of_a_binary_is_told_before_anything_starts(tmp_path):
-  table = _table(tmp_path, [2], "2.ask_every = 'never'\n")
+  table = launches.table(tmp_path, [2], "2.ask_every = 'never'\n")
   result = launches.launch("local", table)
   assert result.returncode == 2
   words = "flag --ask_every=never: invalid literal for int() with base 10:"
@@ -81,7 +58,7 @@ def test_help_says_what_there_is():
 
 
 def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
-  table = _table(tmp_path, [10**6])
+  table = launches.table(tmp_path, [10**6])
   records = tmp_path / "out" / "1000000" / "answers.bin"
   process = subprocess.Popen(
     launches.command("local", table),
@@ -96,7 +73,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) == 3  # two that look after the run, and the run
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=_SECONDS)
+    _, errors = process.communicate(timeout=240)
   finally:
     process.kill()
   assert process.returncode == 130
@@ -112,7 +89,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
 
 
 def test_failure_is_told_and_only_what_is_missing_runs_again(tmp_path):
-  table, output = _table(tmp_path, [3, 5]), tmp_path / "out"
+  table, output = launches.table(tmp_path, [3, 5]), tmp_path / "out"
   spoilt = output / "5"
   spoilt.mkdir(parents=True)
   (spoilt / "mine.txt").touch()

@@ -30,6 +30,10 @@ stream = "synthetic:street?seed=${SEED}"
 """
 
 
+HEAD = 'binary = "online_distill"\noutput = "o"\n'
+COMPARE = 'binary="compare"\noutput="o"\n'
+
+
 def _read(tmp_path, text):
   path = tmp_path / "table.toml"
   path.write_text(text)
@@ -80,11 +84,9 @@ def test_names_are_plain_and_stay_when_others_join(tmp_path):
   more = text.replace("]", ', "other"]', 2).replace('[grid, "other"]', "[grid]")
   again = plans.make(_read(tmp_path, more), "elsewhere").runs
   assert len(again) == 3 and set(first) < set(again)
-
-
-def test_long_values_make_short_names(tmp_path):
+  # Long values make short names.
   values = [f"video/{'x' * 300}{i}.mp4" for i in range(2)]
-  text = f"binary='online_distill'\noutput='o'\n[grid]\nstream={values}"
+  text = f"{HEAD}[grid]\nstream={values}"
   names = [run.name for run in plans.make(_read(tmp_path, text)).runs]
   assert len(set(names)) == 2 and max(map(len, names)) <= 120
 
@@ -106,10 +108,6 @@ def test_dollars_and_choice_of_runs(tmp_path):
   assert plans.select(plan.runs, []) == plan.runs
   with pytest.raises(UserError, match="--only=nix: no run"):
     plans.select(plan.runs, ["nix"])
-
-
-HEAD = 'binary = "online_distill"\noutput = "o"\n'
-COMPARE = 'binary="compare"\noutput="o"\n'
 
 
 @pytest.mark.parametrize(

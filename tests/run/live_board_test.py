@@ -219,9 +219,7 @@ def test_prometheus_text_by_two_parsers():
     for kind, values in kinds.items()
     for name, value in values.items()
   }
-
-
-def test_prometheus_before_the_first_frame_and_after_the_last():
+  # Before the first frame and after the last.
   scraped = _scrape(prometheus.render(live_board.Board().counts()))
   assert scraped["ojd_frames_total", None] == (0, "counter")
   assert ("ojd_miou", None) not in scraped
