@@ -124,7 +124,7 @@ def test_all_addresses_are_known():
 
 def test_file_of_a_web_server_plays_to_its_end(tmp_path):
   """Of Python's own server."""
-  (tmp_path / "v.ts").write_bytes(_video(12))
+  (tmp_path / "v.mp4").write_bytes(_video(12, "mp4", "libx264"))
 
   class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
@@ -135,7 +135,7 @@ def test_file_of_a_web_server_plays_to_its_end(tmp_path):
   threading.Thread(target=server.serve_forever).start()
   with server, contextlib.ExitStack() as stack:
     stack.callback(server.shutdown)
-    uri = f"http://127.0.0.1:{server.server_address[1]}/v.ts"
+    uri = f"http://127.0.0.1:{server.server_address[1]}/v.mp4"
     stream = _open(uri, FAST._replace(depth=50))
     assert stream.spec.is_live and stream.spec.num_frames is None
     assert stream.spec.fps == 25 and stream.spec.source_size == (48, 64)
