@@ -6,64 +6,59 @@ from torch import nn
 from tests.reference.torch_layers import Block, ConvNorm, resize
 
 
-class Module(nn.Module):
+class _Named(nn.Module):
+  """Layers by name."""
+
+  def chain(self, x, *names):
+    for name in names:
+      x = getattr(self, name)(x)
+    return x
+
+
+class Module(_Named):
   """Parallel branches of two basic blocks, and the fusion of them all."""
 
   def __init__(self, widths):
     super().__init__()
-    self.num = len(widths)
-    for i, w in enumerate(widths):
+    for i, width in enumerate(widths):
       for block in (1, 2):
-        setattr(self, f"branch{i}_block{block}", Block(w, w))
-    for i in range(self.num):
-      for j in range(self.num):
-        if j > i:
-          up = ConvNorm(widths[j], widths[i], active=False)
-          setattr(self, f"from{j}_to{i}", up)
-        elif j < i:
-          for k in range(j + 1, i):
-            step = ConvNorm(widths[j], widths[j], 3, 2)
-            setattr(self, f"from{j}_to{i}_by{k}", step)
-          down = ConvNorm(widths[j], widths[i], 3, 2, active=False)
-          setattr(self, f"from{j}_to{i}", down)
+        self.add_module(f"branch{i}_block{block}", Block(width, width))
+      for j, cin in enumerate(widths):
+        for k in range(j + 1, i):
+          self.add_module(f"from{j}_to{i}_by{k}", ConvNorm(cin, cin, 3, 2))
+        if j != i:
+          down = (3, 2) if j < i else ()
+          last = ConvNorm(cin, width, *down, active=False)
+          self.add_module(f"from{j}_to{i}", last)
     self.relu = nn.ReLU()
 
   def forward(self, branches):
-    layer = lambda *words: getattr(self, "".join(map(str, words)))
     seen = [
-      layer("branch", i, "_block2")(layer("branch", i, "_block1")(x))
+      self.chain(x, f"branch{i}_block1", f"branch{i}_block2")
       for i, x in enumerate(branches)
     ]
-    out = []
-    for i in range(self.num):
-      y = seen[i]
-      for j in range(self.num):
-        x = seen[j]
-        if j < i:
-          for k in range(j + 1, i):
-            x = layer("from", j, "_to", i, "_by", k)(x)
-          y = y + layer("from", j, "_to", i)(x)
-        elif j > i:
-          y = y + resize(layer("from", j, "_to", i)(x), seen[i])
-      out.append(self.relu(y))
-    return out
+    out = list(seen)
+    for i, own in enumerate(seen):
+      for j, x in enumerate(seen):
+        if j != i:
+          by = [f"from{j}_to{i}_by{k}" for k in range(j + 1, i)]
+          x = self.chain(x, *by, f"from{j}_to{i}")
+          out[i] = out[i] + resize(x, own)
+    return [self.relu(y) for y in out]
 
 
-class Stage(nn.Module):
+class Stage(_Named):
   """The new branch, made of the last one, and the modules."""
 
   def __init__(self, widths, num_modules):
     super().__init__()
     self.new = ConvNorm(widths[-2], widths[-1], 3, 2)
-    self.num = num_modules
-    for i in range(1, num_modules + 1):
-      setattr(self, f"module{i}", Module(widths))
+    self.names = [f"module{i + 1}" for i in range(num_modules)]
+    for name in self.names:
+      self.add_module(name, Module(widths))
 
   def forward(self, branches):
-    branches = [*branches, self.new(branches[-1])]
-    for i in range(1, self.num + 1):
-      branches = getattr(self, f"module{i}")(branches)
-    return branches
+    return self.chain([*branches, self.new(branches[-1])], *self.names)
 
 
 class Backbone(nn.Module):

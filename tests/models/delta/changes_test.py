@@ -161,17 +161,17 @@ def test_jitnet_of_the_paper_by_hand():
 
 
 def test_converted_student_tells_the_work_of_the_table():
-  student, frames = layered_student.STUDENT, layered_student.FRAMES
+  student, frame = layered_student.STUDENT, layered_student.FRAMES[0]
   change = changes.pair(gamma=2)
   net = convert(student, changes.from_key(change))
-  rows = changes.work_table(student, change, *frames[0].shape[:2])
+  rows = changes.work_table(student, change, *frame.shape[:2])
 
   @jax.jit
   def work():
-    params = net.init(jax.random.key(0), frames[0])
-    _, cache = net.apply_key(params, frames[0])
-    return net.apply_delta(params, cache, frames[1]).gmac
+    params = net.init(jax.random.key(0), frame)
+    _, cache = net.apply_key(params, frame)
+    return net.apply_delta(params, cache, frame).gmac
 
   cost = changes.mean_cost(rows, 1)
   np.testing.assert_allclose(work(), cost.delta, rtol=1e-6)
-  assert net.gmac(frames[0]) == pytest.approx(cost.key)
+  assert net.gmac(frame) == pytest.approx(cost.key)
