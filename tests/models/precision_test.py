@@ -10,21 +10,12 @@ import pytest
 from ojd import losses
 from ojd.models import jitnet, norm
 from ojd.models.student import from_linen
-from ojd.types import Labels
-from tests.reference import scenes, small_run
+from tests.reference import host_loop, scenes, small_run
 
 NET = jitnet.JITNet(3, width=0.125)
 
 
-def _example():
-  frames, labels = scenes.coloured_squares(1)
-  return frames[0], Labels(labels.classes[0], labels.weights[0])
-
-
-def _loss_fn(student, frame, labels):
-  return lambda params: losses.weighted_cross_entropy(
-    student.apply(params, frame), labels
-  )
+FRAMES, LABELS = scenes.coloured_squares(1)
 
 
 def _equations(jaxpr):
@@ -38,9 +29,11 @@ def _equations(jaxpr):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_convolutions_in_it_and_all_else_in_float32(precision):
   student = from_linen(NET, precision)
-  frame, labels = _example()
+  frame, labels = FRAMES[0], host_loop.labels_of(LABELS, 0)
   params = jax.eval_shape(student.init, jax.random.key(0), frame)
-  step = jax.value_and_grad(_loss_fn(student, frame, labels))
+  step = jax.value_and_grad(
+    lambda p: losses.weighted_cross_entropy(student.apply(p, frame), labels)
+  )
   jaxpr = jax.make_jaxpr(step)(params)
   types = {
     str(v.aval.dtype)
@@ -69,7 +62,7 @@ def test_statistics_are_those_of_single_precision():
 
 
 def test_logits_are_near_those_of_float32():
-  frame, _ = _example()
+  frame = FRAMES[0]
   both = [from_linen(NET, p) for p in ("float32", "bfloat16")]
   params = jax.jit(both[0].init)(jax.random.key(0), frame)
   full, half = (np.asarray(jax.jit(s.apply)(params, frame)) for s in both)
