@@ -70,16 +70,21 @@ def _tcp(serve):
     thread.join()
 
 
-def _answer(connection, kind, content):
-  connection.recv(4096)
+def _response(kind, content):
   head = f"HTTP/1.0 200 OK\r\nContent-Type: {kind}\r\n"
   if content:  # else it is sent later, without an end
     head += f"Content-Length: {len(content)}\r\n"
-  connection.sendall(head.encode() + b"\r\n" + content)
+  return head.encode() + b"\r\n" + content
 
 
-def _serve(kind, content):
-  return _tcp(lambda connection, *_: _answer(connection, kind, content))
+def _serve(response):
+  """To whoever has asked."""
+
+  def serve(connection, number, over):
+    connection.recv(4096)
+    connection.sendall(response)
+
+  return _tcp(serve)
 
 
 def _send_and_wait(content):
@@ -151,7 +156,7 @@ def test_file_of_a_web_server_plays_to_its_end(tmp_path):
 
 
 def test_motion_jpeg_of_a_camera_with_its_frames_resized():
-  with _serve(MULTIPART, 6 * _part((60, 80))) as place:
+  with _serve(_response(MULTIPART, 6 * _part((60, 80)))) as place:
     stream = _open(f"http://{place}/cam", FAST._replace(depth=50), 48, 64)
     samples = list(stream.read())
   assert stream.spec.source_size == (60, 80)
@@ -205,7 +210,8 @@ def test_slow_consumer_gets_what_is_new():
   parts = [_part((HEIGHT, WIDTH), 10 + i) for i in range(60)]
 
   def serve(connection, number, over):
-    _answer(connection, MULTIPART, b"")
+    connection.recv(4096)
+    connection.sendall(_response(MULTIPART, b""))
     for part in parts:
       time.sleep(0.01)
       connection.sendall(part)
@@ -224,34 +230,21 @@ def test_slow_consumer_gets_what_is_new():
   assert len(greys) < 20 and stream.num_dropped > 25
 
 
-def _hang(connection, number, over):
-  over.wait()
-
-
-def _garbage(connection, number, over):
-  connection.recv(4096)
-  connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + bytes(range(256)) * 400)
-
-
-def _redirect(place):
-  def serve(connection, number, over):
-    connection.recv(4096)
-    head = f"HTTP/1.0 302 Found\r\nLocation: {place}\r\n\r\n"
-    connection.sendall(head.encode())
-
-  return serve
-
-
-def _playlist(connection, number, over):
-  text = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n"
-  _answer(connection, "application/vnd.apple.mpegurl", text.encode())
+PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n"
 
 
 @pytest.mark.parametrize(
-  "serve", [_hang, _garbage, _redirect("file:///etc/passwd"), _playlist]
+  "server",
+  [
+    _send_and_wait(b""),
+    _serve(b"HTTP/1.0 200 OK\r\n\r\n" + bytes(range(256)) * 400),
+    _serve(b"HTTP/1.0 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n"),
+    _serve(_response("application/vnd.apple.mpegurl", PLAYLIST)),
+  ],
+  ids=["silence", "garbage", "redirect", "playlist"],
 )
-def test_what_gives_no_frame_is_refused_in_time(serve):
-  with _tcp(serve) as place:
+def test_what_gives_no_frame_is_refused_in_time(server):
+  with server as place:
     start = time.monotonic()
     with refused("--stream=http://127"):
       _open(f"http://{place}/v.m3u8")
@@ -283,7 +276,7 @@ def test_password_is_nowhere():
   with refused("127.0.0.1") as error:
     _open("rtsp://me:secret@127.0.0.1:1/x", FAST)
   assert "secret" not in str(error.value)
-  with _serve("video/mp2t", _video(40)) as place:
+  with _serve(_response("video/mp2t", _video(40))) as place:
     stream = base.open_stream(f"http://me:secret@{place}/v.ts")
     assert "secret" not in json.dumps(stream.spec.identity)
     stream.close()
