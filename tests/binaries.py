@@ -38,7 +38,7 @@ def run(name: str, *flags: str) -> subprocess.CompletedProcess:
     code = json.loads(zygote.stdout.readline())
     stdout, stderr = (path.read_text() for path in files)
   words = command(name, *flags)
-  if code is None:
+  if code == -signal.SIGALRM:
     raise subprocess.TimeoutExpired(words, _TIMEOUT, stdout, stderr)
   return subprocess.CompletedProcess(words, code, stdout, stderr)
 

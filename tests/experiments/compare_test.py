@@ -1,7 +1,6 @@
 """The comparison as a person starts it."""
 
 import csv
-import json
 
 import psutil
 import pytest
@@ -25,7 +24,7 @@ def test_smoke_leaves_a_table_a_picture_and_a_page(tmp_path):
   assert [row["speedup_paper_model"] for row in rows][1::2] == ["42.857"] * 2
   for row in rows:
     path = output / row["run"]
-    summary = json.loads((path / "summary.json").read_text())
+    summary = workdir.read_summary(path)
     assert float(row["miou"]) == pytest.approx(summary["miou"]["mean"])
     assert (path / "report" / "index.html").exists()
   page = (output / "index.html").read_text()

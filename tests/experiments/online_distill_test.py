@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ojd.run import workdir
 from tests import binaries
 from tests.reference import small_run
 
@@ -17,17 +18,14 @@ def _run(*flags):
   return binaries.succeed("online_distill", *flags)
 
 
-def _summary(path):
-  return json.loads((path / "summary.json").read_text())
-
-
 def test_smoke_run_leaves_what_the_contract_says(tmp_path):
   path = tmp_path / "run"
   flags = ("--smoke", f"--workdir={path}", "--save_masks")
   first = _run(*flags)
   assert "mIoU against the truth" in first.stdout
-  lines = (path / "metrics.jsonl").read_text().splitlines()
-  lines, summary = [json.loads(line) for line in lines], _summary(path)
+  text = (path / "metrics.jsonl").read_text()
+  lines = [json.loads(line) for line in text.splitlines()]
+  summary = workdir.read_summary(path)
   assert [line["t"] for line in lines] == list(range(24))
   assert summary["finished"] and summary["num_frames"] == 24
   keys = [line for line in lines if line["is_key"]]
@@ -74,14 +72,14 @@ def test_interrupted_run_keeps_what_it_did_and_can_be_repeated(
     number=number,
   )
   assert "once more" in stderr
-  summary, lines = _summary(path), small_run.lines(path)
+  summary, lines = workdir.read_summary(path), small_run.lines(path)
   assert not summary["finished"] and summary["interrupted"] == 1
   assert summary["num_frames"] == len(lines) < 60
   assert (path / "report" / "index.html").exists()
 
   again = _run(*flags)
   assert f"going on with frame {len(lines)}\n" in again.stderr
-  summary = _summary(path)
+  summary = workdir.read_summary(path)
   assert summary["finished"] and summary["num_frames"] == 60
   assert summary["interrupted"] == summary["resumed"] == 1
   assert small_run.lines(path)[: len(lines)] == lines

@@ -33,10 +33,6 @@ def _run(path, *args, **kwargs):
   return loop_run.run(_loop(path, *args, **kwargs), path)
 
 
-def _summary(path):
-  return json.loads((path / workdir.SUMMARY).read_text())
-
-
 def test_host_loop_equals_scan_stream(tmp_path):
   stream = scenes.Stream()
   loop = _loop(tmp_path, stream)
@@ -123,7 +119,7 @@ def test_updates_rolled_back_are_counted_up_to_the_summary(tmp_path):
 def test_stream_of_which_nothing_can_be_read_is_a_failure(tmp_path):
   with pytest.raises(RuntimeError, match="no frame"):
     _run(tmp_path, scenes.Stream(broken=range(NUM_FRAMES)))
-  summary = _summary(tmp_path)
+  summary = workdir.read_summary(tmp_path)
   assert summary["num_skipped"] == NUM_FRAMES and not summary["finished"]
 
 
@@ -150,7 +146,7 @@ def test_error_of_the_stream_leaves_a_summary(tmp_path):
   stream.read = broken
   with pytest.raises(OSError, match="the cable"):
     _run(tmp_path, stream)
-  summary = _summary(tmp_path)
+  summary = workdir.read_summary(tmp_path)
   assert summary["num_frames"] == len(small_run.lines(tmp_path)) == 6
   assert not summary["finished"]
 
