@@ -38,8 +38,8 @@ def _records():
   ]
 
 
-def _write(path, records, identity=RUN):
-  with trajectory.TrajectoryWriter(path, identity) as writer:
+def _write(path, records):
+  with trajectory.TrajectoryWriter(path, RUN) as writer:
     for record in records:
       writer.append(record)
   return path / trajectory.LOG

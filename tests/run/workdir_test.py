@@ -83,8 +83,7 @@ def test_config_says_what_made_the_run(tmp_path):
   _create(tmp_path)
   config = json.loads((tmp_path / workdir.CONFIG).read_text())
   assert config["flags"]["a_thresh"] is None  # the default of the method
-  assert config["stream"] == STREAM
-  assert config["command"] == "the command"
+  assert (config["stream"], config["command"]) == (STREAM, "the command")
   assert config["versions"]["jax"] and config["devices"]
 
 
