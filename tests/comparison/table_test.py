@@ -24,13 +24,9 @@ SYSTEMS = parse_systems("jit:a_thresh=0.7,jit:a_thresh=0.8,jit:a_thresh=0.9")
 def _cell(stream, system, miou, keys, updates=0, seed=0, **more):
   speedup = stats.paper_speedup(FRAMES, keys, updates)
   numbers = Numbers(
-    miou=miou,
-    speedup_paper_model=speedup,
-    ms_paper_model=300 / speedup,
-    key_frame_fraction=keys / FRAMES,
-    num_frames=FRAMES,
-    num_key_frames=keys,
-    num_updates=updates,
+    **{"miou": miou, "num_frames": FRAMES, "num_key_frames": keys},
+    **{"num_updates": updates, "key_frame_fraction": keys / FRAMES},
+    **{"speedup_paper_model": speedup, "ms_paper_model": 300 / speedup},
     **more,
   )
   return Cell(stream, system, seed, f"cells/{seed}", numbers)

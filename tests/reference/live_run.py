@@ -28,16 +28,10 @@ def line(t: int) -> dict:
 def progress(num_frames: int, problem: str = "", **seconds) -> stats.Progress:
   """The counts after so many frames, two of which were skipped."""
   return stats.Progress(
-    num_frames=num_frames,
-    total=300,
-    fps=31.25,
-    stride=16,
-    num_keys=1 + num_frames // 8,
-    num_updates=2 * num_frames,
-    miou=0.625,
+    **{"num_frames": num_frames, "num_keys": 1 + num_frames // 8},
+    **{"num_updates": 2 * num_frames, "num_skipped": 2, "total": 300},
+    **{"num_teacher_failures": 1, "miou": 0.625, "fps": 31.25, "stride": 16},
     problem=problem,
-    num_skipped=2,
-    num_teacher_failures=1,
     seconds=seconds or {"predict": 1.5, "learn": 0.25},
   )
 
@@ -55,16 +49,11 @@ def step(board: live_board.Board, t: int) -> None:
 
 
 SUMMARY = {
-  "finished": True,
-  "num_frames": 300,
-  "num_key_frames": 20,
-  "num_updates": 90,
-  "fps": 40.0,
-  "speedup_measured": None,
+  **{"finished": True, "num_frames": 300, "num_key_frames": 20},
+  **{"num_updates": 90, "fps": 40.0, "speedup_measured": None},
   "speedup_paper_model": 11.5,
   "miou": {
-    "mean": 0.75,
-    "reference": "truth",
+    **{"mean": 0.75, "reference": "truth"},
     "per_class": {"person": 0.8125, "<b>car</b>": None},
   },
 }

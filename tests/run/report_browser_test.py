@@ -198,11 +198,8 @@ def test_buttons_step_and_play(page, lines):
   browser.wait(page, "arguments[0].textContent === 'play'", play)
   t = int(re.match(r"frame (\d+)", _text(page, ".caption"))[1])
   assert t > 15
-  now = page.execute_script(
-    "return document.querySelector('video').currentTime"
-  )
-  place = [row["t"] for row in lines].index(t)
-  assert place == int(now * workdirs.FPS)
+  now = float(_find(page, "video").get_property("currentTime"))
+  assert [row["t"] for row in lines].index(t) == int(now * workdirs.FPS)
   # To choose a frame ends playing, too.
   _point(page, 10, click=True)
   play.click()
@@ -299,9 +296,7 @@ def test_a_run_without_a_video_has_its_numbers(driver, lines, tmp_path):
   assert driver.get_log("browser") == []
 
 
-@pytest.fixture
-def index(driver, tmp_path):
-  """The page about four runs, of which one is damaged and one unknown."""
+def test_the_index_sorts_leads_to_reports_and_fits_a_phone(driver, tmp_path):
   for name, miou, threshold in (
     *(("a", 0.5, 0.8), ("b", 0.75, 0.9), ("c", None, 0.7), ("d", 0.0, 1)),
     ("e", 0.0625, 0.85),
@@ -313,28 +308,21 @@ def index(driver, tmp_path):
   report_index.write(entries, tmp_path / "index.html")
   browser.set_screen(driver, 1280, 900)
   driver.get((tmp_path / "index.html").as_uri())
-  yield driver
-  assert driver.get_log("browser") == []
-
-
-def _order(driver):
-  return "".join(head.text for head in _find_all(driver, "tbody th"))
-
-
-def test_the_index_sorts_leads_to_reports_and_fits_a_phone(index, tmp_path):
-  by_name = {head.text: head for head in _find_all(index, "thead button")}
-  assert _order(index) == "abcde"
+  order = lambda: "".join(x.text for x in _find_all(driver, "tbody th"))
+  assert order() == "abcde"
+  by_name = {head.text: head for head in _find_all(driver, "thead button")}
   for name, expected in (
     # What is not known comes last: d is damaged, c has no mIoU.
     *(("mIoU", "eabcd"), ("mIoU", "baecd"), ("a_thresh", "caebd")),
     *(("a_thresh", "beacd"), ("run", "abcde"), ("run", "edcba")),
   ):
     by_name[name].click()
-    assert _order(index) == expected, name
-  marked = _find_all(index, "th[aria-sort=descending]")
+    assert order() == expected, name
+  marked = _find_all(driver, "th[aria-sort=descending]")
   assert [head.text.split()[0] for head in marked] == ["run"]
-  browser.set_screen(index, 390, 844, is_phone=True)
-  assert browser.is_within(index, 390)
-  _find(index, "tbody a").click()
+  browser.set_screen(driver, 390, 844, is_phone=True)
+  assert browser.is_within(driver, 390)
+  _find(driver, "tbody a").click()
   page = tmp_path / "e" / "report" / "index.html"
-  browser.wait(index, "location.href === arguments[0]", page.as_uri())
+  browser.wait(driver, "location.href === arguments[0]", page.as_uri())
+  assert driver.get_log("browser") == []
