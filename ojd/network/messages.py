@@ -164,7 +164,8 @@ def _check_update(update, limits):
   check_bytes("session", update.session, SESSION_BYTES)
   check_bytes("layout", update.layout, DIGEST_BYTES)
   is_full = update.payload.encoding == payload_lib.FULL
-  if update.new_version < update.base_version + (not is_full):
+  least = update.base_version + (not is_full)
+  if not least <= update.new_version <= handshake.MAX_VERSION:
     raise WireError(
       f"an update from version {update.base_version} to {update.new_version}"
     )

@@ -172,6 +172,7 @@ def _frames(codec="jpeg", height=1, times=(0.0,), chunks=(b"x",)):
     (_UPDATE._replace(session=b""), "session of 0 bytes"),
     (_UPDATE._replace(layout=b""), "layout of 0 bytes"),
     (_UPDATE._replace(new_version=3), "from version 3 to 3"),
+    (_UPDATE._replace(new_version=1 << 63), "to 9223372036854775808"),
     (_UPDATE._replace(stride=-1), "this Update cannot be"),
     (_UPDATE._replace(sampling_rate=-0.5), "sampling rate of -0.5"),
     (_UPDATE._replace(training_period=float("inf")), "training period of inf"),
