@@ -85,7 +85,7 @@ def test_hosts_of_other_flags_or_another_workdir_are_refused(tmp_path):
   words = [[str(tmp_path), num_steps, "none"] for num_steps in "67"]
   codes, _, errors = _hosts("tests.reference.parallel_training", words)
   assert codes == [2, 2]
-  assert all("other flags or other data" in text for text in errors)
+  assert all("different flags or data" in text for text in errors)
   assert not list(tmp_path.iterdir())
   parallel_training.train(tmp_path, 5, None)
   words = [[str(tmp_path), "6", "none"]] * 2
