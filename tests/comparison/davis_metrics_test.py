@@ -5,14 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 from scipy import ndimage
 
 from ojd.comparison import davis_metrics as davis
 from ojd.errors import UserError
 from ojd.formats import class_maps
 from ojd.streams import base
-from tests.reference import davis_loop, small_run
+from tests.reference import davis_loop, pictures, small_run
 
 
 def _blob(seed, height=40, width=56, share=0.3):
@@ -65,27 +64,25 @@ def test_empty_masks():
 
 
 def _folder(path):
-  """A labelled clip of 64x80, of six frames."""
-  (path / "frames").mkdir(parents=True)
-  (path / "masks").mkdir()
+  """A labelled clip of 64x80, of six frames; the greys of its labels."""
   stream = base.open_stream("synthetic:sports?num_frames=6", 64, 80)
+  greys = []
   for sample in stream.read():
-    name = f"{sample.t:03d}.png"
-    Image.fromarray(sample.frame).save(path / "frames" / name)
+    pictures.save(sample.frame, path / f"frames/{sample.t}.png")
     # Some pixels of the edge are nobody's question.
     grey = np.where(sample.truth, 255, 0).astype(np.uint8)
     grey[:2] = 170
-    Image.fromarray(grey).save(path / "masks" / name)
+    pictures.save(grey, path / f"masks/{sample.t}.png")
+    greys.append(grey)
   classes = {"0": "background", "255": "person", "170": "ignore"}
   (path / "stream.json").write_text(json.dumps({"fps": 5, "classes": classes}))
+  return np.stack(greys)
 
 
 def _assert_as_the_loop(found, truths, answers):
   """The means without the first and the last frame."""
-  pairs = [
-    (truth.tolist(), answer.tolist())
-    for truth, answer in zip(truths, answers, strict=True)
-  ][1:-1]
+  pairs = zip(truths, answers, strict=True)
+  pairs = [(truth.tolist(), answer.tolist()) for truth, answer in pairs][1:-1]
   assert found.num_frames == len(pairs) == 3
   for name in ("region", "boundary"):
     expected = np.mean([getattr(davis_loop, name)(*pair) for pair in pairs])
@@ -98,11 +95,9 @@ def test_a_run_is_judged_at_the_size_of_its_source(
   tmp_path, small_students, kind
 ):
   clip, path = tmp_path / "clip", tmp_path / "run"
-  _folder(clip)
+  greys = _folder(clip)[1:]
   small_run.run(path, stream=f"folder:{clip}", save_masks=kind, start_frame=1)
   answers = [answer for _, answer in class_maps.read_masks(path)]
-  files = sorted((clip / "masks").iterdir())[1:]
-  greys = np.stack([np.asarray(Image.open(file)) for file in files])
   answers = (np.stack(answers) == 1) & (greys != 170)
   _assert_as_the_loop(davis.of_run(path), greys == 255, answers)
 
@@ -122,8 +117,8 @@ def test_what_cannot_be_judged_says_so(tmp_path, small_students):
   small_run.run(tmp_path, num_frames=3)
   with pytest.raises(UserError, match="holds no class maps"):
     davis.of_run(tmp_path)
-  config = json.loads((tmp_path / "config.json").read_text())
-  config["class_names"].append("dog")
-  (tmp_path / "config.json").write_text(json.dumps(config))
+  path = tmp_path / "config.json"
+  about = json.loads(path.read_text())
+  path.write_text(json.dumps(about | {"class_names": ["background", "a", "b"]}))
   with pytest.raises(UserError, match="of one class"):
     davis.of_run(tmp_path)

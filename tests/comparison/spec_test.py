@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from ojd.comparison import spec
-from ojd.errors import UserError
 from ojd.run.config import RunConfig
+from tests.reference.refusals import refused
 
 
 def test_streams_have_names_and_categories(tmp_path):
@@ -58,7 +58,7 @@ def test_wrong_files_are_refused(tmp_path, content, words):
   path = tmp_path / "streams.txt"
   if content is not None:
     path.write_bytes(content)
-  with pytest.raises(UserError, match=words):
+  with refused(words):
     spec.read_streams_file(path)
 
 
@@ -70,12 +70,11 @@ def test_wrong_files_are_refused(tmp_path, content, words):
     ("folder:/a,folder:/a@Sports", "is there twice"),
     ("nix:a", "no known kind of stream"),
     ("camera:0", "is live"),
-    ("rtsp://me:secret@host/x", r"rtsp://\*\*\*@host/x is live"),
+    (r"rtsp://me:secret\@host/x", "rtsp://***@host/x is live"),
   ),
 )
 def test_wrong_streams_are_refused(text, words):
-  text = text.replace("me:secret@", r"me:secret\@")
-  with pytest.raises(UserError, match=words):
+  with refused(words):
     spec.parse_streams([text])
 
 
@@ -93,12 +92,6 @@ def test_systems_have_words_and_typed_options():
   assert second.setting == "slow learning_rate=0.001"
 
 
-def test_options_are_those_of_the_students_life():
-  known = {"a_thresh", "delta_min", "delta_max", "u_max", "u_min"}
-  assert known | {"update", "learning_rate", "init"} <= set(spec.OPTIONS)
-  assert {"stream", "teacher", "seed", "height"}.isdisjoint(spec.OPTIONS)
-
-
 @pytest.mark.parametrize(
   "text,words",
   (
@@ -114,7 +107,7 @@ def test_options_are_those_of_the_students_life():
   ),
 )
 def test_wrong_systems_are_refused(text, words):
-  with pytest.raises(UserError, match=words):
+  with refused(words):
     spec.parse_systems(text)
 
 

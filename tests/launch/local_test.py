@@ -50,13 +50,6 @@ def test_wrong_flag_of_a_binary_is_told_before_anything_starts(tmp_path):
   assert not (tmp_path / "out").exists()
 
 
-def test_help_says_what_there_is():
-  result = launches.launch("local", "--help")
-  assert result.returncode == 0
-  for words in ("--cores", "--only", "python -m launch.local smoke"):
-    assert words in result.stdout
-
-
 def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
   table = launches.table(tmp_path, [10**6])
   records = tmp_path / "out" / "1000000" / "answers.bin"

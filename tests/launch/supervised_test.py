@@ -71,10 +71,18 @@ def test_end_is_in_the_books_and_words_in_the_log(tmp_path, code):
   assert not books.is_done(run)
 
 
-def test_told_to_stop_it_gets_one_sigterm_and_ends_by_itself(tmp_path):
+@pytest.mark.parametrize("is_scheduler", (True, False))
+def test_told_to_stop_it_gets_one_sigterm_and_ends_by_itself(
+  tmp_path, is_scheduler
+):
   task = _begin(tmp_path, "wait")
-  task.stop()
-  task.stop()
+  # Schedulers send to all processes of a job; their other signals end nobody.
+  pid = task._process.pid
+  os.killpg(pid, signal.SIGUSR2)
+  time.sleep(0.3)
+  assert task.poll() is None
+  for _ in range(1 if is_scheduler else 2):
+    os.killpg(pid, signal.SIGTERM) if is_scheduler else task.stop()
   assert task.wait(_SECONDS) == 143
   assert (tmp_path / "run" / "ended").read_text() == "15\n"
   assert _record(tmp_path)["code"] == 143
@@ -106,21 +114,27 @@ def test_what_a_run_leaves_running_ends_with_it(tmp_path):
   assert not _living(tmp_path)
 
 
-def _children(pid):
-  return [child.pid for child in psutil.Process(pid).children()]
-
-
-@pytest.mark.parametrize("what", ("wait", "stubborn"))
-@pytest.mark.parametrize("is_guard", (True, False))
-def test_nothing_outlives_whoever_looks_after_it(tmp_path, what, is_guard):
+@pytest.mark.parametrize(
+  ("who", "what"),
+  (
+    *itertools.product(("guard", "supervisor"), ("wait", "stubborn")),
+    ("both", "wait"),
+  ),
+)
+def test_nothing_outlives_whoever_looks_after_it(tmp_path, who, what):
   task = _begin(tmp_path, what, grace=0.5)
-  guard = task._process.pid
-  (supervisor,) = _children(guard)
-  os.kill(guard if is_guard else supervisor, signal.SIGKILL)
+  guard = psutil.Process(task._process.pid)
+  (supervisor,) = guard.children()
+  killed = {"guard": [guard], "supervisor": [supervisor]}
+  killed = killed.get(who, [supervisor, guard])
+  for process in killed:  # stopped, or one would see the other's end
+    process.suspend()
+  for process in killed:
+    process.kill()
   _assert_all_go(tmp_path)  # whether or not the starter looks
-  assert task.wait(_SECONDS) == (-9 if is_guard else 137)
+  assert task.wait(_SECONDS) == (137 if who == "supervisor" else -9)
   # The one who is left has the pipe and the time to say it kindly.
-  is_kind = is_guard and what == "wait"
+  is_kind = (who, what) == ("guard", "wait")
   assert (tmp_path / "run" / "ended").exists() == is_kind
 
 
@@ -135,17 +149,6 @@ def test_second_start_of_a_run_waits_for_the_first_to_end(tmp_path):
   assert (first.wait(_SECONDS), second.wait(_SECONDS)) == (143, 0)
   assert begun.read_text().count("\n") == 2
   assert _record(tmp_path)["code"] == 0
-
-
-def test_run_dies_where_both_are_killed(tmp_path):
-  task = _begin(tmp_path, "wait")
-  both = (*_children(task._process.pid), task._process.pid)
-  # Stopped first, or one would see the other's end.
-  for number, pid in itertools.product((signal.SIGSTOP, signal.SIGKILL), both):
-    os.kill(pid, number)
-  assert task.wait(_SECONDS) == -9
-  _assert_all_go(tmp_path)
-  assert not (tmp_path / "run" / "ended").exists()
 
 
 _STARTER = """
@@ -181,14 +184,3 @@ def test_run_has_its_cores_and_as_many_threads(tmp_path):
   lines = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
   assert {b"OMP_NUM_THREADS=1", b"NPROC=1"} <= set(lines)
   task.end()
-
-
-def test_signals_of_schedulers_are_not_for_the_run(tmp_path):
-  task = _begin(tmp_path, "wait")
-  # As Slurm does it: to all processes of a job.
-  os.killpg(task._process.pid, signal.SIGUSR2)
-  time.sleep(0.3)
-  assert task.poll() is None
-  os.killpg(task._process.pid, signal.SIGTERM)
-  assert task.wait(_SECONDS) == 143
-  assert (tmp_path / "run" / "ended").read_text() == "15\n"

@@ -7,11 +7,10 @@ import math
 def region(truth, answer):
   """IoU of two masks given as lists of rows."""
   both = either = 0
-  for a, b in zip(
-    itertools.chain(*truth), itertools.chain(*answer), strict=True
-  ):
-    both += bool(a and b)
-    either += bool(a or b)
+  for row, other in zip(truth, answer, strict=True):
+    for a, b in zip(row, other, strict=True):
+      both += bool(a and b)
+      either += bool(a or b)
   return both / either if either else 1.0
 
 
@@ -20,15 +19,10 @@ def outline(mask):
   height, width = len(mask), len(mask[0])
   found = []
   for y, x in itertools.product(range(height), range(width)):
-    others = []
-    if x + 1 < width:
-      others.append(mask[y][x + 1])
-    if y + 1 < height:
-      others.append(mask[y + 1][x])
-    if x + 1 < width and y + 1 < height:
-      others.append(mask[y + 1][x + 1])
-    if any(bool(other) != bool(mask[y][x]) for other in others):
-      found.append((y, x))
+    for v, u in ((y, x + 1), (y + 1, x), (y + 1, x + 1)):
+      if v < height and u < width and bool(mask[v][u]) != bool(mask[y][x]):
+        found.append((y, x))
+        break
   return found
 
 
@@ -37,19 +31,15 @@ def boundary(truth, answer):
   height, width = len(truth), len(truth[0])
   reach = math.ceil(0.008 * math.sqrt(height**2 + width**2))
   mine, theirs = outline(truth), outline(answer)
-  if not mine and not theirs:
-    return 1.0
   if not mine or not theirs:
-    return 0.0
-  precision = _share_near(theirs, mine, reach)
-  recall = _share_near(mine, theirs, reach)
-  if precision + recall == 0:
-    return 0.0
-  return 2 * precision * recall / (precision + recall)
+    return float(mine == theirs)
 
+  def share_near(pixels, others):
+    near = 0
+    for y, x in pixels:
+      near += any((y - v) ** 2 + (x - u) ** 2 <= reach**2 for v, u in others)
+    return near / len(pixels)
 
-def _share_near(pixels, others, reach):
-  near = 0
-  for y, x in pixels:
-    near += any((y - v) ** 2 + (x - u) ** 2 <= reach**2 for v, u in others)
-  return near / len(pixels)
+  precision, recall = share_near(theirs, mine), share_near(mine, theirs)
+  total = precision + recall
+  return 2 * precision * recall / total if total else 0.0

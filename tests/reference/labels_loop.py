@@ -49,20 +49,11 @@ def _mask_at(mask, y, x, box, frame_size):
   """A mask of the frame as it is, one of the box bilinear at pixel centres."""
   if mask.shape == frame_size:
     return mask[y, x]
-  y0, x0, y1, x1 = box
-  v = (y - y0 + 0.5) * mask.shape[0] / (y1 - y0) - 0.5
-  u = (x - x0 + 0.5) * mask.shape[1] / (x1 - x0) - 0.5
-  return _bilinear(mask, v, u)
-
-
-def _bilinear(mask, v, u):
-  """The value at (v, u); beyond the outermost centres that of the border."""
-  v = min(max(v, 0.0), mask.shape[0] - 1)
-  u = min(max(u, 0.0), mask.shape[1] - 1)
-  value = 0.0
-  for i in range(mask.shape[0]):
-    for j in range(mask.shape[1]):
-      nearness = max(0.0, 1 - abs(i - v)) * max(0.0, 1 - abs(j - u))
-      if nearness:
-        value += nearness * float(mask[i, j])
-  return value
+  near = []  # of its rows, of its columns
+  for pixel, num, low, high in zip(
+    (y, x), mask.shape, box[:2], box[2:], strict=True
+  ):
+    at = (pixel - low + 0.5) * num / (high - low) - 0.5
+    at = min(max(at, 0.0), num - 1)  # beyond the outermost the border goes on
+    near.append(np.maximum(0.0, 1 - abs(np.arange(num) - at)))
+  return near[0] @ mask.astype(float) @ near[1]
