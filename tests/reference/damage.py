@@ -73,7 +73,7 @@ def check(sample: Sample, spec: base.StreamSpec) -> None:
   assert sample.frame.shape == (spec.height, spec.width, 3)
   assert sample.frame.dtype == np.uint8
   # Of Cityscapes most frames have no labels.
-  may_lack = spec.identity["kind"] == "cityscapes"
+  may_lack = spec.identity.get("kind") == "cityscapes"
   if spec.class_names and not (may_lack and sample.truth is None):
     assert sample.truth.shape == (spec.height, spec.width)
     assert sample.truth.dtype == np.uint8

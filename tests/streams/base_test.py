@@ -15,10 +15,10 @@ from tests.reference.refusals import refused
     ),
     ("synthetic:x?name=a%26b+c", ("synthetic", "x", {"name": "a&b c"})),
     # A folder has no options, so that its path may hold any sign.
-    ("folder:/a/b", ("folder", "/a/b", {})),
-    ("folder:/a/b?", ("folder", "/a/b?", {})),
-    ("folder:/what?x=1", ("folder", "/what?x=1", {})),
-    ("folder:/a:b/c d=e", ("folder", "/a:b/c d=e", {})),
+    *(
+      (f"folder:{path}", ("folder", path, {}))
+      for path in ("/a/b", "/a/b?", "/what?x=1", "/a:b/c d=e")
+    ),
   ],
 )
 def test_address_is_taken_apart(uri, address):

@@ -86,15 +86,12 @@ def test_labels_may_come_late_or_never(tmp_path, pets):
   assert (samples[0].truth == IGNORE).all()
   assert (samples[2].truth[0, :10] == 1).all()
   assert {sample.truth.shape for sample in samples} == {(2 * H, 2 * W)}
-  stream = _open(pets[1], _make(tmp_path / "d", [2]))
+  plain = _make(tmp_path / "d|e", [2]).replace("|", r"\|")
+  stream = _open(pets[1], plain)
   assert stream.spec.class_names == ()
-  assert [sample.truth for sample in stream.read()] == [None] * 3
-
-
-def test_bar_in_a_name(tmp_path):
-  a = _make(tmp_path / "a|b", [1])
-  b = _make(tmp_path / "c?x=1", [2])
-  assert _values(_open(a.replace("|", r"\|"), b).read()) == [1, 2]
+  samples = list(stream.read())
+  assert [sample.truth for sample in samples] == [None] * 3
+  assert _values(samples) == [11, 12, 2]
 
 
 @pytest.mark.parametrize(
@@ -114,12 +111,11 @@ def test_what_is_no_row_of_streams(odd, pets, uris, words):
 
 
 def test_more_classes_than_a_byte_holds(tmp_path):
-  uris = []
-  for i in range(2):
-    uris.append(_make(tmp_path / str(i), [1], classes=("cat",)))
-    classes = {str(k): f"{i}-{k}" for k in range(1, 200)}
+  uris = [_make(tmp_path / name, [1], classes=("cat",)) for name in "ab"]
+  for name in "ab":
+    classes = {str(k): f"{name}-{k}" for k in range(1, 200)}
     text = json.dumps({"classes": classes})
-    (tmp_path / str(i) / "stream.json").write_text(text)
+    (tmp_path / name / "stream.json").write_text(text)
   with refused("399 classes"):
     _open(*uris)
 
@@ -172,12 +168,15 @@ def test_stream_without_an_end_can_be_the_last(odd, pets, name):
     assert _values(samples) == [1, 2, 3, 100, 101, 102][start:]
 
 
-def test_time_stamps_go_on(odd, pets):
-  samples = _open("odd:dogs", pets[0], "odd:dogs").read()
+def test_time_stamps_and_default_classes_go_on(odd, pets):
+  stream = _open("odd:dogs", pets[0], "odd:dogs")
   # Three frames of 1/5 s, then three of 1/25 s.
-  assert [sample.seconds for sample in samples] == pytest.approx(
-    [0.5, 1.5, 2.5, 0.6, 0.64, 0.68, 1.22, 2.22, 3.22]
-  )
+  expected = [0.5, 1.5, 2.5, 0.6, 0.64, 0.68, 1.22, 2.22, 3.22]
+  assert [s.seconds for s in stream.read()] == pytest.approx(expected)
+  # Default classes are those on which all agree that have any.
+  assert stream.spec.default_classes == "dog"
+  for uris in (("odd:cars", "odd:dogs"), pets[:2]):
+    assert _open(*uris).spec.default_classes == ""
 
 
 def test_stream_gives_as_many_frames_as_it_said(odd):
@@ -192,13 +191,3 @@ def test_stream_gives_as_many_frames_as_it_said(odd):
         assert sample.frame is None and "ends before" in sample.problem
       else:
         assert _values([sample]) == [value]
-
-
-def test_default_classes_where_all_agree(odd, pets):
-  for uris, expected in (
-    (("odd:dogs", "odd:dogs"), "dog"),
-    ((pets[0], "odd:dogs", pets[1]), "dog"),
-    (("odd:cars", "odd:dogs"), ""),
-    ((pets[0], pets[1]), ""),
-  ):
-    assert _open(*uris).spec.default_classes == expected

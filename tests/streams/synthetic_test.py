@@ -16,6 +16,7 @@ from PIL import Image
 from ojd.streams import base
 from ojd.streams.synthetic import bodies, camera, draws, people, places, walls
 from ojd.streams.synthetic import pen as pen_lib
+from tests.reference import damage
 from tests.reference.refusals import refused
 
 SCENES = ("street", "sports", "park", "night_fall", "cuts")
@@ -81,16 +82,6 @@ def test_another_process_draws_the_same():
   assert ast.literal_eval(answer.stdout) == here == again
 
 
-@pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("size", ((32, 32), (97, 161), (64, 300)))
-def test_any_size(scene, size):
-  stream = _open(f"{scene}?seed=0", *size)
-  sample = _sample(stream, 33)
-  assert sample.frame.shape == (*size, 3) and sample.frame.dtype == np.uint8
-  assert sample.truth.shape == size and sample.truth.dtype == np.uint8
-  assert sample.truth.max() < len(stream.spec.class_names)
-
-
 @pytest.mark.parametrize("scene", ("street", "sports", "park"))
 def test_same_world_at_another_size(scene):
   large = _sample(_open(f"{scene}?seed=4", 192, 288), 50).truth > 0
@@ -102,11 +93,15 @@ def test_same_world_at_another_size(scene):
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_truth_is_the_union_of_disjoint_masks(scene):
-  stream = _open(f"{scene}?seed=5&cut_every=40", 96, 160)
+@pytest.mark.parametrize("size", ((32, 32), (97, 161), (64, 300)))
+def test_truth_is_the_union_of_disjoint_masks(scene, size):
+  stream = _open(f"{scene}?seed=5&cut_every=40&num_frames=131", *size)
+  with pytest.raises(IndexError, match="frame 131 of 131"):
+    stream.instances(131)
   for t in (0, 60, 130):
-    truth = _sample(stream, t).truth
-    found = stream.instances(t)
+    sample, found = _sample(stream, t), stream.instances(t)
+    damage.check(sample, stream.spec)
+    truth = sample.truth
     assert found.masks.dtype == bool and len(found.masks)
     assert found.masks.sum(axis=0).max() == 1
     drawn = np.zeros_like(truth)
@@ -118,11 +113,6 @@ def test_truth_is_the_union_of_disjoint_masks(scene):
         assert edge.any()
     np.testing.assert_array_equal(drawn, truth)
     assert (found.class_ids > 0).all() and (found.scores == 1.0).all()
-
-
-def test_instances_of_a_frame_that_is_not_there():
-  with pytest.raises(IndexError, match="frame 5 of 5"):
-    _open("park?num_frames=5").instances(5)
 
 
 VEHICLES = {"car", "bus", "truck"}
@@ -162,16 +152,15 @@ def test_things_move_and_seeds_give_different_worlds(scene):
 def test_the_picture_changes_abruptly_at_a_cut(rest):
   stream = _open(f"{rest}&cut_every=10")
   frames = [s.frame for s in itertools.islice(stream.read(), 32)]
-  steps = [_difference(a, b) for a, b in zip(frames, frames[1:], strict=False)]
+  steps = [_difference(a, b) for a, b in itertools.pairwise(frames)]
   cuts = [steps.pop(i) for i in (29, 19, 9)]
   assert min(cuts) > 2.5 * max(steps)
 
 
 def test_cuts_lead_to_every_kind_of_place():
-  keys = [places.key_at("cuts", 0, turn) for turn in range(9)]
-  assert {key.scene for key in keys} == set(SCENES) - {"cuts"}
-  assert all(a.scene != b.scene for a, b in zip(keys, keys[1:], strict=False))
-  assert places.key_at("park", 0, 0).scene == "park"
+  scenes = [places.key_at("cuts", 0, turn).scene for turn in range(9)]
+  assert set(scenes) == set(SCENES) - {"cuts"}
+  assert all(a != b for a, b in itertools.pairwise(scenes))
 
 
 def test_night_falls():
@@ -251,18 +240,6 @@ def test_vehicles_never_drive_through_each_other():
         assert abs(along) > look.length / 2 or abs(aside) > look.width / 2
 
 
-def test_places_enter_their_timetables_at_different_points():
-  orders = set()
-  for seed in range(6):
-    key = places.key_at("street", seed, 0)
-    kinds = []
-    for i in range(40):
-      near = [a.kind for a in places.cast(key, float(i)) if a.z < 11.0]
-      kinds.append([kind for kind in near if kind in VEHICLES][:1])
-    orders.add(str(kinds))
-  assert len(orders) == 6
-
-
 def test_cycle_comes_back_to_the_first_place():
   rest = "street?seed=5&cuts=1&cut_every=10&num_frames=40"
   cycle = _open(f"{rest}&cycle=2", 96, 160)
@@ -286,8 +263,7 @@ def test_identity_tells_streams_apart():
   assert first["stream"] == (
     "synthetic:street?seed=1&cuts=0&cut_every=150&num_frames=600&fps=25"
   )
-  others = ["seed=2", "seed=1&cuts=1", "seed=1&fps=30"]
-  others += ["seed=1234567", "seed=1234568"]
+  others = ["seed=2", "seed=1&cuts=1", "seed=1&fps=30", "seed=1234567"]
   names = {_open(f"street?{x}").spec.identity["stream"] for x in others}
   assert len(names) == len(others) and first["stream"] not in names
 

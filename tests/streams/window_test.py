@@ -45,23 +45,24 @@ def _shown(samples):
   return [int(s.frame[0, 0, 0]) if s.frame is not None else 3 for s in samples]
 
 
-def test_everything_is_the_stream_itself():
-  stream = _Counted()
-  assert window(stream) is stream
-  assert window(stream, 0, 1) is stream
-
-
 @pytest.mark.parametrize(
   ("start_frame", "every"),
   [(0, 2), (0, 30), (1, 1), (1, 2), (4, 3), (9, 1), (9, 7)],
 )
 def test_window_is_a_slice(start_frame, every):
   source = _Counted()
+  assert window(source) is window(source, 0, 1) is source
   stream = window(source, start_frame, every)
+  window_of = {"kind": "window", "start_frame": start_frame, "every": every}
+  identity = stream.spec.identity
+  assert identity == window_of | {"of": {"kind": "counted"}}
+  assert json.loads(json.dumps(identity)) == identity
   expected = list(range(10))[start_frame::every]
   assert stream.spec == source.spec._replace(
-    fps=20 / every, num_frames=len(expected), identity=stream.spec.identity
+    fps=20 / every, num_frames=len(expected), identity=identity
   )
+  stamped = window(_Counted(stamped=True), start_frame, every).read()
+  assert [s.seconds for s in stamped] == [100 + 0.5 * t for t in expected]
   for start in range(len(expected) + 2):
     samples = list(stream.read(start))
     assert _shown(samples) == expected[start:]
@@ -74,20 +75,6 @@ def test_window_is_a_slice(start_frame, every):
         assert (sample.truth == t % 2).all()
     # Nothing before is decoded.
     assert source.asked[-1] == start_frame + start * every
-
-
-def test_times_are_those_of_the_source():
-  stamped = window(_Counted(stamped=True), 2, 3).read()
-  assert [sample.seconds for sample in stamped] == [101, 102.5, 104]
-
-
-def test_identity_tells_windows_apart():
-  source = _Counted()
-  identity = window(source, 3, 2).spec.identity
-  window_of = {"kind": "window", "start_frame": 3, "every": 2}
-  assert identity == window_of | {"of": {"kind": "counted"}}
-  assert json.loads(json.dumps(identity)) == identity
-  assert window(source, 2, 3).spec.identity != identity
 
 
 def test_live_stream_lets_its_first_frames_pass():
