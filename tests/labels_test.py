@@ -1,8 +1,8 @@
 """Class groups, boxes, weights and instances, by hand and against a loop."""
 
+import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -170,31 +170,25 @@ def _convert(boxes, class_ids, masks=None, scores=None, groups=None):
 
 def _smooth(rng, num, height, width):
   """Soft blobs: noise enlarged from a 4x4 grid."""
-  grid = torch.from_numpy(rng.random((num, 1, 4, 4)))
-  size = (height, width)
-  enlarged = torch.nn.functional.interpolate(grid, size, mode="bilinear")
-  return enlarged[:, 0].numpy().astype(np.float32)
+  grids = rng.random((num, 4, 4), np.float32)
+  made = [cv2.resize(x, (width, height)) for x in grids]
+  return np.reshape(made, (num, height, width))
 
 
 @settings(deadline=None, max_examples=120)
 @given(
-  *(st.integers(0, 2**32 - 1), st.integers(1, 6)),
+  *(st.integers(0, 2**32 - 1), st.integers(0, 6)),
   st.sampled_from([None, None, None, 28, 5, 1]),
 )
 def test_instances_equal_the_loop(seed, num, mask_size):
-  """Boxes in the frame, some without a pixel; masks of frame or box."""
+  """Boxes beyond the frame, some without a pixel; masks of frame or box."""
   rng = np.random.default_rng(seed)
-  y = np.sort(rng.uniform(0, H, (num, 2)), axis=1)
-  x = np.sort(rng.uniform(0, W, (num, 2)), axis=1)
-  thin = rng.random(num) < 0.15
-  y[thin, 1] = y[thin, 0]
+  y = np.sort(rng.uniform(-8, H + 8, (num, 2)), axis=1)
+  x = np.sort(rng.uniform(-8, W + 8, (num, 2)), axis=1)
+  is_odd = rng.random(num) < 0.15
+  y[is_odd] = y[is_odd, ::-1]
   boxes = np.stack([y[:, 0], x[:, 0], y[:, 1], x[:, 1]], 1).astype(np.float32)
   masks = _smooth(rng, num, mask_size or H, mask_size or W)
-  if not mask_size:  # 0 outside of the box, as those of detectors are
-    for mask, (top, left, bottom, right) in zip(
-      masks, boxes.astype(int), strict=True
-    ):
-      mask[:top] = mask[bottom:] = mask[:, :left] = mask[:, right:] = 0
   class_ids = rng.integers(1, len(TEACHER), num)
   scores = rng.choice(np.float32([0.3, 0.49, 0.5, 0.8, 1.0]), num)
   ours = _convert(boxes, class_ids, masks, scores)
@@ -204,17 +198,6 @@ def test_instances_equal_the_loop(seed, num, mask_size):
   np.testing.assert_array_equal(ours.classes, expected[0])
   np.testing.assert_array_equal(ours.weights, expected[1])
   assert (ours.classes.dtype, ours.weights.dtype) == (np.uint8, np.float32)
-
-
-def test_soft_mask_is_enlarged_as_torch_does():
-  mask = np.random.default_rng(0).random((1, 28, 28), np.float32)
-  found = _convert([(2, 3, 18, 21)], [1], mask)
-  enlarged = torch.nn.functional.interpolate(
-    torch.from_numpy(mask)[None], (16, 18), mode="bilinear"
-  )
-  expected = np.zeros((H, W), np.uint8)
-  expected[2:18, 3:21] = enlarged[0, 0].numpy() >= 0.5
-  np.testing.assert_array_equal(found.classes, expected)
 
 
 def test_score_and_mask_count_from_one_half():
@@ -230,27 +213,3 @@ def test_score_and_mask_count_from_one_half():
   # The box of a detection counts even where its mask is empty.
   assert found.weights[12, 2] == 5
   assert found.weights[2, 12] == 1
-
-
-@pytest.mark.parametrize("size", [(28, 28), (H, W)])
-@pytest.mark.parametrize(
-  "boxes",
-  [
-    *([], [(5, 5, 5, 9)], [(5, 5, 9, 5)], [(9, 9, 5, 5)]),
-    *([(5.2, 5, 5.9, 9)], [(50, 5, 60, 9)]),
-  ],
-)
-def test_without_a_pixel_there_is_nothing(boxes, size):
-  num = len(boxes)
-  found = _convert(boxes, [1] * num, np.ones((num, *size)))
-  np.testing.assert_array_equal(found.classes, np.zeros((H, W)))
-  np.testing.assert_array_equal(found.weights, np.ones((H, W)))
-
-
-def test_mask_of_a_box_that_leaves_the_frame_is_cut_not_squeezed():
-  mask = np.zeros((1, 28, 28))
-  mask[..., 21:] = 1  # the right quarter of the box
-  expected = np.zeros((H, W), np.uint8)
-  expected[:8, 4:8] = 1
-  found = _convert([(0, -8, 8, 8)], [1], mask)
-  np.testing.assert_array_equal(found.classes, expected)

@@ -119,25 +119,6 @@ def test_never_asks(jit):
   assert int(schedule.stride(state)) == schedules.NEVER
 
 
-@pytest.mark.parametrize(
-  ("accuracies", "strides"),
-  [
-    # 0.75 keeps a stride, 1 doubles it, 0.875 makes it one and a half.
-    ((1.0, 1.0, 1.0, 1.0), [16, 32, 64, 64]),
-    ((0.875, 0.875, 0.875), [12, 18, 27]),
-    ((1.0, 0.75, 0.375, 0.0), [16, 16, 8, 8]),
-    # Of nine and a quarter is left nine; of a little more than eight, eight.
-    ((0.7890625, 0.7578125), [9, 9]),
-    ((0.76171875,), [8]),
-  ],
-)
-def test_ratio_rule_by_hand(accuracies, strides):
-  keys = [0, *np.cumsum(strides).tolist()][:-1]
-  last = dict(zip(keys, accuracies, strict=True))
-  found = _leap(schedules.ratio(8, 64, 0.75), last, keys[-1] + 1)
-  assert found == (keys, strides)
-
-
 def _published_stride(stride, accuracy, a_thresh, delta_min, delta_max):
   """The rule in plain numbers; `int` cuts off."""
   if accuracy > a_thresh:

@@ -58,22 +58,6 @@ def test_consistency_of_the_square():
   assert temporal_metrics.measure(clip, 3)[:2] == (1.0, 0.0)
 
 
-def test_what_comes_into_view_is_not_followed():
-  frames, maps = zip(*map(_square, range(3)), strict=True)
-  totals = temporal.start(2)
-  for t in (1, 2):
-    seen = temporal.motion(frames[t], frames[t - 1], _true_flow)
-    assert np.count_nonzero(~seen.is_followed) == SIDE * STEP
-    totals = temporal.add(totals, seen, maps[t], maps[t - 1])
-  assert totals.confusion.tolist() == [
-    [2 * (H * W - SIDE * SIDE - SIDE * STEP), 0],
-    [0, 2 * SIDE * SIDE],
-  ]
-  # The frame that is nowhere near a change is still.
-  assert not seen.is_still[19 : 21 + SIDE, 12:30].all()
-  assert seen.is_still[:19].all() and seen.is_still[21 + SIDE :].all()
-
-
 def test_flicker_of_a_known_share_is_found_exactly():
   still = _texture(H, W, 2)
   noise = np.random.default_rng(3).integers(-5, 6, (8, H, W, 3))

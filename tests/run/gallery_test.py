@@ -1,19 +1,12 @@
 """Key frames in pictures: which are kept, and what is to be seen on them."""
 
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
-from ojd import distill, labels, systems, updates
-from ojd.run import build, gallery, loop, overlay, palette, sources, workdir
-from ojd.run.config import RunConfig
-from ojd.streams.base import StreamSpec
+from ojd.metrics import confusion_matrix, run_miou
+from ojd.run import gallery, loop, overlay, palette, sources, workdir
 from ojd.types import Sample, StepInfo
-from tests.reference import scenes, small_run, tiny_student
+from tests.reference import loop_run, scenes, small_run
 
 NAMES = ("background", "red", "green", "blue", "grey")
 HEIGHT, WIDTH, GREY = 32, 48, 100
@@ -22,10 +15,6 @@ HEIGHT, WIDTH, GREY = 32, 48, 100
 def _info(**numbers):
   zeros = dict.fromkeys(StepInfo._fields, 0)
   return StepInfo(**zeros | {"miou_before": 0.25, "miou_after": 0.75} | numbers)
-
-
-def _full(value):
-  return np.full((HEIGHT, WIDTH), value, np.uint8)
 
 
 def _record(t, frame_t=None, size=(HEIGHT, WIDTH), **numbers):
@@ -114,85 +103,36 @@ def test_large_frames_make_pictures_of_a_bounded_size():
   assert width == 1600 and 900 < height < 1100
 
 
-class _State(NamedTuple):
-  learnt: jax.Array  # how often
-  t: jax.Array
-
-
-def _counting_system():
-  """Answers with the number of key frames that it has learnt from."""
-
-  def classes(state, frame):
-    return jnp.full(frame.shape[:2], state.learnt % 5, jnp.uint8)
-
-  def learn(state, frame, labels):
-    del labels
-    state = _State(state.learnt + 1, state.t + 1)
-    info = _info(num_updates=jnp.int32(1), stride=jnp.int32(4))
-    return state, classes(state, frame), jax.tree.map(jnp.asarray, info)
-
-  def predict(state, frame):
-    return state._replace(t=state.t + 1), classes(state, frame)
-
-  init = lambda key, frame: _State(jnp.int32(0), jnp.int32(0))
-  next_key = lambda state: (state.t + 3) // 4 * 4
-  return distill.System(init, next_key, learn, predict)
-
-
-class _GreyStream:
-  spec = StreamSpec(HEIGHT, WIDTH, 25.0, 16, NAMES, {"kind": "test"})
-
-  def read(self, start=0):
-    frame = np.full((HEIGHT, WIDTH, 3), GREY, np.uint8)
-    for t in range(start, 16):
-      yield Sample(t, frame, _full(1))
-
-
-class _Teacher:
-  is_free = False
-
-  def __init__(self, names, answer):
-    self.class_names, self._answer = names, answer
+class _Swapped(loop_run.Teacher):
+  """Calls red what is green: its answers are not the truth."""
 
   def __call__(self, sample):
-    return self._answer(sample.t)
+    classes = super().__call__(sample)
+    return np.where(classes > 0, 3 - classes, 0).astype(np.uint8)
 
 
-def _run(path, has_pictures, stream, teacher, system):
-  path.mkdir()
-  names = stream.spec.class_names
-  groups = labels.parse_groups("", names)
-  config = RunConfig(workdir=str(path), overlay=has_pictures)
-  job = build.Job(config, stream, teacher, groups, groups, system)
-  loop.Loop(job, path, sources.InStep()).run()
-
-
-def test_a_run_pictures_the_student_before_and_after(tmp_path):
-  """Its teacher says 4 where the truth is 1."""
-  path, teacher = tmp_path / "run", _Teacher(NAMES, lambda t: _full(4))
-  _run(path, True, _GreyStream(), teacher, _counting_system())
-  files = sorted((path / workdir.REPORT / "keys").iterdir())
-  assert [int(file.stem) for file in files] == [0, 4, 8, 12]
-  for i, file in enumerate(files):
-    with Image.open(file) as picture:
-      _, shown, before, after = _middles(picture)
-    np.testing.assert_allclose(shown, _blend(4), atol=12)
-    np.testing.assert_allclose(after, _blend(i + 1), atol=12)
-    if i:  # 0 is the background, which is dimmed
-      np.testing.assert_allclose(before, _blend(i), atol=12)
-
-
-def test_pictures_change_nothing_of_the_run(tmp_path):
-  system = systems.jit(
-    *(tiny_student.make(), updates.sgd(learning_rate=0.3)),
-    **{"delta_min": 2, "delta_max": 8, "u_max": 4},
-  )
-  stories, stream = [], scenes.Stream()
-  teacher = _Teacher(scenes.NAMES, lambda t: stream.labels.classes[t])
+def test_a_run_pictures_the_student_before_and_after(tmp_path, monkeypatch):
+  """And but for the pictures it is the run that it is without."""
+  records, stories, stream = [], [], scenes.Stream()
+  put = gallery.Gallery.put
+  note = lambda self, i, record: records.append(record) or put(self, i, record)
+  monkeypatch.setattr(gallery.Gallery, "put", note)
   for has_pictures in (False, True):
-    path = tmp_path / str(has_pictures)
-    _run(path, has_pictures, stream, teacher, system)
+    assert not records
+    path, teacher = tmp_path / str(has_pictures), _Swapped(stream)
+    path.mkdir()
+    job = loop_run.job(path, stream, teacher, overlay=has_pictures)
+    loop.Loop(job, path, sources.InStep()).run()
     stories.append(small_run.lines(path))
     assert (path / workdir.REPORT / "keys").exists() == has_pictures
   assert stories[0] == stories[1] and len(stories[0]) == 30
-  assert any(line["num_updates"] for line in stories[0])
+  keys = [line for line in stories[0] if line["is_key"]]
+  assert [x.t for x in records] == [key["t"] for key in keys]
+  for key, x in zip(keys, records, strict=True):
+    np.testing.assert_array_equal(x.frame, stream.frames[x.t])
+    np.testing.assert_array_equal(x.labels, teacher(Sample(x.t, None, None)))
+    for name in ("before", "after"):
+      confusion = confusion_matrix(x.labels, getattr(x, name), 3)
+      expected = pytest.approx(key[f"miou_{name}"], abs=0.01)
+      assert run_miou(confusion) == expected
+  assert any((x.before != x.after).any() for x in records)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import threading
-from concurrent import futures
 
 import hypothesis
 import numpy as np
@@ -240,25 +238,3 @@ def test_progress_tells_what_is_scraped():
   # A later stage does not change what was told.
   assert progress.seconds == {"learn": 0.5}
   assert (progress.num_skipped, progress.num_teacher_failures) == (3, 4)
-
-
-def test_board_takes_frames_while_many_look():
-  board, over = live_board.Board(), threading.Event()
-  live_run.begin(board)
-
-  def look():
-    cursor = live_board.UNSEEN
-    while not over.is_set():
-      _, cursor = board.news(cursor)
-      board.latest()
-      board.counts()
-
-  with futures.ThreadPoolExecutor(4) as threads:
-    looking = [threads.submit(look) for _ in range(4)]
-    for t in range(300):
-      live_run.step(board, t)
-    over.set()
-  assert not any(x.exception() for x in looking)
-  assert board.latest().number == 300
-  points = board.news(live_board.UNSEEN)[0]["series"]["miou"]["points"]
-  assert len(points) == 300

@@ -358,29 +358,6 @@ def test_pictures_come_fifteen_times_a_second_at_most(view):
   thread.join()
 
 
-def test_events_tell_the_run_and_its_end(view):
-  status, file = _open_stream(view, "/events")
-  with file:
-    assert status.startswith(b"HTTP/1.1 200")
-    first = _news(file)
-    assert first["state"] == "starting"
-    assert first["about"]["stream"] == "folder:clip"
-    for t in range(3):
-      live_run.step(view.board, t)
-    points, news = [], {}
-    while len(points) < 3:
-      news = _news(file)
-      tail = news["series"]["stride"]
-      points = points[: tail["start"]] + tail["points"]
-    assert points == [[0, 8], [1, 8], [2, 8]]
-    assert news["state"] == "running" and news["counts"]["num_frames"] == 3
-    view.board.end(live_run.SUMMARY)
-    view.close()
-    last = _news(file)
-    assert last["state"] == "finished" and last["summary"]["miou"] == 0.75
-    assert file.read().strip() == b""
-
-
 def test_run_that_fails_is_told_of(view):
   with _open_stream(view, "/events")[1] as file:
     _news(file)
