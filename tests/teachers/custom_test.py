@@ -39,26 +39,21 @@ def _label(teacher):
   return base.label(teacher, Sample(0, FRAME, None), groups)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
-def test_class_maps_of_whole_numbers(monkeypatch, dtype):
-  answer = np.zeros((8, 10), dtype)
-  answer[2:4, 3:5] = 1
-  teacher = _make(monkeypatch, _factory(lambda frame: answer))
-  made = _label(teacher)
-  np.testing.assert_array_equal(made.classes, answer)
-  assert made.weights[2, 3] == 5.0
-  assert not teacher.is_free
-
-
 def _instances(num=1, size=(8, 10), box=(1, 1, 3, 4), class_ids=(2,)):
   masks = np.zeros((num, *size), bool)
   masks[0, 1:3, 1:4] = True
   return Instances([box], [0.9], class_ids, masks)
 
 
-def test_instances(monkeypatch):
-  made = _label(_make(monkeypatch, _factory(lambda frame: _instances())))
-  assert made.classes.sum() == 2 * 6
+def test_class_maps_of_whole_numbers_and_instances(monkeypatch):
+  expected = np.zeros((8, 10), np.uint8)
+  expected[1:3, 1:4] = 1
+  maps = [expected.astype(dtype) for dtype in (np.uint8, np.int64, bool)]
+  for answer in (*maps, _instances(class_ids=(1,))):
+    teacher = _make(monkeypatch, _factory(lambda frame, answer=answer: answer))
+    made = _label(teacher)
+    np.testing.assert_array_equal(made.classes, expected)
+    assert made.weights[1, 1] == 5.0 and not teacher.is_free
 
 
 @pytest.mark.parametrize(
@@ -96,10 +91,8 @@ def _numbered(*, num: int = 1):
 def test_factories_that_are_refused(monkeypatch, factory, text, words):
   with refused(words):
     _make(monkeypatch, factory, text)
-
-
-def test_options_reach_the_factory(monkeypatch):
-  assert len(_make(monkeypatch, _numbered, f"{_TEXT}:num=3").class_names) == 4
+  teacher = _make(monkeypatch, _numbered, f"{_TEXT}:num=3")
+  assert len(teacher.class_names) == 4
 
 
 def test_example_wraps_a_semantic_model(monkeypatch):

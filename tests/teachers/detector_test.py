@@ -95,21 +95,6 @@ def test_equals_the_loop_over_pixels(seed, num):
   )
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_rules_by_hand(device):
-  """A bicycle over a person, a dog, a doubtful car."""
-  masks = np.ones((4, 1, H, W))
-  masks[0, 0, 4, 4] = 0.4999
-  boxes = [[4, 4, 10, 8], [8, 6, 12, 10], [0, 12, 8, 20], [14, 0, 24, 20]]
-  output = _output(boxes, [1, 2, 6, 3], masks, [0.5, 0.6, 1.0, 0.4999])
-  classes, weights = np.zeros((H, W), np.uint8), np.ones((H, W), np.float32)
-  classes[4:8, 4:10] = 1
-  classes[4, 4] = 0
-  classes[6:10, 8:12] = 3
-  weights[3:9, 3:11] = weights[5:11, 7:13] = 5
-  _assert_equal(_assert_equals_numpy(output, device), (classes, weights))
-
-
 def test_jax_gets_what_torch_made_without_a_copy(monkeypatch):
   made = []
   make = detector._make

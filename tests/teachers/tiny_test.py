@@ -144,11 +144,6 @@ def test_examples_leave_specks_out_and_mirror_both_sides():
   assert torch.equal(image[0] > 0.5, inside)
 
 
-def test_batches_differ_from_step_to_step(pages):
-  batch = train_teacher.Batches(RECIPE, pages)
-  assert len({batch(i)[0][0].numpy().tobytes() for i in range(10)}) > 1
-
-
 def test_judge_gives_the_truth_full_marks():
   address = "synthetic:street?seed=3&num_frames=41"
   stream = streams.open_stream(address, 64, 96)
