@@ -21,8 +21,6 @@ CLIPS = {
   ("camvid_0016E5_15hz", None, None): 0.0175,
   # The hardest: eleven classes, and the nearest pixel frays their edges.
   ("camvid_0016E5_15hz", 240, 320): 0.02,
-  ("davis_car-roundabout", None, None): 0.002,
-  ("davis_car-shadow", None, None): 0.002,
   ("davis_dance-twirl", None, None): 0.004,
   ("sbi_HighwayI_first200", None, None): 0.012,
 }
@@ -103,16 +101,13 @@ def test_every_bit_comes_back(classes, data):
   _check(classes, labels_lib.pixel_weights(classes, boxes))
 
 
-@pytest.mark.parametrize("weight", [0.0, -0.0, 1.0, np.nan])
-def test_all_may_be_ignored(weight):
-  _check(np.full((3, 4), IGNORE, np.uint8), np.full((3, 4), weight, np.float32))
-
-
-def test_labels_on_a_device_and_views_are_taken():
+def test_labels_on_a_device_views_and_ignored_ones_are_taken():
   classes = np.arange(48, dtype=np.uint8).reshape(6, 8)
   weights = np.arange(48, dtype=np.float32).reshape(6, 8) % 3
   _check(jnp.asarray(classes), jnp.asarray(weights))
   _check(classes[::2, ::-1], weights.T.copy().T[::2, ::-1])
+  for weight in np.float32([0, -0.0, 1, np.nan]):
+    _check(np.full((3, 4), IGNORE, np.uint8), np.full((3, 4), weight))
 
 
 CLASSES, WEIGHTS = np.zeros((4, 5), np.uint8), np.ones((4, 5), np.float32)
@@ -144,11 +139,9 @@ def _street(height, width):
   return labels_lib.from_class_map(classes, groups)
 
 
-@pytest.mark.parametrize(
-  ("height", "width", "part"), [(240, 320, 0.006), (720, 1280, 0.0015)]
-)
-def test_made_up_street_takes_few_bytes(height, width, part):
-  assert len(_check(*_street(height, width))) < part * height * width
+def test_made_up_street_takes_few_bytes():
+  for height, width, part in ((240, 320, 0.006), (720, 1280, 0.0015)):
+    assert len(_check(*_street(height, width))) < part * height * width
 
 
 @pytest.mark.parametrize("clip", CLIPS)
