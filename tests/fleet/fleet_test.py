@@ -5,7 +5,6 @@ import dataclasses
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -191,12 +190,6 @@ def test_more_streams_than_memory_holds(tmp_path, monkeypatch):
   with pytest.raises(UserError, match="4 streams take .* GB are free: 2 fit"):
     _run(tmp_path, uris)
   assert not (tmp_path / folder.STREAMS / "s0").exists()
-
-
-def test_memory_is_what_the_system_says():
-  assert 0 < capacity.free_on_host() < 1 << 50
-  if jax.default_backend() == "cpu":
-    assert capacity.free_on_devices() == 0
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,6 @@ def test_waits_are_those_of_erlang(num_teachers, service_ms):
   assert outcome.busy == pytest.approx(offered / num_teachers, rel=0.03)
 
 
-def test_a_teacher_of_constant_time_is_pollaczek_and_khinchines():
-  behaviour = _random(lambda rng, size: np.full(size, 70.0))
-  outcome = simulation.simulate([behaviour], STREAMS, Pool(1), SPAN, seed=2)
-  load, seconds = 0.7, 0.07
-  mean = load * seconds / (2 * (1 - load))
-  assert outcome.waits.mean() == pytest.approx(mean, rel=0.06)
-
-
 def test_little_counts_those_who_learn_and_those_who_are_served():
   behaviour = _random(lambda rng, size: rng.exponential(160.0, size))
   keys = behaviour.keys._replace(ms_learn=np.full(20_000, 500.0))
@@ -177,22 +169,6 @@ def test_nobody_waits_where_all_have_a_teacher():
   assert outcome.lost == pytest.approx(play.lost_alone(behaviour), rel=0.02)
   rate = len(outcome.waits) / 58 / 50
   assert rate == pytest.approx(1 / play.interval([play.play(behaviour)]), 0.01)
-
-
-def test_more_teachers_are_never_worse():
-  # 600 streams keep 38 teachers busy.
-  numbers = (20, 30, 36, 40, 45, 60, 600)
-  found = [
-    simulation.simulate([_mixed()], 600, Pool(k), Span(3, 12), 0)
-    for k in numbers
-  ]
-  for few, many in zip(found, found[1:], strict=False):
-    for quantile in (0.5, 0.95):
-      before, after = (np.quantile(x.latencies, quantile) for x in (few, many))
-      assert after <= before + 1e-3
-    assert many.lost_waiting <= few.lost_waiting + 1e-4
-    assert many.busy <= few.busy + 1e-3
-  assert found[0].lost_waiting > 0.01
 
 
 def test_streams_may_change_places():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.network import gap_code, mask_code, rans
+from ojd.network import gap_code, mask_code
 from ojd.network.limits import WireError
 
 STUDENT = 2_113_043  # coordinates that Adaptive Model Streaming trains
@@ -65,18 +65,6 @@ def test_gaps_of_every_length_come_back():
   places = np.cumsum(ends + 1) - 1
   got = gap_code.decode(gap_code.encode(places), len(places))
   np.testing.assert_array_equal(got, places)
-
-
-@_quick
-@hypothesis.given(
-  st.lists(st.integers(0, 2**40), min_size=1, max_size=128), st.integers(1, 2)
-)
-def test_frequencies_add_up_and_nobody_is_forgotten(counts, num_rare):
-  counts = np.pad(counts, (0, rans.MAX_SYMBOLS - len(counts)))
-  counts[: 64 * num_rare : 2] = 1
-  freqs = rans.quantise(np.stack([counts, np.zeros_like(counts)]))
-  assert freqs.sum(1).tolist() == [rans.SLOTS, 0]
-  np.testing.assert_array_equal(freqs[0] > 0, counts > 0)
 
 
 def test_bitmap_counted_by_hand():
