@@ -32,7 +32,9 @@ _seeds = st.integers(0, 2**32 - 1)
 
 @settings(deadline=None)
 @given(_seeds, st.sampled_from([1, 2, 3, 21, 255]), *[st.booleans()] * 2)
-def test_frame_miou_equals_pixel_counting(seed, num_classes, ignored, all_count):
+def test_frame_miou_equals_pixel_counting(
+  seed, num_classes, ignored, all_count
+):
   """An ignored pixel that counts all the same is a miss of its answer."""
   rng = np.random.default_rng(seed)
   labels = _map(rng, num_classes, ignored)
