@@ -39,7 +39,7 @@ def test_a_stream_that_is_there_twice_is_told_of_and_taken_once(tmp_path):
     tmp_path, "a, x.mp4\ny.mp4\nb, x.mp4\ncam, rtsp://me:secret@host/1\n" * 2
   )
   assert [entry.uri for entry in entries] == [
-    *("x.mp4", "y.mp4", "rtsp://me:secret@host/1"),
+    *("x.mp4", "y.mp4", "rtsp://me:secret@host/1")
   ]
   assert len(notes) == 5
   assert notes[0] == "line 3 is left out: x.mp4: line 1 has it already"

@@ -39,7 +39,7 @@ def test_who_is_below_goes_first_and_then_who_gains_most():
   # Whoever has waited for long goes before all, the longest first.
   order = need.in_order(wishes, 11.5, threshold=0.8, patience=10.0)
   assert order[:3] == [
-    *("fine, gains little", "fine, gains much", "below, gains little"),
+    *("fine, gains little", "fine, gains much", "below, gains little")
   ]
 
 

@@ -11,14 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.network import (
-  handshake,
-  mask_code,
-  messages,
-  payload,
-  weights,
-  wire,
-)
+from ojd.network import handshake, mask_code, messages, payload, weights, wire
 from ojd.network import layout as layout_lib
 from ojd.network.limits import Limits, WireError
 from ojd.network.messages import (
