@@ -51,7 +51,6 @@ def test_frame_miou_equals_pixel_counting(
 # 1: 2 of 4 pixels; 2: 1 of 3; 3: nowhere; the last row does not count.
 LABELS = np.array([[0, 1, 1], [0, 1, 2], [2, 0, 0], [255, 255, 255]], np.uint8)
 CLASSES = np.array([[1, 1, 1], [0, 0, 2], [0, 2, 0], [3, 2, 1]], np.uint8)
-BY_HAND = (2 / 4 + 1 / 3) / 2
 NOTHING = np.zeros(SHAPE, np.uint8)
 CORNER = NOTHING.copy()
 CORNER[0, 0] = 2
@@ -62,11 +61,10 @@ ALL_CLASSES = np.arange(256, dtype=np.uint8).reshape(16, 16)
 @pytest.mark.parametrize(
   ("labels", "classes", "num_classes", "expected"),
   [
-    (LABELS, CLASSES, 4, BY_HAND),
+    (LABELS, CLASSES, 4, (2 / 4 + 1 / 3) / 2),
     (NOTHING, NOTHING, 3, 1.0),  # no object on either side
     (NOTHING + IGNORE, NOTHING + 2, 3, 1.0),
     (NOTHING, CORNER, 3, 0.0),  # an object on one side alone
-    (CORNER, NOTHING, 3, 0.0),
     (ALL_CLASSES, ALL_CLASSES, 255, 1.0),
   ],
 )
@@ -74,11 +72,6 @@ def test_frame_by_hand(labels, classes, num_classes, expected, jit):
   miou = _frame_miou(num_classes, jit)
   ours = miou(labels, classes, counts=labels != IGNORE)
   np.testing.assert_allclose(ours, expected, rtol=1e-6)
-  # And over a batch.
-  maps, counts = np.stack([labels] * 2), np.stack([labels != IGNORE] * 2)
-  both = jax.vmap(lambda a, b, c: miou(a, b, counts=c))
-  ours = both(maps, np.stack([classes] * 2), counts)
-  np.testing.assert_allclose(ours, [expected] * 2, rtol=1e-6)
 
 
 @settings(deadline=None)
@@ -104,15 +97,8 @@ def test_run_equals_pixel_counting(seed, num_classes, num_frames):
   [
     # Labels are rows and answers columns.
     ([1, 1, 1, 0], [2, 2, 1, 2], [[0, 0, 1], [0, 1, 2], [0, 0, 0]], 1 / 6),
-    # Nine pixels count, and a run of one frame is the frame.
-    (
-      *(LABELS, CLASSES),
-      [[2, 1, 1, 0], [1, 2, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]],
-      BY_HAND,
-    ),
     # Sums before it divides: not (1 + 0) / 2, of [1111, 0001] and [1111, 0000].
     ([1, 1, 1, 1, 0, 0, 0, 1], [1] * 4 + [0] * 4, [[3, 0], [1, 4]], 4 / 5),
-    (NOTHING, NOTHING, [[20, 0], [0, 0]], 1.0),
     (NOTHING + IGNORE, NOTHING, [[0, 0], [0, 0]], 1.0),
     (ALL_CLASSES, ALL_CLASSES, np.eye(255), 1.0),
   ],

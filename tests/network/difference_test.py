@@ -47,17 +47,6 @@ def test_device_ends_with_what_was_trained(seed, share, place):
   assert size(chosen) <= min(map(size, others)) + 32
 
 
-def test_choice_by_hand():
-  held = _held()
-  everywhere = np.arange(700)
-  assert difference.choose(held, _moved(held, everywhere >= 400)) == "static"
-  few = difference.choose(held, _moved(held, everywhere >= 690))
-  np.testing.assert_array_equal(few, everywhere >= 690)
-  outside = difference.choose(held, _moved(held, everywhere >= 399))
-  np.testing.assert_array_equal(outside, everywhere >= 399)
-  assert not difference.choose(held, held.params).any()
-
-
 def test_one_of_very_many_is_not_worth_a_mask():
   held = _held((1, 1 << 17))
   most = np.arange((1 << 17) + 1) > 1
@@ -71,11 +60,6 @@ def test_zeros_of_both_signs_differ():
   other = {**held.params, "a": held.params["a"].copy()}
   other["a"][0] = -0.0
   assert difference.choose(held, other).sum() == 1
-
-
-def test_bytes_of_a_mask_are_its_entropy():
-  assert difference.mask_bytes(350, 700) == pytest.approx(700 / 8)
-  assert difference.mask_bytes(0, 700) == difference.mask_bytes(9, 9) == 0
 
 
 def test_bits_name_the_trainable_arrays():

@@ -73,21 +73,14 @@ def test_refined_pair_is_as_good_as_a_new_one(shape, rank):
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 6])
 def test_no_other_pair_is_nearer(rank):
-  """Beside pairs fitted by alternating least squares from many beginnings."""
   kernel = _draw((3, 3, 2, 2))  # of rank 6: there it is the kernel
   matrix = kernel.transpose(0, 2, 1, 3).reshape(6, 6).astype(float)
   ours = np.asarray(
     kernels.join(*changes.split_kernel(jnp.asarray(kernel), rank))
   )
   error = np.square(ours - kernel).sum()
-  rng = np.random.default_rng(0)
-  best = np.inf
-  for _ in range(20):
-    right = rng.standard_normal((rank, 6))
-    for _ in range(200):
-      left = matrix @ np.linalg.pinv(right)
-      right = np.linalg.pinv(left) @ matrix
-    best = min(best, np.square(left @ right - matrix).sum())
+  # By the theorem of Eckart and Young.
+  best = np.square(np.linalg.svd(matrix)[1][rank:]).sum()
   assert error == pytest.approx(best, rel=1e-4, abs=1e-9)
 
 
@@ -153,11 +146,6 @@ def test_jitnet_of_the_paper_by_hand():
   assert 2 * cost.key == pytest.approx(15.157, abs=5e-4)
   assert cost.amortised == pytest.approx((cost.key + 3 * cost.delta) / 4)
   assert changes.mean_cost(rows, 1).amortised == cost.key
-  uncompressed = changes.mean_cost(
-    changes.work_table(student, changes.full(), 720, 1280), 3
-  )
-  assert uncompressed.key == uncompressed.delta
-  assert uncompressed.amortised == pytest.approx(uncompressed.key)
 
 
 def test_converted_student_tells_the_work_of_the_table():
