@@ -1,7 +1,5 @@
 """`--precision=bfloat16`: less where it is cheap, all where it counts."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,14 +68,12 @@ def test_logits_are_near_those_of_float32():
   assert 0 < error < 0.05
 
 
-def test_run_in_bfloat16_is_another_run_of_the_same_kind(tmp_path, monkeypatch):
-  monkeypatch.setattr("ojd.models.student.MODELS", small_run.MODELS)
-  losses_of, mious = [], []
+@pytest.mark.usefixtures("small_students")
+def test_run_in_bfloat16_is_another_run_of_the_same_kind(tmp_path):
+  found = []
   for precision in ("float32", "bfloat16"):
     path = tmp_path / precision
-    summary = small_run.run(path, precision=precision, num_frames=12).summary
-    lines = (path / "metrics.jsonl").read_text().splitlines()
-    losses_of.append([json.loads(line).get("loss") for line in lines])
-    mious.append(summary["miou"]["mean"])
-  assert losses_of[0] != losses_of[1]
-  assert abs(mious[0] - mious[1]) < 0.15
+    made = small_run.run(path, precision=precision, num_frames=12)
+    found.append((made.summary["miou"]["mean"], small_run.lines(path)))
+  (full, lines), (half, others) = found
+  assert lines != others and abs(full - half) < 0.15

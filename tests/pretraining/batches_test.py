@@ -85,12 +85,6 @@ def test_an_epoch_of_coco_shows_each_picture_once(images):
   np.testing.assert_array_equal(labels.weights, np.where(padding, 0.0, 10.0))
 
 
-def test_recipe_for_coco_is_the_published_one():
-  recipe = batches.COCO
-  assert (recipe.num_steps, recipe.batch, recipe.height) == (150_000, 6, 768)
-  assert (recipe.learning_rate, recipe.weight_decay) == (0.1, 4e-5)
-
-
 PLAN = album.Plan(seed=5, num_worlds=3, frames_per_world=2, height=64, width=96)
 
 

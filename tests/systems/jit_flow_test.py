@@ -69,19 +69,9 @@ def test_half_pixels_add_up():
   """1.5 pixels a frame are 3 after two; rounded each time they would be 4."""
   frames, labels = _panned()
   system = _system(_unsure(), _shift)
-  answers = host_loop.play(system, frames[:4], labels).answers
-  for t in (1, 2, 3):
-    # Ties are broken one way or the other by whole columns.
-    wanted, also = (
-      labels.classes[0][:, np.clip(columns, 0, SIZE[1] - 1).astype(int)]
-      for columns in (
-        np.rint(np.arange(SIZE[1]) + 1.5 * t),
-        np.floor(np.arange(SIZE[1]) + 1.5 * t),
-      )
-    )
-    assert np.all((answers[t] == wanted) | (answers[t] == also))
-    if t == 2:
-      np.testing.assert_array_equal(answers[t], wanted)
+  answers = host_loop.play(system, frames[:3], labels).answers
+  columns = np.minimum(np.arange(SIZE[1]) + 3, SIZE[1] - 1)
+  np.testing.assert_array_equal(answers[2], labels.classes[0][:, columns])
 
 
 def test_labels_without_weight_leave_the_pixel_to_the_student():

@@ -62,16 +62,6 @@ def test_loss_and_gradient_equal_torch(seed, scale, atol, jit):
   np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=atol)
 
 
-def test_loss_by_hand():
-  # Two even classes cost log 2 each; the third pixel does not count.
-  logits = np.zeros((1, 3, 2), np.float32)
-  labels = Labels(
-    np.array([[0, 1, IGNORE]], np.uint8), np.float32([[5.0, 1.0, 0.0]])
-  )
-  loss = weighted_cross_entropy(logits, labels)
-  np.testing.assert_allclose(loss, (5 + 1) * np.log(2) / 2, rtol=1e-6)
-
-
 def test_class_under_zero_weight_is_not_looked_at():
   logits, labels = _logits(3), _labels(3)
   zeros = np.where(labels.weights > 0, labels.classes, 0).astype(np.uint8)
