@@ -36,7 +36,9 @@ def test_a_folder_of_runs_has_a_page_about_all(tmp_path, runs):
     f"all: {tmp_path / 'index.html'}",
   ]
   page = (tmp_path / "index.html").read_text()
-  assert 'href="a/report/index.html"' in page and "unreadable" in page
+  assert 'href="a/report/index.html"' in page
+  assert "unreadable: its metrics.jsonl is missing" in page
+  assert not (runs[1] / "report").exists()
 
 
 def test_several_runs_and_a_flag_after_them(tmp_path, runs):

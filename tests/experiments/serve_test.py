@@ -4,7 +4,6 @@ import http.client
 import json
 import pathlib
 import re
-import socket
 
 from ojd.run import live_board
 from tests import binaries
@@ -58,15 +57,6 @@ def test_watched_run_tells_its_end_and_keeps_its_secret(tmp_path):
   # Watching is no part of the run: without it this is still the same one.
   again = binaries.succeed("online_distill", *flags)
   assert "finished" in again.stdout
-
-
-def test_address_in_use_is_refused_before_anything_starts(tmp_path):
-  path = tmp_path / "run"
-  with socket.create_server(("127.0.0.1", 0)) as taken:
-    flag = f"--serve=127.0.0.1:{taken.getsockname()[1]}"
-    done = binaries.run("online_distill", f"--workdir={path}", *SMALL, flag)
-  binaries.assert_refused(done, "in use")
-  assert not path.exists()
 
 
 def test_resumed_run_shows_its_past(tmp_path, small_students):

@@ -17,6 +17,7 @@ from PIL import Image
 from ojd.errors import UserError
 from ojd.run import live_handler, live_painter, live_view, report_style
 from tests.reference import live_run
+from tests.waiting import until
 
 PATHS = (
   *("/", "/live.css", "/live.js", "/overlay.mjpg", "/frame.jpg"),
@@ -120,13 +121,6 @@ def _other_picture(file, seen):
   while len(seen) > 1 and np.array_equal(seen[-1], seen[-2]):
     seen.append(_picture(file))
   return seen[-1]
-
-
-def _wait_until(is_so, seconds=5.0):
-  deadline = time.monotonic() + seconds
-  while not is_so():
-    assert time.monotonic() < deadline
-    time.sleep(0.01)
 
 
 def test_every_route_answers_get_and_head(shared):
@@ -384,7 +378,7 @@ def test_too_many_viewers_are_sent_away_and_let_in_later():
         file.close()
         return status.startswith(b"HTTP/1.1 200")
 
-      _wait_until(is_let_in)
+      until(is_let_in)
 
 
 def test_connections_beyond_the_limit_are_sent_away():
@@ -393,8 +387,8 @@ def test_connections_beyond_the_limit_are_sent_away():
   with _view(limits=limits) as view, contextlib.ExitStack() as stack:
     for _ in range(limits.num_connections):
       stack.enter_context(_connect(view))
-    _wait_until(lambda: _raw(view, b"").startswith(b"HTTP/1.1 503"), 1.5)
-    _wait_until(lambda: _request(view, "/healthz")[0].status == 200)
+    until(lambda: _raw(view, b"").startswith(b"HTTP/1.1 503"), 1.5)
+    until(lambda: _request(view, "/healthz")[0].status == 200)
 
 
 def test_request_that_trickles_in_is_not_waited_for():
@@ -488,7 +482,7 @@ def test_viewer_that_never_reads_is_cut_off():
       return slots._value == QUICK.num_viewers
 
     assert slots._value == QUICK.num_viewers - 1
-    _wait_until(is_freed, 15)
+    until(is_freed, 15)
     file.close()
 
 

@@ -88,20 +88,6 @@ def test_links_lead_to_the_reports_from_wherever_the_page_is(tmp_path):
     assert urllib.parse.urlsplit(address).path == address
 
 
-def test_a_damaged_run_among_many_is_listed(tmp_path):
-  paths = [workdirs.make(tmp_path / name) for name in "abc"]
-  (paths[1] / "config.json").write_text("{")
-  notes = []
-  entries = report_index.rewrite(paths, notes.append)
-  report_index.write(entries, tmp_path / "index.html")
-  _, *rows = _Table((tmp_path / "index.html").read_text()).rows
-  assert [row[0] for row in rows] == ["a", "b", "c"]
-  assert rows[1] == ["b", "unreadable: its config.json is damaged"]
-  assert notes[0] == str(paths[0] / "report" / "index.html")
-  assert "config.json is damaged" in notes[1]
-  assert not (paths[1] / "report").exists()
-
-
 def test_numbers_are_sorted_by_their_exact_values(tmp_path):
   numbers = {"miou": {"mean": 0.62549}, "fps": math.inf, "num_updates": "<i>"}
   path = workdirs.make(tmp_path / "a", numbers=numbers)
