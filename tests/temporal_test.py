@@ -91,7 +91,7 @@ def test_both_are_those_of_the_loop(seed):
   turns = iter(flows[1:])
   clip = [Answer(t, frames[t], maps[t], None) for t in range(num_frames)]
   found = temporal_metrics.measure(clip, 4, lambda *_: next(turns))
-  expected = temporal_loop.measures(frames, flows, maps, 4)
+  expected = temporal_loop.measures(frames.astype(int), flows, maps, 4)
   assert found[:2] == pytest.approx(expected)
   assert 0 < expected[0] < 1 and 0 < expected[1] < 1
 

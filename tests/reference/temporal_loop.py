@@ -1,31 +1,27 @@
-"""Consistency and flicker pixel by pixel."""
+"""Consistency and flicker pixel by pixel, of arrays of integers."""
 
 import numpy as np
 
 
 def measures(frames, flows, maps, num_classes):
-  """(consistency, flicker) of a clip; None for what has nothing to compare."""
-  both, either = np.zeros(num_classes), np.zeros(num_classes)
-  change, still = 0, 0
-  frames, (height, width) = frames.astype(int), maps[0].shape
-  for t in range(1, len(frames)):
-    moved = np.abs(frames[t] - frames[t - 1]).max(-1)
-    for y, x in np.ndindex(height, width):
-      now, before = maps[t][y, x], maps[t - 1][y, x]
+  """(consistency, flicker) of a clip in which both are somewhere asked for."""
+  followed, changes = [], []
+  for t in range(1, len(maps)):
+    for y, x in np.ndindex(maps[t].shape):
+      now, before = maps[t, y, x], maps[t - 1, y, x]
       around = np.s_[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
-      if 255 not in (now, before) and moved[around].max() <= 10:
-        still += 1
-        change += now != before
-      right, down = (round(float(v)) for v in flows[t][y, x])
+      is_still = abs(frames[t][around] - frames[t - 1][around]).max() <= 10
+      if is_still and 255 not in (now, before):
+        changes.append(now != before)
+      right, down = map(round, flows[t, y, x].tolist())
       was = y + down, x + right
-      if not (0 <= was[0] < height and 0 <= was[1] < width):
-        continue
-      before = maps[t - 1][was]
-      residue = np.abs(frames[t][y, x] - frames[t - 1][was]).mean()
-      if 255 not in (now, before) and residue <= 32:
-        both[now] += now == before
-        either[now] += 1
-        either[before] += now != before
-  seen = either[1:] > 0
-  mean = (both[1:][seen] / either[1:][seen]).mean() if seen.any() else 1.0
-  return mean if either.any() else None, change / still if still else None
+      if min(was) >= 0 and was[0] < len(maps[t]) and was[1] < len(maps[t, 0]):
+        residue = abs(frames[t, y, x] - frames[t - 1][was]).mean()
+        if residue <= 32 and 255 not in (now, maps[t - 1][was]):
+          followed.append((now, maps[t - 1][was]))
+  ious = []
+  for c in range(1, num_classes):
+    is_c = np.array(followed) == c
+    if is_c.any():
+      ious.append(is_c.all(1).sum() / is_c.any(1).sum())
+  return np.mean(ious), np.mean(changes)
