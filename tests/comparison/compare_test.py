@@ -128,21 +128,6 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
   assert first != second
 
 
-def test_changes_and_davis_measures_are_the_cells(tmp_path, small_students):
-  updates = tuple(spec.of_updates(["sgd"]))
-  asked = {"save_masks": "video", "has_davis": True}
-  request = _request(tmp_path, **asked)
-  (cell,) = _run(request._replace(systems=updates, updates=updates))
-  last = numbers.read(tmp_path / cell.folder)
-  assert last.bytes_per_key is None  # of those who did not ask for it
-  # 3x3x3x8 + 2x8 + 8 + 1 numbers for a background and a person, all of them
-  # touched by every gradient step.
-  total = 4 * (3 * 3 * 3 * 8 + 2 * 8 + 2 * 8 + 2)
-  assert 0.8 * total < cell.numbers.bytes_per_key <= total
-  assert cell.numbers.ms_update > 0
-  assert 0 <= cell.numbers.region <= 1 and 0 <= cell.numbers.boundary <= 1
-
-
 def test_changed_bytes_by_hand():
   old = {"a": np.float32([0.0, 1.0, np.nan, 4.0]), "b": np.float32([[5.0]])}
   new = {"a": np.float32([-0.0, 1.0, np.nan, 4.5]), "b": np.float32([[5.0]])}
@@ -150,19 +135,28 @@ def test_changed_bytes_by_hand():
   assert numbers.changed_bytes(old, new) == 8
 
 
-def test_temporal_measures_come_with_the_cell_and_can_come_later(
+def test_measures_come_with_the_cell_and_can_come_later(
   tmp_path, small_students
 ):
-  request = _request(tmp_path, "jit", save_masks="video")
+  updates = tuple(spec.of_updates(["sgd"]))
+  request = _request(tmp_path, save_masks="video", has_davis=True)
+  request = request._replace(systems=updates, updates=updates)
   (before,) = _run(request)
   assert before.numbers.consistency is None
   (cell,) = _run(request._replace(has_temporal=True))
   found = cell.numbers
+  assert 0 <= found.region <= 1 and 0 <= found.boundary <= 1
+  # 3x3x3x8 + 2x8 + 8 + 1 numbers for a background and a person, all of them
+  # touched by every gradient step.
+  total = 4 * (3 * 3 * 3 * 8 + 2 * 8 + 2 * 8 + 2)
+  assert 0.8 * total < found.bytes_per_key <= total and found.ms_update > 0
   assert 0 < found.consistency < found.truth_consistency <= 1
   assert 0 <= found.truth_flicker < found.flicker < 1
   assert found.miou == before.numbers.miou
   path = tmp_path / cell.folder
   assert numbers.are_measured(path, frozenset({numbers.TEMPORAL}))
+  # They are not of those who did not ask for them.
+  assert numbers.read(path).bytes_per_key is None
   # The truth's are those of the stream, whatever was answered.
   stream = base.open_stream(STREAM, CONFIG.height, CONFIG.width)
   clip = [
