@@ -189,6 +189,8 @@ def test_instances_equal_the_loop(seed, num, mask_size):
   y[is_odd] = y[is_odd, ::-1]
   boxes = np.stack([y[:, 0], x[:, 0], y[:, 1], x[:, 1]], 1).astype(np.float32)
   masks = _smooth(rng, num, mask_size or H, mask_size or W)
+  if mask_size is None:  # they are not enlarged, and one half is met exactly
+    masks = masks.round(1)
   class_ids = rng.integers(1, len(TEACHER), num)
   scores = rng.choice(np.float32([0.3, 0.49, 0.5, 0.8, 1.0]), num)
   ours = _convert(boxes, class_ids, masks, scores)
@@ -198,18 +200,3 @@ def test_instances_equal_the_loop(seed, num, mask_size):
   np.testing.assert_array_equal(ours.classes, expected[0])
   np.testing.assert_array_equal(ours.weights, expected[1])
   assert (ours.classes.dtype, ours.weights.dtype) == (np.uint8, np.float32)
-
-
-def test_score_and_mask_count_from_one_half():
-  boxes = [(0, 0, 4, 4), (0, 10, 4, 14), (10, 0, 14, 4)]
-  masks = np.zeros((3, H, W))
-  masks[0, :4, :4], masks[0, 0, 0] = 0.5, 0.4999
-  masks[1, :4, 10:14] = 1
-  masks[2, 10:14, :4] = 0.4999
-  found = _convert(boxes, [1, 1, 1], masks, [0.5, 0.4999, 1])
-  expected = np.zeros((H, W), np.uint8)
-  expected[:4, :4], expected[0, 0] = 1, 0
-  np.testing.assert_array_equal(found.classes, expected)
-  # The box of a detection counts even where its mask is empty.
-  assert found.weights[12, 2] == 5
-  assert found.weights[2, 12] == 1

@@ -16,15 +16,19 @@ def runs(tmp_path):
   return [workdirs.make(tmp_path / name, seed=i) for i, name in enumerate("ab")]
 
 
-def test_one_run_has_its_page_written_again(tmp_path, runs):
-  page = runs[0] / "report" / "index.html"
+def test_one_run_has_its_page_written_again_and_several_one_about_all(
+  tmp_path, runs
+):
+  page, target = runs[0] / "report" / "index.html", tmp_path / "all.html"
   page.parent.mkdir()
   page.write_text("old")
   result = _report(runs[0])
   assert result.stdout.split() == [str(page)]
   assert "0.625" in page.read_text()
-  assert not (tmp_path / "index.html").exists()
   assert not (runs[1] / "report").exists()
+  _report(*runs, runs[0], f"--out={target}")  # a flag after them
+  assert target.read_text().count("/report/index.html") == 2
+  assert not (tmp_path / "index.html").exists()
 
 
 def test_a_folder_of_runs_has_a_page_about_all(tmp_path, runs):
@@ -39,13 +43,6 @@ def test_a_folder_of_runs_has_a_page_about_all(tmp_path, runs):
   assert 'href="a/report/index.html"' in page
   assert "unreadable: its metrics.jsonl is missing" in page
   assert not (runs[1] / "report").exists()
-
-
-def test_several_runs_and_a_flag_after_them(tmp_path, runs):
-  target = tmp_path / "all.html"
-  _report(*runs, runs[0], f"--out={target}")
-  assert target.read_text().count("/report/index.html") == 2
-  assert not (tmp_path / "index.html").exists()
 
 
 def test_what_is_no_run_is_refused_in_a_line(runs):

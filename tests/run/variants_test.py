@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ojd import distill, systems, updates
+from ojd import systems, updates
 from ojd.models import export as export_lib
 from ojd.models import pretrained
 from ojd.models.student import from_linen
 from ojd.run import export, recorded_run, replay, workdir
-from tests.reference import scenes, small_run
+from tests.reference import host_loop, scenes, small_run
 
 # The others are optax's own, or one of these with other layers.
 NAMES = sorted(
@@ -71,10 +71,7 @@ def test_lanes_are_single_scans(name):
   def run(rate, axis_name=None):
     tx = updates.STEPS[name].factory(learning_rate=rate)
     system = systems.fixed(student, tx, stride=3, u_max=2, a_thresh=0.95)
-    state = system.init(jax.random.key(0), frames[0])
-    state, told = distill.scan_stream(
-      system, state, frames, labels, axis_name=axis_name
-    )
+    state, told = host_loop.scan(system, frames, labels, axis_name=axis_name)
     return system.serving.params(state), told
 
   rates = jnp.array([0.001, 0.01])
