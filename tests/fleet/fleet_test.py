@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import resource
 import shutil
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 
 from ojd.errors import UserError
 from ojd.fleet import capacity, fleet, folder, listing, member, report, zoo
+from ojd.fleet.pacing import Paced
 from ojd.fleet.teachers import Desks
 from ojd.models import pretrained
 from ojd.run import config as config_lib
 from ojd.run import workdir
-from tests.reference import small_run
+from tests.reference import scenes, small_run
 
 pytestmark = pytest.mark.usefixtures("small_students")
 SPORTS, PARK = "synthetic:sports?num_frames=40", "synthetic:park?num_frames=30"
@@ -205,3 +207,53 @@ def test_what_a_fleet_cannot_do_is_refused(tmp_path, flags, words):
   with pytest.raises(UserError, match=words):
     _run(tmp_path, {"sports": SPORTS}, flags=flags)
   assert not any(tmp_path.iterdir())
+
+
+def test_more_files_are_allowed_where_they_are_needed(monkeypatch):
+  limits, asked = [(1024, 4096)], []
+  monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[0])
+  monkeypatch.setattr(resource, "setrlimit", lambda kind, to: asked.append(to))
+  capacity.allow_files(10)
+  assert not asked
+  capacity.allow_files(100)
+  assert asked == [(256 + 12 * 100, 4096)]
+  with pytest.raises(UserError, match="4096 are allowed here: 320 streams"):
+    capacity.allow_files(400)
+  limits[0] = (1024, resource.RLIM_INFINITY)
+  capacity.allow_files(400)
+  assert asked[-1] == (256 + 12 * 400, resource.RLIM_INFINITY)
+
+
+def test_a_folder_knows_its_streams_and_hides_their_secrets(tmp_path):
+  config = small_run.CONFIG
+  assert folder.known_names(tmp_path / "new", config) == {}
+  one = listing.Entry("gate", "rtsp://me:secret@host/1")
+  folder.create(tmp_path, config, [one], "a command")
+  folder.create(tmp_path, config, [listing.Entry("yard", "y.mp4")], "another")
+  words = (tmp_path / folder.FLEET).read_text()
+  assert "secret" not in words
+  known = folder.known_names(tmp_path, config)
+  assert known["y.mp4"] == "yard" and len(known) == 2
+  (tmp_path / folder.FLEET).write_text(json.dumps({"format": 2}))
+  with pytest.raises(UserError, match="fleet.json cannot be read"):
+    folder.known_names(tmp_path, config)
+  with pytest.raises(UserError, match="is a file"):
+    folder.known_names(tmp_path / folder.FLEET, config)
+
+
+def test_frames_come_no_sooner_than_from_a_camera():
+  now, slept, stream = [100.0], [], scenes.Stream(num_frames=6)
+
+  def sleep(seconds):
+    slept.append(round(seconds, 6))
+    now[0] += seconds
+
+  paced = Paced(stream, lambda: now[0], sleep)
+  assert paced.spec is stream.spec
+  seen = []
+  for sample in paced.read(2):
+    seen.append((sample.t, round(now[0] - 100.0, 6)))
+    now[0] += 0.1 if sample.t == 3 else 0.01  # once it takes too long
+  # 25 frames a second; what is late is not waited for, and nothing is dropped.
+  assert seen == [(2, 0.0), (3, 0.04), (4, 0.14), (5, 0.15)]
+  assert slept == [0.0, 0.03, 0.0, 0.0]

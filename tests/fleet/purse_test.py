@@ -13,10 +13,7 @@ from ojd.types import Sample
 def _play(**pace):
   """Eight seconds of streams of 4 fps that want the teacher on each frame.
 
-  The first falls to nothing between two lessons, the others do not.
-
-  Args:
-    **pace: seconds of the clock that a frame of each takes.
+  `bad` falls to nothing between two lessons. `pace`: seconds a frame takes.
   """
   shared = purse.StreamPurse(2.0, list(pace), 0.8)
   told = {name: [] for name in pace}

@@ -12,26 +12,13 @@ from jax import lax
 
 from ojd.models import optical_flow
 from tests import binaries
-
-
-def _texture(height, width, seed=0):
-  """Blotches without a period, [H, W, 3] uint8."""
-  rng = np.random.default_rng(seed)
-  small = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), np.uint8)
-  return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def _moved(height, width, down, right, margin=10):
-  """A view of a texture, and the same later: it moved down and right."""
-  whole = _texture(height + 2 * margin, width + 2 * margin)
-  view = lambda y, x: whole[y : y + height, x : x + width]
-  return view(margin, margin), view(margin - down, margin - right)
+from tests.reference import pictures
 
 
 @pytest.mark.parametrize("preset", optical_flow.DIS_PRESETS)
 @pytest.mark.parametrize(("down", "right"), [(3, -2), (0, 5)])
 def test_known_shift_is_undone_to_the_pixel(preset, down, right):
-  previous, frame = _moved(97, 130, down, right)
+  previous, frame = pictures.views(2, 97, 130, -down, -right)
   flow_fn = optical_flow.dis(preset)
   flow = jax.jit(lambda a, b: optical_flow.dense_flow(a, b, flow_fn))(
     frame, previous
@@ -40,7 +27,7 @@ def test_known_shift_is_undone_to_the_pixel(preset, down, right):
   inside = np.s_[8:-8, 8:-8]
   # x comes first, and it says where the pixel was.
   is_right = np.rint(flow[inside]) == [-right, -down]
-  classes = _texture(97, 130, seed=1)[..., 0]
+  classes = pictures.blotches(97, 130, seed=1)[..., 0]
   warped = optical_flow.warp(classes, flow)
   expected = np.roll(classes, (down, right), (0, 1))
   is_moved = warped[inside] == expected[inside]
@@ -65,7 +52,7 @@ def test_warp_equals_a_loop():
 def test_scan_cond_and_vmap_give_what_the_host_gives():
   """Frames of more bytes than one operand may have."""
   shifts = np.random.default_rng(3).integers(-4, 5, (4, 2))
-  views = [_moved(150, 211, *shift) for shift in shifts]
+  views = [pictures.views(2, 150, 211, *shift) for shift in shifts]
   previous, frames = map(np.stack, zip(*views, strict=True))
   expected = [
     optical_flow.dis("medium")(np.array(a), np.array(b))

@@ -11,21 +11,13 @@ from PIL import Image
 
 from ojd.network import clips, h264, yuv
 from ojd.network.limits import WireError
+from tests.reference import pictures
 
 SIZE = 96, 160
 
 
-def _moving(num, size=SIZE, seed=0):
-  """A window that moves over a picture with details of four pixels."""
-  rng = np.random.default_rng(seed)
-  height, width = (x + 8 * num for x in size)
-  shape = height // 4 + 1, width // 4 + 1, 3
-  coarse = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
-  picture = np.asarray(coarse.resize((width, height), Image.BICUBIC))
-  return [
-    picture[7 * k : 7 * k + size[0], 5 * k : 5 * k + size[1]]
-    for k in range(num)
-  ]
+def _moving(num, size=SIZE):
+  return list(pictures.views(num, *size, 7, 5))
 
 
 def _psnr(frames, others):

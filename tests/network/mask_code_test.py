@@ -95,9 +95,7 @@ def test_sizes_for_a_random_mask(fraction, gzipped):
 
 def _clustered(kind):
   rng = np.random.default_rng(1)
-  if kind == "layers":
-    chances = np.repeat(rng.choice([0.002, 0.01, 0.3], 60), STUDENT // 60 + 1)
-  elif kind == "blocks":
+  if kind == "blocks":
     chances = rng.choice([0.005, 0.5], STUDENT // 64 + 1, p=[0.91, 0.09])
     chances = np.repeat(chances, 64)
   else:
@@ -106,7 +104,7 @@ def _clustered(kind):
   return rng.random(STUDENT) < np.resize(chances, STUDENT)
 
 
-@pytest.mark.parametrize("kind", ["layers", "blocks", "runs"])
+@pytest.mark.parametrize("kind", ["blocks", "runs"])
 def test_clusters_take_less_than_the_entropy_of_their_density(kind):
   mask = _clustered(kind)
   _, data = mask_code.encode(mask, [STUDENT], mask_code.GAPS)

@@ -2,18 +2,9 @@
 
 
 def run(accuracy, *, num_frames, a_thresh, delta_min, delta_max, u_max):
-  """Says when the teacher is asked and how often the student is updated.
+  """-> key frames; updates on each; stride after each.
 
-  Args:
-    accuracy: (t, u) -> mean IoU on key frame t after u updates there.
-    num_frames: frames of the stream.
-    a_thresh: desired accuracy.
-    delta_min: least stride.
-    delta_max: greatest stride.
-    u_max: most updates on a frame.
-
-  Returns:
-    Key frames; number of updates on each; stride that follows each.
+  Args are as the paper has them; `accuracy` is of (t, u): after u updates.
   """
   keys, num_updates, strides = [], [], []
   delta = delta_min

@@ -31,3 +31,18 @@ def palette(indices, colours):
   image = Image.frombytes("P", shape, indices.astype(np.uint8).tobytes())
   image.putpalette(np.asarray(colours, np.uint8).ravel().tolist())
   return image
+
+
+def blotches(height, width, seed=0):
+  """A texture without a period, of details of four pixels."""
+  coarse = Image.fromarray(noise(seed, height // 4 + 1, width // 4 + 1))
+  return np.asarray(coarse.resize((width, height), Image.BICUBIC))
+
+
+def views(num, height, width, down, right, seed=0):
+  """Of a camera over blotches that goes so many pixels a frame."""
+  places = np.arange(num)[:, None] * (down, right)
+  places -= places.min(0)
+  tall, wide = places.max(0) + (height, width)
+  whole = blotches(tall, wide, seed)
+  return np.stack([whole[y : y + height, x : x + width] for y, x in places])

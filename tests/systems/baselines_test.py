@@ -1,6 +1,5 @@
 """Methods without learning, beside lists and a flow loop made by hand."""
 
-import cv2
 import jax
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from ojd import metrics, systems
 from ojd.models import optical_flow
 from ojd.types import IGNORE, Labels
-from tests.reference import host_loop, scenes, tiny_student
+from tests.reference import host_loop, pictures, scenes, tiny_student
 
 STUDENT = tiny_student.make()
 FRAMES, LABELS = scenes.coloured_squares(10)
@@ -64,22 +63,13 @@ def test_student_that_never_learns_has_one_answer(name):
 
 
 NUM_FRAMES, SIZE, STRIDE = 9, (48, 64), 4
-MARGIN = 40
 
 
 def _moving_world():
   """A texture with a class each blotch, seen from a camera that moves."""
-  rng = np.random.default_rng(0)
-  height, width = (side + 2 * MARGIN for side in SIZE)
-  small = rng.integers(0, 256, (height // 4, width // 4, 3), np.uint8)
-  world = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-  classes = (world[..., 0] > 128).astype(np.uint8)
-  places = [(MARGIN + 2 * t, MARGIN - 3 * t) for t in range(NUM_FRAMES)]
-  view = lambda x: np.stack(
-    [x[y : y + SIZE[0], c : c + SIZE[1]] for y, c in places]
-  )
-  labels = view(classes)
-  return view(world), Labels(labels, np.ones(labels.shape, np.float32))
+  frames = pictures.views(NUM_FRAMES, *SIZE, 2, -3)
+  classes = (frames[..., 0] > 128).astype(np.uint8)
+  return frames, Labels(classes, np.ones(classes.shape, np.float32))
 
 
 def _numpy_loop(frames, labels, flow_fn, stride):

@@ -161,19 +161,3 @@ def test_step_scale_lengthens_every_step_by_what_was_wrong_at_first():
   rate = 0.1 * (1 + 4 * (1 - float(info.miou_before)))
   expected, _ = _first(_jit(sgd(rate), a_thresh=1))
   close(state.params, expected.params)
-
-
-def test_thresholds_and_strides_in_one_call():
-  stream = scenes.coloured_squares(24)
-
-  def run(a_thresh, delta_min):
-    options = dict(a_thresh=a_thresh, delta_min=delta_min)
-    system = systems.jit_plus(STUDENT, TX, **CONSTANTS | options)
-    _, (_, infos) = host_loop.scan(system, *stream)
-    return infos.is_key, infos.stride
-
-  values = jnp.array([0.3, 0.9]), jnp.array([2, 4])
-  together = jax.jit(jax.vmap(run))(*values)
-  for i in range(2):
-    alone = jax.jit(run)(values[0][i], values[1][i])
-    close([x[i] for x in together], list(alone), 0, 0)

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from ojd import losses, systems
+from ojd import losses
 from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models.delta import changes, conv_layers, files, skip, training
 from ojd.models.delta.convert import convert
 from ojd.pretraining import trainer
-from ojd.systems.delta import refreshed
 from ojd.types import Labels
 from tests.reference import delta_clips, layered_student
 from tests.reference.compare import equal
@@ -201,25 +200,16 @@ def _start(path):
   return params, files.convert_trained(STUDENT, trained), trained
 
 
-def test_system_starts_from_what_was_written(tmp_path):
+def test_file_gives_back_what_was_written(tmp_path):
   params = _trained()
   path = _save(tmp_path / "a.safetensors", params, steps=1)
   found = pretrained.load(path)
   assert found.class_names == NAMES
   assert found.about == {"steps": 1, "form": "convolutions"}
-  model, net, trained = _start(path)
-  equal(model, params["model"])
-  equal(trained.delta, params["delta"])
-  first = trained.delta
-  assert "kernel" in first["dec2"]["conv"] and "first" in first["dec1"]["conv"]
-  student = STUDENT._replace(init=lambda rng_key, frame: model)
-  system = refreshed(net, systems.frozen(student), trained=trained)
-  state = jax.jit(system.init)(jax.random.key(0), FRAMES[0])
-  equal(state.delta, first)
-  predict = jax.jit(system.predict)
-  for frame in FRAMES[:2]:
-    state, classes = predict(state, frame)
-  assert classes.shape == FRAMES[0].shape[:2]
+  model, _, trained = _start(path)
+  equal({"model": model, "delta": trained.delta}, params)
+  found = trained.delta
+  assert "kernel" in found["dec2"]["conv"] and "first" in found["dec1"]["conv"]
 
 
 def test_gates_and_their_blocks_are_read_back(tmp_path):
