@@ -73,13 +73,11 @@ def test_all_run_in_order_in_the_places_there_are(books):
 
 
 def test_failure_is_told_with_its_last_words_and_the_others_go_on(books):
-  fake = _Machine(1, {"r1": 2})
-  books.log(_runs(2)[1]).write_text("starts\nerror: no such thing\n\n")
-  ended = drive.drive(_runs(3), 0, books, fake.start)
-  assert ended.num_done == 2 and ended.num_left == 0
-  assert ended.failed == [
-    f"r1: code 2: error: no such thing ({books.folder}/r1.log)"
-  ]
+  fake, runs = _Machine(1, {"r1": 2}), _runs(3)
+  books.log(runs[1]).write_text("starts\nerror: no such thing\n\n")
+  words = f"r1: code 2: error: no such thing ({books.folder}/r1.log)"
+  expected = drive.Ended(2, [words], 0)
+  assert drive.drive(runs, 0, books, fake.start) == expected
 
 
 def test_wish_to_stop_reaches_all_that_run_and_starts_no_more(books):

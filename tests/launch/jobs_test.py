@@ -22,8 +22,8 @@ def books(tmp_path, monkeypatch):
 
 
 def _jobs(runs, books):
-  job = lambda run: jobs_lib.Job(run, books, 1, str(binaries.ROOT), 20.0)
-  return {run: job(run) for run in runs}
+  about = (books, 1, str(binaries.ROOT), 20.0)
+  return {run: jobs_lib.Job(run, *about) for run in runs}
 
 
 def test_requeued_job_runs_the_same_command_again(tmp_path, books):

@@ -153,20 +153,16 @@ def test_second_start_of_a_run_waits_for_the_first_to_end(tmp_path):
 
 _STARTER = """
 import pathlib, sys, time
-sys.path.insert(0, {root!r})
-from launch import supervised
-from tests import launches
-folder = pathlib.Path({folder!r})
-parts = launches.run(folder, {what!r}), launches.books(folder)
-task = supervised.Supervised(*parts, cores=1, folder={root!r}, grace=0.5)
+from tests.launch import supervised_test as test
+task = test._start(pathlib.Path(sys.argv[1]), sys.argv[2], grace=0.5)
 time.sleep(60)
 """
 
 
 @pytest.mark.parametrize("what", ("wait", "stubborn"))
 def test_nothing_outlives_a_starter_that_was_killed(tmp_path, what):
-  words = {"root": str(binaries.ROOT), "folder": str(tmp_path), "what": what}
-  starter = subprocess.Popen([sys.executable, "-c", _STARTER.format(**words)])
+  command = [sys.executable, "-c", _STARTER, tmp_path, what]
+  starter = subprocess.Popen(command, cwd=binaries.ROOT)
   _wait_for(tmp_path / "run" / "begun")
   starter.kill()
   starter.wait()

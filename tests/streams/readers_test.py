@@ -113,9 +113,8 @@ def reader(request, tmp_path):
   root = tmp_path / "whole"
   root.mkdir()
   write(root)
-  return root, lambda root, *size: base.open_stream(
-    uri.format(root=root), *size
-  )
+  open_in = lambda root, *size: base.open_stream(uri.format(root=root), *size)
+  return root, open_in
 
 
 def _check_equal(part, whole):
@@ -247,15 +246,14 @@ def _alarm():
   def ring(number, frame):
     raise _TooLong(f"more than {SECONDS} s")
 
-  before = signal.signal(signal.SIGALRM, ring)
-  signal.setitimer(signal.ITIMER_REAL, SECONDS)
-  faulthandler.dump_traceback_later(10 * SECONDS, exit=True)
-  try:
+  with contextlib.ExitStack() as stack:
+    before = signal.signal(signal.SIGALRM, ring)
+    stack.callback(signal.signal, signal.SIGALRM, before)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)
+    faulthandler.dump_traceback_later(10 * SECONDS, exit=True)
+    stack.callback(faulthandler.cancel_dump_traceback_later)
     yield
-  finally:
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    faulthandler.cancel_dump_traceback_later()
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A teacher in its own process: the same answers, and every way to lose it."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -52,16 +53,15 @@ def _sample(what=0, t=0):
   return Sample(t, odd.frame_that_says(what), truth)
 
 
-def _ask(worker, what=0):
-  """Asks a worker that works, and waits."""
+def _ask(worker, what=0, is_patient=False):
+  """Asks and waits, if it is patient for a restart as well."""
   worker.ask(_sample(what))
+  if is_patient:
+    return until(lambda: worker.answer(wait=False))
   return worker.answer(wait=True)
 
 
-def _ask_patiently(worker, what=0):
-  """Asks, and waits for a restart as well."""
-  worker.ask(_sample(what))
-  return until(lambda: worker.answer(wait=False))
+_ask_patiently = functools.partial(_ask, is_patient=True)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_pauses_double_up_to_the_longest_and_a_good_answer_ends_them(
 
 
 def test_worker_killed_while_idle_is_told_of_once_and_its_restart_tried_again(
-  start, clock, monkeypatch
+  start, clock
 ):
   worker = start(clock=clock)
   assert _ask(worker).labels is not None and worker.poll() == ""
@@ -137,9 +137,8 @@ def test_worker_killed_while_idle_is_told_of_once_and_its_restart_tried_again(
     "again in 1 s"
   )
   assert worker.poll() == ""
-  with monkeypatch.context() as broken:
-    failing = mock.Mock(side_effect=OSError("no more processes"))
-    broken.setattr(subprocess, "Popen", failing)
+  failing = mock.Mock(side_effect=OSError("no more processes"))
+  with mock.patch.object(subprocess, "Popen", failing):
     clock.now += 1
     assert _ask(worker).problem == (
       "its process cannot be started: no more processes; it is started again "
@@ -192,11 +191,11 @@ def test_start_that_fails_is_told_in_a_line(start, text, error, words):
   assert "\n" not in str(raised.value)
 
 
-def test_start_has_a_limit(monkeypatch):
+def test_start_has_a_limit(start, monkeypatch):
   monkeypatch.setattr(process, "_POLL_SECONDS", 0.0)
   ticks = iter(range(0, 10_000, 30))
   with pytest.raises(RuntimeError, match="not ready within 600 s"):
-    process.InProcess(OBEDIENT, REQUEST, timeout=60, clock=ticks.__next__)
+    start(clock=ticks.__next__)
 
 
 @pytest.mark.parametrize("what", [0, odd.HANG])
@@ -219,26 +218,20 @@ def test_nothing_is_left_after_the_end(start, what):
 
 _ORPHAN = f"""
 import time
-from tests.teachers import process_test
-from ojd.teachers import process
-worker = process.InProcess(
-  process_test.OBEDIENT, process_test.REQUEST, timeout=99
-)
-worker.set_groups(process_test.GROUPS)
-worker.ask(process_test._sample({odd.HANG}))
+from tests.teachers import process_test as test
+worker = test.process.InProcess(test.OBEDIENT, test.REQUEST, timeout=99)
+worker.set_groups(test.GROUPS)
+worker.ask(test._sample({odd.HANG}))
 print(worker.pid, flush=True)
 time.sleep(99)
 """
 
 
 def test_worker_ends_with_whoever_started_it():
-  asker = subprocess.Popen(
-    [sys.executable, "-c", _ORPHAN],
-    cwd=binaries.ROOT,
-    stdout=subprocess.PIPE,
-    text=True,
-  )
-  with asker:
+  command = [sys.executable, "-c", _ORPHAN]
+  with subprocess.Popen(
+    command, cwd=binaries.ROOT, stdout=subprocess.PIPE
+  ) as asker:
     pid = int(asker.stdout.readline())
     assert not is_gone(pid)
     shared = os.listdir("/dev/shm")
