@@ -45,7 +45,7 @@ def _video(
 
 @contextlib.contextmanager
 def _tcp(serve):
-  """A server that calls `serve(connection, number)` for every caller."""
+  """A server that calls `serve(connection, number, over)` for every caller."""
   listener = socket.create_server(("127.0.0.1", 0))
   is_over = threading.Event()
 
@@ -127,11 +127,8 @@ def test_file_of_a_web_server_plays_to_its_end(tmp_path):
   """Of Python's own server."""
   (tmp_path / "v.mp4").write_bytes(_video(12, "mp4", "libx264"))
 
-  class Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-      pass
-
-  handler = functools.partial(Handler, directory=str(tmp_path))
+  kind = http.server.SimpleHTTPRequestHandler
+  handler = functools.partial(kind, directory=str(tmp_path))
   server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
   threading.Thread(target=server.serve_forever).start()
   with server, contextlib.ExitStack() as stack:
@@ -146,9 +143,9 @@ def test_file_of_a_web_server_plays_to_its_end(tmp_path):
   assert time.monotonic() - begin > 0.3
   assert [s.t for s in samples] == list(range(5, 17))
   # One level apart, as the codec keeps them.
-  np.testing.assert_allclose([_grey(s) for s in samples], range(10, 22), atol=2)
-  stamps = np.diff([s.seconds for s in samples])
-  np.testing.assert_allclose(stamps, 1 / 25, atol=1e-6)
+  np.testing.assert_allclose([*map(_grey, samples)], range(10, 22), atol=2)
+  steps = np.diff([s.seconds for s in samples])
+  np.testing.assert_allclose(steps, 1 / 25, atol=1e-6)
 
 
 def test_source_that_dies_is_opened_again_and_told_once():
@@ -184,9 +181,8 @@ def test_pauses_double_up_to_the_longest():
   limits = live.Limits(give_up=8.0, first_pause=1.0, longest_pause=4.0)
   source = live.of_address(base.parse_address("tcp://127.0.0.1:1"))
   feed = live._Feed(source, None, limits, clock=lambda: sum(waited))
-  feed._stopped = types.SimpleNamespace(
-    wait=waited.append, is_set=lambda: False
-  )
+  is_set = lambda: False
+  feed._stopped = types.SimpleNamespace(wait=waited.append, is_set=is_set)
   assert feed._reconnect() is None
   assert waited == [1.0, 2.0, 4.0, 4.0]
   assert "given up" in feed.take()
