@@ -5,7 +5,6 @@ file as one that is cut off somewhere.
 """
 
 import errno
-import resource
 import struct
 import zlib
 
@@ -262,19 +261,6 @@ def test_full_disk_leaves_a_whole_log(begun, room, can_truncate):
       assert path.stat().st_size == size
     assert len(writer.spans) == 1 and _records(path) == RECORDS[:1]
   disk.room, disk.can_truncate = 10**6, True
-
-
-def test_limit_of_the_system_in_the_midst_of_a_record(begun):
-  """The kernel takes the first bytes of a record and refuses the rest."""
-  path, writer, size = begun
-  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
-  try:
-    with pytest.raises(OSError):
-      writer.append(*RECORDS[-1])
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-  assert path.stat().st_size == size
 
 
 def test_head_that_does_not_fit_is_told_and_made_up_for(tmp_path, monkeypatch):

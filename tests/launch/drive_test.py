@@ -21,8 +21,8 @@ def _runs(number):
 class _Machine:
   """Runs that end after so many looks, in so many places."""
 
-  def __init__(self, places, codes=None, looks=3):
-    self.places, self.codes, self.looks = places, codes or {}, looks
+  def __init__(self, places, looks=3):
+    self.places, self.looks = places, looks
     self.active, self.most, self.log = 0, 0, []
 
   def start(self, run):
@@ -44,7 +44,7 @@ class _Task:
     if self._left and not self._is_stopped:
       return None
     self._machine.active -= 1
-    return 143 if self._is_stopped else self._machine.codes.get(self._name, 0)
+    return 143 if self._is_stopped else 0
 
   def stop(self):
     self._is_stopped = True
@@ -70,14 +70,6 @@ def test_all_run_in_order_in_the_places_there_are(books):
   assert sorted(news) == sorted(
     f"r{i}: {words}" for i in range(5) for words in ("started", "done in 0 s")
   )
-
-
-def test_failure_is_told_with_its_last_words_and_the_others_go_on(books):
-  fake, runs = _Machine(1, {"r1": 2}), _runs(3)
-  books.log(runs[1]).write_text("starts\nerror: no such thing\n\n")
-  words = f"r1: code 2: error: no such thing ({books.folder}/r1.log)"
-  expected = drive.Ended(2, [words], 0)
-  assert drive.drive(runs, 0, books, fake.start) == expected
 
 
 def test_wish_to_stop_reaches_all_that_run_and_starts_no_more(books):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import signal
 
 import psutil
@@ -45,14 +44,6 @@ def test_requeued_job_runs_the_same_command_again(tmp_path, books):
   first, second = (run.folder / "begun").read_text().splitlines()
   assert first == second == str(list(run.command[1:]))
   assert books.is_done(run)
-
-
-def test_job_that_fails_says_with_which_words(tmp_path, books):
-  run = launches.run(tmp_path, "end", "3")
-  (job,) = _jobs([run], books).values()
-  with pytest.raises(RuntimeError, match="^code 3: the last line$"):
-    pickle.loads(pickle.dumps(job))()
-  assert not books.is_done(run)
 
 
 _PROGRAMS = {

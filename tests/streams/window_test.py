@@ -2,11 +2,8 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from ojd.run import build
-from ojd.run.config import RunConfig
 from ojd.streams import base
 from ojd.streams.compose import window
 from ojd.types import Sample
@@ -103,21 +100,3 @@ def test_live_stream_lets_its_first_frames_pass():
 def test_wrong_numbers_are_refused_by_name(start_frame, every, words):
   with refused(words):
     window(_Counted(), start_frame, every)
-
-
-def test_run_plays_the_window_that_its_flags_ask_for():
-  config = RunConfig(
-    stream="synthetic:street?num_frames=9",
-    teacher="ground_truth",
-    height=H,
-    width=W,
-    start_frame=2,
-    every=3,
-  )
-  whole = base.open_stream(config.stream, H, W)
-  played = list(build.make_job(config).stream.read())
-  assert [sample.t for sample in played] == [0, 1, 2]
-  for sample, t in zip(played, (2, 5, 8), strict=True):
-    expected = next(whole.read(t))
-    np.testing.assert_array_equal(sample.frame, expected.frame)
-    np.testing.assert_array_equal(sample.truth, expected.truth)
