@@ -13,6 +13,7 @@ from ojd.models import pretrained
 from ojd.run import build
 from ojd.run.config import RunConfig
 from tests import binaries
+from tests.reference.refusals import refused
 
 NARROW = 0.1
 NETWORK = f"mobilenet_v2:width={NARROW}"
@@ -59,7 +60,7 @@ def test_binary_writes_a_beginning_that_a_student_takes(tmp_path):
   [
     ("features.3.conv.2.weight", None, "is missing: no MobileNetV2"),
     ("features.19.0.weight", torch.zeros(3), "is no part of a MobileNetV2"),
-    ("features.0.0.weight", torch.zeros(3), r"is \(3,\), not \(3, 3, 3, 8\)"),
+    ("features.0.0.weight", torch.zeros(3), "is (3,), not (3, 3, 3, 8)"),
     ("features.0.1.bias", [0.0] * 8, "holds no numbers"),
     ("features.0.1.bias", torch.full((8,), torch.nan), "is not finite"),
   ],
@@ -68,9 +69,8 @@ def test_other_states_are_one_line(name, value, words):
   state = {n: x for n, x in _state().items() if n != name}
   if value is not None:
     state[name] = value
-  with pytest.raises(UserError, match=f"--data: {name} {words}") as error:
+  with refused(f"--data: {name} {words}"):
     torchvision_weights.convert(state, NARROW)
-  assert "\n" not in str(error.value)
 
 
 class _Code:

@@ -4,11 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from ojd import systems, updates
-from ojd.run import build, executor
+from ojd.run import build
 from ojd.run.loop import Loop
 from ojd.run.sources import InStep
-from tests.reference import host_loop, scenes, small_run, tiny_student
+from tests.reference import small_run
 
 
 def _run(path, wrapped):
@@ -44,16 +43,3 @@ def test_predict_of_a_run_takes_nothing_else(tmp_path, small_students):
   assert _run(tmp_path, watched)["finished"]
   num_keys = sum(row["is_key"] for row in small_run.lines(tmp_path))
   assert len(guards) == 6 - num_keys > 0 and set(guards) == {"disallow"}
-
-
-@pytest.mark.parametrize("with_readonly", [False, True])
-def test_an_answer_can_leave_the_state_as_it_is(with_readonly):
-  system = systems.jit(tiny_student.make(), updates.sgd(learning_rate=0.3))
-  frames, labels = scenes.coloured_squares(2)
-  made = executor.Executor(system, 16, 20, 0, with_readonly=with_readonly)
-  made.begin()
-  made.learn(frames[0], host_loop.labels_of(labels, 0))
-  first = made.predict_readonly(frames[1])
-  assert int(made.state.t) == 1
-  np.testing.assert_array_equal(made.predict(frames[1]), first)
-  assert int(made.state.t) == 2

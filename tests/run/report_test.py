@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.errors import UserError
 from ojd.run import (
   report,
   report_chart,
@@ -21,6 +20,7 @@ from ojd.run import (
   report_page,
 )
 from tests import workdirs
+from tests.reference.refusals import refused
 
 EVIL = '<script>alert("1 & 2")</script>'
 _VOID = ("meta", "img", "br", "link", "input")
@@ -401,9 +401,8 @@ def test_damaged_folders_are_named(tmp_path, name, content, words):
   (tmp_path / name).unlink()
   if content is not None:
     (tmp_path / name).write_text(content)
-  with pytest.raises(UserError, match=words) as error:
+  with refused(words):
     report.check(tmp_path)
-  assert "\n" not in str(error.value)
 
 
 def test_a_run_without_a_summary_yet_is_sound(tmp_path):

@@ -280,14 +280,6 @@ def test_detections_are_those_of_opencv(seed, least, monkeypatch):
   assert {x["score"] for x in found} <= {1.0}
 
 
-def test_specks_are_left_out_by_their_share_of_the_frame():
-  classes = np.zeros((100, 100), np.uint8)
-  classes[0, 0:5] = 1  # 0.0005 of the frame
-  classes[50, 0:4] = 1
-  (found,) = sinks.detections(0, classes)
-  assert found["bbox"] == [0, 0, 5, 1] and found["area"] == 5
-
-
 def test_boxes_are_in_pixels_of_the_source(tmp_path):
   classes = np.zeros((48, 64), np.uint8)
   more = {"names": FOUR, "size": (96, 128), "boxes": True}

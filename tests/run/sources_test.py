@@ -176,17 +176,12 @@ def test_the_teacher_evaluates_other_frames_with_eval_every(tmp_path):
   assert summary["eval_frames"] == 5 and summary["finished"]
 
 
-def test_evaluation_can_be_turned_off(tmp_path):
-  stream = scenes.Stream(NUM_FRAMES, has_truth=False)
-  labeler = _Labeler(stream, [3] * 30)
-  summary, *_ = _run(tmp_path, stream, labeler, eval_every=0)
-  assert summary["eval_frames"] == 0
-
-
 def test_frames_that_cannot_be_read_are_no_trouble(tmp_path):
-  stream = scenes.Stream(NUM_FRAMES, broken=(1, 2))
+  """And nothing is judged where nobody wants it."""
+  stream = scenes.Stream(NUM_FRAMES, has_truth=False, broken=(1, 2))
   labeler = _Labeler(stream, [1] * 30)
-  summary, _, (first, *_), _ = _run(tmp_path, stream, labeler)
+  summary, _, (first, *_), _ = _run(tmp_path, stream, labeler, eval_every=0)
+  assert summary["eval_frames"] == 0
   # In frames of the stream, of which two passed unseen.
   assert (first["key_t"], first["t"], first["delay"]) == (0, 3, 3)
   assert summary["num_skipped"] == 2 and summary["finished"]

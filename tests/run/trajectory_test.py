@@ -12,6 +12,7 @@ from ojd.formats import log as log_lib
 from ojd.run import trajectory
 from ojd.run.trajectory import Decision, Record
 from ojd.types import IGNORE, Labels
+from tests.reference.refusals import refused
 
 RUN = {"flags": {"seed": 3, "u_max": 8}, "stream": {"kind": "made up"}}
 
@@ -132,13 +133,11 @@ def test_log_damaged_after_it_was_opened_is_told(tmp_path):
   whole = bytearray(path.read_bytes())
   whole[-5] ^= 1
   path.write_bytes(whole)
-  with pytest.raises(UserError, match="frame 10 is damaged") as damaged:
+  with refused("frame 10 is damaged", str(path)):
     log.find("key", 10)
   path.unlink()
-  with pytest.raises(UserError, match="cannot be read") as gone:
+  with refused("cannot be read", str(path)):
     list(log)
-  for text in (str(damaged.value), str(gone.value)):
-    assert str(path) in text and "\n" not in text and len(text) < 400
 
 
 def test_record_put_in_the_place_of_another_is_not_taken_for_it(tmp_path):
