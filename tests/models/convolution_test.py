@@ -1,15 +1,13 @@
-"""Convolutions, depthwise too, against torch; gradients in loops and lanes."""
+"""Convolutions, depthwise too, against torch; gradients in lanes."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from jax import lax
 
 from ojd.models import convolution, depthwise
 from tests.reference.torch_layers import nchw, nhwc
@@ -124,22 +122,6 @@ def test_what_accelerators_run_is_the_same(case):
   x, w, _ = case.arrays()
   args = x, w, case.stride, case.rate
   _assert_close([depthwise.grouped(*args)], [depthwise.by_taps(*args)])
-
-
-@pytest.mark.parametrize(
-  "case", [*(PLAIN[i] for i in (0, 1, 6)), *DEPTHWISE[:2]]
-)
-def test_gradients_are_the_same_inside_a_loop(case):
-  x, w, g = case.arrays()
-  fn = lambda x: case.run(x, w, g)
-
-  @jax.jit
-  def in_loop(x):
-    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(fn, x))
-    body = lambda i, total: jax.tree.map(jnp.add, total, fn(x * (i + 1)))
-    return lax.fori_loop(0, 1, body, zeros)
-
-  _assert_close(in_loop(x), fn(x), 1e-6)
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])

@@ -1,13 +1,11 @@
 """The table of methods: presets, gradient steps, prices, what is refused."""
 
-import inspect
-
 import jax
 import numpy as np
 import optax
 import pytest
 
-from ojd import specs, systems, updates
+from ojd import systems, updates
 from ojd.costs import Costs
 from ojd.models.student import from_linen
 from ojd.run import stats
@@ -44,14 +42,6 @@ def test_every_name_makes_a_system(text):
   assert (system.serving is not None) == is_served
   if is_served:
     jax.eval_shape(system.serving.params, state)
-
-
-@pytest.mark.parametrize("name", systems.METHODS)
-def test_every_option_has_its_help(name):
-  factory = systems.METHODS[name].factory
-  assert inspect.getdoc(factory)
-  for option in specs.options_of(factory):
-    assert option.about, option.name
 
 
 @pytest.mark.parametrize(

@@ -103,16 +103,8 @@ def test_streams_are_dealt_evenly_and_moved_sparingly():
     ("127.0.0.1:1", None, "Connection refused"),
     ("nowhere", None, "auto, local or HOST:PORT"),
     # Not Ray itself: clusters of others may run on this machine.
-    (
-      "auto",
-      "raise ConnectionError('None is here. Start one.')",
-      "None is here",
-    ),
-    (
-      "auto",
-      "import time; time.sleep(60)",
-      "no Ray cluster answers within 0.5 s",
-    ),
+    ("auto", "raise ConnectionError('None. Start one.')", "None"),
+    ("auto", "import time; time.sleep(60)", "answers within 0.5 s"),
   ],
 )
 def test_an_address_without_a_cluster_is_one_line(
@@ -129,13 +121,7 @@ def test_an_address_without_a_cluster_is_one_line(
   assert "\n" not in line and "Start one" not in line
 
 
-def test_without_the_package_it_is_named(monkeypatch):
-  monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-  with pytest.raises(UserError, match="--ray needs the package ray"):
-    connecting.connect("auto")
-
-
-def test_a_gpu_is_asked_for_where_there_is_none(monkeypatch):
+def test_what_ray_lacks_is_named(monkeypatch):
   import ray
 
   nodes = [
@@ -150,3 +136,6 @@ def test_a_gpu_is_asked_for_where_there_is_none(monkeypatch):
   connecting.check_gpus(0.5, "replica_gpus")
   with pytest.raises(UserError, match="at most 1"):
     connecting.check_gpus(2.0, "replica_gpus")
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+  with pytest.raises(UserError, match="--ray needs the package ray"):
+    connecting.connect("auto")
