@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pytest
 
 from ojd import specs
-from ojd.errors import UserError
+from tests.reference.refusals import refused
 
 
 def _base(student, *, fps, rate: specs.Positive = 0.5, count: specs.Count = 8):
@@ -98,7 +98,7 @@ def test_what_is_bound_is_made():
     ("more:hook=x", "no option 'hook'"),
     ("more:count=3", "no option 'count'"),
     ("base:rate=1:rate=2", "rate is given twice"),
-    ("base:rate=1:", "integer|number"),
+    ("base:rate=1:", "number, above 0"),
     ("base::rate=1", "'' is no OPTION=VALUE"),
     ("base:rate=fast", "number, above 0"),
     ("base:rate=0", "number, above 0"),
@@ -112,10 +112,8 @@ def test_what_is_bound_is_made():
   ],
 )
 def test_a_bad_text_is_one_line(text, words):
-  with pytest.raises(UserError, match=words) as error:
+  with refused(f"--system={text}", words):
     _bind(text)
-  message = str(error.value)
-  assert message.startswith(f"--system={text}") and "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -127,7 +125,7 @@ def test_a_bad_text_is_one_line(text, words):
   ],
 )
 def test_a_flag_that_the_method_lacks_is_refused(text, flags, words):
-  with pytest.raises(UserError, match=words):
+  with refused(words):
     _bind(text, **flags)
 
 

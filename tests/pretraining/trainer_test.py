@@ -9,7 +9,6 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from ojd import losses
-from ojd.errors import UserError
 from ojd.models import student as student_lib
 from ojd.pretraining import data_parallel, trainer
 from ojd.types import Labels
@@ -21,6 +20,7 @@ from tests.reference import (
 )
 from tests.reference.compare import close, equal
 from tests.reference.parallel_training import make_batch
+from tests.reference.refusals import refused
 
 RECIPE = trainer.Recipe(num_steps=6, batch=4, height=24, width=32)
 STUDENT = tiny_student.make()
@@ -105,12 +105,11 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path):
 
 def test_a_folder_of_another_recipe_or_a_broken_state_is_refused(tmp_path):
   _train(tmp_path)
-  with pytest.raises(UserError, match="batch=4, not 3"):
+  with refused("batch=4, not 3"):
     _train(tmp_path, RECIPE._replace(batch=3))
   (tmp_path / "training.msgpack").write_bytes(b"\x01\x02")
-  with pytest.raises(UserError, match="cannot be read") as error:
+  with refused("cannot be read"):
     _train(tmp_path)
-  assert "\n" not in str(error.value)
 
 
 SGD = parallel_training.RECIPE._replace(num_steps=6)
@@ -192,5 +191,5 @@ def test_stopped_training_goes_on_over_any_devices(mesh, tmp_path):
 def test_rows_of_a_batch_that_does_not_divide_are_refused(mesh):
   assert data_parallel.rows(mesh, 6) == slice(0, 6)  # all are of this host
   assert data_parallel.rows(None, 5) == slice(0, 5)
-  with pytest.raises(UserError, match="5 frames .* 2 devices"):
+  with refused("5 frames", "2 devices"):
     data_parallel.rows(mesh, 5)
