@@ -24,6 +24,10 @@ def _system_of(student):
   )
 
 
+def _config(**flags):
+  return dataclasses.replace(edge_run.CONFIG, **flags)
+
+
 def test_course_goes_on_from_any_weights():
   course = make_course(STUDENT, _system_of, 16, 20, seed=0)
   named = beginning.flatten(
@@ -77,14 +81,9 @@ def test_courses_are_shared_and_few(made):
 @pytest.mark.parametrize(
   ("config", "words"),
   [
-    *(
-      (dataclasses.replace(edge_run.CONFIG, **flags), words)
-      for flags, words in (
-        ({"teacher": "ground_truth"}, "a stream of its own"),
-        ({"teacher": "recorded:path=x"}, "a stream of its own"),
-        ({"system": "jit:norm=key_frame"}, "would answer otherwise"),
-      )
-    ),
+    (_config(teacher="ground_truth"), "a stream of its own"),
+    (_config(teacher="recorded:path=x"), "a stream of its own"),
+    (_config(system="jit:norm=key_frame"), "would answer otherwise"),
     (edge_run.of_system("offline_oracle"), "whole stream beforehand"),
     (edge_run.of_system("copy_last"), "would answer otherwise"),
   ],

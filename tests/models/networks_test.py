@@ -48,7 +48,6 @@ def _single(tree):
   [
     (JITNET, jitnet_torch.JITNet, (96, 160)),
     (JITNET, jitnet_torch.JITNet, (97, 131)),
-    (shadow.ShadowStudent(C), jitnet_torch.Shadow, (64, 96)),
     (shadow.ShadowStudent(C), jitnet_torch.Shadow, (45, 70)),
   ],
 )

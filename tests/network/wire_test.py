@@ -14,22 +14,11 @@ from hypothesis import strategies as st
 from ojd.network import handshake, mask_code, messages, payload, weights, wire
 from ojd.network import layout as layout_lib
 from ojd.network.limits import Limits, WireError
-from ojd.network.messages import (
-  Ack,
-  Bye,
-  Error,
-  Frames,
-  Heartbeat,
-  Hello,
-  Resync,
-  Terms,
-  Update,
-  Welcome,
-)
+from ojd.network.messages import Ack, Error, Frames, Hello, Welcome
 from tests.reference import hostile
 
 SESSION, DIGEST = bytes(range(16)), bytes(range(16, 32))
-TERMS = Terms(480, 640, 25.0, "jpeg", "person;auto=car,bus")
+TERMS = messages.Terms(480, 640, 25.0, "jpeg", "person;auto=car,bus")
 
 
 def _held():
@@ -72,11 +61,11 @@ def _messages():
     Frames("h264", 480, 640, (0.0, 0.1, 0.2), (b"all of them",)),
     *_updates(),
     Ack(8),
-    Resync(2**63),
-    Heartbeat(-1.5),
+    messages.Resync(2**63),
+    messages.Heartbeat(-1.5),
     Error("no such session; say hello again: \u00e9"),
     Error("", is_final=True),
-    Bye(),
+    messages.Bye(),
   ]
 
 
@@ -143,7 +132,7 @@ def _frames(codec="jpeg", height=1, times=(0.0,), chunks=(b"x",)):
     (_WELCOME._replace(sampling_rate=-1.0), "sampling rate of -1.0"),
     (_WELCOME._replace(trainable=bytes(2049)), "16392 arrays"),
     (Ack(-1), "this Ack cannot be"),
-    (Heartbeat(float("nan")), "time of nan"),
+    (messages.Heartbeat(float("nan")), "time of nan"),
     (Error("two\nlines"), "a line"),
     (Error("x" * 1001), "a line"),
     (Error("\ud800"), "this Error cannot be"),
@@ -186,11 +175,11 @@ _COUNTS = wire.HEAD_BYTES + messages._UPDATE.size
     (b"", "cut off"),
     (b"OJDW", "cut off"),
     (b"dear diary, today", "no message of the protocol"),
-    (_changed(Bye(), 4, b"\2"), "version 2; only 1 is known"),
-    (_changed(Bye(), 5, b"\x09"), "unknown kind, 9"),
-    (wire.encode(Bye()) + b"x", "15 bytes, not 14"),
+    (_changed(messages.Bye(), 4, b"\2"), "version 2; only 1 is known"),
+    (_changed(messages.Bye(), 5, b"\x09"), "unknown kind, 9"),
+    (wire.encode(messages.Bye()) + b"x", "15 bytes, not 14"),
     (wire.encode(Ack(1))[:-1], "21 bytes, not 22"),
-    (wire.encode(Bye())[:-1] + b"x", "checksum"),
+    (wire.encode(messages.Bye())[:-1] + b"x", "checksum"),
     (hostile.signed(wire.encode(Ack(1)) + b"x"), "something follows"),
     (hostile.signed(wire.encode(Ack(1))[:-1]), "cut off"),
     (_changed(Error("ab"), 11, b"\xff"), "no text"),
@@ -198,7 +187,7 @@ _COUNTS = wire.HEAD_BYTES + messages._UPDATE.size
     (_changed(Error("ab"), 10, b"\2"), "a yes or no of 2"),
     (_changed(_HELLO, _CLASSES, b"\xff"), "no text"),
     (_changed(_WELCOME, wire.HEAD_BYTES + 45, b"\2"), "a yes or no of 2"),
-    (_changed(Heartbeat(0.0), 16, b"\xf0\x7f"), "time of inf"),
+    (_changed(messages.Heartbeat(0.0), 16, b"\xf0\x7f"), "time of inf"),
     (_changed(_UPDATE, _COUNTS, b"\x05"), "number 5, and full, static"),
     (_changed(_UPDATE, _COUNTS + 1, b"\x02"), "number 2, and float32"),
     (_changed(_UPDATE, _COUNTS + 2, b"\xff" * 4), "4294967295 coordinates"),
@@ -263,7 +252,7 @@ def test_20000_messages_of_an_enemy():
   for data in hostile.messages(valid, 20_000, rng):
     try:
       message = wire.decode(data)
-      if isinstance(message, Update):
+      if isinstance(message, messages.Update):
         params = payload.apply(held.params, held.layout, message.payload)
         assert all(np.isfinite(array).all() for array in params.values())
         num_applied += 1

@@ -124,11 +124,8 @@ def mesh():
 def _curve(folder, student, **more):
   folder.mkdir(exist_ok=True)
   losses = []
-  params = trainer.train(
-    *(student, SGD, {}, make_batch, folder),
-    report_fn=lambda made: losses.append(made.loss),
-    **more,
-  )
+  note = lambda made: losses.append(made.loss)
+  params = _train(folder, SGD, student, report_fn=note, **more)
   return losses, jax.device_get(params)
 
 

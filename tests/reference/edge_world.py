@@ -174,11 +174,7 @@ class World:
       self.settle(fault)
 
   def settle(self, fault=_pass_on):
-    """Carries messages over until nobody has anything to say.
-
-    Args:
-      fault: what arrives in the place of a message, now; a list of bytes.
-    """
+    """Carries over until nobody has anything to say; faults make lists."""
     for _ in range(1000):
       if not any([self.carry(client, fault) for client in self.clients]):
         return

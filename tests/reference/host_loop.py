@@ -52,12 +52,7 @@ def compiled_scan(system, frames, labels):
 def play(system, frames, labels, *, seen_fn=None, jit=True) -> Played:
   """Plays a stream; states are consumed, and each function compiles once.
 
-  Args:
-    system: any.
-    frames: [T, H, W, 3] uint8.
-    labels: [T, H, W] each leaf.
-    seen_fn: of (t, state), after each key frame; the state that goes on.
-    jit: whether to compile at all.
+  `seen_fn`: of (t, state), after each key frame; returns what goes on.
   """
   compiled = lambda function: jax.jit(function, donate_argnums=0)
   wrap = compiled if jit else lambda function: function
