@@ -6,7 +6,6 @@ import io
 import json
 import pathlib
 import resource
-import signal
 import subprocess
 import sys
 
@@ -365,50 +364,22 @@ def test_full_disk_leaves_whole_pictures(tmp_path, monkeypatch):
   assert [t for t, _ in class_maps.read_masks(tmp_path)] == [0]
 
 
-def _elsewhere(function, *args, **kwargs):
-  """What a function of this file prints in a process of its own."""
-  code = (
-    f"import sys; sys.path.insert(0, {str(binaries.ROOT)!r})\n"
-    "from tests.run import sinks_test\n"
-    f"sinks_test.{function.__name__}(*{args!r}, **{kwargs!r})"
-  )
-  result = subprocess.run(
-    [sys.executable, "-W", "error", "-c", code],
-    capture_output=True,
-    text=True,
-    timeout=120,
-    cwd=binaries.ROOT,
-  )
-  assert result.returncode == 0, result.stderr
-  return result.stdout
+@contextlib.contextmanager
+def _limited(num_bytes):
+  """No file may be larger."""
+  unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, unlimited[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
 
 
-def _limit_files(num_bytes):
-  signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
-
-
-def _try_to(act, *args):
+def _error_of(act, *args):
   try:
     act(*args)
   except OSError as error:
-    print(error.errno)
-
-
-def fill_up(path, limit, **wanted):
-  """Writes noise until a file may not grow; prints the sinks' errors."""
-  opened = sinks.open_sinks(pathlib.Path(path), 25.0, NAMES, **wanted)
-  rng = np.random.default_rng(0)
-  for t in range(60):
-    if t == 20:
-      for sink in opened:
-        sink.cut()()
-      _limit_files(limit)
-    noise = rng.integers(0, 3, (64, 64)).astype(np.uint8)
-    for sink in opened:
-      _try_to(sink.put, _record(t, noise))
-  for sink in opened:
-    _try_to(sink.close)
+    return error.errno
 
 
 @pytest.mark.parametrize(
@@ -419,8 +390,17 @@ def fill_up(path, limit, **wanted):
   ],
 )
 def test_full_disk_ends_the_run_and_spoils_nothing(tmp_path, wanted, limit):
-  told = _elsewhere(fill_up, str(tmp_path), limit, **wanted)
-  assert str(errno.EFBIG) in told.split()
+  opened, told = sinks.open_sinks(tmp_path, 25.0, NAMES, **wanted), []
+  noise = np.random.default_rng(0).integers(0, 3, (60, 64, 64), np.uint8)
+  with contextlib.ExitStack() as stack:
+    for t, classes in enumerate(noise):
+      if t == 20:
+        for sink in opened:
+          sink.cut()()
+        stack.enter_context(_limited(limit))
+      told += [_error_of(x.put, _record(t, classes)) for x in opened]
+    told += [_error_of(sink.close) for sink in opened]
+  assert errno.EFBIG in told
   for name in (workdir.OVERLAY_PARTS, workdir.MASK_PARTS):
     for part in (tmp_path / name).glob("*"):
       assert len(_video(part)[1]) == 20
@@ -439,22 +419,15 @@ def test_full_disk_ends_the_run_and_spoils_nothing(tmp_path, wanted, limit):
     assert times == list(range(23))
 
 
-def join_again(path, limit):
-  """Opens and closes the videos of a run where there is no room."""
-  opened = sinks.open_sinks(
-    pathlib.Path(path), 25.0, NAMES, masks="video", video=True, start=12
-  )
-  _limit_files(limit - 1)
-  for sink in opened:
-    _try_to(sink.close)
-
-
 def test_incomplete_join_replaces_nothing(tmp_path):
   _write(tmp_path, range(12), size=SIZE, masks="video", video=True)
   paths = [tmp_path / x for x in (workdir.OVERLAY, workdir.MASK_VIDEO)]
   before = [path.read_bytes() for path in paths]
-  told = _elsewhere(join_again, str(tmp_path), min(map(len, before)))
-  assert told.split() == 2 * [str(errno.EFBIG)]
+  wanted = {"masks": "video", "video": True, "start": 12}
+  opened = sinks.open_sinks(tmp_path, 25.0, NAMES, **wanted)
+  with _limited(min(map(len, before)) - 1):
+    told = [_error_of(sink.close) for sink in opened]
+  assert [x for x in told if x] == 2 * [errno.EFBIG]
   assert [path.read_bytes() for path in paths] == before
   assert not [x for x in tmp_path.rglob("*") if ".part" in x.name]
 
@@ -486,5 +459,9 @@ def print_growth(path):
 
 @pytest.mark.slow  # thousands of frames
 def test_memory_does_not_grow_with_the_stream(tmp_path):
+  code = "import sys; from tests.run import sinks_test as t; "
+  code += "t.print_growth(sys.argv[1])"
+  command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
+  told = subprocess.check_output(command, cwd=binaries.ROOT)
   # 2,500 class maps alone are 14.6 MiB, with the frames 59.
-  assert float(_elsewhere(print_growth, str(tmp_path))) < 10
+  assert float(told) < 10
