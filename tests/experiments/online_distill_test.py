@@ -53,33 +53,39 @@ def test_smoke_run_leaves_what_the_contract_says(tmp_path):
   assert (path / "report" / "index.html").exists()  # it needs only the files
 
 
-def test_help_tells_of_every_flag():
-  result = _run("--help")
-  for flag in ("--stream", "--a_thresh", "--[no]overlay", "--[no]smoke"):
-    assert f"  {flag}:" in result.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+  ("number", "flag"),
+  [
+    (signal.SIGINT, "--async_teacher"),
+    pytest.param(signal.SIGTERM, "--noasync_teacher", marks=pytest.mark.slow),
+  ],
+)
 def test_interrupted_run_keeps_what_it_did_and_can_be_repeated(
-  tmp_path, number
+  tmp_path, number, flag
 ):
+  """Its teacher has a process of its own, which the signal reaches too."""
   path = tmp_path / "run"
-  flags = (f"--workdir={path}", "--num_frames=60", *SMALL)
+  flags = (f"--workdir={path}", "--num_frames=150", *SMALL)
+  flags += ("--init=random", "--model=jitnet:width=0.1")
+  flags += ("--teacher_process", flag)
   _, stderr = binaries.interrupted(
     *("online_distill", *flags),
     begun=lambda _: binaries.num_lines(path / "metrics.jsonl") >= 3,
     number=number,
   )
   assert "once more" in stderr
+  # Nothing died, and nothing was left lying about.
+  for line in stderr.splitlines():
+    assert line.startswith(("stopping", "frame ")), stderr
   summary, lines = workdir.read_summary(path), small_run.lines(path)
   assert not summary["finished"] and summary["interrupted"] == 1
-  assert summary["num_frames"] == len(lines) < 60
+  assert summary["num_frames"] == len(lines) < 150
+  assert summary["teacher_failures"] == 0
   assert (path / "report" / "index.html").exists()
 
   again = _run(*flags)
   assert f"going on with frame {len(lines)}\n" in again.stderr
   summary = workdir.read_summary(path)
-  assert summary["finished"] and summary["num_frames"] == 60
+  assert summary["finished"] and summary["num_frames"] == 150
   assert summary["interrupted"] == summary["resumed"] == 1
   assert small_run.lines(path)[: len(lines)] == lines

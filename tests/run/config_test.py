@@ -31,11 +31,6 @@ def test_defaults_are_the_papers():
     **{"iterations": 20, "batch_size": 8, "one_time": False},
     **{"adaptive_sampling": True, "adaptive_training": False},
   }
-  delta, skip = (systems.bind(name).options for name in ("delta", "skip"))
-  assert (delta["refresh_every"], skip["refresh_every"]) == (3, 4)
-  assert (delta["gamma"], delta["policy"], delta["exact"]) == (4, "out", False)
-  names = ("eps", "gate", "memory", "block")
-  assert [skip[n] for n in names] == [0.1, "input", "reference", 1]
 
 
 OUT_OF_RANGE = {

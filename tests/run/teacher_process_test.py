@@ -9,11 +9,10 @@ import pytest
 
 from ojd import systems, updates
 from ojd.errors import UserError
-from ojd.run import build, loop, sources, workdir
+from ojd.run import build, loop, sources
 from ojd.run.config import RunConfig
 from ojd.run.executor import Executor
 from ojd.teachers import base, process
-from tests import binaries
 from tests.reference import loop_run, scenes, small_run
 from tests.reference import odd_teachers as odd
 
@@ -149,29 +148,3 @@ def test_job_ends_its_worker(monkeypatch):
   with pytest.raises(UserError, match="unicorn"):
     build.make_job(RunConfig(**vars(config) | {"classes": "unicorn"}))
   assert len(made) == 2 and made[1].pid is None
-
-
-SMALL = (
-  *("--stream=synthetic:street?num_frames=2000", "--height=48", "--width=64"),
-  *("--init=random", "--model=jitnet:width=0.1", "--nooverlay"),
-  "--teacher_process",
-)
-
-
-@pytest.mark.parametrize(
-  "flag",
-  ["--async_teacher"]
-  + [pytest.param("--noasync_teacher", marks=pytest.mark.slow)],
-)
-def test_interrupt_of_the_whole_group_leaves_a_summary(tmp_path, flag):
-  metrics = tmp_path / workdir.METRICS
-  _, stderr = binaries.interrupted(
-    *("online_distill", *SMALL, flag, "--teacher=ground_truth"),
-    f"--workdir={tmp_path}",
-    begun=lambda _: binaries.num_lines(metrics) >= 3,
-  )
-  # Nothing died, and nothing was left lying about.
-  for line in stderr.splitlines():
-    assert line.startswith(("stopping", "frame ")), stderr
-  summary = workdir.read_summary(tmp_path)
-  assert not summary["finished"] and summary["teacher_failures"] == 0
