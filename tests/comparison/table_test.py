@@ -68,11 +68,11 @@ JIT, FIXED = parse_systems("jit,fixed")
 
 
 def test_averages_are_of_streams_and_then_over_seeds():
-  mious = ((0.5, 0.7, 0.9), (0.6, 0.9, 0.3))
+  mious = {A: (0.5, 0.6), B: (0.7, 0.9), C: (0.9, 0.3)}
   cells = [
-    _cell(stream, JIT, miou, 600, seed=seed)
-    for seed, of_seed in enumerate(mious)
-    for stream, miou in zip((A, B, C), of_seed, strict=True)
+    _cell(stream, JIT, mious[stream][seed], 600, seed=seed)
+    for seed in (0, 1)
+    for stream in (A, B, C)
   ]
   table = tables.build(cells)
   (overall,) = table.overall.entries
@@ -154,10 +154,8 @@ def test_curves_join_the_settings_of_a_method(tmp_path):
 
 def test_cost_of_several_streams_is_the_mean_of_their_frames():
   """Not what the mean of the speed-ups, 24.85 and 4.07, would cost."""
-  cells = [
-    _cell(A, JIT, 0.5, FRAMES // 64, FRAMES // 64),
-    _cell(B, JIT, 0.5, FRAMES // 8, FRAMES),
-  ]
+  few, many = (FRAMES // 64, FRAMES // 64), (FRAMES // 8, FRAMES)
+  cells = [_cell(A, JIT, 0.5, *few), _cell(B, JIT, 0.5, *many)]
   ((point,),) = (curve.points for curve in charts.curves(tables.build(cells)))
   each = [300 / cell.numbers.speedup_paper_model for cell in cells]
   assert point.cost == pytest.approx(sum(each) / 2)

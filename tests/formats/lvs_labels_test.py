@@ -247,31 +247,29 @@ def test_flipped_and_cut_files_end_in_one_line(path):
 BOXES, IDS, SCORES, MASKS = record(0, 6)
 
 
+BAD_PARTS = (
+  [
+    *(BOXES * 500, BOXES * np.nan, np.zeros((6, 5)), BOXES[:3]),
+    *(BOXES.astype(kind) for kind in (complex, str, "M8[s]")),
+  ],
+  [[class_id] * 6 for class_id in (0, 81, 10**400, 1.5, "car", [1])],
+  [SCORES * 0 + 2, None],
+  [
+    *(MASKS[:5], [*MASKS[:5], np.zeros((14, 14))], [np.zeros((28, 14))] * 6),
+    *([np.zeros(28)] * 6, [np.full((28, 28), 3.0)] * 6, [[0.5]] * 6),
+    *([np.zeros((300, 300), bool)] * 6, [np.array([None] * 4)] * 6),
+  ],
+)
+
+
 @pytest.mark.parametrize(
   "frame",
   [
-    *([BOXES, IDS, SCORES], 7, "boxes"),
+    *([BOXES, IDS, SCORES], 7, "boxes", [BOXES, [], np.zeros(0), []]),
     *(
-      [boxes, IDS, SCORES, MASKS]
-      for boxes in (
-        *(BOXES * 500, BOXES * np.nan, np.zeros((6, 5)), BOXES[:3]),
-        *(BOXES.astype(kind) for kind in (complex, str, "M8[s]")),
-      )
-    ),
-    [BOXES, [], np.zeros(0), []],
-    *(
-      [BOXES, [class_id] * 6, SCORES, MASKS]
-      for class_id in (0, 81, 10**400, 1.5, "car", [1])
-    ),
-    *([BOXES, IDS, scores, MASKS] for scores in (SCORES * 0 + 2, None)),
-    *(
-      [BOXES, IDS, SCORES, masks]
-      for masks in (
-        *(MASKS[:5], [*MASKS[:5], np.zeros((14, 14))]),
-        *([np.zeros((28, 14))] * 6, [np.zeros(28)] * 6),
-        *([np.full((28, 28), 3.0)] * 6, [np.zeros((300, 300), bool)] * 6),
-        *([np.array([None] * 4)] * 6, [[0.5]] * 6),
-      )
+      [*(BOXES, IDS, SCORES, MASKS)[:i], bad, *(IDS, SCORES, MASKS)[i:]]
+      for i, parts in enumerate(BAD_PARTS)
+      for bad in parts
     ),
   ],
 )

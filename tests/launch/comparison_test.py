@@ -116,12 +116,23 @@ def test_second_table_is_printed_of_small_streams(tmp_path):
     assert large in text
     text = text.replace(large, small)
   (tmp_path / "table.toml").write_text(text)
-  result = launches.launch(
-    *("local", str(tmp_path / "table.toml"), f"--output={tmp_path}/out"),
+  output = tmp_path / "out"
+  launch = lambda: launches.launch(
+    *("local", str(tmp_path / "table.toml"), f"--output={output}"),
     env={**os.environ, "LVS": str(tmp_path), "STUDENT": "bundled"},
   )
+  result = launch()
   assert result.returncode == 0, result.stderr
   assert "12 of 12 runs are done" in result.stdout
+  assert (output / "table.txt").read_text().rstrip() in result.stdout
+  books = [*(output / "launch").glob("*.json")]
+  assert [json.loads(x.read_text())["code"] for x in books] == [0] * 12
+  # The comparison itself had nothing to do but to read, and so has another.
+  summaries = [*output.glob("cells/*/summary.json")]
+  times = lambda: [path.stat().st_mtime_ns for path in (*summaries, *books)]
+  before = times()
+  assert launch().stdout == result.stdout
+  assert times() == before and len(before) == 24
   titles = [line[:27].strip() for line in result.stdout.splitlines()[2:9]]
   assert titles == [
     *("Overall", "", "Category averages", "Sports (Moving)"),

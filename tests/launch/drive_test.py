@@ -94,15 +94,10 @@ def test_whatever_happens_nothing_is_left_running(books):
 
 
 def test_time_left_is_by_the_runs_that_ended(books):
-  now, told = [0.0], []
-
-  def watch(progress):
-    told.append(progress)
-    now[0] += 1.0
-
-  drive.drive(
-    _runs(4), 0, books, _Machine(1).start, watch=watch, clock=lambda: now[0]
-  )
+  told = []
+  clock = lambda: float(len(told))
+  options = {"watch": told.append, "clock": clock}
+  drive.drive(_runs(4), 0, books, _Machine(1).start, **options)
   first = next(p for p in told if p.num_done == 1)
   ended = told.index(first)  # seconds that the first one took
   assert first.eta == pytest.approx(ended * 3)

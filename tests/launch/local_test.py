@@ -1,7 +1,5 @@
 """The launchers as a person starts them."""
 
-import csv
-import json
 import os
 import signal
 import subprocess
@@ -102,23 +100,3 @@ def test_failure_is_told_and_only_what_is_missing_runs_again(tmp_path):
   assert done.stat().st_mtime_ns == before
   third = launches.launch("local", table, "--list")
   assert [line.split()[0] for line in third.stdout.splitlines()] == ["done"] * 2
-
-
-@pytest.mark.slow
-def test_bundled_table_ends_in_the_comparison_that_compare_makes(tmp_path):
-  output = tmp_path / "out"
-  result = launches.launch("local", "smoke", f"--output={output}")
-  assert result.returncode == 0, result.stderr
-  assert (output / "table.txt").read_text().rstrip() in result.stdout
-  rows = list(csv.DictReader((output / "cells.csv").read_text().splitlines()))
-  assert len(rows) == 6 and all(row["miou"] for row in rows)
-  # The comparison itself had nothing to do but to read.
-  summaries = [output / row["run"] / "summary.json" for row in rows]
-  ends = [path.stat().st_mtime_ns for path in summaries]
-  books = [
-    json.loads(x.read_text()) for x in (output / "launch").glob("*.json")
-  ]
-  assert len(books) == 6 and all(book["code"] == 0 for book in books)
-  again = launches.launch("local", "smoke", f"--output={output}")
-  assert again.returncode == 0 and again.stdout == result.stdout
-  assert [path.stat().st_mtime_ns for path in summaries] == ends

@@ -168,6 +168,7 @@ def test_files_that_are_not_there_or_no_text(tmp_path):
 def test_bundled_tables_are_found_by_name(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert tables.find("smoke") == tables.BUNDLED / "smoke.toml"
+  assert len(plans.make(tables.read(tables.find("smoke"))).runs) == 6
   assert str(tables.find("nix")) == "nix"
   (tmp_path / "smoke").touch()
   assert str(tables.find("smoke")) == "smoke"

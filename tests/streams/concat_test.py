@@ -65,18 +65,17 @@ def test_frames_follow_each_other(pets):
   seconds = [0, 0.04, 0.08, 0.12, 0.22, 0.32, 0.36]
   assert [sample.seconds for sample in samples] == pytest.approx(seconds)
   # Classes are matched by name.
+  truths = np.stack([sample.truth for sample in samples])
+  assert truths.dtype == np.uint8 and truths.shape == (7, H, W)
   first = np.zeros((H, W), int)
   first[0:5], first[10:15] = 1, 2  # cat, dog
   first[:, -4:] = IGNORE
-  for sample in samples[:3]:
-    np.testing.assert_array_equal(sample.truth, first)
-  for sample in samples[3:5]:
-    assert (sample.truth == np.full((H, W), IGNORE)).all()
-  for sample in samples[5:]:
+  np.testing.assert_array_equal(truths[:3], [first] * 3)
+  assert (truths[3:5] == IGNORE).all()
+  for truth in truths[5:]:
     # 5 of 40 rows are 4.5 of 36: dogs above cows.
-    assert sample.truth.dtype == np.uint8 and sample.truth.shape == (H, W)
-    assert sample.truth[[0, 3, 6, 10, 12, 16], 7].tolist() == [2, 2, 0, 3, 3, 0]
-    assert set(np.unique(sample.truth)) == {0, 2, 3, IGNORE}
+    assert truth[[0, 3, 6, 10, 12, 16], 7].tolist() == [2, 2, 0, 3, 3, 0]
+    assert set(np.unique(truth)) == {0, 2, 3, IGNORE}
 
 
 def test_labels_may_come_late_or_never(tmp_path, pets):

@@ -9,7 +9,7 @@ from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.teachers import base, recorded
 from ojd.types import Sample
-from tests.reference import lvs_folder
+from tests.reference import loop_run, lvs_folder, scenes
 from tests.reference.refusals import refused
 
 ADDRESS = "synthetic:street?num_frames=6"
@@ -106,31 +106,16 @@ def test_what_is_no_recording_is_refused(tmp_path):
       _teacher(f"recorded{text}", _open())
 
 
-class _Moody:
-  """Refuses some frames, for ever or once."""
-
-  is_free = False
-  class_names = ("background", "person")
-
-  def __init__(self):
-    self.calls = []
-
-  def __call__(self, sample):
-    self.calls.append(sample.t)
-    if sample.t == 2 or (sample.t == 4 and self.calls.count(4) < 3):
-      raise RuntimeError("not now")
-    return np.zeros(SIZE, np.uint8)
-
-
 def test_teacher_that_fails_leaves_a_gap(tmp_path):
-  teacher, problems = _Moody(), []
-  note = lambda progress: problems.append(progress.problem)
-  done = _record(tmp_path, _open(), teacher, progress_fn=note)
-  assert teacher.calls == [0, 1, 2, 2, 2, 3, 4, 4, 4, 5]
+  stream, told = scenes.Stream(), []
+  teacher = loop_run.Teacher(stream, failures={2: 9, 4: 2})
+  done = _record(tmp_path, stream, teacher, progress_fn=told.append)
+  assert teacher.calls[:10] == [0, 1, 2, 2, 2, 3, 4, 4, 4, 5]
   assert done.num_failures == 1
-  assert [bool(p) for p in problems] == [t == 2 for t in range(6)]
-  assert "frame 2: RuntimeError: not now" in problems[2]
-  assert recorded.Recording(tmp_path).frames == [0, 1, 3, 4, 5]
+  (problem,) = [x.problem for x in told if x.problem or x.t == 2]
+  assert "frame 2: RuntimeError: out of memory" in problem
+  recording = recorded.Recording(tmp_path)
+  assert recording.frames == [0, 1, *range(3, loop_run.NUM_FRAMES)]
 
 
 def _save_lvs(root, chunk, num):
