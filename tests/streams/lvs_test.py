@@ -11,7 +11,7 @@ from ojd.run import build
 from ojd.run.config import RunConfig
 from ojd.streams import base, lvs
 from ojd.types import IGNORE
-from tests.reference import labels_loop, lvs_folder
+from tests.reference import labels_loop, lvs_folder, videos
 from tests.reference.refusals import refused
 
 H, W = lvs_folder.H, lvs_folder.W
@@ -109,6 +109,18 @@ def test_identity_tells_frames_and_labels_apart(tmp_path, driving):
   assert labelled["videos"] == before["videos"]
   lvs_folder.video(twin / "driving1000.mp4", [0] * 5)
   assert _open(twin).spec.identity["videos"] != before["videos"]
+
+
+def test_broken_chunk_is_skipped_frame_by_frame(tmp_path):
+  whole = lvs_folder.make(tmp_path / "whole", counts=(5,)) / "driving1000.mp4"
+  root = lvs_folder.make(tmp_path / "broken")
+  spoil = lambda i, packet: b"\xff" * len(packet) if i > 1 else packet
+  videos.rewrite(whole, root / whole.name, spoil)
+  samples = list(_open(root).read())
+  assert [s.t for s in samples] == list(range(9))
+  broken = [s for s in samples if s.frame is None]
+  assert broken and all(whole.name in s.problem for s in broken)
+  assert _values(samples[5:]) == [5, 6, 7, 8]
 
 
 @pytest.mark.parametrize(
