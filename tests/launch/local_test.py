@@ -53,9 +53,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
   records = tmp_path / "out" / "1000000" / "answers.bin"
   process = subprocess.Popen(
     launches.command("local", table),
-    cwd=binaries.ROOT,
-    stderr=subprocess.PIPE,
-    text=True,
+    **{"cwd": binaries.ROOT, "stderr": subprocess.PIPE, "text": True},
     start_new_session=True,
   )
   try:

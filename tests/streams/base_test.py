@@ -41,7 +41,7 @@ def test_options_must_be_pairs(query):
     base.parse_address(f"synthetic:street?{query}")
 
 
-def test_option_is_read_as_its_kind():
+def test_option_is_read_as_its_kind_and_by_its_name():
   address = base.parse_address("synthetic:street?seed=3&rate=0.5&name=x&n=")
   assert address.option("seed", int, 0) == 3
   assert address.option("rate", float, 1.0) == 0.5
@@ -50,9 +50,7 @@ def test_option_is_read_as_its_kind():
   for name, value in (("n", ""), ("name", "x"), ("rate", "0.5")):
     with refused(f"{name}='{value}' is not int"):
       address.option(name, int, 0)
-
-
-def test_typo_in_an_option_is_refused():
+  # A typo in a name is told the known names.
   address = base.parse_address("synthetic:street?sead=3")
   with refused("'sead'", " seed, cuts"):
     address.refuse_others("seed", "cuts")

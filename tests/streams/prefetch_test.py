@@ -18,22 +18,21 @@ def _num_threads():
   return sum(t.name == "prefetch" for t in threading.enumerate())
 
 
-def test_order_and_end():
-  reader = prefetch.Prefetcher(_samples(20, []))
-  assert [s.t for s in reader] == list(range(20))
-  reader.close()
-  assert _num_threads() == 0
-
-
-def test_error_comes_after_the_samples_before_it():
+def test_order_and_end_and_an_error_after_the_samples_before_it():
   def broken():
     yield from _samples(2, [])
     raise OSError("cable out")
 
   reader, seen = prefetch.Prefetcher(broken()), []
   with pytest.raises(OSError, match="cable out"):
-    seen.extend(s.t for s in reader)
+    for sample in reader:
+      seen.append(sample.t)
   reader.close()
+  assert seen == [0, 1]
+  reader = prefetch.Prefetcher(_samples(20, []))
+  assert [s.t for s in reader] == list(range(20))
+  reader.close()
+  assert _num_threads() == 0
 
 
 def test_reads_no_further_ahead_than_asked():

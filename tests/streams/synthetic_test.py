@@ -5,7 +5,6 @@ import cmath
 import hashlib
 import itertools
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -16,12 +15,12 @@ from PIL import Image
 from ojd.streams import base
 from ojd.streams.synthetic import bodies, camera, draws, people, places, walls
 from ojd.streams.synthetic import pen as pen_lib
+from tests import binaries
 from tests.reference import damage
 from tests.reference.refusals import refused
 
 SCENES = ("street", "sports", "park", "night_fall", "cuts")
 H, W = 64, 96
-_ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _open(rest: str, height=H, width=W):
@@ -39,12 +38,11 @@ def _difference(first, second) -> float:
 def digests(scene: str, ts) -> dict[int, str]:
   """Of frames and truths, read in the order of `ts`."""
   stream = _open(f"{scene}?seed=2&cut_every=7")
-  found = {}
-  for t in ts:
-    sample = _sample(stream, t)
-    content = sample.frame.tobytes() + sample.truth.tobytes()
-    found[t] = hashlib.sha256(content).hexdigest()
-  return found
+  samples = {t: _sample(stream, t) for t in ts}
+  contents = {
+    t: x.frame.tobytes() + x.truth.tobytes() for t, x in samples.items()
+  }
+  return {t: hashlib.sha256(x).hexdigest() for t, x in contents.items()}
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -69,17 +67,15 @@ def test_another_process_draws_the_same():
     "from tests.streams import synthetic_test as s;"
     "print([s.digests(scene, (200, 3)) for scene in s.SCENES])"
   )
-  env = dict(os.environ, PYTHONHASHSEED="77", PYTHONPATH=str(_ROOT))
-  answer = subprocess.run(
-    [sys.executable, "-c", code],
-    capture_output=True, text=True, check=True, env=env, cwd=_ROOT,
-  )  # fmt: skip
+  command = [sys.executable, "-c", code]
+  env = os.environ | {"PYTHONHASHSEED": "77"}
+  there = subprocess.check_output(command, env=env, cwd=binaries.ROOT)
   here = [digests(scene, (3, 200)) for scene in SCENES]
   for scene in SCENES:
     for seed in (7, 8, 9):
       _sample(_open(f"{scene}?seed={seed}", 32, 32), 0)
   again = [digests(scene, (3, 200)) for scene in SCENES]
-  assert ast.literal_eval(answer.stdout) == here == again
+  assert ast.literal_eval(there.decode()) == here == again
 
 
 @pytest.mark.parametrize("scene", ("street", "sports", "park"))
