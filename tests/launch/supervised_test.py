@@ -44,7 +44,7 @@ def _pids(tmp_path):
 
 def _living(tmp_path):
   """Processes of the run that still work."""
-  return [pid for pid in _pids(tmp_path) if launches.is_living(pid)]
+  return [*filter(launches.is_living, _pids(tmp_path))]
 
 
 def _assert_all_go(tmp_path):

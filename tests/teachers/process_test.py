@@ -181,8 +181,8 @@ def test_worker_that_is_stopped_is_killed_while_one_waits(start):
     ("nobody", UserError, "--teacher=nobody"),
     ("no_such_module:make", UserError, "cannot be imported"),
     ("ground_truth:x", UserError, "has no preset"),
-    (OBEDIENT.replace("Obedient", "raises_at_start"), RuntimeError, "weights"),
-    (OBEDIENT.replace("Obedient", "dies_at_start"), RuntimeError, "code 3"),
+    (f"{odd.__name__}:raises_at_start", RuntimeError, "weights"),
+    (f"{odd.__name__}:dies_at_start", RuntimeError, "code 3"),
   ],
 )
 def test_start_that_fails_is_told_in_a_line(start, text, error, words):
