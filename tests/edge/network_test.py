@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 
-import jax
 import numpy as np
 import pytest
 from websockets import exceptions
@@ -28,7 +27,8 @@ from ojd.network.weights import Weights
 from ojd.run import build
 from ojd.run import config as config_lib
 from ojd.tasks.segmentation import classify
-from tests.reference import edge_proxy, edge_run, small_run
+from ojd.types import Labels
+from tests.reference import edge_proxy, edge_run, host_loop, small_run
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("small_students")
@@ -77,18 +77,11 @@ def _by_itself(config):
   stream = build.open_stream(config)
   system = build.make_system(config, student, stream.spec)
   teacher = edge_run.make_teacher()
-  learn, predict = jax.jit(system.learn), jax.jit(system.predict)
-  state, keys = None, []
-  for sample in stream.read():
-    if state is None:
-      state = system.init(jax.random.key(config.seed), sample.frame)
-    if int(system.next_key(state)) == sample.t:
-      found = labels_lib.from_class_map(teacher(sample.frame), groups)
-      state, _, _ = learn(state, sample.frame, found)
-      keys.append(sample.t)
-    else:
-      state, _ = predict(state, sample.frame)
-  return beginning.flatten(state.params), keys
+  frames = np.stack([sample.frame for sample in stream.read()])
+  maps = [labels_lib.from_class_map(teacher(x), groups) for x in frames]
+  labels = Labels(*map(np.stack, zip(*maps, strict=True)))
+  found = host_loop.play(system, frames, labels, seed=config.seed)
+  return beginning.flatten(found.state.params), found.keys
 
 
 @pytest.mark.parametrize("system", ["jit", "shadowtutor"])

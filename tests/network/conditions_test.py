@@ -31,6 +31,8 @@ def test_everything_may_be_said_or_nothing():
     ("codec=png", "'codec=png': one of raw, jpeg, h264"),
     ("quality=0", "'quality=0': from 1 to 95"),
     ("quality=80.5", "'quality=80.5': a whole number"),
+    ("labels=mine", "'labels=mine': one of decoded, original"),
+    ("device_ms=nan", "'device_ms=nan': from 0 to 1e+06"),
     ("kbps=0", "'kbps=0': from 1 to 1e+06"),
     ("rtt_ms=3,", "known are up_mbps, down_mbps, rtt_ms, jitter_ms, loss, "),
     ("speed=3", "'speed=3': unknown; known are up_mbps"),

@@ -119,6 +119,8 @@ def _frames(codec="jpeg", height=1, times=(0.0,), chunks=(b"x",)):
   ("message", "words"),
   [
     (_HELLO._replace(protocols=()), "no version"),
+    (_HELLO._replace(protocols=(256,)), "this Hello cannot be"),
+    (_of_terms(codec="png"), "this Hello cannot be"),
     (_HELLO._replace(layout=DIGEST[1:]), "layout of 15 bytes"),
     (_HELLO._replace(weights=b""), "weights of 0 bytes"),
     (Hello((1,), DIGEST, TERMS, DIGEST, SESSION + b"x"), "session of 17"),
@@ -145,6 +147,7 @@ def _frames(codec="jpeg", height=1, times=(0.0,), chunks=(b"x",)):
     (_frames(times=(0.0, 1.0)), "1 chunks for 2 frames"),
     (_frames("h264", 1, (0.0, 1.0), (b"x", b"y")), "2 chunks for 2"),
     (_frames("raw"), "1 bytes for 1x1 pixels"),
+    (_UPDATE._replace(session=b""), "session of 0 bytes"),
     (_UPDATE._replace(layout=b""), "layout of 0 bytes"),
     (_UPDATE._replace(new_version=3), "from version 3 to 3"),
     (_UPDATE._replace(new_version=1 << 63), "to 9223372036854775808"),

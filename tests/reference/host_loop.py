@@ -49,7 +49,7 @@ def compiled_scan(system, frames, labels):
   return jax.jit(lambda: scan(system, frames, labels))()
 
 
-def play(system, frames, labels, *, seen_fn=None, jit=True) -> Played:
+def play(system, frames, labels, *, seed=0, seen_fn=None, jit=True) -> Played:
   """Plays a stream; states are consumed, and each function compiles once.
 
   `seen_fn`: of (t, state), after each key frame; returns what goes on.
@@ -57,7 +57,7 @@ def play(system, frames, labels, *, seen_fn=None, jit=True) -> Played:
   compiled = lambda function: jax.jit(function, donate_argnums=0)
   wrap = compiled if jit else lambda function: function
   learn, predict = wrap(system.learn), wrap(system.predict)
-  state, answers, infos = begin(system, frames[0]), [], {}
+  state, answers, infos = begin(system, frames[0], seed), [], {}
   for t, frame in enumerate(frames):
     if int(system.next_key(state)) == t:
       state, answer, infos[t] = learn(state, frame, labels_of(labels, t))

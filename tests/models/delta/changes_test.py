@@ -10,9 +10,8 @@ from ojd.errors import UserError
 from ojd.models import describe, jitnet
 from ojd.models.delta import changes
 from ojd.models.delta.conv_layers import ConvLayer
-from ojd.models.delta.convert import convert
 from ojd.models.student import from_linen
-from tests.reference import kernels, layered_student
+from tests.reference import kernels
 
 
 def _draw(shape, seed=0):
@@ -146,20 +145,3 @@ def test_jitnet_of_the_paper_by_hand():
   assert 2 * cost.key == pytest.approx(15.157, abs=5e-4)
   assert cost.amortised == pytest.approx((cost.key + 3 * cost.delta) / 4)
   assert changes.mean_cost(rows, 1).amortised == cost.key
-
-
-def test_converted_student_tells_the_work_of_the_table():
-  student, frame = layered_student.STUDENT, layered_student.FRAMES[0]
-  change = changes.pair(gamma=2)
-  net = convert(student, changes.from_key(change))
-  rows = changes.work_table(student, change, *frame.shape[:2])
-
-  @jax.jit
-  def work():
-    params = net.init(jax.random.key(0), frame)
-    _, cache = net.apply_key(params, frame)
-    return net.apply_delta(params, cache, frame).gmac
-
-  cost = changes.mean_cost(rows, 1)
-  np.testing.assert_allclose(work(), cost.delta, rtol=1e-6)
-  assert net.gmac(frame) == pytest.approx(cost.key)
