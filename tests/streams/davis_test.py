@@ -155,12 +155,17 @@ def test_lists_of_other_releases(davis):
   np.testing.assert_array_equal(last.truth, _merged(_numbers("bear", 2)))
 
 
-def test_resolution(davis):
+def test_resolution_and_identity(davis):
   for scale, res in enumerate(("Full-Resolution", "1080p"), 2):
     _make(davis, res, scale)
     spec = _open(davis, f"seq=bear&res={res}").spec
     assert (spec.height, spec.width) == (scale * H, scale * W)
     assert _open(davis, "seq=bear").spec.height == H
+  queries = ("", "&res=480p", "&res=1080p", "&objects=1")
+  one, same, *others = (
+    _open(davis, f"seq=bear{query}").spec.identity for query in queries
+  )
+  assert one == same and one not in others
 
 
 def test_grey_annotations_of_the_first_release(davis, bear):
@@ -194,12 +199,6 @@ def test_without_annotations_there_is_no_truth(davis, gone):
   for query in ("seq=bear", "seq=bear&objects=1"):
     assert _open(davis, query).spec.class_names == ()
     assert _truths(davis, query) == [None] * 3
-
-
-def test_identity(davis):
-  queries = ("seq=bear", "seq=bear&res=480p", "seq=swan", "seq=bear&objects=1")
-  one, same, *others = (_open(davis, query).spec.identity for query in queries)
-  assert one == same and one not in others
 
 
 # What is refused.

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from ojd import labels as labels_lib
 from ojd.errors import UserError
 from ojd.teachers import base
 from ojd.types import IGNORE, Sample
+from tests.reference.refusals import refused
 
 NAMES = ("background", "person", "car")
 H, W = 12, 16
@@ -77,18 +79,6 @@ def test_device_decides_no_answer():
     assert base.without_device(other) == other
 
 
-class _Fake:
-  """Answers with whatever it was given."""
-
-  class_names = NAMES
-
-  def __init__(self, answer):
-    self._answer = answer
-
-  def __call__(self, sample):
-    return self._answer
-
-
 @pytest.mark.parametrize(
   ("shape", "dtype"),
   [
@@ -97,5 +87,8 @@ class _Fake:
   ],
 )
 def test_answer_of_the_wrong_shape_or_kind_raises(shape, dtype):
-  with pytest.raises(UserError, match="answer must be"):
-    _label(_Fake(np.zeros(shape, dtype)))
+  answer = np.zeros(shape, dtype)
+  spec = {"class_names": NAMES}
+  teacher = mock.Mock(spec=list(spec), return_value=answer, **spec)
+  with refused("answer must be"):
+    _label(teacher)
