@@ -76,7 +76,9 @@ def test_more_classes_than_a_byte_holds():
   np.testing.assert_array_equal(most.lookup, range(256))
   # The teacher may know more.
   groups = labels_lib.parse_groups("c1;c399;c255", names)
-  found = _convert([(0, 0, 4, 4), (4, 4, 8, 8)], [399, 255], groups=groups)
+  boxes = np.float32([(0, 0, 4, 4), (4, 4, 8, 8)])
+  whole = np.ones(2, np.float32), np.array([399, 255]), np.ones((2, H, W))
+  found = labels_lib.from_instances(Instances(boxes, *whole), groups, H, W)
   assert found.classes[[1, 5, 9], [1, 5, 9]].tolist() == [2, 3, 0]
 
 
@@ -155,26 +157,6 @@ def test_class_map_is_grouped_before_its_boxes_are_drawn():
 # Instances.
 
 
-def _convert(boxes, class_ids, masks=None, scores=None, groups=None):
-  """Labels of instances, which are sure and fill their boxes unless told."""
-  num = len(boxes)
-  instances = Instances(
-    np.array(boxes, np.float32).reshape(-1, 4),
-    np.array(np.ones(num) if scores is None else scores, np.float32),
-    np.array(class_ids, np.int32),
-    np.asarray(np.ones((num, H, W)) if masks is None else masks, np.float32),
-  )
-  groups = groups or _groups()
-  return labels_lib.from_instances(instances, groups, H, W)
-
-
-def _smooth(rng, num, height, width):
-  """Soft blobs: noise enlarged from a 4x4 grid."""
-  grids = rng.random((num, 4, 4), np.float32)
-  made = [cv2.resize(x, (width, height)) for x in grids]
-  return np.reshape(made, (num, height, width))
-
-
 @settings(deadline=None, max_examples=120)
 @given(
   *(st.integers(0, 2**32 - 1), st.integers(0, 6)),
@@ -188,12 +170,17 @@ def test_instances_equal_the_loop(seed, num, mask_size):
   is_odd = rng.random(num) < 0.15
   y[is_odd] = y[is_odd, ::-1]
   boxes = np.stack([y[:, 0], x[:, 0], y[:, 1], x[:, 1]], 1).astype(np.float32)
-  masks = _smooth(rng, num, mask_size or H, mask_size or W)
+  # Soft blobs: noise enlarged from a 4x4 grid.
+  grids = rng.random((num, 4, 4), np.float32)
+  size = (mask_size or H, mask_size or W)
+  masks = [cv2.resize(grid, size[::-1]) for grid in grids]
+  masks = np.reshape(masks, (num, *size)).astype(np.float32)
   if mask_size is None:  # they are not enlarged, and one half is met exactly
     masks = masks.round(1)
   class_ids = rng.integers(1, len(TEACHER), num)
   scores = rng.choice(np.float32([0.3, 0.49, 0.5, 0.8, 1.0]), num)
-  ours = _convert(boxes, class_ids, masks, scores)
+  instances = Instances(boxes, scores, class_ids.astype(np.int32), masks)
+  ours = labels_lib.from_instances(instances, _groups(), H, W)
   expected = labels_loop.from_instances(
     (boxes, scores, class_ids, masks), TEACHER, GROUPS, H, W
   )

@@ -87,15 +87,10 @@ def test_scan_follows_algorithm_1(seed, low, threshold, bounds):
   assert np.asarray(stride)[keys].tolist() == strides
 
 
-@pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("bounds", [(8, 64), (6, 50), (1, 1), (3, 7)])
-def test_key_by_key_follows_algorithm_1(bounds, jit):
+def test_key_by_key_follows_algorithm_1(bounds):
   accuracies = np.random.default_rng(0).integers(8, 17, (200, U_MAX + 1)) / 16
   schedule = schedules.exponential_backoff(*bounds, 0.75)
-  if jit:
-    schedule = schedule._replace(
-      next_key=jax.jit(schedule.next_key), advance=jax.jit(schedule.advance)
-    )
   expected = _transcribed(accuracies, 0.75, *bounds)
   assert _leap(schedule, _last_accuracies(accuracies, 0.75), 200) == expected
 
@@ -106,10 +101,9 @@ def test_fixed_asks_every_stride(accuracy):
   assert found == (list(range(0, 100, 7)), [7] * 15)
 
 
-@pytest.mark.parametrize("jit", [False, True])
-def test_never_asks(jit):
+def test_never_asks():
   schedule = schedules.never()
-  next_key = jax.jit(schedule.next_key) if jit else schedule.next_key
+  next_key = jax.jit(schedule.next_key)
   state = schedule.advance(schedule.init(), 0.0)
   for t in (0, 1, 10**9):
     assert int(next_key(state, t)) == schedules.NEVER
@@ -158,10 +152,8 @@ def test_sampling_rate_follows_how_much_labels_change():
   assert (float(slow), float(fast)) == (np.float32(0.1), 1.0)
 
 
-@pytest.mark.parametrize("jit", [False, True])
-def test_training_rate_has_two_thresholds(jit):
-  advance = schedules.advance_training
-  advance = jax.jit(advance) if jit else advance
+def test_training_rate_has_two_thresholds():
+  advance = jax.jit(schedules.advance_training)
   state, periods = schedules.training_period(10.0), []
   for rate in [0.1] * 30 + [0.3] * 5 + [0.4] * 8 + [0.3] * 5:
     state = advance(state, rate, 10.0)

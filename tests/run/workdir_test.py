@@ -79,19 +79,15 @@ def test_paths_that_cannot_be_are_refused(tmp_path):
     _create(path / "below")
 
 
-def test_config_says_what_made_the_run(tmp_path):
-  _create(tmp_path)
-  config = json.loads((tmp_path / workdir.CONFIG).read_text())
-  assert config["flags"]["a_thresh"] is None  # the default of the method
-  assert (config["stream"], config["command"]) == (STREAM, "the command")
-  assert config["versions"]["jax"] and config["devices"]
-
-
 def test_other_flags_or_frames_are_named(tmp_path):
   _create(tmp_path)
   other = dataclasses.replace(CONFIG, a_thresh=0.9, seed=3, workdir="y")
   with pytest.raises(UserError) as error:
     _status(tmp_path, config=other)
+  config = json.loads((tmp_path / workdir.CONFIG).read_text())
+  assert config["flags"]["a_thresh"] is None  # the default of the method
+  assert (config["stream"], config["command"]) == (STREAM, "the command")
+  assert config["versions"]["jax"] and config["devices"]
   message = str(error.value)
   assert "--a_thresh (default, now 0.9)" in message
   assert "--seed (0, now 3)" in message and "--workdir (" not in message
