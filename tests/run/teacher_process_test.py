@@ -132,11 +132,7 @@ def test_wrong_answer_ends_the_run_and_the_worker(tmp_path):
 def test_job_ends_its_worker(monkeypatch):
   """Also one that cannot be made."""
   made, init = [], process.InProcess.__init__
-
-  def note(self, *args, **kwargs):
-    made.append(self)
-    init(self, *args, **kwargs)
-
+  note = lambda self, *args, **kw: made.append(self) or init(self, *args, **kw)
   monkeypatch.setattr(process.InProcess, "__init__", note)
   flags = {"stream": "synthetic:street", "teacher": "ground_truth"}
   flags |= {"init": "random", "height": 48, "width": 64}
