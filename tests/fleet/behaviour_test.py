@@ -102,6 +102,7 @@ def test_what_cannot_be_played_is_refused(tmp_path, arguments, words):
     lambda content: content | {"fps": "fast"},
     lambda content: content | {"keys": content["keys"] | {"interval": [0] * 4}},
     lambda content: content | {"keys": content["keys"] | {"ms_learn": [1.0]}},
+    lambda content: content | {"keys": {}},
   ],
 )
 def test_a_damaged_file_is_refused(tmp_path, damage):

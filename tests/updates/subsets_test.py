@@ -179,18 +179,15 @@ def test_equals_factors_trained_by_themselves():
   is_pair = lambda x: isinstance(x, low_rank.Factors) or x == ()
   pairs = jax.tree.leaves(opt_state.factors, is_leaf=is_pair)
   leaves, tree = jax.tree.flatten(params)
-  trained = [
-    dict(zip(("left", "right"), pair, strict=True)) if pair else {"whole": leaf}
-    for pair, leaf in zip(pairs, leaves, strict=True)
-  ]
+  trained = [pair or leaf for pair, leaf in zip(pairs, leaves, strict=True)]
+
+  def whole(x, leaf):
+    if not isinstance(x, low_rank.Factors):
+      return x
+    return leaf + jnp.reshape(x.left @ x.right, leaf.shape)
 
   def assemble(trained):
-    return tree.unflatten(
-      x["whole"]
-      if "whole" in x
-      else leaf + jnp.reshape(x["left"] @ x["right"], leaf.shape)
-      for x, leaf in zip(trained, leaves, strict=True)
-    )
+    return tree.unflatten(map(whole, trained, leaves))
 
   @jax.jit
   def step(trained, state):
