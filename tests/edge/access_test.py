@@ -45,9 +45,11 @@ def test_loopback_needs_neither(address):
   [
     ("Bearer secret", True),
     ("bearer  secret ", True),
+    ("Bearer secre", False),
     ("Bearer secrets", False),
     ("Basic secret", False),
     ("Bearer s\u00e9cret", False),
+    ("", False),
     (None, False),
   ],
 )
