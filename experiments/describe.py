@@ -57,7 +57,7 @@ def _check():
 def _delta_options():
   """The options of --system that decide what work there is between frames."""
   bound = systems.bind(_SYSTEM.value)
-  unused = bound.chosen.keys() - set(_DECIDING)
+  unused = bound.given - set(_DECIDING)
   if bound.name != "delta" or unused:
     raise UserError(
       f"--system={_SYSTEM.value}: only the work of delta is printed by layer, "
