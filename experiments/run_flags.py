@@ -29,7 +29,7 @@ _HELP = {
   + specs.describe(systems.METHODS)
   + "\n",
   "link": "puts a network between the teacher, who is on a server, and the "
-  "student, on a device; reckoned in the time of the stream: ideal, or "
+  "student, on a device; simulated in the time of the stream: ideal, or "
   "NAME=VALUE,... of " + ", ".join(conditions.NAMES),
   "workdir": "the folder that the run fills",
   "classes": "what to tell apart, as 'person;auto=car,bus,truck'; empty: all",

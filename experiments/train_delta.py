@@ -95,8 +95,7 @@ def _form():
   return specs.bind(_FORM.value, training.FORMS, "form")
 
 
-def _about(recipe, batch, size):
-  form = _form()
+def _about(form, recipe, batch, size):
   return {
     "model": str(student_lib.bind(_MODEL.value)),
     "init": _INIT.value,
@@ -142,7 +141,7 @@ def main() -> int:
   frame = np.zeros((*size, 3), np.uint8)
   params = jax.jit(net.init)(first_key, frame)
   log = progress.counter("step", recipe.num_steps)
-  about = _about(recipe, batch, size)
+  about = _about(form, recipe, batch, size)
 
   def step_fn(state, frames, answers):
     key = jax.random.fold_in(step_key, state.step)

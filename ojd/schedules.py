@@ -139,14 +139,14 @@ def sampling_rate(
 class TrainingState(NamedTuple):
   """State of AMS's training rate."""
 
-  period: jax.Array  # float32, seconds between lessons
+  period: jax.Array  # float32, seconds between training rounds
   is_slow: jax.Array  # bool
   rates: jax.Array  # [5] float32, the last sampling rates, NaN before
 
 
 # Of the greatest sampling rate; between them it is as it was.
 _SLOW_BELOW, _FAST_ABOVE = 0.25, 0.35
-_SLOWER_BY, _SLOWEST = 0.2, 6.0  # a lesson, and at last; times the first period
+_SLOWER_BY, _SLOWEST = 0.2, 6.0  # a round, and at last; times the first period
 _NUM_RATES = 5
 
 
@@ -165,10 +165,10 @@ def advance_training(
   first_period: ArrayLike,
   greatest: ArrayLike = 1.0,
 ) -> TrainingState:
-  """AMS's training rate: fewer lessons for streams that hardly change.
+  """AMS's training rate: fewer rounds for streams that hardly change.
 
   Args:
-    state: before this lesson.
+    state: before this training round.
     rate: the sampling rate now.
     first_period: that of `training_period`, to which it comes back.
     greatest: sampling rate.

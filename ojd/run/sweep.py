@@ -37,7 +37,7 @@ NAMES = {
   **dict.fromkeys((*config_lib.CONSTANTS[1:], "stride", "seed"), int),
 }
 MAX_COMBINATIONS = 1024
-_MAX_LANES = 16  # at once; each has a student and its gradients
+_MAX_TRIALS = 16  # at once; each has a student and its gradients
 _CHUNK = 16  # frames
 _AXIS = "trials"
 
@@ -147,7 +147,7 @@ def sweep(
   student = build.make_student(job.config, job.groups)
   make_system = functools.partial(_make_system, job, student)
   begin = _beginning(run, job, first, note_fn)
-  num_turns = -(-len(wanted) // _MAX_LANES)
+  num_turns = -(-len(wanted) // _MAX_TRIALS)
   num_trials = -(-len(wanted) // num_turns)
   trials = []
   for turn in range(num_turns):

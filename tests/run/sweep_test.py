@@ -40,7 +40,7 @@ def test_many_combinations_go_in_turns(parent, monkeypatch):
   run = recorded_run.read(parent)
   grid = sweep.parse("a_thresh=0.1,0.5,0.9")
   at_once = sweep.sweep(run, grid, to_frame=9)
-  monkeypatch.setattr(sweep, "_MAX_LANES", 2)
+  monkeypatch.setattr(sweep, "_MAX_TRIALS", 2)
   done = []
   note = lambda *counts: done.append(counts)
   in_turns = sweep.sweep(run, grid, to_frame=9, progress_fn=note)

@@ -13,7 +13,7 @@ nearest of all pairs of r channels.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,8 @@ from ojd.models.delta.conv_layers import (
 )
 from ojd.models.student import Student
 
-POLICIES = ("out", "min")
+Policy = Literal["out", "min"]
+POLICIES = get_args(Policy)
 
 
 class Kept(NamedTuple):

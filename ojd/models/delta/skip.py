@@ -25,7 +25,7 @@ are the update of x_{t-1} at the open pixels alone.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +41,10 @@ from ojd.models.delta.conv_layers import (
   row,
 )
 
-MEMORIES = ("forget", "sum", "reference")
-BLOCKS = (1, 2, 4, 8)
+Memory = Literal["forget", "sum", "reference"]
+MEMORIES = get_args(Memory)
+Block = Literal[1, 2, 4, 8]
+BLOCKS = get_args(Block)
 _FIRST_BIAS = 0.6
 
 

@@ -17,7 +17,7 @@ through h as if it were s. The branch that b selects is deployed.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -280,7 +280,7 @@ def convolutions(
   student: Student,
   *,
   gamma: Annotated[int, Range(1)] = 4,
-  policy: Literal["out", "min"] = "out",
+  policy: changes.Policy = "out",
   match_authors: bool = False,
 ) -> DeltaStudent:
   """Each layer chooses between one like its own and a pair of small ones.
@@ -311,7 +311,7 @@ def blocks(
   return blocks_lib.convert_blocks(student, blocks_lib.thinner(gamma))
 
 
-def skip(student: Student, *, block: Literal[1, 2, 4, 8] = 1) -> DeltaStudent:
+def skip(student: Student, *, block: skip_lib.Block = 1) -> DeltaStudent:
   """Gates decide where a convolution is computed.
 
   Args:
