@@ -32,7 +32,9 @@ setuptools.setup(
   package_data={
     "launch": ["tables/*.toml"],
     "ojd.models": ["assets/*.safetensors"],
+    "ojd.report": ["assets/*", "templates/*"],
     "ojd.run": ["assets/*"],
+    "ojd.serve": ["assets/*"],
     "ojd.teachers": ["assets/*.safetensors"],
   },
   extras_require={
@@ -44,7 +46,6 @@ setuptools.setup(
     "test": [
       *("pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.6"),
       *("ruff>=0.8", "selenium>=4.20"),
-      "prometheus-client>=0.20",  # its parser
       *(COCO, SLURM, TENSORBOARD, WANDB),
       f'{RAY}; python_version < "3.14"',  # there may be none for the newest
     ],

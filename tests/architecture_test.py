@@ -19,8 +19,8 @@ _SEEN_BY_ALL = "types errors"
 _PURE = "xla labels losses metrics schedules costs specs formats processes"
 _NETWORKS = f"{_PURE} models updates temporal"
 _METHODS = f"{_NETWORKS} tasks pretraining distill systems"
-_RUNS = f"{_METHODS} teachers streams network run"
-_APPLICATIONS = f"{_RUNS} report serve edge fleet comparison compare"
+_RUNS = f"{_METHODS} teachers streams network report run"
+_APPLICATIONS = f"{_RUNS} serve edge fleet comparison compare"
 ROOMS = {
   "types": "",
   "errors": "",
@@ -44,7 +44,7 @@ ROOMS = {
   "pretraining": f"{_NETWORKS} tasks streams",
   "systems": _METHODS,
   "run": _RUNS,
-  "report": _RUNS,
+  "report": "labels formats costs",  # a run writes its report
   "serve": _RUNS,
   "edge": _RUNS,
   "fleet": _RUNS,
