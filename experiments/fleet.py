@@ -28,10 +28,10 @@ from rich import table as rich_table
 
 from experiments import cli, fleet_plan, progress, run_flags
 from ojd.errors import UserError
-from ojd.fleet import fleet, folder, listing, member, report
-from ojd.fleet.cluster import connecting
-from ojd.fleet.fleet import Progress
-from ojd.fleet.teachers import Desks
+from ojd.fleet import folder, handle, listing, report, runner
+from ojd.fleet import ray as cluster
+from ojd.fleet.runner import Progress
+from ojd.fleet.teachers import LocalTeachers
 from ojd.run import compilation, workdir
 from ojd.run import config as config_lib
 
@@ -51,13 +51,15 @@ _TEACHER_BATCH = flags.DEFINE_integer(
   None,
   "the most frames in a batch of the teacher; empty: 1 on a CPU, 8 on a GPU",
 )
-_ZOO = flags.DEFINE_string(
-  "zoo",
+_STORE = flags.DEFINE_string(
+  "student_store",
   "",
   "a folder of trained students for the warm start of new streams; empty: in "
   "the workdir; none: no warm start",
 )
-_ZOO_SIZE = flags.DEFINE_integer("zoo_size", 16, "the most students in it")
+_MAX_STUDENTS = flags.DEFINE_integer(
+  "max_students", 16, "the most students in it"
+)
 _REALTIME = flags.DEFINE_bool(
   "realtime", False, "play files at their own rate, as cameras would"
 )
@@ -105,7 +107,7 @@ def main() -> int:
   request = _request()
   run = _run_on_ray if _RAY.value else _run_here
   if _RAY.value:
-    connecting.connect(_RAY.value)
+    cluster.connect(_RAY.value)
   # After Ray, which replaces the handler of SIGTERM.
   interrupt = cli.Interrupt()
   watcher = _Table() if sys.stderr.isatty() else progress.Log(_VIEW)
@@ -130,24 +132,24 @@ def _run_here(request, **callbacks):
   _use_devices(len(request.entries))
   compilation.enable_cache(compilation.default_cache())
   request = request._replace(devices=jax.local_devices()[: _DEVICES.value])
-  with contextlib.closing(Desks(_TEACHER_BATCH.value)) as teachers:
-    return fleet.run(request, teachers, **callbacks)
+  with contextlib.closing(LocalTeachers(_TEACHER_BATCH.value)) as teachers:
+    return runner.run(request, teachers, **callbacks)
 
 
 def _run_on_ray(request, **callbacks):
-  from ojd.fleet.cluster import driver
+  from ojd.fleet import ray_runner
 
-  plan = driver.Plan(
-    num_crews=_ACTORS.value,
+  plan = ray_runner.Plan(
+    num_workers=_ACTORS.value,
     num_replicas=_REPLICAS.value,
     replica_gpus=_REPLICA_GPUS.value,
-    crew_gpus=_ACTOR_GPUS.value,
+    worker_gpus=_ACTOR_GPUS.value,
     batch=_TEACHER_BATCH.value,
   )
-  return driver.run(request, plan, **callbacks)
+  return ray_runner.run(request, plan, **callbacks)
 
 
-def _request() -> fleet.Request:
+def _request() -> runner.Request:
   """What the flags ask for."""
   for name, words in _NOT_HERE.items():
     if name in run_flags.given():
@@ -162,22 +164,24 @@ def _request() -> fleet.Request:
   for name, value in (
     ("teacher_rate", _TEACHER_RATE.value),
     ("teacher_batch", _TEACHER_BATCH.value),
-    ("zoo_size", _ZOO_SIZE.value),
+    ("max_students", _MAX_STUDENTS.value),
     ("devices", _DEVICES.value),
     ("actors", _ACTORS.value),
     ("replicas", _REPLICAS.value),
   ):
     if value is not None and not 0 < value < 1e9:
       raise UserError(f"--{name}={value}: above 0")
-  zoo = workdir.expand(_ZOO.value, "zoo") if _ZOO.value else path / folder.ZOO
-  return fleet.Request(
+  store = path / folder.STUDENTS
+  if _STORE.value:
+    store = workdir.expand(_STORE.value, "student_store")
+  return runner.Request(
     path,
     config,
     entries,
     command=" ".join(["python -m experiments.fleet", *sys.argv[1:]]),
     teacher_rate=_TEACHER_RATE.value,
-    zoo=None if _ZOO.value == "none" else zoo,
-    zoo_size=_ZOO_SIZE.value,
+    student_store=None if _STORE.value == "none" else store,
+    max_students=_MAX_STUDENTS.value,
     is_paced=_REALTIME.value,
   )
 
@@ -217,7 +221,7 @@ def _use_devices(num_streams):
 
 def _count(progress):
   """Frames of all streams, and how many there will be, if that is known."""
-  running = [one.progress for one in progress.members if one.progress]
+  running = [one.progress for one in progress.handles if one.progress]
   lengths = [each.total for each in running]
   done = sum(each.num_frames for each in running)
   return done, None if None in lengths else sum(lengths)
@@ -225,15 +229,15 @@ def _count(progress):
 
 def _totals(progress: Progress) -> str:
   """All streams in a line."""
-  states = [one.state for one in progress.members]
-  running = [one for one in progress.members if one.progress]
+  states = [one.state for one in progress.handles]
+  running = [one for one in progress.handles if one.progress]
   mious = [one.progress.miou for one in running]
   known = [miou for miou in mious if miou is not None]
-  fps = sum(one.progress.fps for one in running if one.state == member.RUNNING)
+  fps = sum(one.progress.fps for one in running if one.state == handle.RUNNING)
   words = [
-    f"{states.count(member.RUNNING)} of {len(states)} streams run",
-    f"{states.count(member.DONE)} done",
-    f"{states.count(member.DEAD)} dead",
+    f"{states.count(handle.RUNNING)} of {len(states)} streams run",
+    f"{states.count(handle.DONE)} done",
+    f"{states.count(handle.DEAD)} dead",
     f"{fps:.1f} fps",
     f"{sum(one.progress.num_keys for one in running)} key frames",
     f"teacher {progress.teachers.num_answers} answers, "
@@ -280,8 +284,8 @@ def _table(progress: Progress, num_lines: int) -> rich_table.Table:
   shown.add_column("stream", no_wrap=True)
   for name in ("frame", "fps", "stride", "keys", "updates", "mIoU", "state"):
     shown.add_column(name, justify="right", no_wrap=True)
-  order = [member.RUNNING, member.DEAD, member.NEW, member.STOPPED, member.DONE]
-  ranked = sorted(progress.members, key=lambda one: order.index(one.state))
+  order = [handle.RUNNING, handle.DEAD, handle.NEW, handle.STOPPED, handle.DONE]
+  ranked = sorted(progress.handles, key=lambda one: order.index(one.state))
   for one in ranked[:num_lines]:
     shown.add_row(one.name, *_cells(one), one.state)
   if len(ranked) > num_lines:
@@ -329,7 +333,7 @@ def _in_words(summary: dict[str, Any]) -> str:
     + ("not measured" if mean is None else f"{mean:.3f}"),
   ]
   for name, one in summary["streams"].items():
-    if one["state"] == member.DEAD:
+    if one["state"] == handle.DEAD:
       lines.append(f"dead: {name}: {one['problem']}")
   return "\n".join(lines)
 

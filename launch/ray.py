@@ -14,7 +14,7 @@ from absl import flags
 
 from experiments import cli
 from launch import flags as launch_flags
-from ojd.fleet.cluster import connecting
+from ojd.fleet import ray as cluster
 
 flags.adopt_module_key_flags(launch_flags)
 _ADDRESS = flags.DEFINE_string(
@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
 
 def _connected(work):
   """What starts a run on the cluster."""
-  connecting.connect(_ADDRESS.value, "address")
+  cluster.connect(_ADDRESS.value, "address")
   # Not before: it needs what `connect` has looked for.
   from launch import ray_tasks
 

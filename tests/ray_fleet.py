@@ -4,29 +4,36 @@
 
 WHAT, in turn while a stream runs: `replica` kills one with SIGKILL, `worker`
 the worker actor that runs the stream, `join` lets a node come, `leave` lets one
-go. Prints JSON. `alone` runs the stream without any Ray.
+go. Prints JSON. `alone` runs the stream without any Ray. `local` says where a
+local cluster listens, and what a process without its token gets from it.
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 from concurrent import futures
 
 import psutil
-import ray
-from ray import cluster_utils
 
-from ojd.fleet import fleet, folder, listing
-from ojd.fleet.cluster import driver
+from ojd.fleet import folder, listing
+from ojd.fleet import ray as cluster_lib
+from ojd.fleet import runner as fleet_runner
 from ojd.run import compilation, runner
 from tests.reference import small_run
 
 NUM_FRAMES, MANY_FRAMES = 200, 1500  # while a node comes
 _FRAMES_BETWEEN = 16  # two things that happen
+_STRANGER = """
+import sys
+from ray._raylet import GcsClient
+print(GcsClient(sys.argv[1]).internal_kv_keys(b"", None, 3))
+"""
 CONFIG = dataclasses.replace(
   small_run.CONFIG,
   **{"stream": "", "teacher": "mask_rcnn_tiny", "model": "jitnet:width=0.05"},
@@ -47,6 +54,13 @@ def main() -> None:
   path, *wanted = sys.argv[1:]
   if wanted == ["alone"]:
     return _run_alone(pathlib.Path(path))
+  if wanted == ["local"]:
+    return print(json.dumps(_visit_local()))
+  import ray
+  from ray import cluster_utils
+
+  from ojd.fleet import ray_runner
+
   head = {"num_cpus": 2, "include_dashboard": False}
   cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
   second = cluster.add_node(num_cpus=1) if "leave" in wanted else None
@@ -56,12 +70,14 @@ def main() -> None:
   site = pathlib.Path(path)
   num_frames = MANY_FRAMES if "join" in wanted else NUM_FRAMES
   config = dataclasses.replace(CONFIG, workdir=path, num_frames=num_frames)
-  request = fleet.Request(site, config, entries(3))
-  plan = driver.Plan(num_crews=2, num_replicas=2)
+  request = fleet_runner.Request(site, config, entries(3))
+  plan = ray_runner.Plan(num_workers=2, num_replicas=2)
   command = lambda config: f"a test of {config.stream}"
   # Nodes are added by the main thread alone.
   with futures.ThreadPoolExecutor(1) as pool:
-    running = pool.submit(driver.run, request, plan, command, progress_fn=note)
+    running = pool.submit(
+      ray_runner.run, request, plan, command, progress_fn=note
+    )
     _let_happen(wanted, site, cluster, second, seen, running.done)
     print(json.dumps({"summary": running.result(), **seen}))
 
@@ -71,6 +87,34 @@ def _run_alone(path):
   (entry,) = entries(1)
   flags = {"stream": entry.uri, "workdir": str(path / entry.name)}
   runner.run(dataclasses.replace(CONFIG, **flags), "a test")
+
+
+def _visit_local():
+  """Addresses of all sockets that listen, and the end of two strangers."""
+  cluster_lib.connect(cluster_lib.LOCAL, num_cpus=1)
+  import ray
+
+  actor = ray.remote(collections.Counter).options(num_cpus=0).remote()
+  ray.get(actor.total.remote())
+  tree = [psutil.Process(), *psutil.Process().children(recursive=True)]
+  sockets = [c for x in tree for c in x.net_connections("inet")]
+  listening = {c.laddr.ip for c in sockets if c.status == psutil.CONN_LISTEN}
+  plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+  wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 64}
+  address = ray.get_runtime_context().gcs_address
+  ends = [
+    subprocess.run(
+      [sys.executable, "-c", _STRANGER, address],
+      env=environment,
+      capture_output=True,
+      text=True,
+      timeout=60,
+      check=False,
+    )
+    for environment in (os.environ, plain, plain | wrong)
+  ]
+  answers = [(end.returncode, end.stdout + end.stderr) for end in ends]
+  return {"listening": sorted(listening), "answers": answers}
 
 
 def _let_happen(wanted, site, cluster, second, seen, is_over):
@@ -90,9 +134,9 @@ def _let_happen(wanted, site, cluster, second, seen, is_over):
     elif what == "leave":
       cluster.remove_node(second)
     elif what == "worker":
-      seen[what] = _kill("Crew", stream)
+      seen[what] = _kill("StreamWorker", stream)
     else:
-      seen[what] = _kill("Replica")
+      seen[what] = _kill("TeacherReplica")
 
 
 def _last_checkpoint(stream):

@@ -4,12 +4,12 @@ import pathlib
 import sys
 
 from experiments import cli
-from launch import drive, ray_tasks
+from launch import drive
 from launch import ledger as ledgers
 from launch.runs import Run
 from launch.table import Need
 from ojd.errors import UserError
-from ojd.fleet.cluster import connecting
+from ojd.fleet import ray as cluster
 
 _NEED = Need(cores=1, memory_gb=0.1)
 
@@ -17,7 +17,9 @@ _NEED = Need(cores=1, memory_gb=0.1)
 def main() -> int:
   """Runs each WHAT on a core of two, and says what comes of them."""
   output = pathlib.Path(sys.argv[1])
-  connecting.connect(connecting.LOCAL, num_cpus=2)
+  cluster.connect(cluster.LOCAL, num_cpus=2)
+  from launch import ray_tasks  # which imports ray
+
   for need in (_NEED, Need(cores=3), Need(memory_gb=1e5), Need(gpus=64)):
     try:
       ray_tasks.check(need)

@@ -26,7 +26,7 @@ import numpy as np
 
 from experiments.benchmarks import io, measure
 from experiments.benchmarks.measure import Case
-from ojd.fleet import capacity, folder
+from ojd.fleet import folder, placement
 
 NUM_STREAMS = (1, 2, 4, 8, 16, 32)
 _ON_RAY = 8
@@ -86,7 +86,7 @@ def _fleet(number, size, num_frames, *flags) -> _Ran:
         [
           *(sys.executable, "-m", "experiments.fleet"),
           *(f"--streams={place}/list.txt", f"--workdir={place}/fleet"),
-          *("--zoo=none", *words, *flags),
+          *("--student_store=none", *words, *flags),
         ],
         capture_output=True,
         text=True,
@@ -139,7 +139,7 @@ def against_processes(number, at):
 
   Or as many as memory holds: there a frame of the first is no faster.
   """
-  fitting = min(number, capacity.free_on_host() // _PROCESS_BYTES)
+  fitting = min(number, placement.free_on_host() // _PROCESS_BYTES)
   num_frames = _NUM_FRAMES if at.repeats > 3 else _FEW_FRAMES
   pairs = []
   for _ in range(max(1, at.repeats // 3)):
@@ -224,7 +224,7 @@ def _actor():
   """The process of an actor that runs streams."""
   for place in pathlib.Path("/proc").glob("[0-9]*"):
     with contextlib.suppress(OSError):
-      if (place / "cmdline").read_bytes().startswith(b"ray::Crew"):
+      if (place / "cmdline").read_bytes().startswith(b"ray::StreamWorker"):
         return int(place.name)
   raise RuntimeError("no actor is there")
 

@@ -1,12 +1,13 @@
-"""Serves the calls of many lanes with few programs, in a thread of its own.
+"""Serves the requests of many streams with few programs, in its own thread.
 
-A lane calls from its own thread, one call at a time, and waits. Calls of a kind
-that wait together are served together, as many as there are slots; one that
-waits alone is served alone, at once.
+A stream makes one request at a time, from its own thread, and waits. Requests
+of a kind that wait together run as one batch; one that waits alone runs alone,
+at once.
 """
 
 import collections
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -24,22 +25,23 @@ from ojd.types import Frame, Labels, StepInfo
 _PREDICT, _LEARN, _WRITE, _READ = "predict", "learn", "write", "read"
 
 
-class _Call(NamedTuple):
+class _Request(NamedTuple):
   kind: str
-  lane: int
+  slot: int
   inputs: tuple[Any, ...]
-  answer: Future
+  future: Future
 
 
-class _Served(NamedTuple):
-  """Calls that the devices are at."""
+class _Batch(NamedTuple):
+  """Requests of one kind that run together."""
 
-  calls: dict[int, _Call]  # by slot
-  outputs: Any  # arrays, slots first
+  kind: str
+  requests: dict[int, _Request]  # by row
+  outputs: Any  # arrays, rows first; a state for `_READ`
 
 
 class Engine:
-  """The lanes of one system over a mesh."""
+  """The states of many streams of one system, and the programs over them."""
 
   def __init__(
     self, system: System, shape: Shape, state: State, height: int, width: int
@@ -47,174 +49,236 @@ class Engine:
     """Compiles, and begins to serve.
 
     Args:
-      system: of all lanes.
-      shape: of the lanes.
-      state: of one lane, as every lane has it until it is written.
-      height: of the frames.
-      width: likewise.
+      system: of all streams.
+      shape: of the slots.
+      state: that every slot has until it is written.
+      height: of the frames; so is width.
     """
-    self.num_lanes = shape.num_lanes * shape.mesh.size
-    self._shape, self._frame_size = shape, (height, width)
+    self._shape = shape
     self._programs = programs_lib.compile_programs(
       system, shape, state, height, width
     )
     compilation.return_memory()
-    self._states = programs_lib.spread(shape, state)
-    self._own = NamedSharding(shape.mesh, P(AXIS))
-    self._everywhere = NamedSharding(shape.mesh, P())
-    self._calls: collections.deque[_Call] = collections.deque()
-    self._is_wanted = threading.Condition()
+    self._states = programs_lib.broadcast(shape, state)
+    self._by_slot = NamedSharding(shape.mesh, P(AXIS))
+    self._replicated = NamedSharding(shape.mesh, P())
+    self._waiting: collections.deque[_Request] = collections.deque()
+    self._changed = threading.Condition()
     self._is_closed = False
-    self._broken: Exception | None = None
-    self.num_served = self.num_turns = 0  # calls, and the programs run for them
+    self._error: Exception | None = None
+    self.num_requests = self.num_batches = 0  # of predict and learn
     self._thread = threading.Thread(
       target=self._serve, name="engine", daemon=True
     )
     self._thread.start()
 
-  def predict(self, lane: int, frame: Frame) -> tuple[np.ndarray, int]:
-    """Steps a lane; the classes of the frame, and the next key frame."""
-    return self._call(_PREDICT, lane, frame)
+  def predict(self, slot: int, frame: Frame) -> tuple[np.ndarray, int]:
+    """Steps a slot; the classes of the frame, and the next key frame."""
+    return self._submit(_PREDICT, slot, frame)
 
   def learn(
-    self, lane: int, frame: Frame, labels: Labels
+    self, slot: int, frame: Frame, labels: Labels
   ) -> tuple[np.ndarray, int, StepInfo]:
-    """Teaches a lane: the same, and what was done."""
-    labels = Labels(*map(np.asarray, labels))
-    return self._call(_LEARN, lane, frame, labels)
+    """Trains a slot's student; as `predict`, and what was done."""
+    return self._submit(_LEARN, slot, frame, Labels(*map(np.asarray, labels)))
 
-  def write(self, lane: int, state: State) -> None:
-    """Gives a lane a state."""
-    self._call(_WRITE, lane, state)
+  def write(self, slot: int, state: State) -> None:
+    """Gives a slot a state."""
+    self._submit(_WRITE, slot, state)
 
-  def read(self, lane: int) -> State:
-    """The state of a lane, which it keeps."""
-    return self._call(_READ, lane)
+  def read(self, slot: int) -> State:
+    """A copy of a slot's state."""
+    return self._submit(_READ, slot)
 
   def close(self) -> None:
-    """Ends the thread; calls that wait fail."""
-    with self._is_wanted:
+    """Ends the thread; requests that wait fail."""
+    with self._changed:
       self._is_closed = True
-      self._is_wanted.notify()
+      self._changed.notify()
     self._thread.join()
 
-  def _call(self, kind, lane, *inputs):
-    call = _Call(kind, lane, inputs, Future())
-    with self._is_wanted:
-      if self._broken or self._is_closed:
-        raise RuntimeError(f"the students' program ended: {self._broken or ''}")
-      self._calls.append(call)
-      self._is_wanted.notify()
-    return call.answer.result()
+  def _submit(self, kind, slot, *inputs):
+    request = _Request(kind, slot, inputs, Future())
+    with self._changed:
+      if self._error or self._is_closed:
+        raise RuntimeError(f"the engine has ended: {self._error or ''}")
+      self._waiting.append(request)
+      self._changed.notify()
+    return request.future.result()
 
   def _serve(self):
-    """Runs a program while the answers of the one before are handed out."""
-    served = None
+    """Runs a batch while the outputs of the one before are handed out."""
+    running = None
     try:
-      while calls := self._take(wait=served is None) or served:
-        begun = None if calls is served else self._begin(calls)
-        if served is not None:
-          _hand_out(served)
-        served = begun
+      while requests := self._take(wait=running is None) or running:
+        started = None if requests is running else self._start(requests)
+        if running is not None:
+          _hand_out(running)
+        running = started
       self._fail(RuntimeError("it was closed"))
     except Exception as error:
-      if served is not None:
-        self._fail(error, served.calls.values())
+      if running is not None:
+        self._fail(error, running.requests.values())
       self._fail(error)
 
-  def _fail(self, error, calls=()):
-    """Nobody waits for ever."""
-    with self._is_wanted:
-      self._broken, left = error, [*calls, *self._calls]
-      self._calls.clear()
-    for call in left:
-      if not call.answer.done():
-        call.answer.set_exception(error)
+  def _fail(self, error, requests=()):
+    """Fails these requests and all that wait: nobody waits for ever."""
+    with self._changed:
+      self._error, waiting = error, [*requests, *self._waiting]
+      self._waiting.clear()
+    for request in waiting:
+      if not request.future.done():
+        request.future.set_exception(error)
 
-  def _take(self, wait):
-    """Calls that can be served at once, by slot; none where there are none."""
-    with self._is_wanted:
-      while wait and not self._calls and not self._is_closed:
-        self._is_wanted.wait()
-      if not self._calls or self._is_closed:
+  def _take(self, wait) -> dict[int, _Request]:
+    """Requests that can run together, by row; none where none wait."""
+    with self._changed:
+      while wait and not self._waiting and not self._is_closed:
+        self._changed.wait()
+      if not self._waiting or self._is_closed:
         return {}
-      kind = self._calls[0].kind
+      kind = self._waiting[0].kind
       if kind in (_WRITE, _READ):
-        return {0: self._calls.popleft()}
-      slots = self._free_slots(kind)
+        return {0: self._waiting.popleft()}
+      rows = self._rows_by_device(kind)
       taken, left = {}, collections.deque()
-      for call in self._calls:
-        device = call.lane // self._shape.num_lanes
-        if call.kind == kind and slots[device]:
-          taken[slots[device].pop(0)] = call
+      for request in self._waiting:
+        device = request.slot // self._shape.num_slots
+        if request.kind == kind and rows[device]:
+          taken[rows[device].pop(0)] = request
         else:
-          left.append(call)
-      self._calls = left
+          left.append(request)
+      self._waiting = left
       return taken
 
-  def _free_slots(self, kind):
-    """Of every device those that a program of this kind has."""
+  def _rows_by_device(self, kind) -> list[list[int]]:
     shape = self._shape
-    is_learning = kind == _LEARN
-    num = shape.num_learning if is_learning else shape.num_predicting
+    num = shape.learn_rows if kind == _LEARN else shape.predict_rows
     return [list(range(i * num, (i + 1) * num)) for i in range(shape.mesh.size)]
 
-  def _begin(self, calls) -> _Served:
-    """Starts a program for some calls of one kind."""
-    (kind, *_) = {call.kind for call in calls.values()}
+  def _start(self, requests) -> _Batch:
+    """Starts a program for requests of one kind, and does not wait for it."""
+    first = next(iter(requests.values()))
     try:
-      begin = {_WRITE: self._write, _READ: self._read}.get(kind)
-      if begin is not None:
-        (call,) = calls.values()
-        return _Served({0: call}, begin(call))
-      self.num_served, self.num_turns = (
-        self.num_served + len(calls),
-        self.num_turns + 1,
-      )
-      return _Served(calls, self._step(kind, calls))
+      if first.kind == _WRITE:
+        outputs = self._write(first)
+      elif first.kind == _READ:
+        outputs = self._read(first)
+      else:
+        self.num_requests += len(requests)
+        self.num_batches += 1
+        outputs = self._step(first.kind, requests)
+      return _Batch(first.kind, requests, outputs)
     except Exception as error:
-      self._fail(error, calls.values())
+      self._fail(error, requests.values())
       raise
 
-  def _step(self, kind, calls):
-    num_slots = sum(map(len, self._free_slots(kind)))
-    places = np.full(num_slots, self._shape.num_lanes, np.int32)
-    for slot, call in calls.items():
-      places[slot] = call.lane % self._shape.num_lanes
-    some = next(iter(calls.values())).inputs
-    inputs = [calls[i].inputs if i in calls else some for i in range(num_slots)]
+  def _step(self, kind, requests):
+    num_rows = sum(map(len, self._rows_by_device(kind)))
+    slots = np.full(num_rows, self._shape.num_slots, np.int32)
+    for row, request in requests.items():
+      slots[row] = request.slot % self._shape.num_slots
+    filler = next(iter(requests.values()))
+    inputs = [requests.get(row, filler).inputs for row in range(num_rows)]
     stacked = jax.tree.map(lambda *x: np.stack(x), *inputs)
-    given = jax.device_put((places, *stacked), self._own)
+    given = jax.device_put((slots, *stacked), self._by_slot)
     program = getattr(self._programs, kind)
     self._states, *outputs = program(self._states, *given)
     return outputs
 
-  def _write(self, call):
-    device, place = divmod(call.lane, self._shape.num_lanes)
-    places = np.full(self._shape.mesh.size, self._shape.num_lanes, np.int32)
-    places[device] = place
-    (state,) = call.inputs
+  def _write(self, request):
+    device, slot = divmod(request.slot, self._shape.num_slots)
+    slots = np.full(self._shape.mesh.size, self._shape.num_slots, np.int32)
+    slots[device] = slot
+    (state,) = request.inputs
     self._states = self._programs.write(
       self._states,
-      jax.device_put(places, self._own),
-      jax.device_put(state, self._everywhere),
+      jax.device_put(slots, self._by_slot),
+      jax.device_put(state, self._replicated),
     )
 
-  def _read(self, call):
-    device, place = divmod(call.lane, self._shape.num_lanes)
-    return programs_lib.read_lane(
-      self._states, self._shape.devices[device], place
+  def _read(self, request):
+    device, slot = divmod(request.slot, self._shape.num_slots)
+    return programs_lib.read_slot(
+      self._states, self._shape.devices[device], slot
     )
 
 
-def _hand_out(served: _Served):
-  """Waits for what was begun, and answers its calls."""
-  (kind, *_) = {call.kind for call in served.calls.values()}
-  if kind in (_WRITE, _READ):
-    (call,) = served.calls.values()
-    return call.answer.set_result(jax.block_until_ready(served.outputs))
-  outputs = jax.device_get(served.outputs)
-  for slot, call in served.calls.items():
-    classes, next_key, *info = jax.tree.map(lambda x, i=slot: x[i], outputs)
-    # A copy: the others' classes would be kept as long as these are.
-    call.answer.set_result((np.array(classes), int(next_key), *info))
+def _hand_out(batch: _Batch):
+  """Waits for a batch, and answers its requests."""
+  if batch.kind in (_WRITE, _READ):
+    (request,) = batch.requests.values()
+    return request.future.set_result(jax.block_until_ready(batch.outputs))
+  outputs = jax.device_get(batch.outputs)
+  for row, request in batch.requests.items():
+    classes, next_key, *info = jax.tree.map(lambda x, i=row: x[i], outputs)
+    # A copy: else the classes of all rows are kept as long as these are.
+    request.future.set_result((np.array(classes), int(next_key), *info))
+
+
+class Slot:
+  """The system of one stream, whose state is kept by an engine.
+
+  It has the methods of `ojd.run.executor.Executor`.
+  """
+
+  def __init__(
+    self,
+    engine: Engine,
+    slot: int,
+    first_state: Callable[[], State],
+    next_key: Callable[[State], int],
+  ):
+    """Names the slot.
+
+    Args:
+      engine: that keeps the state.
+      slot: its number, which no other stream has.
+      first_state: makes the state that the run begins with.
+      next_key: of a state.
+    """
+    self._engine, self._slot = engine, slot
+    self._first_state, self._next_key_of = first_state, next_key
+    self._next_key = 0
+
+  def begin(self, state: State | None = None) -> None:
+    """Goes on from a state; None: from a new one."""
+    self.replace(self._first_state() if state is None else state)
+
+  @property
+  def state(self) -> State:
+    """A copy of the engine's."""
+    return self._engine.read(self._slot)
+
+  def replace(self, state: State) -> None:
+    """Puts another state in the place of this one."""
+    self._engine.write(self._slot, state)
+    self._next_key = self._next_key_of(state)
+
+  def next_key(self) -> int:
+    """The next frame that the teacher must see."""
+    return self._next_key
+
+  def learn(
+    self, frame: np.ndarray, labels: Labels
+  ) -> tuple[np.ndarray, StepInfo]:
+    """Learns from a key frame; its answer, and the step in plain numbers."""
+    classes, self._next_key, info = self._engine.learn(
+      self._slot, frame, labels
+    )
+    return classes, jax.tree.map(lambda x: np.asarray(x).item(), info)
+
+  def predict(self, frame: np.ndarray) -> np.ndarray:
+    """The answer to a frame."""
+    classes, self._next_key = self._engine.predict(self._slot, frame)
+    return classes
+
+  def predict_readonly(self, frame: np.ndarray) -> np.ndarray:
+    """The answer to a frame; the state stays as it is."""
+    kept = self._engine.read(self._slot)
+    classes, _ = self._engine.predict(self._slot, frame)
+    self._engine.write(self._slot, kept)
+    return classes
+
+  def warm_up_readonly(self) -> None:
+    """Nothing to do: the engine compiles all its programs at its start."""

@@ -2,9 +2,9 @@
 
 fleet.json          its streams by name, and the flags that they share
 streams/NAME/       the workdir of each stream, as of a run alone
-starts/NAME.safetensors   the student of the zoo that a stream began with
+starts/NAME.safetensors   the saved student that a stream began with
 starts/NAME.json    which one that was, and how others did
-zoo/                students of the site, where no other place is named
+students/           those that streams have saved, where no other place is named
 summary.json        the fleet in numbers
 report/index.html   what a person looks at
 """
@@ -20,7 +20,7 @@ from ojd.run.config import RunConfig
 from ojd.streams import base
 
 FLEET, SUMMARY, REPORT = "fleet.json", "summary.json", "report"
-STREAMS, STARTS, ZOO = "streams", "starts", "zoo"
+STREAMS, STARTS, STUDENTS = "streams", "starts", "students"
 _FORMAT = 1
 # What each stream has of its own.
 _NOT_SHARED = ("stream", "workdir", "init", "eval_every")
@@ -101,7 +101,7 @@ def create(
 
 
 def start_of(path: pathlib.Path, name: str) -> pathlib.Path:
-  """The student of the zoo that a stream began with, if there is the file."""
+  """The saved student that a stream began with, if there is the file."""
   return path / STARTS / f"{name}.safetensors"
 
 

@@ -1,9 +1,9 @@
-"""The programs of many lanes whose states lie spread over a mesh of devices.
+"""Programs over many streams whose states lie on a mesh of devices.
 
-A lane is one stream's state. A device holds an equal share of the lanes, and
-one call serves some of them: each device has so many slots, and a slot names
-the lane that it is for. Lanes that no slot names stay as they are, and no
-device waits for what another computes.
+A slot holds the state of one stream; every device has an equal share of the
+slots. A call runs a batch of requests: each device has so many rows, and a row
+names the slot that it is for. Slots that no row names stay as they are, and no
+device waits for what another one computes.
 """
 
 import functools
@@ -20,178 +20,176 @@ from jax.sharding import PartitionSpec as P
 from ojd.distill import State, System
 from ojd.types import Labels
 
-AXIS = "lanes"
-_BY_LANE = P(AXIS)
+AXIS = "slots"
+_BY_SLOT = P(AXIS)
 
 
 class Shape(NamedTuple):
-  """How lanes lie on devices."""
+  """How slots lie on devices, and how large a batch of requests is."""
 
   mesh: Mesh  # of one axis, AXIS
-  num_lanes: int  # of each device
-  num_predicting: int  # slots of each device, for a call
-  num_learning: int  # likewise
+  num_slots: int  # of each device
+  predict_rows: int  # of each device
+  learn_rows: int  # of each device
 
   @property
   def devices(self) -> list[jax.Device]:
-    """In the order of their lanes."""
+    """The devices in the order of their slots."""
     return list(self.mesh.devices.flat)
 
 
 class Programs(NamedTuple):
   """Compiled for one shape; `states` are consumed wherever they are returned.
 
-  `places` are [slots of all devices] int32: for each slot the lane of its
-  device, or `num_lanes` where the slot is free.
+  `slots` are [rows of all devices] int32: for each row a slot of its device, or
+  `num_slots` where the row is unused.
   """
 
-  # (states, places, frames) -> (states, classes, next_keys)
+  # (states, slots, frames) -> (states, classes, next_keys)
   predict: Callable[..., Any]
-  # (states, places, frames, labels) -> (states, classes, next_keys, infos)
+  # (states, slots, frames, labels) -> (states, classes, next_keys, infos)
   learn: Callable[..., Any]
-  # (states, places of one slot a device, state) -> states
+  # (states, slots of one row a device, state) -> states
   write: Callable[..., Any]
 
 
-def spread(shape: Shape, state: State) -> State:
-  """The states of all lanes, each of which begins as this one."""
-  total = shape.num_lanes * shape.mesh.size
-  many = lambda x: jnp.broadcast_to(x[None], (total, *x.shape))
-  sharding = NamedSharding(shape.mesh, _BY_LANE)
-  make = jax.jit(lambda s: jax.tree.map(many, s), out_shardings=sharding)
+def broadcast(shape: Shape, state: State) -> State:
+  """The states of all slots, each of them equal to this one."""
+  total = shape.num_slots * shape.mesh.size
+  repeat = lambda x: jnp.broadcast_to(x[None], (total, *x.shape))
+  sharding = NamedSharding(shape.mesh, _BY_SLOT)
+  make = jax.jit(lambda s: jax.tree.map(repeat, s), out_shardings=sharding)
   return make(jax.tree.map(np.asarray, state))
 
 
 def compile_programs(
   system: System, shape: Shape, state: State, height: int, width: int
 ) -> Programs:
-  """All programs for frames of one size, ahead of time.
+  """Compiles all programs for frames of one size.
 
   Args:
-    system: any.
-    shape: of the lanes.
-    state: of one lane, or its shapes.
-    height: of the frames.
-    width: likewise.
+    system: of all streams.
+    shape: of the slots.
+    state: of one slot, or its shapes.
+    height: of the frames; so is width.
   """
   one = jax.eval_shape(lambda: state)
-  own = NamedSharding(shape.mesh, _BY_LANE)
-  all_lanes = NamedSharding(shape.mesh, P())
+  by_slot = NamedSharding(shape.mesh, _BY_SLOT)
+  replicated = NamedSharding(shape.mesh, P())
+  num_devices = shape.mesh.size
 
-  def given(size, dtype, *rest):
-    return jax.ShapeDtypeStruct((size, *rest), dtype, sharding=own)
+  def array(size, dtype, *rest):
+    return jax.ShapeDtypeStruct((size, *rest), dtype, sharding=by_slot)
 
-  total = shape.num_lanes * shape.mesh.size
-  states = jax.tree.map(lambda x: given(total, x.dtype, *x.shape), one)
-
-  def asked(slots):
-    slots *= shape.mesh.size
-    frames = given(slots, np.uint8, height, width, 3)
-    classes = given(slots, np.uint8, height, width)
-    weights = given(slots, np.float32, height, width)
-    return given(slots, np.int32), frames, Labels(classes, weights)
+  def requests(rows):
+    rows *= num_devices
+    frames = array(rows, np.uint8, height, width, 3)
+    classes = array(rows, np.uint8, height, width)
+    weights = array(rows, np.float32, height, width)
+    return array(rows, np.int32), frames, Labels(classes, weights)
 
   def build(body, *inputs, specs=None):
-    specs = specs or (_BY_LANE,) * len(inputs)
+    specs = specs or (_BY_SLOT,) * len(inputs)
     mapped = jax.shard_map(
-      body, mesh=shape.mesh, in_specs=specs, out_specs=_BY_LANE, check_vma=False
+      body, mesh=shape.mesh, in_specs=specs, out_specs=_BY_SLOT, check_vma=False
     )
     return jax.jit(mapped, donate_argnums=0).lower(*inputs).compile()
 
-  places, frames, _ = asked(shape.num_predicting)
-  predict = build(functools.partial(_predict, system), states, places, frames)
-  learn = build(
-    functools.partial(_learn, system), states, *asked(shape.num_learning)
+  total = shape.num_slots * num_devices
+  states = jax.tree.map(lambda x: array(total, x.dtype, *x.shape), one)
+  slots, frames, _ = requests(shape.predict_rows)
+  new_state = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), one
   )
-  write = build(
-    _write,
-    *(states, given(shape.mesh.size, np.int32)),
-    jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=all_lanes), one
+  return Programs(
+    predict=build(functools.partial(_predict, system), states, slots, frames),
+    learn=build(
+      functools.partial(_learn, system), states, *requests(shape.learn_rows)
     ),
-    specs=(_BY_LANE, _BY_LANE, P()),
+    write=build(
+      _write,
+      *(states, array(num_devices, np.int32), new_state),
+      specs=(_BY_SLOT, _BY_SLOT, P()),
+    ),
   )
-  return Programs(predict, learn, write)
 
 
-def read_lane(states: State, device: jax.Device, place: int) -> State:
-  """The state of a device's lane, on that device."""
+def read_slot(states: State, device: jax.Device, slot: int) -> State:
+  """The state of one of a device's slots, on that device."""
 
   def part(x):
     (shard,) = (s.data for s in x.addressable_shards if s.device == device)
     return shard
 
-  return _pick(jax.tree.map(part, states), np.int32(place))
+  return _pick(jax.tree.map(part, states), np.int32(slot))
 
 
 @jax.jit
-def _pick(states, place):
-  pick = lambda x: lax.dynamic_index_in_dim(x, place, keepdims=False)
+def _pick(states, slot):
+  pick = lambda x: lax.dynamic_index_in_dim(x, slot, keepdims=False)
   return jax.tree.map(pick, states)
 
 
-def _predict(system, states, places, frames):
-  """On one device: its lanes, its slots."""
+def _predict(system, states, slots, frames):
+  """The rows of one device."""
 
   def one(state, frame):
     state, classes = system.predict(state, frame)
     return state, classes, system.next_key(state)
 
-  return _at_places(one, states, places, frames)
+  return _at_slots(one, states, slots, frames)
 
 
-def _learn(system, states, places, frames, labels):
-  num_lanes = _num_lanes(states)
-  # Labels without weight are agreed with at once: free slots keep none waiting.
-  is_used = (places < num_lanes)[:, None, None]
+def _learn(system, states, slots, frames, labels):
+  # Labels without weight are agreed with at once: nobody waits for unused rows.
+  is_used = (slots < _num_slots(states))[:, None, None]
   weights = jnp.where(is_used, labels.weights, 0)
 
   def one(state, frame, labels):
     state, classes, info = system.learn(state, frame, labels)
     return state, classes, system.next_key(state), info
 
-  given = frames, labels._replace(weights=weights)
-  return _at_places(one, states, places, *given)
+  return _at_slots(one, states, slots, frames, labels._replace(weights=weights))
 
 
-def _write(states, places, state):
-  put = lambda all_of, x: all_of.at[places].set(x[None], mode="drop")
+def _write(states, slots, state):
+  put = lambda old, new: old.at[slots].set(new[None], mode="drop")
   return jax.tree.map(put, states, state)
 
 
-def _num_lanes(states):
+def _num_slots(states):
   return len(jax.tree.leaves(states)[0])
 
 
-def _at_places(step, states, places, *inputs):
-  """Steps the lanes of all slots: (state, ...) -> (state, outputs...)."""
-  if len(places) == 1:
-    return _at_place(step, states, places[0], *inputs)
-  last = jnp.minimum(places, _num_lanes(states) - 1)
-  chosen = jax.tree.map(lambda x: x[last], states)
-  moved, *outputs = jax.vmap(step)(chosen, *inputs)
-  put = lambda old, new: old.at[places].set(new, mode="drop")
-  return jax.tree.map(put, states, moved), *outputs
+def _at_slots(step, states, slots, *inputs):
+  """Steps the slots of all rows: (state, ...) -> (state, outputs...)."""
+  if len(slots) == 1:
+    return _at_slot(step, states, slots[0], *inputs)
+  within = jnp.minimum(slots, _num_slots(states) - 1)
+  chosen = jax.tree.map(lambda x: x[within], states)
+  stepped, *outputs = jax.vmap(step)(chosen, *inputs)
+  put = lambda old, new: old.at[slots].set(new, mode="drop")
+  return jax.tree.map(put, states, stepped), *outputs
 
 
-def _at_place(step, states, place, *inputs):
-  """The same of a single slot: a lane is stepped as it would be alone.
+def _at_slot(step, states, slot, *inputs):
+  """`_at_slots` of a single row, which is stepped as a run alone is.
 
-  Without a lane axis a condition is a branch, not a choice of results, and
+  Without a batch axis a condition is a branch, not a choice of results, and
   convolutions are those of one network.
   """
-  is_used = place < _num_lanes(states)
-  place = jnp.minimum(place, _num_lanes(states) - 1)
-  pick = lambda x: lax.dynamic_index_in_dim(x, place, keepdims=False)
+  is_used = slot < _num_slots(states)
+  slot = jnp.minimum(slot, _num_slots(states) - 1)
+  pick = lambda x: lax.dynamic_index_in_dim(x, slot, keepdims=False)
   state = jax.tree.map(pick, states)
-  given = jax.tree.map(lambda x: x[0], inputs)
+  inputs = jax.tree.map(lambda x: x[0], inputs)
   blank = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype),
-    jax.eval_shape(step, state, *given)[1:],
+    jax.eval_shape(step, state, *inputs)[1:],
   )
-  moved, *outputs = lax.cond(
-    is_used, lambda: step(state, *given), lambda: (state, *blank)
+  stepped, *outputs = lax.cond(
+    is_used, lambda: step(state, *inputs), lambda: (state, *blank)
   )
-  put = lambda old, new: lax.dynamic_update_index_in_dim(old, new, place, 0)
-  states = jax.tree.map(put, states, moved)
+  put = lambda old, new: lax.dynamic_update_index_in_dim(old, new, slot, 0)
+  states = jax.tree.map(put, states, stepped)
   return states, *jax.tree.map(lambda x: x[None], outputs)

@@ -1,10 +1,11 @@
 """A fleet in numbers: summary.json."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ojd.fleet import folder, member
-from ojd.fleet.member import Member
+from ojd.fleet import folder, handle
+from ojd.fleet.handle import StreamHandle
 from ojd.fleet.teachers import Counts
 from ojd.run import workdir
 
@@ -15,15 +16,15 @@ class Account(NamedTuple):
   seconds: float  # of the clock, compilation apart
   num_frames: int
   teachers: Counts
-  num_granted: int  # calls of a teacher whose calls were shared out
-  num_deferred: int
+  num_granted: int = 0  # calls of a teacher with a limited rate
+  num_deferred: int = 0
 
 
 def write(
-  path: pathlib.Path, members: list[Member], account: Account
+  path: pathlib.Path, handles: Sequence[StreamHandle], account: Account
 ) -> dict[str, Any]:
   """Writes the summary of the fleet in a folder, and returns it."""
-  content = summarize(members, account)
+  content = summarize(handles, account)
   if not account.num_frames:
     # Nothing ran now: what it took then is still what it took.
     before = workdir.read_json(path / folder.SUMMARY) or {}
@@ -34,49 +35,43 @@ def write(
   return content
 
 
-def summarize(members: list[Member], account: Account) -> dict[str, Any]:
+def summarize(
+  handles: Sequence[StreamHandle], account: Account
+) -> dict[str, Any]:
   """The content of summary.json."""
-  teachers = account.teachers
-  seconds = account.seconds
+  teachers, seconds = account.teachers, account.seconds
+  per_second = lambda x: round(x / seconds, 3) if seconds else 0.0
+  total = lambda name: sum((one.summary or {}).get(name, 0) for one in handles)
   return {
-    "finished": all(one.state == member.DONE for one in members),
-    "num_streams": len(members),
+    "finished": all(one.state == handle.DONE for one in handles),
+    "num_streams": len(handles),
     "states": {
-      state: sum(one.state == state for one in members)
-      for state in (member.DONE, member.STOPPED, member.DEAD)
+      state: sum(one.state == state for one in handles)
+      for state in (handle.DONE, handle.STOPPED, handle.DEAD)
     },
-    "num_frames": _sum(members, "num_frames"),
-    "num_key_frames": _sum(members, "num_key_frames"),
-    "num_updates": _sum(members, "num_updates"),
-    "deferred": _sum(members, "deferred"),
-    "miou": mean_miou(members),
+    "num_frames": total("num_frames"),
+    "num_key_frames": total("num_key_frames"),
+    "num_updates": total("num_updates"),
+    "deferred": total("deferred"),
+    "miou": mean_miou(handles),
     "last_session": {
       "seconds": round(seconds, 3),
       "num_frames": account.num_frames,
-      "fps": round(account.num_frames / seconds, 3) if seconds else 0.0,
+      "fps": per_second(account.num_frames),
       "teachers": teachers._asdict(),
-      "teacher_calls_per_second": (
-        round(teachers.num_answers / seconds, 3) if seconds else 0.0
-      ),
+      "teacher_calls_per_second": per_second(teachers.num_answers),
       "granted": account.num_granted,
       "deferred": account.num_deferred,
     },
-    "streams": {one.name: _of_stream(one) for one in members},
+    "streams": {one.name: _of_stream(one) for one in handles},
   }
 
 
-def _sum(members, name):
-  return sum((one.summary or {}).get(name, 0) for one in members)
-
-
-def mean_miou(members: list[Member]) -> float | None:
-  """Of the streams that were judged, each counting once."""
-  found = [
-    one.summary["miou"]["mean"]
-    for one in members
-    if one.summary and one.summary["miou"]["mean"] is not None
-  ]
-  return sum(found) / len(found) if found else None
+def mean_miou(handles: Sequence[StreamHandle]) -> float | None:
+  """Of the streams that were evaluated, each counting once."""
+  mious = [one.summary["miou"]["mean"] for one in handles if one.summary]
+  known = [miou for miou in mious if miou is not None]
+  return sum(known) / len(known) if known else None
 
 
 def _of_stream(one):
@@ -92,16 +87,16 @@ def _of_stream(one):
   return found
 
 
-def in_words(one: Member) -> str:
+def in_words(one: StreamHandle) -> str:
   """A stream that has ended, in a line."""
-  if one.state == member.DEAD:
+  if one.state == handle.DEAD:
     return one.problem
   found = one.summary
   mean = found["miou"]["mean"]
   return (
     f"{one.state}, {found['num_frames']} frames, "
     f"{found['num_key_frames']} key frames, "
-    + (f"{found['deferred']} put off, " if found.get("deferred") else "")
+    + (f"{found['deferred']} deferred, " if found.get("deferred") else "")
     + f"{found['num_updates']} updates, mIoU "
     + ("not measured" if mean is None else f"{mean:.3f}")
   )

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from ojd import distill
 from ojd.fleet import engine as engine_lib
-from ojd.fleet import lanes, programs
+from ojd.fleet import placement, programs
 from ojd.types import Labels
 from tests.reference import scenes
 from tests.reference.loop_run import SYSTEM
@@ -63,7 +63,7 @@ def test_slots_are_streams_alone(devices, num_slots, at_once):
   with futures.ThreadPoolExecutor(num) as pool:
     told = list(pool.map(functools.partial(_live, engine), range(num)))
   engine.close()
-  assert engine.num_served == NUM_FRAMES * num >= engine.num_turns
+  assert engine.num_requests == NUM_FRAMES * num >= engine.num_batches
   for slot, (classes, num_updates, state) in enumerate(told):
     *_, (ended, expected) = _alone(slot % 3)
     np.testing.assert_array_equal(classes, expected[0])
@@ -96,23 +96,23 @@ def test_calls_that_wait_together_share_a_program():
   engine = _make_engine(1, 4, predicting=4)
   frame = _alone(0)[0][0]
   is_begun, may_go_on = threading.Event(), threading.Event()
-  begin = engine._begin
+  begin = engine._start
 
   def slow_begin(calls):
     is_begun.set()
     may_go_on.wait(10)
     return begin(calls)
 
-  engine._begin = slow_begin
+  engine._start = slow_begin
   with futures.ThreadPoolExecutor(4) as pool:
     pool.submit(engine.predict, 0, frame)
     is_begun.wait(10)
     for slot in (1, 2, 3):
       pool.submit(engine.predict, slot, frame)
-    until(lambda: len(engine._calls) == 3)
+    until(lambda: len(engine._waiting) == 3)
     may_go_on.set()
   engine.close()
-  assert (engine.num_served, engine.num_turns) == (4, 2)
+  assert (engine.num_requests, engine.num_batches) == (4, 2)
 
 
 def test_nothing_compiles_once_it_serves(caplog):
@@ -135,15 +135,15 @@ def test_what_goes_wrong_reaches_all_who_wait_and_all_who_come():
   engine = _make_engine(1, 2)
   with pytest.raises(Exception, match="called with uint8"):
     engine.predict(0, np.zeros((4, 4, 3), np.uint8))
-  with pytest.raises(RuntimeError, match="the students' program ended"):
+  with pytest.raises(RuntimeError, match="the engine has ended"):
     engine.predict(1, _alone(0)[0][0])
 
 
 @pytest.mark.parametrize("num_streams", [1, 3, 4, 9])
 def test_every_stream_has_a_slot(num_streams):
-  found = lanes.shapes(num_streams, jax.devices())
+  found = placement.shapes(num_streams, jax.devices())
   assert sum(share for _, share in found) == num_streams
   assert len(found) == min(num_streams, len(jax.devices()))
   for shape, share in found:
-    assert share == shape.num_lanes
-    assert shape.mesh.size == shape.num_predicting == 1
+    assert share == shape.num_slots
+    assert shape.mesh.size == shape.predict_rows == 1

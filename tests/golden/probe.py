@@ -307,7 +307,9 @@ def _fleet(path):
   )
   flags = _BASE | _SCHEDULE
   del flags["stream"]
-  flags |= dict(workdir=path / "fleet", streams=listed, devices=1, zoo="none")
+  flags |= dict(
+    workdir=path / "fleet", streams=listed, devices=1, student_store="none"
+  )
   _binary("experiments.fleet", *_flag_words(**flags))
   streams = path / "fleet" / "streams"
   found = {}

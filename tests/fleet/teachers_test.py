@@ -1,4 +1,4 @@
-"""A desk: questions that wait together are answered together, each alone."""
+"""A batched teacher: requests that wait together are labelled together."""
 
 import threading
 
@@ -7,7 +7,7 @@ import pytest
 
 from ojd import labels as labels_lib
 from ojd.errors import UserError
-from ojd.fleet.desk import AtDesk, Desk
+from ojd.fleet.teachers import BatchedLabeler, BatchedTeacher
 from ojd.types import Labels, Sample
 
 GROUPS = labels_lib.parse_groups("person", ("background", "person"))
@@ -44,47 +44,47 @@ def _sample(t):
 
 
 def _gathered(batch, times):
-  """A desk, and questions that all wait while its teacher is at another."""
+  """A teacher, and requests that all wait while its teacher is at another."""
   teacher = _Teacher()
-  desk = Desk(teacher, batch=batch)
-  desk.submit(_sample(0), GROUPS)
+  shared = BatchedTeacher(teacher, batch=batch)
+  shared.submit(_sample(0), GROUPS)
   teacher.begun.wait(5)
-  futures = [desk.submit(_sample(t), GROUPS) for t in times]
+  futures = [shared.submit(_sample(t), GROUPS) for t in times]
   teacher.gate.set()
-  return desk, futures
+  return shared, futures
 
 
 def test_what_waits_together_is_looked_at_together():
-  desk, futures = _gathered(3, range(1, 6))
+  shared, futures = _gathered(3, range(1, 6))
   answers = [future.result(5) for future in futures]
-  assert desk.teacher.sizes == [1, 3, 2]
+  assert shared.teacher.sizes == [1, 3, 2]
   assert [a.labels.classes[0, 0] for a in answers] == [1, 2, 3, 4, 5]
   assert [a.sample.t for a in answers] == [1, 2, 3, 4, 5]
   assert all(answer.waited > 0 for answer in answers)
-  assert (desk.num_answers, desk.num_batches) == (6, 3)
-  desk.close()
+  assert shared.counts()[1:3] == (6, 3)
+  shared.close()
 
 
 def test_one_that_fails_fails_alone():
-  desk, (good, bad, wrong, other) = _gathered(8, (12, 13, 14, 15))
+  shared, (good, bad, wrong, other) = _gathered(8, (12, 13, 14, 15))
   assert good.result(5).labels.classes[0, 0] == 12
   assert other.result(5).labels.classes[0, 0] == 15
   assert bad.result(5).labels is None
   assert bad.result(5).problem == "ValueError: no such luck"
   with pytest.raises(UserError, match="not of this stream"):
     wrong.result(5)
-  desk.close()
+  shared.close()
 
 
 def test_a_stream_asks_as_of_any_teacher():
   teacher = _Teacher()
-  desk = Desk(teacher, batch=1)
-  asks = AtDesk(desk, GROUPS)
+  shared = BatchedTeacher(teacher, batch=1)
+  asks = BatchedLabeler(shared, GROUPS)
   assert asks.answer(wait=True) is None and not asks.is_free
   asks.ask(_sample(3))
   assert asks.answer(wait=False) is None
   teacher.gate.set()
   assert asks.answer(wait=True).labels.classes[0, 0] == 3
-  desk.close()
-  with pytest.raises(RuntimeError, match="let go"):
+  shared.close()
+  with pytest.raises(RuntimeError, match="is closed"):
     asks.ask(_sample(4))

@@ -2,24 +2,27 @@
 
 import dataclasses
 import pathlib
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from ojd.errors import UserError
 from ojd.fleet import folder
 from ojd.fleet.listing import Entry
-from ojd.fleet.pacing import Paced
 from ojd.fleet.teachers import Teachers
 from ojd.run import build, workdir
 from ojd.run import config as config_lib
 from ojd.run.build import Job
 from ojd.run.config import RunConfig
 from ojd.run.stats import Progress
+from ojd.streams import base
+from ojd.types import Sample
 
 NEW, RUNNING, DONE, STOPPED, DEAD = "new", "running", "done", "stopped", "dead"
 
 
 @dataclasses.dataclass
-class Member:
+class StreamHandle:
   """One stream, as far as it has come."""
 
   name: str
@@ -29,13 +32,13 @@ class Member:
   progress: Progress | None = None
   summary: dict[str, Any] | None = None
   problem: str = ""  # of a dead one
-  started_from: str = ""  # the student of the zoo that it began with
+  started_from: str = ""  # the saved student that it began with
 
 
 def check(config: RunConfig) -> None:
   """Raises a UserError for what streams that share a machine cannot do."""
   if config.link:
-    raise UserError("--link: a fleet has no network to reckon with")
+    raise UserError("--link: a fleet has no simulated network")
   if config.teacher_process:
     raise UserError(
       "--teacher_process: the teacher of a fleet is shared; with --ray it has "
@@ -50,7 +53,7 @@ def check(config: RunConfig) -> None:
   config_lib.check(config)
 
 
-def make(path: pathlib.Path, config: RunConfig, entry: Entry) -> Member:
+def make(path: pathlib.Path, config: RunConfig, entry: Entry) -> StreamHandle:
   """A stream of the fleet in folder `path`; nothing is opened yet."""
   own = dataclasses.replace(
     config,
@@ -59,49 +62,53 @@ def make(path: pathlib.Path, config: RunConfig, entry: Entry) -> Member:
   )
   start = folder.start_of(path, entry.name)
   if not start.is_file():
-    return Member(entry.name, own)
+    return StreamHandle(entry.name, own)
   own = dataclasses.replace(own, init=str(start))
   source = folder.started_from(path, entry.name)
-  return Member(entry.name, own, started_from=source)
+  return StreamHandle(entry.name, own, started_from=source)
 
 
 def open_job(
-  member: Member, teachers: Teachers, *, is_paced: bool, is_rationed: bool
+  handle: StreamHandle,
+  teachers: Teachers,
+  *,
+  is_paced: bool,
+  is_rate_limited: bool,
 ) -> None:
   """Opens the stream and builds its job; a finished or a dead one has none.
 
   Args:
-    member: which is changed.
+    handle: which is changed.
     teachers: of the fleet.
     is_paced: whether the stream is played at its own rate.
-    is_rationed: whether calls of the teacher are scarce: then no stream is
-      judged by it that does not ask for that.
+    is_rate_limited: whether calls of the teacher are scarce: then no stream is
+      evaluated with it that does not ask for that.
   """
   try:
-    stream = build.open_stream(member.config)
+    stream = build.open_stream(handle.config)
     if is_paced and not stream.spec.is_live:
       stream = Paced(stream)
-    teacher = teachers.open(member.config, stream.spec)
-    job = build.make_job_of(member.config, stream, teacher)
-    is_unjudged = job.truth_groups is None and job.config.eval_every is None
-    if is_rationed and is_unjudged:
+    teacher = teachers.open(handle.config, stream.spec)
+    job = build.make_job_of(handle.config, stream, teacher)
+    is_unset = job.truth_groups is None and job.config.eval_every is None
+    if is_rate_limited and is_unset:
       config = dataclasses.replace(job.config, eval_every=0)
       job = job._replace(config=config)
     summary = _finished(job)
   except Exception as error:
-    return bury(member, error)
+    return fail(handle, error)
   if summary is not None:
-    member.state, member.summary = DONE, summary
+    handle.state, handle.summary = DONE, summary
   else:
-    member.job = job
+    handle.job = job
 
 
-def bury(member: Member, error: Exception) -> None:
+def fail(handle: StreamHandle, error: Exception) -> None:
   """Notes why a stream cannot go on."""
   words = " ".join(str(error).split())
   if not isinstance(error, UserError):
     words = f"{type(error).__name__}: {words}"
-  member.state, member.problem, member.job = DEAD, words, None
+  handle.state, handle.problem, handle.job = DEAD, words, None
 
 
 def _finished(job):
@@ -115,6 +122,29 @@ def _finished(job):
   return workdir.read_summary(path)
 
 
-def has_begun(member: Member) -> bool:
+def has_begun(handle: StreamHandle) -> bool:
   """Whether its workdir holds a run already."""
-  return (workdir.expand(member.config.workdir) / workdir.CONFIG).exists()
+  return (workdir.expand(handle.config.workdir) / workdir.CONFIG).exists()
+
+
+class Paced(NamedTuple):
+  """A recorded stream whose frames come no sooner than from a camera.
+
+  None is dropped: who is slower than the stream falls behind it.
+  """
+
+  stream: base.Stream
+  clock: Callable[[], float] = time.monotonic
+  sleep: Callable[[float], None] = time.sleep
+
+  @property
+  def spec(self) -> base.StreamSpec:
+    return self.stream.spec
+
+  def read(self, start: int = 0) -> Iterator[Sample]:
+    """Yields samples; the first at once."""
+    begun = self.clock()
+    for sample in self.stream.read(start):
+      due = begun + (sample.t - start) / self.spec.fps
+      self.sleep(max(due - self.clock(), 0.0))
+      yield sample

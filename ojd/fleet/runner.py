@@ -1,4 +1,4 @@
-"""Many streams at once: one process, one program, shared teachers.
+"""Many streams at once: one process, few programs, shared teachers.
 
 Every stream is a run with a workdir of its own, in a thread of its own; what
 it shares is what its `Shared` says. One that fails does so alone.
@@ -14,25 +14,22 @@ from typing import Any, NamedTuple
 import jax
 
 from ojd.fleet import (
-  arrivals,
-  capacity,
+  budget,
   folder,
-  gate,
-  lanes,
+  handle,
   listing,
-  member,
-  purse,
+  placement,
   summary,
-  zoo,
+  warm_start,
 )
+from ojd.fleet.handle import StreamHandle
 from ojd.fleet.listing import Entry
-from ojd.fleet.member import Member
 from ojd.fleet.teachers import Counts, Teachers
 from ojd.run import config as config_lib
 from ojd.run import runner, workdir
 from ojd.run.config import RunConfig
 
-_LOOK_SECONDS = 0.2  # between two looks at all streams
+_POLL_SECONDS = 0.2
 
 
 class Request(NamedTuple):
@@ -42,9 +39,9 @@ class Request(NamedTuple):
   config: RunConfig  # of all streams, but for stream and workdir
   entries: Sequence[Entry]
   command: str = ""  # that asks for it
-  teacher_rate: float | None = None  # calls a second; None: no limit
-  zoo: pathlib.Path | None = None  # None: without
-  zoo_size: int = 16
+  teacher_rate: float | None = None  # calls a second; None: unlimited
+  student_store: pathlib.Path | None = None  # None: no warm start
+  max_students: int = 16  # of the store
   is_paced: bool = False  # play files at their own rate
   devices: Sequence[jax.Device] = ()  # empty: all there are
 
@@ -52,7 +49,7 @@ class Request(NamedTuple):
 class Progress(NamedTuple):
   """Where a fleet is."""
 
-  members: Sequence[Member]
+  handles: Sequence[StreamHandle]
   teachers: Counts
   seconds: float  # since its streams began
   news: str = ""
@@ -78,21 +75,21 @@ def run(
     progress_fn: called a few times a second.
     should_stop: asked before every frame.
   """
-  with begun(request, progress_fn) as entries:
-    lived = live(
+  with claimed(request, progress_fn) as entries:
+    handles, account = run_streams(
       request._replace(entries=entries),
       teachers,
       command_fn,
       progress_fn=progress_fn,
       should_stop=should_stop,
     )
-    return summary.write(request.path, *lived)
+    return summary.write(request.path, handles, account)
 
 
 @contextlib.contextmanager
-def begun(request: Request, progress_fn: ProgressFn) -> Iterator[list[Entry]]:
+def claimed(request: Request, progress_fn: ProgressFn) -> Iterator[list[Entry]]:
   """Claims the fleet's folder while it runs; gives all streams their names."""
-  member.check(request.config)
+  handle.check(request.config)
   known = folder.known_names(request.path, request.config)
   with workdir.claim(request.path):
     entries, notes = listing.named(list(request.entries), known)
@@ -102,114 +99,112 @@ def begun(request: Request, progress_fn: ProgressFn) -> Iterator[list[Entry]]:
     yield entries
 
 
-def live(
+def run_streams(
   request: Request,
   teachers: Teachers,
   command_fn: Callable[[RunConfig], str],
   *,
-  own_purse: gate.Purse | None = None,
+  limiter: budget.RateLimiter | None = None,
   progress_fn: ProgressFn = lambda progress: None,
   should_stop: Callable[[], bool] = lambda: False,
-) -> tuple[list[Member], summary.Account]:
-  """Runs streams that have names, in a folder that somebody has claimed.
+) -> tuple[list[StreamHandle], summary.Account]:
+  """Runs streams that have names, in a folder that is claimed.
 
-  Takes what `run` takes, and a purse, where the teacher's calls are shared
-  with others too.
+  Takes what `run` takes, and a rate limiter, where the teacher's calls are
+  shared with other processes.
 
   Returns:
     The streams as they ended, and what they took together.
   """
   config = request.config
-  members = [member.make(request.path, config, x) for x in request.entries]
-  tell = lambda words: progress_fn(Progress(members, Counts(), 0.0, words))
-  _open(request, members, teachers, own_purse, tell)
-  fleet = _Fleet(request, members, teachers, command_fn, own_purse)
+  handles = [handle.make(request.path, config, x) for x in request.entries]
+  note = lambda words: progress_fn(Progress(handles, Counts(), 0.0, words))
+  _open(request, handles, teachers, limiter, note)
+  fleet = _Fleet(request, handles, teachers, command_fn, limiter)
   if fleet.waiting:
-    fleet.run(tell, progress_fn, should_stop)
-  return members, fleet.account()
+    fleet.run(note, progress_fn, should_stop)
+  return handles, fleet.account()
 
 
-def _open(request, members, teachers, own_purse, tell):
-  """Opens all streams, and finds those that begin a student."""
+def _open(request, handles, teachers, limiter, note_fn):
+  """Opens all streams, and finds a student for those that are new."""
 
   def open_one(one):
-    member.open_job(
+    handle.open_job(
       one,
       teachers,
       is_paced=request.is_paced,
-      is_rationed=request.teacher_rate is not None or own_purse is not None,
+      is_rate_limited=request.teacher_rate is not None or limiter is not None,
     )
-    if one.state == member.DEAD:
-      tell(f"{one.name}: {one.problem}")
+    if one.state == handle.DEAD:
+      note_fn(f"{one.name}: {one.problem}")
 
-  for one in members:
+  for one in handles:
     open_one(one)
-  if request.zoo is not None:
-    arrivals.welcome(
-      members, teachers, request.path, request.zoo, open_one, tell
+  store = request.student_store
+  if store is not None:
+    warm_start.start_warm(
+      handles, teachers, request.path, store, open_one, note_fn
     )
 
 
 class _Fleet:
   """The streams that are to run, and what they share."""
 
-  def __init__(self, request, members, teachers, command_fn, own_purse):
-    self._request, self._members = request, members
+  def __init__(self, request, handles, teachers, command_fn, limiter):
+    self._request, self._handles = request, handles
     self._teachers, self._command_fn = teachers, command_fn
-    self.waiting = [one for one in members if one.job is not None]
-    self._purse = own_purse or self._make_purse()
+    self.waiting = [one for one in handles if one.job is not None]
+    self._limiter = limiter or self._make_limiter()
     self._news: list[str] = []
     self._began, self._seconds = 0.0, 0.0
     self._num_before = 0  # frames of earlier sessions
-    self._lanes: lanes.Lanes | None = None
+    self._placement: placement.Placement | None = None
 
-  def _make_purse(self):
+  def _make_limiter(self):
     rate, config = self._request.teacher_rate, self._request.config
     if rate is None:
       return None
     are_live = any(one.job.stream.spec.is_live for one in self.waiting)
-    make = purse.WallPurse if are_live else purse.StreamPurse
-    return make(
-      rate, [one.name for one in self.waiting], config_lib.target(config)
-    )
+    make = budget.ClockLimiter if are_live else budget.StreamTimeLimiter
+    names = [one.name for one in self.waiting]
+    return make(rate, names, config_lib.target(config))
 
-  def run(self, tell, progress_fn, should_stop):
+  def run(self, note_fn, progress_fn, should_stop):
     """Until all streams are over, or have been stopped."""
     jobs = [one.job for one in self.waiting]
-    capacity.allow_files(len(jobs))
-    capacity.check(jobs)
-    self._lanes = lanes.open_lanes(
-      jobs, self._request.devices or jax.local_devices(), tell
+    placement.allow_files(len(jobs))
+    placement.check_memory(jobs)
+    self._placement = placement.place(
+      jobs, self._request.devices or jax.local_devices(), note_fn
     )
-    try:
+    with contextlib.closing(self._placement):
       self._began = time.perf_counter()
       threads = [
         threading.Thread(
-          target=self._live, args=(i, should_stop), name=one.name, daemon=True
+          target=self._run_one, args=(i, should_stop), name=x.name, daemon=True
         )
-        for i, one in enumerate(self.waiting)
+        for i, x in enumerate(self.waiting)
       ]
       for thread in threads:
         thread.start()
       while any(thread.is_alive() for thread in threads):
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
         self._show(progress_fn)
       self._seconds = time.perf_counter() - self._began
       self._show(progress_fn)
-    finally:
-      self._lanes.close()
 
   def _show(self, progress_fn):
     seconds = time.perf_counter() - self._began
     news, self._news = self._news, []
     for words in [*news, ""]:
       counts = self._teachers.counts()
-      progress_fn(Progress(self._members, counts, seconds, words))
+      progress_fn(Progress(self._handles, counts, seconds, words))
 
-  def _live(self, index, should_stop):
-    """The life of one stream."""
+  def _run_one(self, index, should_stop):
+    """Runs one stream, in its thread."""
     one = self.waiting[index]
-    one.state = member.RUNNING
+    one.state = handle.RUNNING
     try:
       outcome = runner.run(
         one.job.config,
@@ -220,16 +215,16 @@ class _Fleet:
         shared=self._shared(one, index),
       )
     except Exception as error:
-      member.bury(one, error)
+      handle.fail(one, error)
       self._news.append(f"{one.name}: {one.problem}")
       return
     finally:
-      if self._purse is not None:
-        self._purse.left(one.name)
+      if self._limiter is not None:
+        self._limiter.leave(one.name)
     one.summary = outcome.summary
     is_over = outcome.summary["finished"]
-    one.state = member.DONE if is_over else member.STOPPED
-    self._leave_student(one, index)
+    one.state = handle.DONE if is_over else handle.STOPPED
+    self._save_student(one, index)
     one.job = None
     self._news.append(f"{one.name}: {summary.in_words(one)}")
 
@@ -241,31 +236,32 @@ class _Fleet:
       self._news.append(f"{one.name}: {progress.problem}")
 
   def _shared(self, one, index):
-    fps = one.job.stream.spec.fps
+    """What a stream's run takes from the fleet."""
+    fps, limiter = one.job.stream.spec.fps, self._limiter
 
-    def labeler(job):
-      asks = self._teachers.labeler(job)
-      if self._purse is None or one.job.teacher.is_free:
-        return asks
-      return gate.Gated(asks, self._purse, one.name, fps)
+    def make_labeler(job):
+      labeler = self._teachers.labeler(job)
+      if limiter is None or one.job.teacher.is_free:
+        return labeler
+      return budget.RateLimitedLabeler(labeler, limiter, one.name, fps)
 
     def line_fn(line):
-      if self._purse is not None:
-        self._purse.moved(one.name, line, (line["t"] + 1) / fps)
+      if limiter is not None:
+        limiter.advance(one.name, line, (line["t"] + 1) / fps)
 
     return runner.Shared(
       make_job=lambda config: one.job,
-      make_labeler=labeler,
-      executor=self._lanes.slots[index],
+      make_labeler=make_labeler,
+      executor=self._placement.slots[index],
       line_fn=line_fn,
     )
 
-  def _leave_student(self, one, index):
-    """Puts what a stream has learnt into the zoo."""
-    if self._request.zoo is None or not one.summary["num_key_frames"]:
+  def _save_student(self, one, index):
+    """Saves what a stream has learnt for later ones."""
+    store = self._request.student_store
+    if store is None or not one.summary["num_key_frames"]:
       return
-    system = one.job.system
-    state = self._lanes.slots[index].state
+    params = one.job.system.serving.params(self._placement.slots[index].state)
     about = {
       "model": one.config.model,
       "stream": one.name,
@@ -273,26 +269,22 @@ class _Fleet:
       "miou": one.summary["miou"]["mean"],
     }
     try:
-      zoo.leave(
-        self._request.zoo,
-        one.name,
-        system.serving.params(state),
-        one.job.groups,
-        about,
-        self._request.zoo_size,
+      warm_start.save(
+        *(store, one.name, params, one.job.groups, about),
+        self._request.max_students,
       )
     except OSError as error:
-      self._news.append(f"{one.name}: not in the zoo: {error.strerror}")
+      self._news.append(
+        f"{one.name}: its student is not saved: {error.strerror}"
+      )
 
   def account(self) -> summary.Account:
     """What the fleet as a whole took."""
-    granted = getattr(self._purse, "num_granted", 0)
-    deferred = getattr(self._purse, "num_deferred", 0)
-    frames = sum(x.progress.num_frames for x in self._members if x.progress)
+    frames = sum(x.progress.num_frames for x in self._handles if x.progress)
+    limited = self._limiter.counts() if self._limiter is not None else ()
     return summary.Account(
       self._seconds,
       frames - self._num_before,
       self._teachers.counts(),
-      granted,
-      deferred,
+      *limited,
     )

@@ -1,7 +1,9 @@
-"""To a Ray cluster, or why there is none, within half a minute."""
+"""Joins a Ray cluster, or says within half a minute why there is none."""
 
 import importlib.util
 import logging
+import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -11,8 +13,8 @@ from ojd.errors import UserError
 
 AUTO, LOCAL = "auto", "local"
 _TCP_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
-# What does not speak Ray's language is waited for, for minutes, in vain; so it
-# is tried where it can be ended.
+# Ray waits for minutes for what does not speak its language; so it is tried in
+# a process that can be ended.
 _TRY = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
 
 
@@ -20,6 +22,9 @@ def connect(
   address: str, flag: str = "ray", num_cpus: int | None = None
 ) -> None:
   """Joins the cluster at an address; once per process.
+
+  A cluster of `local` listens on this machine's loopback alone, and demands a
+  token that its processes inherit: no other host and no other user reaches it.
 
   Args:
     address: `auto`, the one that runs on this machine; HOST:PORT; or `local`,
@@ -29,23 +34,37 @@ def connect(
   """
   if importlib.util.find_spec("ray") is None:
     raise UserError(f"--{flag} needs the package ray: pip install 'ojd[ray]'")
-  import ray
-
-  if ray.is_initialized():
-    return
   options: dict[str, Any] = {
     "log_to_driver": False,
     "logging_level": logging.ERROR,
   }
   if address == LOCAL:
+    _set_local_environment()
     # Named, or it would look for another one, which may be long gone.
-    options |= {"address": LOCAL, "include_dashboard": False}
-    ray.init(num_cpus=num_cpus, **options)
+    options |= {"include_dashboard": False, "num_cpus": num_cpus}
+  import ray
+
+  if ray.is_initialized():
     return
-  if address != AUTO:
+  if address not in (AUTO, LOCAL):
     _check_open(address, flag)
-  _try(address, flag)
+  if address != LOCAL:
+    _try(address, flag)
   ray.init(address=address, **options)
+
+
+def _set_local_environment():
+  """For a cluster on loopback with a token; Ray reads it at its import."""
+  if "ray" in sys.modules:
+    if sys.modules["ray"].is_initialized():
+      return
+    raise RuntimeError("a local cluster is begun before ray is imported")
+  os.environ |= {
+    # Of all systems: without it a cluster has one node, at 127.0.0.1.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+  }
 
 
 def _check_open(address, flag):

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from ojd.errors import UserError
-from ojd.fleet import folder
-from ojd.fleet.cluster import connecting, driver
+from ojd.fleet import folder, ray_runner
+from ojd.fleet import ray as cluster
 from ojd.run import workdir
 from tests import ray_fleet
 from tests.reference import small_run
@@ -74,7 +74,7 @@ def test_killed_actors_are_replaced_and_nothing_is_lost(tmp_path, alone):
 @pytest.mark.slow
 def test_a_node_that_comes_takes_streams(tmp_path):
   found = _run(tmp_path / "site", "join")
-  assert "a node has come: 1 streams go there" in found["news"]
+  assert "a node has joined: 1 streams go there" in found["news"]
   assert any("going on with frame" in words for words in found["news"])
   _check_whole(tmp_path / "site", found, ray_fleet.MANY_FRAMES)
 
@@ -86,15 +86,25 @@ def test_streams_of_a_node_that_leaves_go_on_elsewhere(tmp_path, alone):
   _check_undisturbed(tmp_path / "site", alone)
 
 
+def test_a_local_cluster_is_for_this_machine_and_this_user(tmp_path):
+  found = _run(tmp_path, "local")
+  hosts = {x.removeprefix("::ffff:") for x in found["listening"]}
+  assert hosts and hosts <= {"127.0.0.1", "::1"}
+  own, *strangers = found["answers"]
+  assert own[0] == 0, own[1]
+  for code, words in strangers:
+    assert code and "InvalidAuthToken" in words
+
+
 def test_streams_are_dealt_evenly_and_moved_sparingly():
   names = ["a", "b", "c", "d", "e"]
-  assert driver.deal(names, 2) == [["a", "c", "e"], ["b", "d"]]
-  assert driver.deal(names[:1], 4) == [["a"]]
-  assert driver.give_up([4], 2) == [2]
-  assert driver.give_up([2, 1], 1) == [1, 0]
-  assert driver.give_up([5, 5], 3) == [2, 1]
+  assert ray_runner.deal(names, 2) == [["a", "c", "e"], ["b", "d"]]
+  assert ray_runner.deal(names[:1], 4) == [["a"]]
+  assert ray_runner.give_up([4], 2) == [2]
+  assert ray_runner.give_up([2, 1], 1) == [1, 0]
+  assert ray_runner.give_up([5, 5], 3) == [2, 1]
   # The last stream is not taken from where it is.
-  assert driver.give_up([1, 2], 4) == [0, 1]
+  assert ray_runner.give_up([1, 2], 4) == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -111,11 +121,11 @@ def test_an_address_without_a_cluster_is_one_line(
   monkeypatch, address, program, words
 ):
   if program:
-    monkeypatch.setattr(connecting, "_TRY", program)
+    monkeypatch.setattr(cluster, "_TRY", program)
     patience = 0.5 if "sleep" in program else 30.0
-    monkeypatch.setattr(connecting, "_ANSWER_SECONDS", patience)
+    monkeypatch.setattr(cluster, "_ANSWER_SECONDS", patience)
   with pytest.raises(UserError) as told:
-    connecting.connect(address)
+    cluster.connect(address)
   line = str(told.value)
   assert line.startswith(f"--ray={address}: ") and words in line
   assert "\n" not in line and "Start one" not in line
@@ -129,13 +139,13 @@ def test_what_ray_lacks_is_named(monkeypatch):
     {"Alive": False, "Resources": {"GPU": 8.0}},
   ]
   monkeypatch.setattr(ray, "nodes", lambda: nodes)
-  connecting.check_gpus(0.0, "replica_gpus")
+  cluster.check_gpus(0.0, "replica_gpus")
   with pytest.raises(UserError, match="--replica_gpus=0.5: .* have none"):
-    connecting.check_gpus(0.5, "replica_gpus")
+    cluster.check_gpus(0.5, "replica_gpus")
   nodes.append({"Alive": True, "Resources": {"GPU": 1.0}})
-  connecting.check_gpus(0.5, "replica_gpus")
+  cluster.check_gpus(0.5, "replica_gpus")
   with pytest.raises(UserError, match="at most 1"):
-    connecting.check_gpus(2.0, "replica_gpus")
+    cluster.check_gpus(2.0, "replica_gpus")
   monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
   with pytest.raises(UserError, match="--ray needs the package ray"):
-    connecting.connect("auto")
+    cluster.connect("auto")

@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 
 from ojd.errors import UserError
-from ojd.fleet import capacity, fleet, folder, listing, member, report, zoo
-from ojd.fleet.pacing import Paced
-from ojd.fleet.teachers import Desks
+from ojd.fleet import (
+  folder,
+  handle,
+  listing,
+  placement,
+  report,
+  runner,
+  warm_start,
+)
+from ojd.fleet.handle import Paced
+from ojd.fleet.teachers import LocalTeachers
 from ojd.models import pretrained
 from ojd.run import config as config_lib
 from ojd.run import workdir
@@ -32,9 +40,9 @@ def _run(path, uris, batch=1, progress_fn=lambda p: None, **wanted):
   config = config_lib.without_unused(config, kept=flags.keys())
   entries = [listing.Entry(name, uri) for name, uri in uris.items()]
   stop = wanted.pop("should_stop", lambda: False)
-  with contextlib.closing(Desks(batch)) as teachers:
-    return fleet.run(
-      fleet.Request(path, config, entries, **wanted),
+  with contextlib.closing(LocalTeachers(batch)) as teachers:
+    return runner.run(
+      runner.Request(path, config, entries, **wanted),
       teachers,
       lambda config: "a test",
       progress_fn=progress_fn,
@@ -64,7 +72,7 @@ def site(tmp_path_factory, small_students):
       "park": PARK,
       "again": f"{SPORTS}&seed=3",
     },
-    zoo=path / folder.ZOO,
+    student_store=path / folder.STUDENTS,
     progress_fn=lambda progress: news.append(progress.news),
   )
   return path, found, [words for words in news if words]
@@ -111,21 +119,19 @@ def test_the_same_command_says_what_there_is(site):
 
 def test_a_newcomer_begins_with_the_best_student(site, tmp_path):
   path, *_ = site
-  zoo_folder = tmp_path / "zoo"
-  zoo_folder.mkdir()
-  shutil.copy(path / folder.ZOO / "again.safetensors", zoo_folder)
-  other = pretrained.load(path / folder.ZOO / "park.safetensors")
+  store = tmp_path / "store"
+  store.mkdir()
+  shutil.copy(path / folder.STUDENTS / "again.safetensors", store)
+  other = pretrained.load(path / folder.STUDENTS / "park.safetensors")
   blank = {k: np.zeros_like(v) for k, v in other.params.items()}
-  pretrained.save(
-    zoo_folder / "blank.safetensors", other._replace(params=blank)
-  )
-  (zoo_folder / "broken.safetensors").write_bytes(b"no such thing")
+  pretrained.save(store / "blank.safetensors", other._replace(params=blank))
+  (store / "broken.safetensors").write_bytes(b"no such thing")
   news = []
   found = _run(
     tmp_path / "site",
     {"new": SPORTS + "&seed=5"},
-    zoo=zoo_folder,
-    zoo_size=3,
+    student_store=store,
+    max_students=3,
     progress_fn=lambda progress: news.append(progress.news),
   )
   assert found["streams"]["new"]["started_from"] == "again"
@@ -135,12 +141,12 @@ def test_a_newcomer_begins_with_the_best_student(site, tmp_path):
   start = folder.start_of(tmp_path / "site", "new")
   about = json.loads(start.with_suffix(".json").read_text())
   assert about["mious"]["again"] == max(about["mious"].values())
-  assert about["mious"][zoo.OWN] < about["mious"]["again"]
+  assert about["mious"][warm_start.OWN] < about["mious"]["again"]
   first = small_run.lines(tmp_path / "site" / folder.STREAMS / "new")[0]
   # What was tried is what it began with.
   assert first["miou_before"] == pytest.approx(about["mious"]["again"])
-  # It left its own; the one that was left longest ago had to go.
-  left = {path.stem for path in zoo.members(zoo_folder)}
+  # It saved its own; the oldest had to go.
+  left = {path.stem for path in warm_start.saved_students(store)}
   assert "new" in left and len(left) == 3
 
 
@@ -150,7 +156,7 @@ def test_a_fleet_that_is_stopped_goes_on(alone, tmp_path):
   found = _run(
     *(tmp_path, uris),
     should_stop=lambda: any(p and p.num_frames > 12 for p in seen),
-    progress_fn=lambda p: seen.extend(one.progress for one in p.members),
+    progress_fn=lambda p: seen.extend(one.progress for one in p.handles),
   )
   assert not found["finished"], "it was not stopped"
   assert found["states"]["stopped"] >= 1
@@ -161,7 +167,7 @@ def test_a_fleet_that_is_stopped_goes_on(alone, tmp_path):
     )
 
 
-def test_scarce_calls_are_shared_and_the_rest_put_off(tmp_path):
+def test_scarce_calls_are_shared_and_the_rest_deferred(tmp_path):
   uris = {f"s{i}": f"{SPORTS}&seed={i}" for i in range(3)}
   # 40 frames at 25 a second: 1.6 s, so two calls and the first one or two.
   found = _run(tmp_path / "a", uris, teacher_rate=1.0)
@@ -179,16 +185,16 @@ def test_scarce_calls_are_shared_and_the_rest_put_off(tmp_path):
       small_run.lines(tmp_path / x / folder.STREAMS / name) for x in "abcd"
     )
     assert a == b and c == d
-    # A key frame that was put off is asked for again on the next one.
+    # A key frame that was deferred is asked for again on the next one.
     assert sum(line["is_key"] for line in a) == 1
 
 
 def test_more_streams_than_memory_holds(tmp_path, monkeypatch):
   uris = {f"s{i}": f"{SPORTS}&seed={i}" for i in range(4)}
-  job = member.make(tmp_path, CONFIG, listing.Entry("a", SPORTS))
-  member.open_job(job, Desks(1), is_paced=False, is_rationed=False)
-  each = sum(capacity.bytes_of(job.job))
-  monkeypatch.setattr(capacity, "free_on_host", lambda: int(2.5 * each / 0.9))
+  job = handle.make(tmp_path, CONFIG, listing.Entry("a", SPORTS))
+  handle.open_job(job, LocalTeachers(1), is_paced=False, is_rate_limited=False)
+  each = sum(placement.bytes_of(job.job))
+  monkeypatch.setattr(placement, "free_on_host", lambda: int(2.5 * each / 0.9))
   with pytest.raises(UserError, match="4 streams take .* GB are free: 2 fit"):
     _run(tmp_path, uris)
   assert not (tmp_path / folder.STREAMS / "s0").exists()
@@ -213,14 +219,14 @@ def test_more_files_are_allowed_where_they_are_needed(monkeypatch):
   limits, asked = [(1024, 4096)], []
   monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[0])
   monkeypatch.setattr(resource, "setrlimit", lambda kind, to: asked.append(to))
-  capacity.allow_files(10)
+  placement.allow_files(10)
   assert not asked
-  capacity.allow_files(100)
+  placement.allow_files(100)
   assert asked == [(256 + 12 * 100, 4096)]
   with pytest.raises(UserError, match="4096 are allowed here: 320 streams"):
-    capacity.allow_files(400)
+    placement.allow_files(400)
   limits[0] = (1024, resource.RLIM_INFINITY)
-  capacity.allow_files(400)
+  placement.allow_files(400)
   assert asked[-1] == (256 + 12 * 400, resource.RLIM_INFINITY)
 
 
