@@ -1,5 +1,6 @@
 """What came of one cell of a comparison, in numbers read from its workdir."""
 
+import contextlib
 import pathlib
 from typing import NamedTuple
 
@@ -8,7 +9,6 @@ import numpy as np
 from ojd.comparison import davis_metrics, temporal_metrics
 from ojd.run import (
   recorded_run,
-  replay_loop,
   report,
   report_text,
   state_arrays,
@@ -128,13 +128,11 @@ def _temporal(path):
 def _changes(path):
   """Replays the run, and counts what differs after each key frame."""
   run = recorded_run.read(path)
-  job, checkpointer, executor = replay_loop.open_again(run)
-  try:
-    start, _ = replay_loop.begin(run, checkpointer, executor, run.first)
-  finally:
-    checkpointer.close()
+  job, checkpointer, executor = recorded_run.open_again(run)
+  with contextlib.closing(checkpointer):
+    start = recorded_run.begin(run, checkpointer, executor, run.first)
   before, counts = _copy(start.state), []
-  for step in replay_loop.frames(run, job, executor, start, run.end):
+  for step in recorded_run.frames(run, job, executor, start, run.end):
     if step.record is None:
       continue
     after = _copy(step.state)

@@ -12,7 +12,7 @@ import numpy as np
 from ojd.errors import UserError
 from ojd.models import export as export_lib
 from ojd.models import pretrained
-from ojd.run import build, recorded_run, replay_loop
+from ojd.run import build, recorded_run
 from ojd.run.recorded_run import RecordedRun
 from ojd.tasks.segmentation import classify
 
@@ -50,11 +50,11 @@ def export(
   program = path.with_suffix(PROGRAM_SUFFIX)
   if program == path:
     raise UserError(f"--export={path}: {PROGRAM_SUFFIX} is the program's")
-  job = recorded_run.open_job(run)
-  if job.system.serving is None:
+  if recorded_run.open_job(run).system.serving is None:
     raise UserError(f"--export: --system={run.config.system} has no student")
   _check_writable(path)
-  params = _params_at(run, t, note_fn)
+  job, state = recorded_run.state_before(run, t + 1, note_fn)
+  params = jax.device_get(job.system.serving.params(state))
   spec = job.stream.spec
   config = dataclasses.replace(run.config, init="random")
   student = build.make_student(config, run.groups)
@@ -92,20 +92,3 @@ def _check_writable(path):
     raise UserError(f"--export={path}: there is no folder {folder}")
   if path.is_dir() or not os.access(folder, os.W_OK):
     raise UserError(f"--export={path} cannot be written")
-
-
-def _params_at(run, t, note_fn):
-  """The parameters that answer after frame t, as numpy arrays."""
-  job, checkpointer, executor = replay_loop.open_again(run)
-  try:
-    start, problems = replay_loop.begin(run, checkpointer, executor, t + 1)
-  finally:
-    checkpointer.close()
-  for problem in problems:
-    note_fn(f"passed over a checkpoint: {problem}")
-  state = start.state
-  for step in replay_loop.frames(run, job, executor, start, t + 1):
-    state = step.state
-    if replay_loop.has_diverged(step):
-      note_fn(f"frame {step.sample.t} goes otherwise than it was recorded")
-  return jax.tree.map(np.array, job.system.serving.params(state))

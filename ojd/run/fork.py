@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ojd.distill import State
@@ -20,7 +19,6 @@ from ojd.errors import UserError
 from ojd.run import (
   build,
   recorded_run,
-  replay_loop,
   state_arrays,
   stats,
   trajectory,
@@ -87,11 +85,10 @@ def open_fork(path: pathlib.Path, t: int) -> Fork:
 
 def describe(fork: Fork) -> dict[str, Any]:
   """What config.json says of the fork."""
-  frames = [row["t"] for row in fork.parent.rows]
   return {
     "parent": str(fork.parent.path.resolve()),
     "from_frame": fork.t,
-    "num_before": fork.parent.num_before + sum(t < fork.t for t in frames),
+    "num_before": fork.parent.num_seen(fork.t),
     "flags": dataclasses.asdict(fork.parent.config),
   }
 
@@ -125,21 +122,8 @@ def first_snapshot(
   fork: Fork, job: build.Job, note_fn: Callable[[str], None]
 ) -> checkpoint_lib.Snapshot:
   """The beginning of the fork: its parent's student in its own system."""
-  parent, t = fork.parent, fork.t
-  parent_job, checkpointer, executor = replay_loop.open_again(parent)
-  try:
-    start, problems = replay_loop.begin(parent, checkpointer, executor, t)
-    for problem in problems:
-      note_fn(f"passed over a checkpoint: {problem}")
-    state = start.state
-    for step in replay_loop.frames(parent, parent_job, executor, start, t):
-      state = step.state
-      if replay_loop.has_diverged(step):
-        note_fn(f"frame {step.sample.t} goes otherwise than it was recorded")
-    state = jax.tree.map(jnp.copy, state)
-  finally:
-    checkpointer.close()
-  state, renewed = carry_over(state, parent.config, job)
+  _, state = recorded_run.state_before(fork.parent, fork.t, note_fn)
+  state, renewed = carry_over(state, fork.parent.config, job)
   for name in renewed:
     note_fn(f"the fork's {name} starts anew")
   return _snapshot(fork, job, state)
@@ -149,7 +133,7 @@ def _snapshot(fork, job, state):
   """The first snapshot of a fork, whose counts begin at 0."""
   counts = stats.RunStats.empty(len(job.groups.names))
   counts.first_t = fork.t
-  counts.num_before = describe(fork)["num_before"]
+  counts.num_before = fork.parent.num_seen(fork.t)
   past = [row for row in fork.parent.rows if row["t"] < fork.t]
   counts.stride = past[-1].get("stride", 0) if past else 0
   keys = [
@@ -161,8 +145,7 @@ def _snapshot(fork, job, state):
   if keys:
     record = fork.parent.log.find(trajectory.KEY, keys[-1])
     reference = np.asarray(record.labels().classes)
-    late = record.decision.key_t
-    reference_t = record.t if late is None else late
+    reference_t = record.frame_t
   return checkpoint_lib.Snapshot(
     t=fork.t,
     state=state,

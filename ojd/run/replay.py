@@ -5,6 +5,7 @@ on every judged frame its mIoU; at every checkpoint all arrays, the optimizer's
 included.
 """
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numpy as np
 
 from ojd import labels as labels_lib
 from ojd import metrics
-from ojd.run import recorded_run, replay_loop, state_arrays, stats, workdir
+from ojd.run import recorded_run, state_arrays, stats, workdir
 from ojd.run.recorded_run import RecordedRun
 
 
@@ -40,7 +41,7 @@ class Divergence(NamedTuple):
 class Replayed(NamedTuple):
   """What came of a replay."""
 
-  start: replay_loop.Start
+  start: recorded_run.Start
   end: int
   num_keys: int
   num_updates: int
@@ -76,25 +77,16 @@ def replay(
     progress_fn: called with frames done and to be done.
     note_fn: called with why a checkpoint cannot be used.
   """
-  first = run.first if from_frame is None else from_frame
-  end = run.end if to_frame is None else to_frame + 1
-  if not run.first <= first < run.end:
-    raise recorded_run.range_error("from_frame", first, run)
-  if not first < end <= run.end:
-    raise recorded_run.range_error("to_frame", end - 1, run)
-  job, checkpointer, executor = replay_loop.open_again(run)
-  try:
-    start, problems = replay_loop.begin(run, checkpointer, executor, first)
-    for problem in problems:
-      note_fn(f"passed over a checkpoint: {problem}")
+  first, end = recorded_run.frame_range(run, from_frame, to_frame)
+  job, checkpointer, executor = recorded_run.open_again(run)
+  with contextlib.closing(checkpointer):
+    start = recorded_run.begin(run, checkpointer, executor, first, note_fn)
     comparison = _Comparison(run, job, checkpointer, start, end)
     begun = time.perf_counter()
-    for step in replay_loop.frames(run, job, executor, start, end):
+    for step in recorded_run.frames(run, job, executor, start, end):
       comparison.add(step)
       progress_fn(step.sample.t + 1 - start.t, end - start.t)
     return comparison.result(time.perf_counter() - begun)
-  finally:
-    checkpointer.close()
 
 
 def replay_workdir(
@@ -131,7 +123,7 @@ class _Comparison:
     self._num_keys = self._num_updates = self._num_snapshots = 0
     self._mious: list[tuple[float, float]] = []
 
-  def add(self, step: replay_loop.Step):
+  def add(self, step: recorded_run.Step):
     if step.record is not None:
       self._compare_key(step)
     self._judge(step)

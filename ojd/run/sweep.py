@@ -21,7 +21,7 @@ from ojd import distill, metrics, systems
 from ojd import labels as labels_lib
 from ojd.costs import Costs
 from ojd.errors import UserError
-from ojd.run import build, recorded_run, replay_loop, stats
+from ojd.run import build, recorded_run, stats
 from ojd.run import config as config_lib
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
@@ -119,13 +119,7 @@ def sweep(
     progress_fn: called with frames done and to be done, of all combinations.
     note_fn: called with a line about what is unusual.
   """
-  first = run.first if from_frame is None else from_frame
-  end = run.end if to_frame is None else to_frame + 1
-  if not run.first <= first < end <= run.end:
-    raise UserError(
-      f"--from_frame={first} --to_frame={end - 1}: the run has {run.first} to "
-      f"{run.end - 1}"
-    )
+  first, end = recorded_run.frame_range(run, from_frame, to_frame)
   system = config_lib.bound_system(run.config)
   update = config_lib.bound_update(run.config)
   if "refresh_every" in system.options:
@@ -146,7 +140,10 @@ def sweep(
   job = recorded_run.open_job(run)
   student = build.make_student(job.config, job.groups)
   make_system = functools.partial(_make_system, job, student)
-  begin = _beginning(run, job, first, note_fn)
+  state = None
+  if first > 0:
+    _, state = recorded_run.state_before(run, first, note_fn)
+  begin = _Beginning(state, run.num_seen(first))
   num_turns = -(-len(wanted) // _MAX_TRIALS)
   num_trials = -(-len(wanted) // num_turns)
   trials = []
@@ -167,23 +164,6 @@ def sweep(
 class _Beginning(NamedTuple):
   state: distill.State | None  # None: each trial makes its own
   clock: int  # frames that it has seen
-
-
-def _beginning(run, job, first, note_fn):
-  if first == 0:
-    return _Beginning(None, 0)
-  _, checkpointer, executor = replay_loop.open_again(run)
-  try:
-    start, problems = replay_loop.begin(run, checkpointer, executor, first)
-  finally:
-    checkpointer.close()
-  for problem in problems:
-    note_fn(f"passed over a checkpoint: {problem}")
-  state = start.state
-  for step in replay_loop.frames(run, job, executor, start, first):
-    state = step.state
-  seen = sum(row["t"] < first for row in run.rows)
-  return _Beginning(jax.tree.map(jnp.copy, state), run.num_before + seen)
 
 
 class _Frame(NamedTuple):

@@ -6,9 +6,10 @@ of frames.
 """
 
 import pathlib
-import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
 
 from ojd.distill import State
 from ojd.errors import UserError
@@ -21,28 +22,30 @@ LOG = "log.bin"
 KEY, EVAL, FAILED = "key", "eval", "failed"
 KINDS = (KEY, EVAL, FAILED)
 
-_FORMAT = log_lib.Format(b"OJDT", 3, "trajectory log")
+_FORMAT = log_lib.Format(b"OJDT", 4, "trajectory log")
 _MAX_PROBLEM_BYTES = 1 << 16
-_DECISION = struct.Struct("<6q4dBH")  # whole numbers, floats, bytes of hashes
-_NONE = -1  # of the two whole numbers that may be missing
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Hash = Annotated[
+  str, msgspec.Meta(pattern="^([0-9a-f]{2})*$", max_length=2 * 65535)
+]
 
 
 class Decision(NamedTuple):
   """What was learned on a key frame, and the result."""
 
-  num_updates: int
-  num_rolled_back: int
-  stride: int
-  next_key: int
+  num_updates: _Count
+  num_rolled_back: _Count
+  stride: _Count
+  next_key: _Count
   miou_before: float
   miou_after: float
   loss: float  # may be infinite or NaN, as may all of these
   grad_norm: float
-  params_hash: str  # of the student afterwards; hexadecimal, as is the next
-  leaf_hashes: str = ""  # of its single arrays (`state_arrays.Hashes`)
+  params_hash: _Hash  # of the student afterwards; hexadecimal, as is the next
+  leaf_hashes: _Hash = ""  # of its single arrays (`state_arrays.Hashes`)
   # Frames until the labels arrived, or until the update arrived over a link.
-  delay: int | None = None
-  key_t: int | None = None  # the frame that they are of, where it is not t
+  delay: _Count | None = None
+  key_t: _Count | None = None  # the frame that they are of, where it is not t
 
 
 class Record(NamedTuple):
@@ -56,6 +59,12 @@ class Record(NamedTuple):
   decision: Decision | None = None  # of a key
   packed: bytes = b""  # labels of a key or an eval, by `label_codec`
   problem: str = ""  # of a failure
+
+  @property
+  def frame_t(self) -> int:
+    """The frame that its labels are of."""
+    late = self.decision and self.decision.key_t
+    return self.t if late is None else late
 
   def labels(self) -> Labels | None:
     """The teacher's labels; None where it failed."""
@@ -86,6 +95,12 @@ def failed_record(t: int, problem: str) -> Record:
   return Record(t, FAILED, problem=text.decode(errors="ignore"))
 
 
+# Of a key in the log: MessagePack, checked as it is read.
+_decode = msgspec.msgpack.Decoder(
+  tuple[Decision, Annotated[bytes, msgspec.Meta(min_length=1)]]
+).decode
+
+
 def pack(record: Record) -> bytes:
   """The payload of a record in the log; ValueError if it cannot be one."""
   if record.kind == FAILED:
@@ -94,29 +109,9 @@ def pack(record: Record) -> bytes:
     raise ValueError(f"frame {record.t}: a {record.kind} without labels")
   if record.kind == EVAL:
     return record.packed
-  try:
-    return _pack_decision(record.decision) + record.packed
-  except (struct.error, AttributeError, TypeError) as error:
-    raise ValueError(f"no record of frame {record.t}: {error}") from None
-
-
-def _pack_decision(decision):
-  late = (decision.delay, decision.key_t)
-  wholes = (*decision[:4], *(x for x in late if x is not None))
-  if min(wholes) < 0:
-    raise ValueError(f"a negative number in {decision}")
-  hashes = [_bytes_of(x) for x in (decision.params_hash, decision.leaf_hashes)]
-  late = (_NONE if x is None else x for x in late)
-  floats = decision[4:8]
-  numbers = _DECISION.pack(*decision[:4], *late, *floats, *map(len, hashes))
-  return numbers + b"".join(hashes)
-
-
-def _bytes_of(text):
-  content = bytes.fromhex(text)
-  if content.hex() != text:
-    raise ValueError(f"a hash is not {text!r}")
-  return content
+  payload = msgspec.msgpack.encode((record.decision, record.packed))
+  _decode(payload)  # what no reader would take is refused now
+  return payload
 
 
 def unpack(t: int, kind: str, payload: bytes) -> Record:
@@ -125,18 +120,7 @@ def unpack(t: int, kind: str, payload: bytes) -> Record:
     return Record(t, kind, problem=payload.decode())
   if kind == EVAL:
     return Record(t, kind, packed=payload)
-  if len(payload) < _DECISION.size:
-    raise ValueError("it is cut off")
-  *numbers, first, second = _DECISION.unpack_from(payload)
-  wholes, floats = numbers[:6], numbers[6:]
-  late = (None if x == _NONE else x for x in wholes[4:])
-  middle = _DECISION.size + first
-  end = middle + second
-  if len(payload) < end:
-    raise ValueError("it is cut off")
-  hashes = payload[_DECISION.size : middle].hex(), payload[middle:end].hex()
-  decision = Decision(*wholes[:4], *floats, *hashes, *late)
-  return Record(t, kind, decision, packed=payload[end:])
+  return Record(t, kind, *_decode(payload))
 
 
 class Trajectory:

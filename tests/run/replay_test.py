@@ -14,7 +14,6 @@ from ojd.run import (
   export,
   recorded_run,
   replay,
-  replay_loop,
   state_arrays,
   trajectory,
   workdir,
@@ -92,7 +91,7 @@ def _with_other_log(path, change):
 def test_other_parameters_are_named_with_frame_leaf_and_size(whole, copy):
   """One number of one array of a checkpoint is another one."""
   run = recorded_run.read(copy)
-  _, checkpointer, _ = replay_loop.open_again(run)
+  _, checkpointer, _ = recorded_run.open_again(run)
   at = _steps(copy)[-2]
   point, _ = checkpointer.latest(at_most=at)
   kernel = point.state.params["logits"]["kernel"]
@@ -118,7 +117,7 @@ def test_other_parameters_are_named_with_frame_leaf_and_size(whole, copy):
 
 def _params(path):
   run = recorded_run.read(path)
-  job, checkpointer, _ = replay_loop.open_again(run)
+  job, checkpointer, _ = recorded_run.open_again(run)
   try:
     point, _ = checkpointer.latest()
   finally:
@@ -166,9 +165,9 @@ def test_taken_student_is_that_of_the_log_and_runs_elsewhere(whole, tmp_path):
   frames = np.stack([next(samples).frame for _ in range(3)])
   classes = np.asarray(program(found.params, frames))
   assert classes.shape == (3, 48, 64) and classes.dtype == np.uint8
-  told, _, executor = replay_loop.open_again(run)
-  start = replay_loop.Start(0, executor.first_state(), False)
-  steps = replay_loop.frames(run, told, executor, start, 40)
+  told, _, executor = recorded_run.open_again(run)
+  start = recorded_run.Start(0, executor.first_state(), False)
+  steps = recorded_run.frames(run, told, executor, start, 40)
   by_t = {step.sample.t: step.classes for step in steps}
   # No key frame in between: the same student answered all three.
   assert not any(key < t <= key + 2 for t in hashes)
