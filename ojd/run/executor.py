@@ -43,10 +43,18 @@ class Executor:
       blank = np.zeros(frame.shape, np.uint8)
       return system.init(jax.random.key(seed), blank)
 
+    def learn(state, frame, labels):
+      state, answer, info = system.learn(state, frame, labels)
+      return state, answer, info, system.next_key(state)
+
+    def predict(state, frame):
+      state, answer = system.predict(state, frame)
+      return state, answer, system.next_key(state)
+
     state = jax.eval_shape(init)
     # Both consume the state: what does not change is not copied.
-    learn = jax.jit(system.learn, donate_argnums=0)
-    predict = jax.jit(system.predict, donate_argnums=0)
+    learn = jax.jit(learn, donate_argnums=0)
+    predict = jax.jit(predict, donate_argnums=0)
     self._readonly = None
     if with_readonly:
       readonly = jax.jit(lambda state, frame: system.predict(state, frame)[1])
@@ -57,6 +65,7 @@ class Executor:
     self._learn = learn.lower(state, frame, labels).compile()
     self._predict = predict.lower(state, frame).compile()
     self._state: distill.State | None = None
+    self._upcoming: int | None = None  # of `next_key`; None: to be computed
     compilation.return_memory()
 
   def first_state(self) -> distill.State:
@@ -65,7 +74,7 @@ class Executor:
 
   def begin(self, state: distill.State | None = None) -> None:
     """Goes on from a state, which is consumed; None: from a new one."""
-    self._state = self.first_state() if state is None else state
+    self.replace(self.first_state() if state is None else state)
 
   @property
   def state(self) -> distill.State:
@@ -74,19 +83,22 @@ class Executor:
 
   def replace(self, state: distill.State) -> None:
     """Puts another state in the place of this one."""
-    self._state = state
+    self._state, self._upcoming = state, None
 
   def next_key(self) -> int:
     """The next frame that the teacher must see."""
-    return int(self._next_key(self._state))
+    if self._upcoming is None:
+      self._upcoming = int(self._next_key(self._state))
+    return self._upcoming
 
   def learn(
     self, frame: np.ndarray, labels: Labels
   ) -> tuple[np.ndarray, StepInfo]:
     """Learns from a key frame; its answer, and the step in plain numbers."""
-    self._state, answer, info = jax.block_until_ready(
+    self._state, answer, info, upcoming = jax.block_until_ready(
       self._learn(self._state, frame, labels)
     )
+    self._upcoming = int(upcoming)
     return np.asarray(answer), jax.tree.map(
       lambda x: np.asarray(x).item(), info
     )
@@ -96,8 +108,10 @@ class Executor:
     # The frame goes to the device and the answer comes back; nothing else may.
     with jax.transfer_guard("disallow"):
       frame = jax.device_put(frame)
-      self._state, answer = self._predict(self._state, frame)
-      return jax.device_get(answer)
+      self._state, *result = self._predict(self._state, frame)
+      answer, upcoming = jax.device_get(result)
+    self._upcoming = int(upcoming)
+    return answer
 
   def predict_readonly(self, frame: np.ndarray) -> np.ndarray:
     """The answer to a frame; the state stays as it is.

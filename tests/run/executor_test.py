@@ -25,8 +25,8 @@ def test_what_predict_takes_from_the_host_unasked_ends_the_run(
   nothing = jax.jit(lambda classes, zeros: classes + zeros)
 
   def leaky(predict, *args):
-    state, classes = predict(*args)
-    return state, nothing(classes, np.zeros((48, 64), np.uint8))
+    state, classes, upcoming = predict(*args)
+    return state, nothing(classes, np.zeros((48, 64), np.uint8)), upcoming
 
   with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
     _run(tmp_path, leaky)
