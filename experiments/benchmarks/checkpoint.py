@@ -33,6 +33,7 @@ from ojd.run import (
   workdir,
 )
 from ojd.run.config import RunConfig
+from ojd.run.loop import Loop
 
 _CONFIG = RunConfig(
   stream="synthetic:street",
@@ -56,7 +57,7 @@ def share(at):
   for _ in range(max(2, at.repeats // 2)):
     with tempfile.TemporaryDirectory() as folder:
       path = pathlib.Path(folder)
-      loop = runner.Loop(
+      loop = Loop(
         *(made, path, runner.make_source(made)),
         executor=executor,
         checkpointer=checkpoint.Checkpointer(path, abstract, {}),

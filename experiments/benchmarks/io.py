@@ -22,8 +22,10 @@ import numpy as np
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import Case
+from experiments.benchmarks.run import predict_ms
 from ojd.run import build, runner
 from ojd.run.config import RunConfig
+from ojd.run.loop import Loop
 from ojd.streams import base as streams
 from ojd.streams import video
 
@@ -84,13 +86,7 @@ def _executor(size):
 
 def _predict_ms(size):
   """Of the student alone on one frame of its size."""
-  made, executor = _executor(size)
-  frame = next(iter(made.stream.read())).frame
-  executor.begin()
-  begun = time.perf_counter()
-  for _ in range(_NUM_FRAMES):
-    executor.predict(frame)
-  return 1e3 * (time.perf_counter() - begun) / _NUM_FRAMES
+  return predict_ms(*_executor(size))
 
 
 def decode(at):
@@ -125,7 +121,10 @@ def _run(size, **flags):
   made, executor = _executor(size)
   made = made._replace(config=_config(size, **flags))
   with tempfile.TemporaryDirectory() as folder:
-    loop = runner.Loop(made, pathlib.Path(folder), executor=executor)
+    loop = Loop(
+      *(made, pathlib.Path(folder), runner.make_source(made)),
+      executor=executor,
+    )
     begun = time.perf_counter()
     loop.run()
     spent = time.perf_counter() - begun

@@ -1,12 +1,18 @@
 """Fair timing: two things in turn, their medians and how far they spread."""
 
+import os
 import pathlib
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+from ojd.run import workdir
 
 BIG, MIDDLE, SMALL, TINY = (720, 1280), (256, 448), (192, 320), (96, 160)
 
@@ -108,3 +114,25 @@ def of_ratios(name: str, ratios, note: str) -> Result:
   return Result(
     name, round(float(middle), 4), None, None, round(spread, 4), note
   )
+
+
+def run_in_process(
+  size: tuple[int, int],
+  num_frames: int,
+  environment: dict[str, str] | None = None,
+) -> dict[str, Any]:
+  """The summary of `online_distill` with a teacher that costs nothing."""
+  with tempfile.TemporaryDirectory() as folder:
+    command = [
+      *(sys.executable, "-m", "experiments.online_distill"),
+      f"--workdir={folder}/run",
+      f"--height={size[0]}",
+      f"--width={size[1]}",
+      f"--num_frames={num_frames}",
+      f"--stream=synthetic:street?num_frames={num_frames}",
+      "--teacher=ground_truth",
+      "--nooverlay",
+    ]
+    environment = os.environ | (environment or {})
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return workdir.read_summary(pathlib.Path(folder) / "run")

@@ -9,7 +9,7 @@ memory_growth
 
 import numpy as np
 
-from experiments.benchmarks import measure, processes
+from experiments.benchmarks import measure
 from experiments.benchmarks.measure import Case
 
 _GOAL_MB = 1500
@@ -34,7 +34,7 @@ def growth(at):
 
 
 def _peak_mb(size, num_frames):
-  return processes.run(size, num_frames)["peak_memory_mb"]
+  return measure.run_in_process(size, num_frames)["peak_memory_mb"]
 
 
 CASES = [Case(peak, measure.BIG), Case(growth, measure.TINY)]

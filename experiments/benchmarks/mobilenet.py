@@ -4,7 +4,7 @@ mobilenet_forward_vs_torch, mobilenet_update_vs_torch
     a frame's classes and a gradient step, over the same network in torch
 """
 
-from experiments.benchmarks import measure, torch_baseline
+from experiments.benchmarks import measure, students
 from experiments.benchmarks.measure import Case
 
 _MODEL = "mobilenet_v2"
@@ -13,13 +13,13 @@ _MODEL = "mobilenet_v2"
 def forward(at):
   """A frame's classes."""
   name = "mobilenet_forward_vs_torch"
-  return torch_baseline.forward(name, at, model=_MODEL)
+  return students.forward_vs_torch(name, at, model=_MODEL)
 
 
 def update(at):
   """A gradient step."""
   name = "mobilenet_update_vs_torch"
-  return torch_baseline.update(name, at, model=_MODEL)
+  return students.update_vs_torch(name, at, model=_MODEL)
 
 
 CASES = [Case(forward, measure.SMALL), Case(update, measure.SMALL)]

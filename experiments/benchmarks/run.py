@@ -15,6 +15,7 @@ from experiments.benchmarks import measure
 from experiments.benchmarks.measure import Case
 from ojd.run import build, runner
 from ojd.run.config import RunConfig
+from ojd.run.loop import Loop
 from ojd.streams import base as streams
 
 
@@ -32,11 +33,11 @@ def run_loop(at):
         overlay=False,
       )
     )
-    compiled = build.compile_system(made.system, *at.size, seed=0)
+    executor = build.make_executor(made)
     pairs = [
       (
-        _loop_ms(made, compiled, pathlib.Path(folder)),
-        _predict_ms(compiled, made),
+        _loop_ms(made, executor, pathlib.Path(folder)),
+        predict_ms(made, executor),
       )
       for _ in range(at.repeats + 1)
     ]
@@ -46,26 +47,22 @@ def run_loop(at):
   return measure.of_pairs("loop_overhead", pairs, note)
 
 
-def _loop_ms(made, compiled, path):
+def _loop_ms(made, executor, path):
   """Of a frame in the host loop, from the stream to the metrics line."""
-  loop = runner.Loop(made, path, compiled=compiled)
+  loop = Loop(made, path, runner.make_source(made), executor=executor)
   loop.run()
   seconds = sum(s for n, s in loop.stages.seconds.items() if n != "compile")
   return 1e3 * seconds / loop.stats.num_frames
 
 
-def _predict_ms(compiled, made):
-  """Of `predict` alone, with nothing beside it."""
-  state, spent = compiled.init(), []
+def predict_ms(made, executor):
+  """Of a frame's answer alone, with nothing beside it."""
   frame = next(iter(made.stream.read())).frame
-
-  def predict():
-    nonlocal state
-    state, classes = compiled.predict(state, frame)
-    return classes
-
-  for _ in range(made.stream.spec.num_frames):
-    spent.append(measure.milliseconds(predict))
+  executor.begin()
+  spent = [
+    measure.milliseconds(lambda: executor.predict(frame))
+    for _ in range(made.stream.spec.num_frames)
+  ]
   return np.mean(spent)
 
 

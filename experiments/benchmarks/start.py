@@ -8,7 +8,7 @@ warm_vs_cold_start
 
 import tempfile
 
-from experiments.benchmarks import measure, processes
+from experiments.benchmarks import measure
 from experiments.benchmarks.measure import Case
 
 
@@ -20,7 +20,8 @@ def start(at):
       cold, warm = (
         1e3 * summary["first_frame_seconds"]
         for summary in (
-          processes.run(at.size, 1, {"XDG_CACHE_HOME": cache}) for _ in range(2)
+          measure.run_in_process(at.size, 1, {"XDG_CACHE_HOME": cache})
+          for _ in range(2)
         )
       )
     pairs.append((warm, cold))

@@ -8,27 +8,26 @@ key_norm_vs_frame_norm
 
 import jax
 
-from experiments.benchmarks import measure, students, torch_baseline
+from experiments.benchmarks import measure, students
 from experiments.benchmarks.measure import Case
-from ojd.tasks import segmentation as segmentation_lib
+from ojd.tasks.segmentation import classify
 
 
 def eager(at):
   """Over torch as it is."""
-  return torch_baseline.forward("student_forward_vs_torch", at)
+  return students.forward_vs_torch("student_forward_vs_torch", at)
 
 
 def compiled(at):
   """Over torch's compiler."""
   name = "student_forward_vs_torch_compile"
-  return torch_baseline.forward(name, at, by_compiler=True)
+  return students.forward_vs_torch(name, at, by_compiler=True)
 
 
 def key_norm(at):
   """A forward pass by the norms of a key frame, and by the frame's own."""
   student, params, frame, _ = students.inputs(at)
   _, norms = jax.jit(student.observe)(params, frame)
-  classify = segmentation_lib.classify
   by_key = jax.jit(lambda p, n, x: classify(student.apply_held(p, n, x)))
   by_own = jax.jit(lambda p, x: classify(student.apply(p, x)))
   return measure.compare(

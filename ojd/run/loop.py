@@ -15,10 +15,9 @@ import numpy as np
 
 from ojd import labels as labels_lib
 from ojd import metrics, systems
-from ojd.run import build, sources, trajectory, workdir
+from ojd.run import build, overlay, sources, trajectory, workdir
 from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import config as config_lib
-from ojd.run import gallery as gallery_lib
 from ojd.run import outputs as outputs_lib
 from ojd.run import stats as stats_lib
 from ojd.run.executor import Executor
@@ -290,7 +289,7 @@ class Loop:
     self.reference = outputs_lib.Reference(classes, example.sample.t)
     if before is not None:
       with self.stages("write"):
-        key_record = gallery_lib.KeyRecord(
+        key_frame = overlay.KeyFrame(
           t=sample.t,
           frame_t=example.sample.t,
           frame=frame,
@@ -299,7 +298,7 @@ class Loop:
           after=after,
           info=info,
         )
-        self.outputs.write_key(index, key_record)
+        self.outputs.write_key(index, key_frame)
     if example.answered_by is AnsweredBy.AFTER:
       answer = self._predict_readonly(sample, record)
     return after if answer is None else answer

@@ -9,7 +9,6 @@ import numpy as np
 
 from ojd.run import build, overlay, sinks, trackers, workdir, writers
 from ojd.run import checkpoint as checkpoint_lib
-from ojd.run import gallery as gallery_lib
 from ojd.types import Sample
 
 LineFn = Callable[[dict[str, Any]], None]
@@ -63,10 +62,10 @@ class Outputs:
       start=first_t,
     )
     self._sinks += more_sinks
-    self._gallery: gallery_lib.Gallery | None = None
+    self._keys: sinks.KeyPictures | None = None
     if config.overlay:
-      self._gallery = gallery_lib.Gallery(
-        path / workdir.REPORT / "keys",
+      self._keys = sinks.KeyPictures(
+        path,
         job.groups.names,
         start=first_t,
         num_keys=start.stats.num_keys if start else 0,
@@ -80,15 +79,15 @@ class Outputs:
   @property
   def wants_keys(self) -> bool:
     """Whether some key frames are shown before and after."""
-    return self._gallery is not None
+    return self._keys is not None
 
   def wants_key(self, index: int) -> bool:
     """Whether the key frame of that number is shown before and after."""
-    return self._gallery is not None and self._gallery.is_due(index)
+    return self._keys is not None and self._keys.is_due(index)
 
-  def write_key(self, index: int, record: gallery_lib.KeyRecord) -> None:
+  def write_key(self, index: int, key: overlay.KeyFrame) -> None:
     """Takes a key frame that `wants_key` asks for."""
-    self._gallery.put(index, record)
+    self._keys.put(index, key)
 
   def write(
     self,
@@ -145,21 +144,21 @@ class Outputs:
 
   def cut(self) -> Callable[[], None]:
     """Lets a resumed run continue here; returns how to wait for that."""
-    waits = [file.cut() for file in self._sinks_and_gallery()]
+    waits = [file.cut() for file in self._all_sinks()]
     return lambda: [wait() for wait in waits]
 
   def close(self) -> None:
     """Closes all but the trackers, whatever fails."""
     with contextlib.ExitStack() as stack:
-      for file in (self._metrics, *self._sinks_and_gallery()):
+      for file in (self._metrics, *self._all_sinks()):
         stack.callback(file.close)
 
   def close_trackers(self) -> str:
     """Closes the trackers; returns what went wrong with them."""
     return self._trackers.close()
 
-  def _sinks_and_gallery(self):
-    return self._sinks + ([] if self._gallery is None else [self._gallery])
+  def _all_sinks(self):
+    return self._sinks + ([] if self._keys is None else [self._keys])
 
 
 def reference_of(snapshot: checkpoint_lib.Snapshot | None) -> Reference:

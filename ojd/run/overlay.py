@@ -1,4 +1,5 @@
-"""The picture of a frame: frame, reference and student side by side.
+"""The pictures of a run: a frame, its reference and the student side by side;
+a key frame before and after learning.
 
 Letters: H, W of a panel; the whole picture is a little larger, with even sides
 as H.264 wants them.
@@ -11,7 +12,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ojd.run import palette
-from ojd.types import BACKGROUND, IGNORE, check_class_map, check_frame
+from ojd.types import (
+  BACKGROUND,
+  IGNORE,
+  StepInfo,
+  check_class_map,
+  check_frame,
+)
 
 KEY_COLOR = (255, 196, 0)
 PAPER, INK, _FAINT = (22, 24, 28), (240, 240, 240), (150, 154, 160)
@@ -21,6 +28,7 @@ _OPACITY = 0.55  # of a class colour over the frame
 _DIM = 0.3  # of the black over the background, so that objects stand out
 _HATCH = (0.85, 0.35)  # of the grey stripes where pixels are ignored
 _MAX_LEGEND_ROWS = 3
+_MAX_KEY_WIDTH = 1600  # of the picture of a key frame
 _MAX_SIDE = 4096  # of a painted frame; H.264 levels end there
 
 
@@ -43,6 +51,18 @@ class FrameImages(NamedTuple):
   reference: np.ndarray | None  # [H, W] uint8: truth, or the latest labels
   classes: np.ndarray  # [H, W] uint8, the student's
   caption: Caption
+
+
+class KeyFrame(NamedTuple):
+  """A key frame, and the answers before and after learning."""
+
+  t: int  # the frame at which the system learns
+  frame_t: int  # the frame that the labels are of: t, where the stream waits
+  frame: np.ndarray  # [H, W, 3] uint8
+  labels: np.ndarray  # [H, W] uint8, of the teacher
+  before: np.ndarray  # [H, W] uint8, the student's classes before the update
+  after: np.ndarray  # [H, W] uint8
+  info: StepInfo  # plain numbers
 
 
 def paint(images: FrameImages, class_names: tuple[str, ...]) -> np.ndarray:
@@ -308,6 +328,46 @@ def _student_titles(caption):
     f"student   {miou}",
     "student",
     f"{caption.miou:.2f}",
+  )
+
+
+def compose_key(key: KeyFrame, num_classes: int) -> Image.Image:
+  """Frame, labels, the student before and after, two by two."""
+  height, width = key.labels.shape
+  size = font_size(height, width)
+  gap, strip = max(2, size // 4), round(1.5 * size)
+  frame = Image.fromarray(key.frame)
+  panels = [frame] + [
+    paint_classes(frame, classes, num_classes)
+    for classes in (key.labels, key.before, key.after)
+  ]
+  whole = (2 * width + 3 * gap, 2 * (strip + height) + 2 * gap)
+  picture = Image.new("RGB", whole, PAPER)
+  draw, font = ImageDraw.Draw(picture), get_font(size)
+  for i, titles in enumerate(_key_titles(key)):
+    left = gap + i % 2 * (width + gap)
+    top = strip + i // 2 * (height + strip + gap)
+    picture.paste(panels[i], (left, top))
+    text = fit_text(titles, width - size // 3, size)
+    middle = (left + size // 3, top - strip / 2)
+    draw.text(middle, text, INK, font, anchor="lm")
+  if picture.width > _MAX_KEY_WIDTH:
+    scaled = round(picture.height * _MAX_KEY_WIDTH / picture.width)
+    return picture.resize((_MAX_KEY_WIDTH, max(1, scaled)))
+  return picture
+
+
+def _key_titles(key):
+  """The words of each panel, and shorter ones for less room."""
+  info, late = key.info, key.t - key.frame_t
+  before, after = f"{info.miou_before:.3f}", f"{info.miou_after:.3f}"
+  updates = f"{info.num_updates} update{'' if info.num_updates == 1 else 's'}"
+  teacher = f"teacher, {late} frames late" if late else "teacher"
+  return (
+    (f"frame {key.frame_t}", str(key.frame_t)),
+    (teacher, "teacher"),
+    (f"student before   {before}", f"before {before}", "before"),
+    (f"student after {updates}   {after}", f"after {after}", "after"),
   )
 
 

@@ -7,7 +7,7 @@ from ojd.run import report_text as text
 
 
 def section(run: sections.Run) -> str:
-  """The pictures of `gallery.Gallery` in order; "" where there are none."""
+  """The pictures of `sinks.KeyPictures` in order; "" where there are none."""
   rows = {row["t"]: row for row in run.rows if row.get("is_key")}
   pictures = []
   for path in sorted((run.workdir / "report" / "keys").glob("*.jpg")):

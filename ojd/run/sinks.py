@@ -1,4 +1,4 @@
-"""What a run writes of each frame's pictures: overlays, masks, boxes, areas.
+"""What a run writes of its frames' pictures: overlays, masks, boxes, areas.
 
 A sink is added by a class with `write(FrameImages)` and a line in `open_sinks`.
 """
@@ -19,7 +19,8 @@ from ojd.types import BACKGROUND
 
 MIN_AREA = 0.0005  # of the frame; a smaller component is no detection
 _SCORE = 1.0  # of a detection; a class map knows no other
-_MAX_SAMPLES = 12  # sample frames that a report shows at most
+MAX_PICTURES = 12  # of one kind that a report shows at most
+# Strides are multiples of eight: an odd phase shows other than key frames.
 _SAMPLE_PHASE = 5
 
 Size = tuple[int, int] | None  # height and width; None: of the class maps
@@ -72,7 +73,7 @@ def open_sinks(
 
   if video:
     add(OverlayVideo(path, fps, class_names, start))
-    add(SampleFrames(path / workdir.REPORT / "frames", class_names, start))
+    add(SampleFrames(path, class_names, start))
   if masks == "png":
     add(MaskFiles(path, class_names, size, start))
   elif masks == "video":
@@ -106,45 +107,123 @@ class OverlayVideo:
     self._video.write(images.caption.t, picture)
 
 
-class SampleFrames:
-  """A dozen overlays spread over a run whose length is not known.
+class _Spread:
+  """A dozen pictures spread over a run whose length is not known.
 
-  Keeps every k-th; when there are too many, k doubles and every other one goes.
+  Every k-th is kept, and k doubles when there are too many. Which are kept
+  follows from how many there were, so a resumed run has the same.
   """
 
-  def __init__(self, folder: pathlib.Path, class_names, start: int = 0):
-    self._folder, self._class_names = folder, class_names
+  def __init__(
+    self, folder: pathlib.Path, *, start: int, count: int, phase: int = 0
+  ):
+    """Makes the folder; of a run that resumes, keeps the earlier pictures.
+
+    Args:
+      folder: of the pictures, named after their frames.
+      start: the first frame; what is there of it and later is deleted.
+      count: of the pictures before it, with those that were not kept.
+      phase: a picture is kept where its number is this, modulo k.
+    """
+    self._folder, self._phase = folder, phase
     folder.mkdir(parents=True, exist_ok=True)
-    writers.drop_from(folder, start)
-    self._every = 1
-    self._kept = sorted((int(p.stem), p) for p in folder.iterdir())
-    # The same that the first frames would have led to.
-    while sum(not self._is_left_out(t) for t in range(start)) > _MAX_SAMPLES:
-      self._every *= 2
-    self._thin()
+    self._kept: dict[int, pathlib.Path] = {}  # by the number of the picture
+    for path in folder.iterdir():
+      index = _read_index(path)
+      if index is None or not path.stem.isdecimal() or int(path.stem) >= start:
+        path.unlink()
+      else:
+        self._kept[index] = path
+    self._thin(count)
+
+  def is_kept(self, index: int, count: int) -> bool:
+    """Whether picture `index`, from 0 on, is one of the dozen of `count`."""
+    k = 1
+    while len(range(self._phase % k, count, k)) > MAX_PICTURES:
+      k *= 2
+    return (index - self._phase) % k == 0
+
+  def save(self, index: int, t: int, picture: Image.Image) -> None:
+    """Writes picture `index`, of frame t; drops those that are too many."""
+    path = self._folder / f"{t:06d}.jpg"
+    # Its name holds the frame; thinning needs the number of the picture.
+    _save(picture, path, quality=85, comment=str(index).encode())
+    self._kept[index] = path
+    self._thin(index + 1)
+
+  def _thin(self, count):
+    for index in list(self._kept):
+      if not self.is_kept(index, count):
+        self._kept.pop(index).unlink()
+
+
+def _read_index(path):
+  """The number of the picture in a file; None without any."""
+  try:
+    with Image.open(path) as image:
+      comment = image.info.get("comment", b"")
+  except OSError:
+    return None
+  is_number = isinstance(comment, bytes) and comment.isdigit()
+  return int(comment) if is_number and len(comment) < 18 else None
+
+
+class SampleFrames:
+  """A dozen overlays spread over a run."""
+
+  def __init__(self, path: pathlib.Path, class_names, start: int = 0):
+    """Makes the folder in a workdir, and drops frame `start` and later."""
+    self._class_names = class_names
+    folder = path / workdir.REPORT / "frames"
+    self._spread = _Spread(
+      folder, start=start, count=start, phase=_SAMPLE_PHASE
+    )
 
   def write(self, images: FrameImages) -> None:
     """Adds a frame, if it is one of those that are kept."""
     t = images.caption.t
-    if self._is_left_out(t):
-      return
-    path = self._folder / f"{t:06d}.jpg"
-    picture = Image.fromarray(overlay.paint(images, self._class_names))
-    _save(picture, path, quality=85)
-    self._kept.append((t, path))
-    while len(self._kept) > _MAX_SAMPLES:
-      self._every *= 2
-      self._thin()
+    if self._spread.is_kept(t, t + 1):
+      picture = Image.fromarray(overlay.paint(images, self._class_names))
+      self._spread.save(t, t, picture)
 
-  def _thin(self):
-    for t, old in self._kept:
-      if self._is_left_out(t):
-        old.unlink()
-    self._kept = [x for x in self._kept if not self._is_left_out(x[0])]
 
-  def _is_left_out(self, t):
-    # Strides are multiples of eight: an odd phase shows other than key frames.
-    return (t - _SAMPLE_PHASE) % self._every != 0
+class KeyPictures:
+  """A dozen key frames before and after learning, spread over a run."""
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    class_names: tuple[str, ...],
+    *,
+    start: int = 0,
+    num_keys: int = 0,
+  ):
+    """Makes the folder in a workdir, and starts the thread that writes.
+
+    Args:
+      path: the workdir.
+      class_names: the student's.
+      start: the first frame; what is there of it and later is deleted.
+      num_keys: key frames before it.
+    """
+    self._num_classes = len(class_names)
+    folder = path / workdir.REPORT / "keys"
+    self._spread = _Spread(folder, start=start, count=num_keys)
+    self._thread = writers.Background(self._write)
+    self.cut, self.close = self._thread.cut, self._thread.close
+
+  def is_due(self, index: int) -> bool:
+    """Whether key frame number `index`, from 0 on, is shown."""
+    return self._spread.is_kept(index, index + 1)
+
+  def put(self, index: int, key: overlay.KeyFrame) -> None:
+    """Takes key frame number `index`, which is due."""
+    self._thread.put((index, key))
+
+  def _write(self, item):
+    index, key = item
+    picture = overlay.compose_key(key, self._num_classes)
+    self._spread.save(index, key.t, picture)
 
 
 def _save(image, path, **options):

@@ -11,7 +11,7 @@ import torch
 from flax import traverse_util
 
 from experiments import benchmarks
-from experiments.benchmarks import measure, streams, torch_jitnet
+from experiments.benchmarks import measure, streams, torch_networks
 from ojd import distill
 from ojd.models import jitnet
 from ojd.types import Labels
@@ -48,13 +48,13 @@ def test_torch_student_has_the_same_logits(num_classes, size):
   frame = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
   net = jitnet.JITNet(num_classes)
   params = jax.jit(net.init)(jax.random.key(0), frame[None])["params"]
-  baseline = torch_jitnet.make(num_classes, "cpu")
+  baseline = torch_networks.make("jitnet", num_classes, "cpu")
   baseline.load_state_dict(_state(params), strict=True)
   expected = jax.jit(net.apply)({"params": params}, frame[None])[0]
   with torch.inference_mode():
     logits = baseline(torch.as_tensor(frame)[None])[0].permute(1, 2, 0)
   np.testing.assert_allclose(logits, expected, atol=2e-3)
-  classes = torch_jitnet.forward_fn(baseline, frame)()[0]
+  classes = torch_networks.forward_fn(baseline, frame)()[0]
   assert np.mean(classes.numpy() == np.argmax(expected, -1)) > 0.999
 
 
@@ -62,10 +62,10 @@ def test_torch_update_lowers_the_loss():
   rng = np.random.default_rng(0)
   frame = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
   classes = (frame[..., 0] > 127).astype(np.uint8)
-  net = torch_jitnet.make(2, "cpu")
-  step = torch_jitnet.update_fn(net, frame, classes)
+  net = torch_networks.make("jitnet", 2, "cpu")
+  step = torch_networks.update_fn(net, frame, classes)
   agreement = lambda: np.mean(
-    torch_jitnet.forward_fn(net, frame)()[0].numpy() == classes
+    torch_networks.forward_fn(net, frame)()[0].numpy() == classes
   )
   before = agreement()
   for _ in range(30):

@@ -9,7 +9,7 @@ from torchvision.models import mobilenet_v2
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from experiments import torchvision_weights
-from experiments.benchmarks import torch_mobilenet
+from experiments.benchmarks import torch_networks
 from ojd.models import describe, mobilenet_seg, pretrained, student
 from tests.reference import torch_layers
 from tests.reference.torch_layers import error, worst
@@ -69,7 +69,7 @@ def _params(net, width, dtype=np.float64):
 def _torch_net(num_classes, width):
   """A net in double precision whose parameters are single numbers."""
   torch.manual_seed(0)
-  net = torch_mobilenet.TorchMobileNet(num_classes, width)
+  net = torch_networks.TorchMobileNet(num_classes, width)
   for p in net.parameters():
     # Norms and biases away from ones and zeros, so that each of them matters.
     p.data += 0.05 * torch.randn(p.shape)

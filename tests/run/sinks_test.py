@@ -220,13 +220,14 @@ def test_overlay_is_never_larger_than_players_show(tmp_path, size):
   assert max(frame.shape) in (4094, 4096)
 
 
-def _keep_samples(folder, *spans):
+def _keep_samples(path, *spans):
   """The numbers of the sample frames of a run in so many parts."""
   for start, end in spans:
-    samples = sinks.SampleFrames(folder, NAMES, start)
+    samples = sinks.SampleFrames(path, NAMES, start)
     for t in range(start, end):
       samples.write(_record(t))
-  return sorted(int(path.stem) for path in folder.iterdir())
+  pictures = (path / workdir.REPORT / "frames").iterdir()
+  return sorted(int(picture.stem) for picture in pictures)
 
 
 @pytest.mark.parametrize("start", [9, 13, 55])

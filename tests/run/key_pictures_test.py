@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ojd.metrics import confusion_matrix, run_miou
-from ojd.run import gallery, loop, overlay, palette, sources, workdir
+from ojd.run import loop, overlay, palette, sinks, sources, workdir
 from ojd.types import Sample, StepInfo
 from tests.reference import loop_run, scenes, small_run
 
@@ -19,7 +19,7 @@ def _info(**numbers):
 
 def _record(t, frame_t=None, size=(HEIGHT, WIDTH), **numbers):
   maps = [np.full(size, label, np.uint8) for label in (1, 2, 3)]
-  return gallery.KeyRecord(
+  return overlay.KeyFrame(
     t,
     t if frame_t is None else frame_t,
     np.full((*size, 3), GREY, np.uint8),
@@ -28,9 +28,9 @@ def _record(t, frame_t=None, size=(HEIGHT, WIDTH), **numbers):
   )
 
 
-def _fill(folder, indices, **kwargs):
-  """A gallery that takes key frames; index i is frame 10 i."""
-  made = gallery.Gallery(folder, NAMES, **kwargs)
+def _fill(path, indices, **kwargs):
+  """A workdir that takes key frames; index i is frame 10 i."""
+  made = sinks.KeyPictures(path, NAMES, **kwargs)
   asked = [i for i in indices if made.is_due(i)]
   for i in asked:
     made.put(i, _record(10 * i))
@@ -38,8 +38,9 @@ def _fill(folder, indices, **kwargs):
   return asked
 
 
-def _kept(folder):
-  return sorted(int(path.stem) // 10 for path in folder.iterdir())
+def _kept(path):
+  pictures = (path / workdir.REPORT / "keys").iterdir()
+  return sorted(int(picture.stem) // 10 for picture in pictures)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +51,8 @@ def _kept(folder):
   ),
 )
 def test_a_dozen_is_kept_evenly_from_the_first_on(tmp_path, num_keys, expected):
-  asked = _fill(tmp_path / "keys", range(num_keys))
-  assert _kept(tmp_path / "keys") == list(expected)
+  asked = _fill(tmp_path, range(num_keys))
+  assert _kept(tmp_path) == list(expected)
   assert len(asked) <= 13 + 6 * np.log2(max(num_keys / 12, 1))
 
 
@@ -59,12 +60,13 @@ def test_a_dozen_is_kept_evenly_from_the_first_on(tmp_path, num_keys, expected):
 def test_resumed_gallery_ends_as_if_never_interrupted(tmp_path, crash, start):
   """Killed after `crash` key frames, resumed from `start`."""
   _fill(tmp_path / "whole", range(40))
-  folder = tmp_path / "killed"
-  _fill(folder, range(crash))
+  killed = tmp_path / "killed"
+  _fill(killed, range(crash))
+  folder = killed / workdir.REPORT / "keys"
   (folder / "notes.jpg").write_bytes(b"")
   (folder / f"{10 * start + 5:06d}.jpg").write_bytes(b"torn")
-  _fill(folder, range(start, 40), start=10 * start, num_keys=start)
-  assert _kept(folder) == _kept(tmp_path / "whole")
+  _fill(killed, range(start, 40), start=10 * start, num_keys=start)
+  assert _kept(killed) == _kept(tmp_path / "whole")
 
 
 def _middles(picture):
@@ -83,23 +85,23 @@ def _blend(label):
 
 
 def test_panels_are_frame_labels_before_and_after():
-  frame, *panels = _middles(gallery.compose(_record(0), len(NAMES)))
+  frame, *panels = _middles(overlay.compose_key(_record(0), len(NAMES)))
   np.testing.assert_allclose(frame, GREY, atol=1)
   for label, panel in enumerate(panels, 1):
     np.testing.assert_allclose(panel, _blend(label), atol=3)
 
 
 def test_words_say_what_was_learnt():
-  once = [t[0] for t in gallery._titles(_record(40, num_updates=1))]
+  once = [t[0] for t in overlay._key_titles(_record(40, num_updates=1))]
   assert once[:3] == ["frame 40", "teacher", "student before   0.250"]
   assert once[3] == "student after 1 update   0.750"
-  late = [t[0] for t in gallery._titles(_record(48, 40, num_updates=3))]
+  late = [t[0] for t in overlay._key_titles(_record(48, 40, num_updates=3))]
   assert late[:2] == ["frame 40", "teacher, 8 frames late"]
   assert "3 updates" in late[3]
 
 
 def test_large_frames_make_pictures_of_a_bounded_size():
-  width, height = gallery.compose(_record(0, size=(720, 1280)), 4).size
+  width, height = overlay.compose_key(_record(0, size=(720, 1280)), 4).size
   assert width == 1600 and 900 < height < 1100
 
 
@@ -114,9 +116,9 @@ class _Swapped(loop_run.Teacher):
 def test_a_run_pictures_the_student_before_and_after(tmp_path, monkeypatch):
   """And but for the pictures it is the run that it is without."""
   records, stories, stream = [], [], scenes.Stream()
-  put = gallery.Gallery.put
+  put = sinks.KeyPictures.put
   note = lambda self, i, record: records.append(record) or put(self, i, record)
-  monkeypatch.setattr(gallery.Gallery, "put", note)
+  monkeypatch.setattr(sinks.KeyPictures, "put", note)
   for has_pictures in (False, True):
     assert not records
     path, teacher = tmp_path / str(has_pictures), _Swapped(stream)
