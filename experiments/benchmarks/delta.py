@@ -45,7 +45,7 @@ def follow(at):
   pair = changes.where_it_saves(changes.pair())
   net = convert(student, changes.rules(pair))
   delta = jax.jit(net.begin)(jax.random.key(0), params)
-  made = jax.jit(net.follow)
+  made = jax.jit(net.refit)
   tx = updates.sgd(learning_rate=0.01)
   step = students.single_update(student, tx, frame, labels)
   opt_state = tx.init(params)

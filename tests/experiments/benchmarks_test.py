@@ -11,7 +11,16 @@ import torch
 from flax import traverse_util
 
 from experiments import benchmarks
-from experiments.benchmarks import measure, streams, torch_networks
+from experiments.benchmarks import (
+  checkpoint,
+  delta,
+  io,
+  measure,
+  run,
+  streams,
+  student,
+  torch_networks,
+)
 from ojd import distill
 from ojd.models import jitnet
 from ojd.types import Labels
@@ -148,3 +157,19 @@ def test_json_is_a_list_of_results(tmp_path):
   assert row["name"] == "drawing_vs_student"
   for key in ("ratio", "ms", "opponent_ms", "spread"):
     assert isinstance(row[key], float)
+
+
+@pytest.mark.parametrize(
+  "case",
+  [
+    run.run_loop,
+    io.read_share,
+    student.key_norm,
+    checkpoint.share,
+    delta.follow,
+  ],
+)
+def test_entries_measure(case):
+  """Those whose parts few others use."""
+  result = case(measure.Setting((48, 64), 1))
+  assert result.ratio > 0 and result.note
