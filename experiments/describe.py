@@ -21,7 +21,7 @@ from experiments import cli
 from ojd import specs, systems
 from ojd.errors import UserError
 from ojd.models import describe, student
-from ojd.models.delta import changes, conv_layers
+from ojd.models.delta import changes, conversion
 from ojd.streams.base import MAX_SIDE, MIN_SIDE
 from ojd.types import MAX_CLASSES
 
@@ -88,7 +88,7 @@ def _work_between(model, height, width):
   of_student = student.from_linen(model)
   gamma, policy, interval = _delta_options()
   pair = changes.pair(gamma=gamma, policy=policy)
-  inner = conv_layers.converted(conv_layers.trace(of_student))
+  inner = conversion.converted(conversion.trace(of_student))
   changes.check_gamma(gamma, policy, inner)
   change_of = changes.where_it_saves(pair)
   rows = changes.work_table(of_student, change_of, height, width)

@@ -54,7 +54,7 @@ from ojd.errors import UserError
 from ojd.formats import coco
 from ojd.models import pretrained
 from ojd.models import student as student_lib
-from ojd.pretraining import album, batches, data_parallel, evaluation, trainer
+from ojd.pretraining import album, batches, data_parallel, trainer
 from ojd.pretraining.trainer import Recipe
 from ojd.run import build, compilation, preparing
 from ojd.run import config as config_lib
@@ -226,10 +226,10 @@ def _setup(folder, should_stop, mesh):
 
 def _evaluate(student, params, recipe):
   predict = jax.jit(lambda f: classify(student.apply(params, f)))
-  addresses, every = evaluation.STREAMS, 20
+  addresses, every = album.STREAMS, 20
   if _SMOKE.value:
     addresses, every = addresses[:1], 300
-  return evaluation.evaluate(
+  return album.evaluate(
     lambda sample: jax.device_get(predict(sample.frame)),
     addresses,
     recipe.height,
@@ -309,7 +309,7 @@ def _write(folder, trained):
   pretrained.save(path, pretrained.Pretrained(flat, setup.class_names, about))
   if about["data"] == "synthetic":
     table = _evaluate(trained.student, trained.params, setup.recipe)
-    print(evaluation.in_words(table))
+    print(album.in_words(table))
   print(f"weights: {path}")
 
 

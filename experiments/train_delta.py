@@ -35,7 +35,7 @@ from ojd.errors import UserError
 from ojd.models import pretrained
 from ojd.models import student as student_lib
 from ojd.models.delta import files, training
-from ojd.models.delta.convert import DELTA, MODEL
+from ojd.models.delta.conversion import DELTA, MODEL
 from ojd.pretraining import album, batches, trainer
 from ojd.run import compilation
 from ojd.streams.base import MAX_SIDE, MIN_SIDE

@@ -18,7 +18,7 @@ from absl import flags
 from experiments import cli, progress
 from ojd import labels
 from ojd.errors import UserError
-from ojd.pretraining import album, evaluation
+from ojd.pretraining import album
 from ojd.teachers import detector, tiny, train_tiny
 
 _DEFAULTS = train_tiny.Recipe()
@@ -52,7 +52,7 @@ def evaluate(teacher, recipe: train_tiny.Recipe, addresses, every: int):
   """IoU of each class where a teacher's instances become labels."""
   groups = labels.parse_groups("", tiny.CLASS_NAMES)
   size = recipe.height, recipe.width
-  return evaluation.evaluate(
+  return album.evaluate(
     lambda sample: (
       labels.from_instances(teacher(sample), groups, *size).classes
     ),
@@ -113,10 +113,10 @@ def main() -> int:
   teacher = detector.Detector(
     model, tiny.CLASS_NAMES, detector.pick_device("cpu")
   )
-  addresses, every = evaluation.STREAMS, 20
+  addresses, every = album.STREAMS, 20
   if _SMOKE.value:
     addresses, every = addresses[:1], 300
-  print(evaluation.in_words(evaluate(teacher, recipe, addresses, every)))
+  print(album.in_words(evaluate(teacher, recipe, addresses, every)))
   print(f"weights: {path}")
   return 0
 

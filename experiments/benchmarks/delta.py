@@ -17,7 +17,7 @@ from experiments.benchmarks import measure, students
 from experiments.benchmarks.measure import Case
 from ojd import updates
 from ojd.models.delta import changes, skip
-from ojd.models.delta.convert import convert
+from ojd.models.delta.conversion import convert
 
 GAMMAS = (2, 4, 8, 16)
 MODELS = ("shadow", "mobilenet_v2", "ddrnet23_slim")

@@ -20,7 +20,7 @@ import numpy as np
 
 from ojd.models import layers, resize
 from ojd.models import norm as norm_lib
-from ojd.models.blocks import BasicBlock, Bottleneck, ConvNorm
+from ojd.models.layers import BasicBlock, Bottleneck, ConvNorm
 
 PYRAMID = 128
 # Side and stride of the pyramid's pooling windows.

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from ojd.models import layers, norm, resize
-from ojd.models.blocks import BasicBlock, Bottleneck, ConvNorm
+from ojd.models.layers import BasicBlock, Bottleneck, ConvNorm
 
 STEM = 64
 BRANCHES = (18, 36, 72, 144)

@@ -1,4 +1,8 @@
-"""Layers of the students, as Linen modules; and the input of ImageNet's."""
+"""Layers and residual blocks of the students, and the input of ImageNet's.
+
+Norms use the statistics of each frame. The ReLU of a residual block comes after
+the sum, and can be left out with `has_relu=False`.
+"""
 
 from typing import Annotated
 
@@ -8,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ojd import specs
-from ojd.models import convolution, depthwise, norm
+from ojd.models import convolution, norm
 
 # Of red, green and blue, 0 to 1.
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
@@ -60,7 +64,7 @@ class Depthwise(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (*self.kernel_size, 1, x.shape[-1])
     kernel = self.param("kernel", _kernel_init, shape).astype(x.dtype)
-    return depthwise.depthwise_conv2d(x, kernel, self.stride, self.dilation)
+    return convolution.depthwise_conv2d(x, kernel, self.stride, self.dilation)
 
 
 NORMS = "norms"  # the collection of `norm.Held` records
@@ -128,3 +132,62 @@ def imagenet_input(frames: jax.Array) -> jax.Array:
   row = lambda values: jnp.asarray(255 * values, x.dtype).reshape(1, 1, 1, 3)
   x = (x - row(_IMAGENET_MEAN)) / row(_IMAGENET_DEVIATION)
   return x.astype(frames.dtype) if is_float else x
+
+
+class ConvNorm(nn.Module):
+  """Convolution, norm and, with `has_relu`, ReLU."""
+
+  features: int
+  size: int = 1
+  stride: int = 1
+  use_bias: bool = False
+  has_relu: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = Conv(
+      *(self.features, (self.size,) * 2, self.stride, self.use_bias),
+      name="conv",
+    )(x)
+    norm = NormRelu if self.has_relu else Norm
+    return norm(name="norm")(x)
+
+
+class BasicBlock(nn.Module):
+  """Two 3x3 convolutions and a shortcut (He et al., 2016)."""
+
+  features: int
+  stride: int = 1
+  has_relu: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    y = ConvNorm(self.features, 3, self.stride, name="conv1")(x)
+    y = ConvNorm(self.features, 3, has_relu=False, name="conv2")(y)
+    y = y + _shortcut(x, self.features, self.stride)
+    return jax.nn.relu(y) if self.has_relu else y
+
+
+class Bottleneck(nn.Module):
+  """1x1, 3x3 and 1x1, the last `expansion` times as wide, and a shortcut."""
+
+  features: int
+  expansion: int
+  stride: int = 1
+  has_relu: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    wide = self.expansion * self.features
+    y = ConvNorm(self.features, name="conv1")(x)
+    y = ConvNorm(self.features, 3, self.stride, name="conv2")(y)
+    y = ConvNorm(wide, has_relu=False, name="conv3")(y)
+    y = y + _shortcut(x, wide, self.stride)
+    return jax.nn.relu(y) if self.has_relu else y
+
+
+def _shortcut(x, features, stride):
+  """The input, through a normed 1x1 where the output has another shape."""
+  if stride == 1 and x.shape[-1] == features:
+    return x
+  return ConvNorm(features, 1, stride, has_relu=False, name="shortcut")(x)

@@ -1,15 +1,20 @@
-"""Frames of many synthetic worlds, drawn once and trained on many times."""
+"""Frames of many synthetic worlds, drawn once and trained on many times.
+
+Worlds that nothing was trained on measure what was learned.
+"""
 
 import concurrent.futures
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from ojd import labels, metrics
 from ojd.streams import base as streams
 from ojd.streams.synthetic import places
+from ojd.types import Sample
 
 # Every class that a world can hold; the class ids of an album.
 CLASS_NAMES = places.class_names("cuts", has_cuts=True)
@@ -115,3 +120,52 @@ def _page(frame, instances, lookup):
   # Things never share a pixel.
   things = (instances.masks * numbers[:, None, None]).sum(0, dtype=np.uint8)
   return frame, np.broadcast_to(things, frame.shape[:2]), class_ids
+
+
+STREAMS = tuple(
+  f"synthetic:{scene}?seed={seed}"
+  for scene in ("street", "park", "sports", "night_fall", "cuts")
+  for seed in (1, 2)
+)
+MEAN, WITH_BACKGROUND = "mean", "with background"
+
+
+def evaluate(
+  classify: Callable[[Sample], np.ndarray],
+  addresses: Sequence[str],
+  height: int,
+  width: int,
+  *,
+  every: int,
+) -> dict[str, float]:
+  """IoU of each class and their means, against the exact masks.
+
+  Args:
+    classify: a class map [H, W] over album.CLASS_NAMES of a stream's frame.
+    addresses: streams.
+    height: of the frames.
+    width: of the frames.
+    every: evaluates every n-th frame.
+  """
+  names = CLASS_NAMES
+  groups = labels.parse_groups("", names)
+  confusion = np.zeros((len(names), len(names)), np.int64)
+  for address in addresses:
+    stream = streams.open_stream(address, height, width)
+    truth_groups = labels.match_groups(groups, stream.spec.class_names)
+    for t in range(0, stream.spec.num_frames, every):
+      sample = next(iter(stream.read(t)))
+      truth = np.take(truth_groups.lookup, sample.truth)
+      answer = classify(sample)
+      confusion += metrics.confusion_matrix(truth, answer, len(names))
+  iou = metrics.iou_per_class(confusion)
+  table = dict(zip(names[1:], iou[1:].tolist(), strict=True))
+  table[MEAN] = metrics.run_miou(confusion)
+  table[WITH_BACKGROUND] = float(np.nanmean(iou))
+  return table
+
+
+def in_words(table: dict[str, float]) -> str:
+  """A line a class."""
+  lines = [f"  {name:<15} {value:.3f}" for name, value in table.items()]
+  return "\n".join(["IoU on unseen worlds:", *lines])

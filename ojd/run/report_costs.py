@@ -3,10 +3,10 @@
 import os
 import pathlib
 
-from ojd.costs import Costs
 from ojd.run import report_sections as sections
 from ojd.run import report_text as text
 from ojd.run.stats import paper_speedup
+from ojd.types import Costs
 
 # What the stages of summary.json are of the paper's prices.
 _STAGES = {

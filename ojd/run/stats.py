@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ojd import distill, metrics
-from ojd.costs import Costs
 from ojd.models import student as student_lib
-from ojd.models.delta import conv_layers
+from ojd.models.delta import conversion
 from ojd.teachers import labelers
-from ojd.types import StepInfo
+from ojd.types import Costs, StepInfo
 
 # Stages that are no part of the method: compiling, evaluating, what the teacher
 # does while the stream goes on, and what comes before the first frame.
@@ -321,6 +320,6 @@ def gmac_per_frame(
   # Else each answer is that of the whole student, or of something else.
   is_whole = serving is not None and serving.predict is not None
   if is_whole and student is not None and student.run:
-    found = conv_layers.trace(student, height, width)
+    found = conversion.trace(student, height, width)
     return sum(site.macs for site in found) / 1e9
   return None

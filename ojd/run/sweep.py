@@ -19,7 +19,6 @@ import numpy as np
 
 from ojd import distill, metrics, systems
 from ojd import labels as labels_lib
-from ojd.costs import Costs
 from ojd.errors import UserError
 from ojd.run import build, recorded_run, stats
 from ojd.run import config as config_lib
@@ -28,7 +27,7 @@ from ojd.run.recorded_run import RecordedRun
 from ojd.streams import prefetch
 from ojd.tasks import segmentation
 from ojd.teachers import labelers
-from ojd.types import IGNORE, Labels
+from ojd.types import IGNORE, Costs, Labels
 
 # Constants that may be traced, and their types.
 NAMES = {

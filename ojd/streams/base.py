@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import pathlib
 import re
 import urllib.parse
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,32 @@ class StreamSpec(NamedTuple):
   # Height and width before resizing; None where they are those above.
   source_size: tuple[int, int] | None = None
   is_live: bool = False  # frames come in real time, and only once
+
+
+def resized_spec(
+  source_size: tuple[int, int],
+  height: int | None,
+  width: int | None,
+  *,
+  identity: dict[str, Any],
+  **others: Any,
+) -> StreamSpec:
+  """The spec of a source whose frames may be resized.
+
+  Args:
+    source_size: height and width of the source.
+    height: of the frames; None keeps that of the source.
+    width: likewise.
+    identity: of the source, to which its size is added.
+    **others: the fields of StreamSpec that remain.
+  """
+  return StreamSpec(
+    height=height or source_size[0],
+    width=width or source_size[1],
+    identity={**identity, "source_size": list(source_size)},
+    source_size=source_size,
+    **others,
+  )
 
 
 class Stream(Protocol):
@@ -66,6 +93,15 @@ class Address(NamedTuple):
     except ValueError:
       raise UserError(
         f"--stream: {name}={self.options[name]!r} is not {kind.__name__}"
+      ) from None
+
+  def expanded(self) -> pathlib.Path:
+    """The path, with `~` replaced by the user's home."""
+    try:
+      return pathlib.Path(self.path).expanduser()
+    except RuntimeError:
+      raise UserError(
+        f"--stream={self.scheme}:{self.path}: no such home"
       ) from None
 
   def refuse_others(self, *known: str) -> None:

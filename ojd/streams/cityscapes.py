@@ -14,7 +14,6 @@ has: what is none of them is ignored. A frame without labels has no truth.
 
 import pathlib
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from PIL import Image
 from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME
 from ojd.streams import base, images
-from ojd.types import IGNORE, Sample
+from ojd.types import IGNORE
 
 FPS = 17.0
 # The classes in the benchmark's order, by their numbers in the labels.
@@ -68,38 +67,23 @@ def _make_lookup():
 _LOOKUP = _make_lookup()  # [256] uint8, number in the labels -> class
 
 
-class CityscapesStream:
+class CityscapesStream(images.FilesStream):
   """Snippets in turn, in one size."""
 
   def __init__(self, frames: list[Frame], spec: base.StreamSpec):
     """Takes the frames of all snippets in order."""
-    self.spec = spec
-    self._frames = frames
+    super().__init__([frame.path for frame in frames], spec)
+    self._labels = [frame.labels for frame in frames]
 
-  def read(self, start: int = 0) -> Iterator[Sample]:
-    """Yields samples t = start, ...; a broken file comes as a None frame."""
-    for t in range(start, len(self._frames)):
-      yield self._sample(t)
-
-  def _sample(self, t):
-    frame, size = self._frames[t], (self.spec.width, self.spec.height)
-    try:
-      with images.opened(frame.path) as image:
-        image = images.resized(images.to_rgb(image), size)
-        pixels = np.asarray(image)
-      truth = None if frame.labels is None else _read_labels(frame.labels, size)
-    except images.UnreadableImage as error:
-      return Sample(t, None, None, str(error))
-    return Sample(t, pixels, truth)
-
-
-def _read_labels(path, size):
-  with images.opened(path) as image:
-    if image.mode not in _MODES:
-      raise ValueError(f"labels are numbers, not colours of {image.mode}")
-    numbers = Image.fromarray(np.asarray(image))
-    numbers = images.resized(numbers, size, Image.Resampling.NEAREST)
-    return _LOOKUP[np.asarray(numbers)]
+  def _truth(self, t, size):
+    if self._labels[t] is None:
+      return None
+    with images.opened(self._labels[t]) as image:
+      if image.mode not in _MODES:
+        raise ValueError(f"labels are numbers, not colours of {image.mode}")
+      numbers = Image.fromarray(np.asarray(image))
+      numbers = images.resized(numbers, size, Image.Resampling.NEAREST)
+      return _LOOKUP[np.asarray(numbers)]
 
 
 def open_stream(
@@ -112,10 +96,8 @@ def open_stream(
   labels = [frame.labels for frame in frames if frame.labels is not None]
   names = (BACKGROUND_NAME, *CLASSES.values()) if labels else ()
   paths = [frame.path for frame in frames]
-  source_width, source_height = images.first_size(paths)
-  spec = base.StreamSpec(
-    height=height or source_height,
-    width=width or source_width,
+  spec = base.resized_spec(
+    *(images.first_size(paths)[::-1], height, width),
     fps=FPS,
     num_frames=len(frames),
     class_names=names,
@@ -125,9 +107,7 @@ def open_stream(
       "snippets": [[x.name, len(x.frames)] for x in snippets],
       "frames": images.fingerprint(paths),
       "labels": images.fingerprint(labels),
-      "source_size": [source_height, source_width],
     },
-    source_size=(source_height, source_width),
   )
   return CityscapesStream(frames, spec)
 
@@ -150,12 +130,7 @@ def _choose(address: base.Address) -> list[Snippet]:
 
 
 def _root(address):
-  try:
-    root = pathlib.Path(address.path).expanduser()
-  except RuntimeError:
-    raise UserError(
-      f"--stream=cityscapes:{address.path}: no such home"
-    ) from None
+  root = address.expanded()
   if not (root / _FRAMES).is_dir():
     hint = ""
     if (root / _SINGLE).is_dir():

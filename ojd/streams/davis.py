@@ -16,7 +16,6 @@ an annotation is ignored, as is every pixel of index 255.
 """
 
 import pathlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME
 from ojd.streams import base
 from ojd.streams import images as images_lib
-from ojd.types import IGNORE, Sample
+from ojd.types import IGNORE
 
 FPS = 24.0
 OBJECT_NAME = "object"
@@ -49,32 +48,19 @@ class Clip(NamedTuple):
   annotations: list[pathlib.Path | None]  # None where there is none
 
 
-class DavisStream:
+class DavisStream(images_lib.FilesStream):
   """Sequences in turn, in one size."""
 
   def __init__(self, clip: Clip, lookup: np.ndarray, spec: base.StreamSpec):
     """Takes the files, and [256] uint8, number in an annotation -> class."""
-    self.spec = spec
-    self._clip = clip
-    self._lookup = lookup
+    super().__init__(clip.frames, spec)
+    self._annotations, self._lookup = clip.annotations, lookup
 
-  def read(self, start: int = 0) -> Iterator[Sample]:
-    """Yields samples t = start, ...; a broken file comes as a None frame."""
-    for t in range(start, len(self._clip.frames)):
-      yield self._sample(t)
+  def _prefix(self, t):
+    return f"{self._paths[t].parent.name}: "
 
-  def _sample(self, t):
-    path, size = self._clip.frames[t], (self.spec.width, self.spec.height)
-    try:
-      with images_lib.opened(path) as image:
-        image = images_lib.resized(images_lib.to_rgb(image), size)
-        frame = np.asarray(image)
-      truth = self._truth(self._clip.annotations[t], size)
-    except images_lib.UnreadableImage as error:
-      return Sample(t, None, None, f"{path.parent.name}: {error}")
-    return Sample(t, frame, truth)
-
-  def _truth(self, path, size):
+  def _truth(self, t, size):
+    path = self._annotations[t]
     if not self.spec.class_names:
       return None
     if path is None:
@@ -98,10 +84,8 @@ def open_stream(
   )
   found = [path for path in clip.annotations if path is not None]
   class_names, lookup = _classes(address, found)
-  source_width, source_height = images_lib.first_size(clip.frames)
-  spec = base.StreamSpec(
-    height=height or source_height,
-    width=width or source_width,
+  spec = base.resized_spec(
+    *(images_lib.first_size(clip.frames)[::-1], height, width),
     fps=FPS,
     num_frames=len(clip.frames),
     class_names=class_names,
@@ -115,9 +99,7 @@ def open_stream(
       "frames": images_lib.fingerprint(clip.frames),
       "annotations": images_lib.fingerprint(found),
       "class_names": list(class_names),
-      "source_size": [source_height, source_width],
     },
-    source_size=(source_height, source_width),
   )
   return DavisStream(clip, lookup, spec)
 
@@ -187,10 +169,7 @@ def _find_folders(
   address: base.Address,
 ) -> tuple[pathlib.Path, pathlib.Path]:
   """The folders of a resolution, with the frames and the annotations."""
-  try:
-    root = pathlib.Path(address.path).expanduser()
-  except RuntimeError:
-    raise UserError(f"--stream=davis:{address.path}: no such home") from None
+  root = address.expanded()
   if not (root / _IMAGES).is_dir():
     inside = sorted(root.glob(f"*/{_IMAGES}"))
     hint = f"; give davis:{inside[0].parent}" if inside else ""

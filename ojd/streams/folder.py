@@ -11,8 +11,6 @@ always 0 and "ignore" always 255. Without masks the file is not needed.
 """
 
 import json
-import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -20,42 +18,24 @@ from PIL import Image
 from ojd.errors import UserError
 from ojd.labels import BACKGROUND_NAME
 from ojd.streams import images
-from ojd.streams.base import Address, StreamSpec
-from ojd.types import IGNORE, MAX_CLASSES, Sample
+from ojd.streams.base import Address, StreamSpec, resized_spec
+from ojd.types import IGNORE, MAX_CLASSES
 
 IGNORE_NAME = "ignore"
 DEFAULT_FPS = 25.0
 
 
-class FolderStream:
+class FolderStream(images.FilesStream):
   """Image files in sorted order, with the class maps beside them."""
 
   def __init__(self, frames, masks, lookup, spec: StreamSpec):
-    self.spec = spec
-    self._frames = frames
-    self._masks = masks
-    self._lookup = lookup
+    super().__init__(frames, spec)
+    self._masks, self._lookup = masks, lookup
 
-  def read(self, start: int = 0) -> Iterator[Sample]:
-    """Yields samples t = start, ...; a broken file comes as a None frame."""
-    for t in range(start, len(self._frames)):
-      yield self._sample(t)
-
-  def _sample(self, t):
-    size = self.spec.width, self.spec.height
-    truth = None
-    try:
-      with images.opened(self._frames[t]) as image:
-        image = images.resized(images.to_rgb(image), size)
-        frame = np.asarray(image)
-      if self._masks:
-        truth = self._truth(self._masks[t], size)
-    except images.UnreadableImage as error:
-      return Sample(t, None, None, str(error))
-    return Sample(t, frame, truth)
-
-  def _truth(self, path, size):
-    with images.opened(path) as image:
+  def _truth(self, t, size):
+    if not self._masks:
+      return None
+    with images.opened(self._masks[t]) as image:
       # Grey values, never palette indices: a palette may be in any order.
       grey = images.resized(image.convert("L"), size, Image.Resampling.NEAREST)
       return np.asarray(grey.point(self._lookup.tolist()))
@@ -66,10 +46,7 @@ def open_stream(
 ) -> FolderStream:
   """Opens and checks the whole folder, so that a run does not end half-way."""
   address.refuse_others()
-  try:
-    root = pathlib.Path(address.path).expanduser()
-  except RuntimeError:
-    raise UserError(f"--stream={address.path}: no such home") from None
+  root = address.expanded()
   frames = _list_images(root, "frames")
   if not frames:
     raise UserError(f"--stream: {root / 'frames'} holds no images")
@@ -87,9 +64,8 @@ def open_stream(
       f"--stream: masks of {_common_size(masks)} pixels do not match frames "
       f"of {size} in {root}"
     )
-  spec = StreamSpec(
-    height=height or size[1],
-    width=width or size[0],
+  spec = resized_spec(
+    *(size[::-1], height, width),
     fps=fps,
     num_frames=len(frames),
     class_names=names,
@@ -98,9 +74,7 @@ def open_stream(
       "frames": images.fingerprint(frames),
       "masks": images.fingerprint(masks),
       "meaning": lookup.tobytes().hex() if masks else "",
-      "source_size": [size[1], size[0]],
     },
-    source_size=(size[1], size[0]),
   )
   return FolderStream(frames, masks, lookup, spec)
 

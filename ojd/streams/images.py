@@ -33,8 +33,8 @@ class UnreadableImage(Exception):
   """A file that is no image, or only the head of one; says which and why."""
 
 
-class ImagesStream:
-  """Image files in the order given, without labels."""
+class FilesStream:
+  """Image files in the order given; their labels are a subclass's."""
 
   def __init__(self, paths: list[pathlib.Path], spec: base.StreamSpec):
     self.spec = spec
@@ -42,16 +42,32 @@ class ImagesStream:
 
   def read(self, start: int = 0) -> Iterator[Sample]:
     """Yields samples t = start, ...; a broken file comes as a None frame."""
-    for t in range(start, len(self._paths)):
-      yield self._sample(t)
-
-  def _sample(self, t):
     size = self.spec.width, self.spec.height
-    try:
-      image = resized(_load(self._paths[t]), size)
-    except UnreadableImage as error:
-      return Sample(t, None, None, str(error))
-    return Sample(t, np.asarray(image), None)
+    for t in range(start, len(self._paths)):
+      try:
+        frame, truth = self._frame(t, size), self._truth(t, size)
+      except UnreadableImage as error:
+        yield Sample(t, None, None, self._prefix(t) + str(error))
+      else:
+        yield Sample(t, frame, truth)
+
+  def _frame(self, t, size):
+    with opened(self._paths[t]) as image:
+      return np.asarray(resized(to_rgb(image), size))
+
+  def _truth(self, t, size):
+    """The class map of frame t at a size (width, height); None: no labels."""
+
+  def _prefix(self, t):
+    """What a problem with frame t begins with."""
+    return ""
+
+
+class ImagesStream(FilesStream):
+  """Images as a person sees them, without labels."""
+
+  def _frame(self, t, size):
+    return np.asarray(resized(_load(self._paths[t]), size))
 
 
 def open_stream(
@@ -59,30 +75,20 @@ def open_stream(
 ) -> ImagesStream:
   """Lists the files and reads those up to the first that is whole."""
   address.refuse_others()
-  paths = _list_files(address.path)
-  source_width, source_height = _first_size(paths)
-  spec = base.StreamSpec(
-    height=height or source_height,
-    width=width or source_width,
+  paths = _list_files(address)
+  spec = base.resized_spec(
+    *(_first_size(paths)[::-1], height, width),
     fps=FPS,
     num_frames=len(paths),
     class_names=(),
-    identity={
-      "kind": "images",
-      "frames": fingerprint(paths),
-      "source_size": [source_height, source_width],
-    },
-    source_size=(source_height, source_width),
+    identity={"kind": "images", "frames": fingerprint(paths)},
   )
   return ImagesStream(paths, spec)
 
 
-def _list_files(pattern):
+def _list_files(address):
   """The images of a folder or a pattern, in natural order."""
-  try:
-    root = pathlib.Path(pattern).expanduser()
-  except RuntimeError:
-    raise UserError(f"--stream=images:{pattern}: no such home") from None
+  pattern, root = address.path, address.expanded()
   if pattern and root.is_dir():
     found = list_images(root, _SUFFIXES)
   else:

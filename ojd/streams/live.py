@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 
@@ -246,20 +246,12 @@ def open_stream(
     connection = connect(source, limits.open, limits.stall)
   except SourceError as error:
     raise UserError(f"--stream={source.shown}: {error}") from None
-  size = upright_size(connection.first)
-  identity: dict[str, Any] = {
-    "kind": "live",
-    "address": source.shown,
-    "source_size": list(size),
-  }
-  spec = base.StreamSpec(
-    height=height or size[0],
-    width=width or size[1],
+  spec = base.resized_spec(
+    *(upright_size(connection.first), height, width),
     fps=connection.fps,
     num_frames=None,
     class_names=(),
-    identity=identity,
-    source_size=size,
+    identity={"kind": "live", "address": source.shown},
     is_live=True,
   )
   return LiveStream(source, connection, spec, limits)

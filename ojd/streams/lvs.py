@@ -152,7 +152,7 @@ def open_stream(
 ) -> LvsStream:
   """Opens the chunks' heads; a label file is read when its chunk begins."""
   address.refuse_others(*_OPTIONS)
-  root = pathlib.Path(address.path).expanduser()
+  root = address.expanded()
   videos = _list_videos(root)
   heads = [_probe(path) for path in videos]
   labels = {lvs_labels.chunk_of(p): p for p in lvs_labels.list_files(root)}
@@ -163,9 +163,8 @@ def open_stream(
   found = [chunk.labels for chunk in chunks if chunk.labels]
   classes = address.option("classes", str, _default_classes(videos[0]))
   truth_groups = _truth_groups(classes)
-  spec = base.StreamSpec(
-    height=height or heads[0].height,
-    width=width or heads[0].width,
+  spec = base.resized_spec(
+    *((heads[0].height, heads[0].width), height, width),
     fps=heads[0].fps,
     num_frames=sum(head.num_frames for head in heads),
     class_names=truth_groups.names if found else (),
@@ -174,10 +173,8 @@ def open_stream(
       "chunks": [[chunk.video.stem, chunk.num_frames] for chunk in chunks],
       "videos": lvs_labels.fingerprint(videos),
       "labels": lvs_labels.fingerprint(found),
-      "source_size": [heads[0].height, heads[0].width],
     },
     default_classes=classes,
-    source_size=(heads[0].height, heads[0].width),
   )
   return LvsStream(chunks, truth_groups, spec)
 

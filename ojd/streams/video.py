@@ -127,9 +127,8 @@ def open_stream(
     index, probe.stamps, is_whole=not probe.problem
   )
   size = upright_size(probe.first)
-  spec = base.StreamSpec(
-    height=height or size[0],
-    width=width or size[1],
+  spec = base.resized_spec(
+    *(size, height, width),
     fps=_average_rate(head, index),
     num_frames=num_frames,
     class_names=(),
@@ -137,9 +136,7 @@ def open_stream(
       "kind": "video",
       "content": content,
       "num_frames": num_frames,
-      "source_size": list(size),
     },
-    source_size=size,
   )
   return VideoStream(path, index, spec)
 

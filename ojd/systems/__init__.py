@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ojd import specs
-from ojd.costs import Costs
 from ojd.distill import System
 from ojd.errors import UserError
 from ojd.models.student import Student
@@ -28,6 +27,7 @@ from ojd.systems.jit_plus import jit_plus
 from ojd.systems.offline_oracle import offline_oracle
 from ojd.systems.osvos import osvos
 from ojd.systems.shadowtutor import shadowtutor
+from ojd.types import Costs
 from ojd.updates.step import Tx
 
 __all__ = [

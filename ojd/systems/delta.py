@@ -15,9 +15,9 @@ from jax.typing import ArrayLike
 
 from ojd import distill
 from ojd.errors import UserError
-from ojd.models.delta import changes, conv_layers, files
+from ojd.models.delta import changes, conversion, files
 from ojd.models.delta import skip as skip_lib
-from ojd.models.delta.convert import (
+from ojd.models.delta.conversion import (
   DELTA,
   MODEL,
   Cache,
@@ -102,7 +102,7 @@ def delta(
   if exact:
     net = convert(student, changes.from_key(changes.same()))
   elif trained is None:
-    inner = conv_layers.converted(conv_layers.trace(student))
+    inner = conversion.converted(conversion.trace(student))
     changes.check_gamma(gamma, policy, inner)
     pair = changes.pair(gamma=gamma, policy=policy, bias_twice=match_authors)
     net = convert(student, changes.rules(changes.where_it_saves(pair)))

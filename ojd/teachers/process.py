@@ -3,21 +3,153 @@
 A worker that dies or hangs is killed and, after a pause that doubles, started
 again. Until then a request is answered at once, without labels. Only the first
 start is waited for.
+
+Pictures pass through memory that both sides map, a `Board`, and small messages
+through a socket. Nothing here imports jax, and only teachers that use torch
+import it.
 """
 
 import math
+import mmap
 import os
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import connection as mp_connection
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ojd import processes
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
-from ojd.teachers import worker
+from ojd.teachers import base, labelers
 from ojd.teachers.base import Context
 from ojd.teachers.labelers import Answer
 from ojd.types import Labels, Sample
+
+_BYTES_PER_PIXEL = 9
+
+
+class Board(NamedTuple):
+  """The request and the answer, in memory that both processes map."""
+
+  weights: np.ndarray  # [H, W] float32, of the labels
+  classes: np.ndarray  # [H, W] uint8, of the labels
+  frame: np.ndarray  # [H, W, 3] uint8
+  truth: np.ndarray  # [H, W] uint8, the stream's own labels
+
+
+class Start(NamedTuple):
+  """To the worker, first: which teacher it is."""
+
+  text: str  # the value of --teacher
+  context: base.Context
+
+
+class Ready(NamedTuple):
+  """From the worker: the teacher is built."""
+
+  class_names: tuple[str, ...]
+  is_free: bool
+
+
+class Ask(NamedTuple):
+  """To the worker: label the frame on the board.
+
+  ClassGroups come before the first one; None ends the worker.
+  """
+
+  t: int
+  has_truth: bool
+
+
+class Done(NamedTuple):
+  """From the worker: the labels are on the board."""
+
+  seconds: float  # of the teacher's own time
+
+
+class Refused(NamedTuple):
+  """From the worker: a UserError was raised there."""
+
+  message: str
+
+
+class Failed(NamedTuple):
+  """From the worker: every try raised something else."""
+
+  message: str
+
+
+def board_bytes(height: int, width: int) -> int:
+  return _BYTES_PER_PIXEL * height * width
+
+
+def open_board(file: int, height: int, width: int) -> Board:
+  """Maps a file of `board_bytes` bytes; it may be closed afterwards."""
+  memory = mmap.mmap(file, board_bytes(height, width))
+  size = height * width
+  parts = np.split(np.frombuffer(memory, np.uint8), np.cumsum([4, 1, 3]) * size)
+  return Board(
+    weights=parts[0].view(np.float32).reshape(height, width),
+    classes=parts[1].reshape(height, width),
+    frame=parts[2].reshape(height, width, 3),
+    truth=parts[3].reshape(height, width),
+  )
+
+
+def serve(socket: int, memory: int) -> None:
+  """Builds the teacher of the first message, and answers until None comes.
+
+  Args:
+    socket: file descriptor of a Connection to the host.
+    memory: file descriptor of the board.
+  """
+  processes.end_with_parent()
+  for file in (socket, memory):
+    os.set_inheritable(file, False)  # by what a teacher may start
+  connection = mp_connection.Connection(socket)
+  try:
+    start: Start = connection.recv()
+    board = open_board(memory, start.context.height, start.context.width)
+    teacher, greeting = _build(start)
+    connection.send(greeting)
+    groups = None
+    while teacher is not None and (message := connection.recv()) is not None:
+      if isinstance(message, ClassGroups):
+        groups = message
+      else:
+        connection.send(_answer(teacher, groups, board, message))
+  except (EOFError, OSError):  # the host is gone
+    pass
+
+
+def _build(start: Start) -> tuple[base.Teacher | None, Any]:
+  """The teacher, and the message about it."""
+  try:
+    teacher = base.make_teacher(start.text, start.context)
+  except UserError as error:
+    return None, Refused(str(error))
+  except Exception as error:
+    return None, Failed(f"{type(error).__name__}: {error}")
+  return teacher, Ready(tuple(teacher.class_names), bool(teacher.is_free))
+
+
+def _answer(teacher, groups, board: Board, request: Ask):
+  # Copies: a teacher may keep what it is shown, and the board is used again.
+  truth = board.truth.copy() if request.has_truth else None
+  sample = Sample(request.t, board.frame.copy(), truth)
+  try:
+    answer = labelers.label(teacher, sample, groups)
+  except UserError as error:
+    return Refused(str(error))
+  if answer.labels is None:
+    return Failed(answer.problem)
+  board.classes[...] = answer.labels.classes
+  board.weights[...] = answer.labels.weights
+  return Done(answer.seconds)
+
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds until a worker is restarted
 # Models load at the start, and much is set up at the first answer.
@@ -28,13 +160,13 @@ _POLL_SECONDS = 0.05  # between looks at the clock; messages wake at once
 class _Worker(processes.Child):
   """One start of the worker, with the memory that it shares."""
 
-  def __init__(self, start: worker.Start):
+  def __init__(self, start: Start):
     self.is_ready = self.has_answered = False  # set by the reader
     size = start.context.height, start.context.width
     with _memory_file() as memory:
-      os.ftruncate(memory.fileno(), worker.board_bytes(*size))
-      self.board = worker.open_board(memory.fileno(), *size)
-      super().__init__("ojd.teachers.worker:serve", memory.fileno())
+      os.ftruncate(memory.fileno(), board_bytes(*size))
+      self.board = open_board(memory.fileno(), *size)
+      super().__init__("ojd.teachers.process:serve", memory.fileno())
     self.send(start)
 
 
@@ -65,7 +197,7 @@ class InProcess:
         a start and the first answer after it.
       clock: in seconds.
     """
-    self._start_message = worker.Start(text, context)
+    self._start_message = Start(text, context)
     self._timeout, self._clock = timeout, clock
     self._groups: ClassGroups | None = None
     self._child: _Worker | None = None
@@ -99,9 +231,9 @@ class InProcess:
       raise RuntimeError(
         f"the teacher's process {self._child.how_it_ended()} as it started"
       ) from None
-    if isinstance(message, worker.Refused):
+    if isinstance(message, Refused):
       raise UserError(message.message)
-    if isinstance(message, worker.Failed):
+    if isinstance(message, Failed):
       raise RuntimeError(message.message)
     return message
 
@@ -205,10 +337,10 @@ class InProcess:
       return self._read_greeting(message)
     self._deadline = math.inf
     self._child.has_answered = True
-    if isinstance(message, worker.Refused):
+    if isinstance(message, Refused):
       self._request = None
       raise UserError(message.message)
-    if isinstance(message, worker.Failed):
+    if isinstance(message, Failed):
       return self._fail(message.message)
     self._pause = 0.0
     board = self._child.board
@@ -217,7 +349,7 @@ class InProcess:
 
   def _read_greeting(self, message):
     """The first message after a restart."""
-    if not isinstance(message, worker.Ready):
+    if not isinstance(message, Ready):
       self._lose(message.message)
     elif message.class_names != self.class_names:
       self._lose("its classes are others now")
@@ -240,7 +372,7 @@ class InProcess:
         board.truth[...] = sample.truth
       self._is_sent = True
       self._deadline = self._clock() + self._limit()
-      self._child.send(worker.Ask(sample.t, sample.truth is not None))
+      self._child.send(Ask(sample.t, sample.truth is not None))
 
   def _lose(self, reason):
     """Gives the worker up, and sets when another is started."""

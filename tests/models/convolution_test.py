@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ojd.models import convolution, depthwise
+from ojd.models import convolution
 from tests.reference.torch_layers import nchw, nhwc
 
 
@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
   @property
   def is_depthwise(self):
-    return self.conv_fn is depthwise.depthwise_conv2d
+    return self.conv_fn is convolution.depthwise_conv2d
 
   def run(self, x, w, g):
     """Output, input gradient and kernel gradient."""
@@ -61,7 +61,7 @@ def _dilated(size, kernel, rate):
 
 def _depthwise(size, kernel, channels, stride=1, rate=1):
   kernel = (*kernel, 1, channels)
-  return Case(size, kernel, stride, rate, depthwise.depthwise_conv2d)
+  return Case(size, kernel, stride, rate, convolution.depthwise_conv2d)
 
 
 PLAIN = [
@@ -108,8 +108,8 @@ def test_value_and_gradients_equal_torch(case, jit):
 def test_gradients_by_bands_equal_torch(monkeypatch, case, band_bytes):
   """A row each, some that divide the height or do not, more than there are."""
   monkeypatch.setattr(convolution, "_MAX_BYTES_UNBANDED", 0)
-  for module in (convolution, depthwise):
-    monkeypatch.setattr(module, "_BAND_BYTES", band_bytes)
+  for name in ("_BAND_BYTES", "_DEPTHWISE_BAND_BYTES"):
+    monkeypatch.setattr(convolution, name, band_bytes)
   arrays = case.arrays()
   run = jax.jit(lambda *arrays: case.run(*arrays))  # by these bytes, not others
   _assert_close(run(*arrays), case.by_torch(*arrays))
@@ -119,7 +119,7 @@ def test_gradients_by_bands_equal_torch(monkeypatch, case, band_bytes):
 def test_what_accelerators_run_is_the_same(case):
   x, w, _ = case.arrays()
   args = x, w, case.stride, case.rate
-  _assert_close([depthwise.grouped(*args)], [depthwise.by_taps(*args)])
+  _assert_close([convolution.grouped(*args)], [convolution.by_taps(*args)])
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])

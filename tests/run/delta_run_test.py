@@ -9,8 +9,8 @@ import pytest
 from ojd import specs
 from ojd.errors import UserError
 from ojd.models import student as student_lib
-from ojd.models.delta import changes, conv_layers, files, training
-from ojd.models.delta.convert import convert
+from ojd.models.delta import changes, conversion, files, training
+from ojd.models.delta.conversion import convert
 from ojd.models.student import from_linen
 from ojd.run import recorded_run, replay, sweep, workdir
 from tests.reference import layered_student, small_run
@@ -41,8 +41,8 @@ def _student():
 
 def _gmac(change=None):
   """By hand: of the whole student, or with a change in the inner layers."""
-  found = conv_layers.trace(_student(), 48, 64)
-  inner = [s.path for s in conv_layers.converted(found)] if change else []
+  found = conversion.trace(_student(), 48, 64)
+  inner = [s.path for s in conversion.converted(found)] if change else []
   macs = (change.macs(s) if s.path in inner else s.macs for s in found)
   return sum(macs) / 1e9
 
@@ -82,7 +82,7 @@ def test_trained_changes_are_what_answers_between(tmp_path):
   net = convert(_student(), gated)
   params = net.init(jax.random.key(3), np.zeros((48, 64, 3), np.uint8))
   params = jax.tree.map(np.array, params)
-  gate = conv_layers.at(params["delta"], net.converted[0].path)
+  gate = conversion.at(params["delta"], net.converted[0].path)
   gate["gate"] = np.float32(1)
   params["delta"] = training.deploy(params["delta"], net.converted)
   files.save(path, params, "convolutions", NAMES, {"model": "layered"})
@@ -90,7 +90,7 @@ def test_trained_changes_are_what_answers_between(tmp_path):
   run = lambda system: _run(tmp_path / system, system=system, **flags)
   found, plain = run("delta:frozen"), run("frozen")
   # One layer chose a convolution like its own, the others pairs.
-  opened = conv_layers.converted(conv_layers.trace(_student(), 48, 64))[0]
+  opened = conversion.converted(conversion.trace(_student(), 48, 64))[0]
   pair = changes.pair(gamma=2)
   between = _gmac(pair) + (opened.macs - pair.macs(opened)) / 1e9
   expected = (_gmac() + (EVERY - 1) * between) / EVERY

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from ojd.costs import Costs
 from ojd.run import stats as stats_lib
+from ojd.types import Costs
 
 NAMES = ("background", "person", "car", "dog")
 

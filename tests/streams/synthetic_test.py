@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ojd.streams import base
-from ojd.streams.synthetic import bodies, camera, draws, people, places, walls
+from ojd.streams.synthetic import bodies, draws, places, walls, world
 from ojd.streams.synthetic import pen as pen_lib
 from tests import binaries
 from tests.reference import damage
@@ -167,14 +167,14 @@ def test_night_falls():
 
 
 def test_twice_as_far_is_half_as_high():
-  lens = camera.Lens(eye=2.0, focal=1.3, horizon=0.4)
-  view = camera.view_at(lens, camera.Window(-0.8, 0.0, 1.6, 1.0), 800)
-  look = people.draw_look(draws.generator(0))
+  lens = world.Lens(eye=2.0, focal=1.3, horizon=0.4)
+  view = world.view_at(lens, world.Window(-0.8, 0.0, 1.6, 1.0), 800)
+  look = bodies.draw_look(draws.generator(0))
   heights = []
   for z in (5.0, 10.0, 20.0):
     pen = pen_lib.Pen(Image.new("RGB", (1280, 800)), view, (0.5, -0.3))
     pen.begin(1, 0.0, z, haze=0.0, gain=1.0, rough=1.0)
-    pose = people.walk_pose(look.height, 1.0, 0.4, 0.0)
+    pose = bodies.walk_pose(look.height, 1.0, 0.4, 0.0)
     bodies.draw_walker(pen, look, pose, 0.0, z, 0.0)
     rows = np.flatnonzero((np.asarray(pen.image)[..., 3] == 1).any(axis=1))
     heights.append(rows[-1] + 1 - rows[0])
@@ -187,9 +187,9 @@ def test_twice_as_far_is_half_as_high():
 
 
 def test_backdrop_and_actors_share_one_projection():
-  lens = camera.Lens(eye=2.1, focal=1.3, horizon=0.41)
-  window = camera.Window(-0.6, 0.1, 1.4, 0.84)
-  view = camera.view_at(lens, window, 420)
+  lens = world.Lens(eye=2.1, focal=1.3, horizon=0.41)
+  window = world.Window(-0.6, 0.1, 1.4, 0.84)
+  view = world.view_at(lens, window, 420)
   plate = walls.Plate(None, -1.2, -0.05, 300.0, lens, False)
   put = pen_lib.Pen(Image.new("RGB", (700, 420)), view, (0, 0)).place(0, 0, 0)
   for x, y, z in ((0.0, 0.0, 5.0), (-3.0, 1.7, 9.0), (12.0, 6.0, 40.0)):
@@ -211,7 +211,7 @@ def test_actors_enter_from_outside_or_from_afar(scene):
   for before, now in itertools.pairwise(times):
     for name in before.keys() ^ now.keys():
       x, z = (actor := (before | now)[name]).x, actor.z
-      is_outside = abs(place.lens.focal * x / z) > camera.EDGE_U - 0.06
+      is_outside = abs(place.lens.focal * x / z) > world.EDGE_U - 0.06
       is_hidden = any(abs(k.x - x) < 1.6 and 0 < z - k.z < 2 for k in kiosks)
       assert is_outside or is_hidden or z > 100, actor
 

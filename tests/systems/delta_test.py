@@ -8,7 +8,7 @@ import pytest
 from ojd import systems, updates
 from ojd.errors import UserError
 from ojd.models.delta import changes, skip
-from ojd.models.delta.convert import convert
+from ojd.models.delta.conversion import convert
 from ojd.systems.delta import make_small, refreshed
 from ojd.tasks.segmentation import classify
 from tests.reference import host_loop, kernels, layered_student, scenes

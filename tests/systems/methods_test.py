@@ -6,9 +6,9 @@ import optax
 import pytest
 
 from ojd import systems, updates
-from ojd.costs import Costs
 from ojd.models.student import from_linen
 from ojd.run import stats
+from ojd.types import Costs
 from tests.reference import (
   host_loop,
   layered_student,

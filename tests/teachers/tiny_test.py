@@ -6,7 +6,7 @@ import safetensors.torch
 import torch
 
 from experiments import train_teacher
-from ojd.pretraining import album, evaluation
+from ojd.pretraining import album
 from ojd.streams import base as streams
 from ojd.teachers import base, tiny, train_tiny
 from ojd.types import Instances, Sample
@@ -145,9 +145,9 @@ def test_judge_gives_the_truth_full_marks():
   stream = streams.open_stream(address, 64, 96)
   truth = lambda sample: stream.instances(sample.t)
   iou = train_teacher.evaluate(truth, RECIPE, [address], 20)
-  assert iou[evaluation.MEAN] == iou["person"] == 1.0
+  assert iou[album.MEAN] == iou["person"] == 1.0
   unsure = lambda sample: truth(sample)._replace(
     scores=0 * truth(sample).scores
   )
   iou = train_teacher.evaluate(unsure, RECIPE, [address], 20)
-  assert iou[evaluation.MEAN] == 0.0 < iou[evaluation.WITH_BACKGROUND] < 0.5
+  assert iou[album.MEAN] == 0.0 < iou[album.WITH_BACKGROUND] < 0.5

@@ -19,16 +19,15 @@ import jax
 import jax.numpy as jnp
 
 from ojd.errors import UserError
-from ojd.models import blocks as blocks_lib
 from ojd.models import jitnet, layers, mobilenet_seg, shadow
-from ojd.models.delta import conv_layers
-from ojd.models.delta.convert import DELTA, MODEL, Between, DeltaStudent
+from ojd.models.delta import conversion
+from ojd.models.delta.conversion import DELTA, MODEL, Between, DeltaStudent
 from ojd.models.student import Student
 
 # The blocks of this package's networks; each maps one array to one.
 KINDS = (
   *(jitnet.Unit, shadow.Block, mobilenet_seg.InvertedResidual),
-  *(blocks_lib.BasicBlock, blocks_lib.Bottleneck),
+  *(layers.BasicBlock, layers.Bottleneck),
 )
 _KEPT, _AUX = "kept", "aux"  # collections
 # A frame to trace shapes with; any would do.
@@ -114,7 +113,7 @@ def convert_blocks(
       zeros = jnp.zeros((1, *layer.shape_in), jnp.float32)
       return students[layer.path].init(key, zeros)["params"]
 
-    return conv_layers.nest(found, weights)
+    return conversion.nest(found, weights)
 
   def init(rng_key, frame):
     """The key is consumed."""
@@ -127,15 +126,15 @@ def convert_blocks(
     work, inside = [], []
 
     def intercept(next_fun, args, kwargs, context):
-      if conv_layers.is_convolution(context):
-        work.append(conv_layers.of_module(context.module, args[0]).macs)
+      if conversion.is_convolution(context):
+        work.append(conversion.of_module(context.module, args[0]).macs)
       path = tuple(context.module.path)
       # The blocks that an h may have are no converted ones.
       if inside or path not in students or not _is_block(context, kinds):
         return next_fun(*args, **kwargs)
       (x,) = args
       inside.append(path)
-      weights = conv_layers.at(params[DELTA], path)
+      weights = conversion.at(params[DELTA], path)
       h = students[path].apply({"params": weights}, x)
       inside.pop()
       return handle(context.module, next_fun, x, h)
@@ -189,7 +188,7 @@ def convert_blocks(
 
 def _kept(cache, path, h):
   """The memory of a block; a UserError where it is of another block."""
-  kept = conv_layers.at(cache, path).get(_KEPT)
+  kept = conversion.at(cache, path).get(_KEPT)
   if kept is None or kept.h.shape != h.shape:
     raise UserError(
       f"delta: the state is of another network or size of frames: {path[-1]}"

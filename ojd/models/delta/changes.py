@@ -20,8 +20,8 @@ import jax.numpy as jnp
 
 from ojd.errors import UserError
 from ojd.models import convolution, norm
-from ojd.models.delta import conv_layers
-from ojd.models.delta.conv_layers import (
+from ojd.models.delta import conversion
+from ojd.models.delta.conversion import (
   Changed,
   ConvLayer,
   Layer,
@@ -336,8 +336,8 @@ def work_table(
     width: W of the frame.
   """
   change_of = change if callable(change) else lambda conv: change
-  found = conv_layers.trace(student, height, width)
-  inner = {conv.path for conv in conv_layers.converted(found)}
+  found = conversion.trace(student, height, width)
+  inner = {conv.path for conv in conversion.converted(found)}
 
   def delta(conv):
     change = change_of(conv) if conv.path in inner else None

@@ -13,9 +13,9 @@ from flax import traverse_util
 
 from ojd.errors import UserError
 from ojd.models import pretrained
-from ojd.models.delta import blocks, changes, conv_layers
+from ojd.models.delta import blocks, changes, conversion
 from ojd.models.delta import skip as skip_lib
-from ojd.models.delta.convert import DELTA, MODEL, DeltaStudent, convert
+from ojd.models.delta.conversion import DELTA, MODEL, DeltaStudent, convert
 from ojd.models.pretrained import Pretrained
 from ojd.models.student import Params, Student
 
@@ -90,7 +90,7 @@ def convert_trained(student: Student, trained: Trained) -> DeltaStudent:
 
 def _convolutions(student, trained):
   def change_of(conv):
-    weights = conv_layers.at(trained.delta, conv.path)
+    weights = conversion.at(trained.delta, conv.path)
     return changes.of_weights(weights) if weights else None
 
   return convert(student, changes.rules(change_of))
@@ -98,7 +98,7 @@ def _convolutions(student, trained):
 
 def _blocks(student, trained):
   def make_h(conv):
-    kernel = conv_layers.at(trained.delta, (*conv.path, "narrow")).get("kernel")
+    kernel = conversion.at(trained.delta, (*conv.path, "narrow")).get("kernel")
     between = 1 if kernel is None else kernel.shape[-1]
     return blocks.thin(conv, between)
 
@@ -107,7 +107,7 @@ def _blocks(student, trained):
 
 def _skip(student, trained):
   rule = skip_lib.skip(skip_lib.by_gumbel(), block=trained.block)
-  is_gated = lambda conv: bool(conv_layers.at(trained.delta, conv.path))
+  is_gated = lambda conv: bool(conversion.at(trained.delta, conv.path))
   return convert(student, lambda conv: rule if is_gated(conv) else None)
 
 

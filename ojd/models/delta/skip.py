@@ -31,8 +31,8 @@ import jax
 import jax.numpy as jnp
 
 from ojd.errors import UserError
-from ojd.models.delta import conv_layers
-from ojd.models.delta.conv_layers import (
+from ojd.models.delta import conversion
+from ojd.models.delta.conversion import (
   Changed,
   ConvLayer,
   Layer,
@@ -163,7 +163,7 @@ def skip(
     elif gate.eps is not None:
       is_open = jnp.ones_like(logit)
     else:
-      is_open = conv_layers.gumbel_sample(logit, rng_key, is_logistic=False)
+      is_open = conversion.gumbel_sample(logit, rng_key, is_logistic=False)
     return by_blocks(is_open, block)
 
   def forget(layer, kept, x, rng_key):

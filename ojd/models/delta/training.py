@@ -26,11 +26,19 @@ import optax
 from ojd import losses
 from ojd.errors import UserError
 from ojd.models.delta import blocks as blocks_lib
-from ojd.models.delta import changes, conv_layers, files
+from ojd.models.delta import changes, conversion, files
 from ojd.models.delta import skip as skip_lib
 from ojd.models.delta.changes import Change
-from ojd.models.delta.conv_layers import Changed, ConvLayer, Rule
-from ojd.models.delta.convert import DELTA, MODEL, Cache, DeltaStudent, convert
+from ojd.models.delta.conversion import (
+  DELTA,
+  MODEL,
+  Cache,
+  Changed,
+  ConvLayer,
+  DeltaStudent,
+  Rule,
+  convert,
+)
 from ojd.models.student import Params, Student
 from ojd.specs import Entry, Range
 from ojd.types import Labels
@@ -82,9 +90,9 @@ def change_loss(
   """
 
   def of_layer(conv):
-    z = lambda cache: conv_layers.at(cache, conv.path)["kept"].z
+    z = lambda cache: conversion.at(cache, conv.path)["kept"].z
     target = jax.lax.stop_gradient(z(second) - z(first))
-    found = conv_layers.at(aux, conv.path)["change"]
+    found = conversion.at(aux, conv.path)["change"]
     return jnp.mean(jnp.square((found - target).astype(jnp.float32)))
 
   return sum(map(of_layer, converted)) / len(converted)
@@ -113,7 +121,7 @@ def pair_losses(
     )
   _, cache = net.apply_key(params, frames[0])
   between = net.apply_delta(params, cache, frames[1], rng_key)
-  tells = conv_layers.at(between.aux, net.converted[0].path)
+  tells = conversion.at(between.aux, net.converted[0].path)
   changed = cost = jnp.float32(0)
   if "change" in tells:
     _, target = net.apply_key(params, frames[1])
@@ -223,7 +231,7 @@ def gated(full: Change, pair: Change) -> Rule:
     if rng_key is None:
       is_open = (logit > 0).astype(jnp.float32)
     else:
-      is_open = conv_layers.gumbel_sample(logit, rng_key)
+      is_open = conversion.gumbel_sample(logit, rng_key)
     dx, h = x - kept.x, is_open.astype(x.dtype)
     dz = h * full.apply(with_weights(layer, _FULL), dx)
     dz += (1 - h) * pair.apply(with_weights(layer, _PAIR), dx)
@@ -249,7 +257,7 @@ def open_share(aux: Params, converted: Sequence[ConvLayer]) -> jax.Array:
   """
   total = sum(conv.macs for conv in converted)
   shares = (
-    conv_layers.at(aux, conv.path)["open"] * (conv.macs / total)
+    conversion.at(aux, conv.path)["open"] * (conv.macs / total)
     for conv in converted
   )
   return sum(shares)
@@ -260,10 +268,10 @@ def deploy(delta: Params, converted: Sequence[ConvLayer]) -> Params:
 
   def chosen(i, conv):
     del i
-    weights = conv_layers.at(delta, conv.path)
+    weights = conversion.at(delta, conv.path)
     return dict(weights[_FULL if float(weights[_GATE]) > 0 else _PAIR])
 
-  return conv_layers.nest(converted, chosen)
+  return conversion.nest(converted, chosen)
 
 
 def names_open(delta: Params, converted: Sequence[ConvLayer]) -> list[str]:
@@ -272,7 +280,7 @@ def names_open(delta: Params, converted: Sequence[ConvLayer]) -> list[str]:
   return [
     conv.name
     for conv in converted
-    if "kernel" in conv_layers.at(deployed, conv.path)
+    if "kernel" in conversion.at(deployed, conv.path)
   ]
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from ojd.streams.synthetic import camera, draws, people, props, trips, world
+from ojd.streams.synthetic import bodies, draws, props, trips, world
 
 
 class ParkPlan(NamedTuple):
@@ -30,7 +30,7 @@ class PitchPlan(NamedTuple):
 class Player(NamedTuple):
   """One player: where in the formation, and how they leave it."""
 
-  look: people.Look
+  look: bodies.Look
   x: float
   z: float
   runs_x: tuple
@@ -46,9 +46,9 @@ def draw_park_plan(rng) -> ParkPlan:
   )  # fmt: skip
 
 
-def draw_park_lens(rng) -> camera.Lens:
+def draw_park_lens(rng) -> world.Lens:
   """Draws the camera of a park."""
-  return camera.Lens(
+  return world.Lens(
     draws.between(rng, 1.95, 2.3), draws.between(rng, 1.25, 1.4),
     draws.between(rng, 0.38, 0.42),
   )  # fmt: skip
@@ -77,14 +77,14 @@ def draw_park_props(rng, plan: ParkPlan):
   return tuple(things), (lamp,)
 
 
-def draw_park_flows(lens: camera.Lens, plan: ParkPlan):
+def draw_park_flows(lens: world.Lens, plan: ParkPlan):
   """Returns the flows of a park."""
   near = (plan.near_path - 0.9, plan.near_path + 0.9)
   far = (plan.far_path - 0.9, plan.far_path + 0.9)
   start = (plan.deep_x * 1.7, 48.0)
   deep = world.corner(
     (start[0] + 2.2, start[1]), (plan.deep_x, plan.far_path),
-    (-math.copysign(camera.edge_x(lens, plan.far_path, 1.0), plan.deep_x),
+    (-math.copysign(world.edge_x(lens, plan.far_path, 1.0), plan.deep_x),
      plan.far_path), 1.5,
   )  # fmt: skip
   deep = [(start[0], start[1] + 1.0), *deep]
@@ -101,7 +101,7 @@ def draw_park_flows(lens: camera.Lens, plan: ParkPlan):
   return tuple(flows)
 
 
-def _loose_dogs(lens: camera.Lens, plan: ParkPlan) -> world.Flow:
+def _loose_dogs(lens: world.Lens, plan: ParkPlan) -> world.Flow:
   """Returns dogs that run over the grass in bends."""
   first, last = plan.near_path + plan.half, plan.far_path - plan.half
 
@@ -113,7 +113,7 @@ def _loose_dogs(lens: camera.Lens, plan: ParkPlan) -> world.Flow:
                           3.0)  # fmt: skip
     return (trips.dog(rng, points, time, draws.between(rng, 2.5, 4.0)),)
 
-  return world.Flow(7.0, 0.0, 2.0 * camera.edge_x(lens, last, 2.0) / 2.4, draw)
+  return world.Flow(7.0, 0.0, 2.0 * world.edge_x(lens, last, 2.0) / 2.4, draw)
 
 
 def draw_pitch_plan(rng) -> PitchPlan:
@@ -124,9 +124,9 @@ def draw_pitch_plan(rng) -> PitchPlan:
   )  # fmt: skip
 
 
-def draw_pitch_lens(rng) -> camera.Lens:
+def draw_pitch_lens(rng) -> world.Lens:
   """Draws the camera of a pitch, on a low stand."""
-  return camera.Lens(
+  return world.Lens(
     draws.between(rng, 3.2, 3.8), draws.between(rng, 1.5, 1.7),
     draws.between(rng, 0.2, 0.25),
   )  # fmt: skip
@@ -134,14 +134,14 @@ def draw_pitch_lens(rng) -> camera.Lens:
 
 def draw_players(rng) -> tuple[Player, ...]:
   """Draws two teams and a referee."""
-  colours = [people.CLOTH[i] for i in rng.permutation(len(people.CLOTH))[:4]]
+  colours = [bodies.CLOTH[i] for i in rng.permutation(len(bodies.CLOTH))[:4]]
   shirts = ((colours[0], colours[1]), (colours[2], colours[3]))
   patterns = (
     draws.pick(rng, ("plain", "stripes")), draws.pick(rng, ("plain", "band"))
   )  # fmt: skip
   players = []
   for i in range(15):
-    look = people.draw_look(rng)
+    look = bodies.draw_look(rng)
     shirt, second = ((26, 26, 28), (200, 190, 60)) if i == 14 else shirts[i % 2]
     look = look._replace(
       height=max(1.66, look.height), top=shirt, second=second, sleeves=False,

@@ -10,21 +10,18 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from ojd.streams.synthetic import (
-  animals,
   backdrop,
   bodies,
-  camera,
   cycles,
   greens,
-  people,
   places,
   props,
   vehicles,
   weather,
   world,
 )
-from ojd.streams.synthetic.camera import View
 from ojd.streams.synthetic.pen import MAX_THINGS, Pen, texture
+from ojd.streams.synthetic.world import View
 
 _NEAREST = 3.0  # metres
 _FOOT = {  # kind -> height in metres, half breadth
@@ -135,8 +132,8 @@ def draw_things(
   """
   place = places.build(key)
   width, height = size
-  window = camera.window_at(place.motion, time, width / height)
-  view = camera.view_at(place.lens, window, height)
+  window = world.window_at(place.motion, time, width / height)
+  view = world.view_at(place.lens, window, height)
   actors = _visible(places.cast(key, time), view, width)
   back = _backdrop(key, window, size, dark)
   strength = place.shade * (1.0 - 0.85 * dark)
@@ -186,7 +183,7 @@ def _lights(dark: float) -> float:
   return min(1.0, dark / 0.7)
 
 
-def _visible(actors, view: camera.View, width: int):
+def _visible(actors, view: world.View, width: int):
   """Drops what is beside or behind the view."""
   seen = []
   for actor in actors:
@@ -251,7 +248,7 @@ def _actor_job(pen, place, actor: world.Placed, time, dark, classes):
     elif actor.kind == "dog":
       look = actor.looks[0]
       phase = 2.0 * math.pi * actor.distance / (1.6 * look.size)
-      animals.draw_dog(pen, look, *spot, phase, 0.55 * actor.pace, time)
+      cycles.draw_dog(pen, look, *spot, phase, 0.55 * actor.pace, time)
     elif actor.kind in ("person", "player"):
       look = actor.looks[0]
       bodies.draw_walker(pen, look, _gait(actor, look), *spot)
@@ -261,12 +258,12 @@ def _actor_job(pen, place, actor: world.Placed, time, dark, classes):
   return draw
 
 
-def _gait(actor: world.Placed, look: people.Look) -> people.Pose:
+def _gait(actor: world.Placed, look: bodies.Look) -> bodies.Pose:
   """Returns the pose of somebody on foot."""
   if actor.kind == "player":
     run = min(1.0, actor.pace)
     swing = 0.1 + 0.55 * run
-    return people.walk_pose(
+    return bodies.walk_pose(
       look.height, 2.0 * math.pi * actor.distance / 1.4, swing, run
     )
   run = 1.0 if actor.speed > 2.0 else 0.0
@@ -274,7 +271,7 @@ def _gait(actor: world.Placed, look: people.Look) -> people.Pose:
   # A cycle covers two steps of legs that open by the swing.
   stride = 1.98 * look.height * math.sin(swing) * (1.25 if run else 1.0)
   phase = 2.0 * math.pi * actor.distance / stride
-  return people.walk_pose(look.height, phase, swing * actor.pace**0.6, run)
+  return bodies.walk_pose(look.height, phase, swing * actor.pace**0.6, run)
 
 
 def _prop_job(pen, place, prop: props.Prop, time, dark):

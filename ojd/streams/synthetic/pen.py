@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ojd.streams.synthetic import draws
-from ojd.streams.synthetic.camera import View
+from ojd.streams.synthetic.world import View
 
 MAX_THINGS = 250
 LAMP = 241  # channels from here on shine by themselves: no texture, no night

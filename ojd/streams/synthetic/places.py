@@ -3,7 +3,7 @@
 import functools
 import math
 
-from ojd.streams.synthetic import camera, draws, greens, streets, world
+from ojd.streams.synthetic import draws, greens, streets, world
 
 SCENES = ("street", "sports", "park", "night_fall", "cuts")
 # What a cut may lead to.
@@ -70,7 +70,7 @@ def build(key: world.PlaceKey) -> world.Place:
     plan, lens = greens.draw_pitch_plan(rng), greens.draw_pitch_lens(rng)
     players = greens.draw_players(rng)
   return world.Place(
-    key, lens, camera.draw_motion(rng),
+    key, lens, world.draw_motion(rng),
     sun=(length * math.cos(angle), -0.6 * length * math.sin(angle)),
     shade=_SHADE[weather], weather=weather, haze=_HAZE[weather],
     clarity=_CLARITY[weather], plan=plan, props=props, lamps=lamps,

@@ -6,7 +6,7 @@ takes the slot of one that goes straight on: no two are ever in one spot.
 
 from typing import NamedTuple
 
-from ojd.streams.synthetic import camera, draws, props, trips, world
+from ojd.streams.synthetic import draws, props, trips, world
 
 FAR_END = 120.0  # metres: where the side street is lost in haze
 KIOSK_Z = 47.0  # who walks in the side street comes from behind a kiosk
@@ -48,9 +48,9 @@ def draw_plan(rng) -> StreetPlan:
   )
 
 
-def draw_lens(rng) -> camera.Lens:
+def draw_lens(rng) -> world.Lens:
   """Draws the camera of a street, a little above the passers-by."""
-  return camera.Lens(
+  return world.Lens(
     eye=draws.between(rng, 2.05, 2.5),
     focal=draws.between(rng, 1.25, 1.4),
     horizon=draws.between(rng, 0.39, 0.43),
@@ -95,7 +95,7 @@ def draw_props(rng, plan: StreetPlan):
   return tuple(things), tuple(lamps)
 
 
-def draw_flows(lens: camera.Lens, plan: StreetPlan):
+def draw_flows(lens: world.Lens, plan: StreetPlan):
   """Returns the flows of a street."""
   far_walk = (plan.far_kerb + 0.8, plan.houses - 0.7)
   flows = [
@@ -112,7 +112,7 @@ def draw_flows(lens: camera.Lens, plan: StreetPlan):
     x = plan.side_x + side * (plan.gap_half - 1.2)
     z = plan.houses - 1.6
     door = plan.side_x + side * (plan.gap_half - 0.8)
-    end = (side * camera.edge_x(lens, z, 1.0), z)
+    end = (side * world.edge_x(lens, z, 1.0), z)
     points = world.corner((x - side, KIOSK_Z - 1.0), (x, z), end, 1.0)
     points = [(door, KIOSK_Z + 0.8), (x - side, KIOSK_Z + 0.3), *points]
     flows.append(trips.walkers_on(points, 15.0, 0.2))
@@ -122,7 +122,7 @@ def draw_flows(lens: camera.Lens, plan: StreetPlan):
 def _lane(lens, plan: StreetPlan, name: str, way: int, headway: float):
   """Returns the traffic of one lane."""
   z = plan.near_lane if name == "near" else plan.far_lane
-  edge = camera.edge_x(lens, z, 6.5)
+  edge = world.edge_x(lens, z, 6.5)
   straight = world.make_route([(-way * edge, z), (way * edge, z)])
   routes = [(straight, 0.0)]
   if name == "far":

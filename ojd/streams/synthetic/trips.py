@@ -1,21 +1,13 @@
 """The flows that places are made of: walkers, riders, dogs, vehicles."""
 
-from ojd.streams.synthetic import (
-  animals,
-  camera,
-  cycles,
-  draws,
-  people,
-  vehicles,
-  world,
-)
+from ojd.streams.synthetic import bodies, cycles, draws, vehicles, world
 
 
 def walker(rng, points, start: float, *, jog: float = 0.15) -> world.Trip:
   """Returns a person's trip; some run, some halt on the way."""
   runs = rng.random() < jog
   speed = draws.between(rng, 2.4, 3.1) if runs else draws.between(rng, 1.1, 1.6)
-  look = people.draw_look(rng)
+  look = bodies.draw_look(rng)
   route = world.make_route(points)
   halts = not runs and rng.random() < 0.3
   duration = route.lengths[-1] / speed
@@ -31,7 +23,7 @@ def beside(rng, trip: world.Trip, shift: float, depth: float) -> world.Trip:
   """Returns a companion who keeps step with the trip, beside it."""
   points = [(x + shift, z + depth) for x, z in trip.route.points]
   return trip._replace(
-    looks=(people.draw_look(rng),), route=world.make_route(points)
+    looks=(bodies.draw_look(rng),), route=world.make_route(points)
   )
 
 
@@ -40,14 +32,14 @@ def dog(rng, points, start: float, speed: float | None = None) -> world.Trip:
   if speed is None:
     speed = draws.between(rng, 1.4, 2.8)
   return world.Trip(
-    "dog", (animals.draw_dog_look(rng),), world.make_route(points), start,
+    "dog", (cycles.draw_dog_look(rng),), world.make_route(points), start,
     speed, 0.0, 0.0, 0.2,
   )  # fmt: skip
 
 
 def rider(rng, points, start: float) -> world.Trip:
   """Returns the trip of a bicycle with its rider."""
-  looks = (cycles.draw_bicycle_look(rng), people.draw_look(rng))
+  looks = (cycles.draw_bicycle_look(rng), bodies.draw_look(rng))
   # A child's legs would not reach the pedals.
   grown = looks[1]._replace(
     height=max(1.6, looks[1].height), bag="none", legs="trousers"
@@ -65,16 +57,16 @@ def vehicle(rng, kind, route, start: float, speed: float) -> world.Trip:
   return world.Trip(kind, (look,), route, start, speed, 0.0, 0.0, axle)
 
 
-def across(lens: camera.Lens, z0: float, z1: float, way: int, spare: float):
+def across(lens: world.Lens, z0: float, z1: float, way: int, spare: float):
   """Returns the two ends of a way from one side of the view to the other."""
   return [
-    (-way * camera.edge_x(lens, z0, spare), z0),
-    (way * camera.edge_x(lens, z1, spare), z1),
+    (-way * world.edge_x(lens, z0, spare), z0),
+    (way * world.edge_x(lens, z1, spare), z1),
   ]
 
 
 def walkers_across(
-  lens: camera.Lens, near: float, far: float, way: int, headway: float,
+  lens: world.Lens, near: float, far: float, way: int, headway: float,
   *, dogs: int = 0, pairs: float = 0.2, jog: float = 0.15,
 ) -> world.Flow:  # fmt: skip
   """Returns people who cross the view between two depths.
@@ -106,12 +98,12 @@ def walkers_across(
       return first, beside(rng, first, -0.15 * way, 0.55)
     return (first,)
 
-  slowest = 2.0 * camera.edge_x(lens, far, 1.5) / 1.1 + 4.0
+  slowest = 2.0 * world.edge_x(lens, far, 1.5) / 1.1 + 4.0
   return world.Flow(headway, 0.6, slowest + headway, draw)
 
 
 def riders_across(
-  lens: camera.Lens, z: float, way: int, headway: float
+  lens: world.Lens, z: float, way: int, headway: float
 ) -> world.Flow:
   """Returns bicycles that cross the view at a depth."""
 
@@ -121,7 +113,7 @@ def riders_across(
     depth = z + draws.between(rng, -0.15, 0.15)
     return (rider(rng, across(lens, depth, depth, way, 1.3), start),)
 
-  slowest = 2.0 * camera.edge_x(lens, z + 0.2, 1.5) / 3.2
+  slowest = 2.0 * world.edge_x(lens, z + 0.2, 1.5) / 3.2
   return world.Flow(headway, 0.0, slowest + headway, draw)
 
 

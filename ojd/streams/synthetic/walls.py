@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from ojd.streams.synthetic import draws
-from ojd.streams.synthetic.people import CLOTH
+from ojd.streams.synthetic.bodies import CLOTH
 
 _PLASTER = (
   (196, 178, 150), (172, 132, 108), (150, 96, 78), (200, 192, 178),

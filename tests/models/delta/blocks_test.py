@@ -10,7 +10,7 @@ import pytest
 from ojd import losses
 from ojd.errors import UserError
 from ojd.models import jitnet, layers
-from ojd.models.delta import blocks, conv_layers
+from ojd.models.delta import blocks, conversion
 from ojd.models.student import from_linen
 from tests.reference import layered_student
 
@@ -82,7 +82,7 @@ def test_frames_between_go_through_h_and_work_is_what_ran():
   small, last = 3 * 8 + 8 * 8, 8 * 3
   macs = height * width * (small + last)
   assert float(between.gmac) == pytest.approx(macs / 1e9)
-  own = sum(s.macs for s in conv_layers.trace(STUDENT, *FRAMES[0].shape[:2]))
+  own = sum(s.macs for s in conversion.trace(STUDENT, *FRAMES[0].shape[:2]))
   key = (own + height * width * small) / 1e9
   assert net.gmac(FRAMES[0]) == pytest.approx(key)
   with pytest.raises(UserError, match="of another network or size"):

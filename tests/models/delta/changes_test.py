@@ -9,7 +9,7 @@ from jax import lax
 from ojd.errors import UserError
 from ojd.models import describe, jitnet
 from ojd.models.delta import changes
-from ojd.models.delta.conv_layers import ConvLayer
+from ojd.models.delta.conversion import ConvLayer
 from ojd.models.student import from_linen
 from tests.reference import kernels
 
@@ -23,7 +23,7 @@ def _conv(kernel_size=(3, 3), stride=1, dilation=1, num_in=8, num_out=16):
   height, width = 9, 12
   out = (-(-height // stride), -(-width // stride), num_out)
   return ConvLayer(
-    *(("a",), kernel_size, stride, dilation, False, (height, width, num_in)),
+    *(("a",), kernel_size, stride, dilation, (height, width, num_in)),
     out,
   )
 

@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ojd.errors import UserError
 from ojd.models.delta import skip
-from ojd.models.delta.conv_layers import ConvLayer, Layer
+from ojd.models.delta.conversion import ConvLayer, Layer
 from tests.reference.compare import close
 
 HEIGHT, WIDTH, NUM_IN, NUM_OUT = 7, 10, 2, 3
@@ -17,7 +17,7 @@ HEIGHT, WIDTH, NUM_IN, NUM_OUT = 7, 10, 2, 3
 def _site(size=3, stride=1):
   out = (-(-HEIGHT // stride), -(-WIDTH // stride), NUM_OUT)
   return ConvLayer(
-    ("a",), (size, size), stride, 1, True, (HEIGHT, WIDTH, NUM_IN), out
+    ("a",), (size, size), stride, 1, (HEIGHT, WIDTH, NUM_IN), out
   )
 
 

@@ -9,8 +9,8 @@ from flax import traverse_util
 from ojd import losses
 from ojd.errors import UserError
 from ojd.models import pretrained
-from ojd.models.delta import changes, conv_layers, files, skip, training
-from ojd.models.delta.convert import convert
+from ojd.models.delta import changes, conversion, files, skip, training
+from ojd.models.delta.conversion import convert
 from ojd.pretraining import trainer
 from ojd.types import Labels
 from tests.reference import delta_clips, layered_student
@@ -46,8 +46,8 @@ def test_terms_are_those_made_by_hand(params):
   cache, target, between, terms = look(params)
   squares, is_open, work = [], [], []
   for conv in NET.converted:
-    z = [conv_layers.at(c, conv.path)["kept"].z for c in (cache, target)]
-    told = conv_layers.at(between.aux, conv.path)
+    z = [conversion.at(c, conv.path)["kept"].z for c in (cache, target)]
+    told = conversion.at(between.aux, conv.path)
     squares.append(np.square(told["change"] - (z[1] - z[0])).mean())
     is_open.append(float(told["open"]))
     work.append(conv.macs)
@@ -124,7 +124,7 @@ def test_draws_open_as_often_as_their_distributions_say(logit):
     (True, 1 / (1 + np.exp(-logit))),
     (False, 1 - np.exp(-np.exp(logit))),
   ):
-    found = conv_layers.gumbel_sample(logits, key, is_logistic=is_logistic)
+    found = conversion.gumbel_sample(logits, key, is_logistic=is_logistic)
     assert set(np.unique(found).tolist()) <= {0.0, 1.0}
     assert found.mean() == pytest.approx(expected, abs=0.01)
 
@@ -137,7 +137,7 @@ def test_gradient_is_that_of_the_soft_sample():
     noise = jax.random.gumbel(first, (9,)) - jax.random.gumbel(second, (9,))
     return jnp.sum(jax.nn.sigmoid((logits + noise) * 1.5))
 
-  ours = jax.grad(lambda x: jnp.sum(conv_layers.gumbel_sample(x, key)))(logits)
+  ours = jax.grad(lambda x: jnp.sum(conversion.gumbel_sample(x, key)))(logits)
   np.testing.assert_allclose(ours, jax.grad(soft)(logits), rtol=1e-5)
 
 
@@ -151,14 +151,14 @@ def test_open_and_closed_gates_are_their_branches_in_answer_and_work():
 
   mixed = jax.jit(lambda params: look(params, NET))
   for i, conv in enumerate(NET.converted):
-    gate = conv_layers.at(params["delta"], conv.path)
+    gate = conversion.at(params["delta"], conv.path)
     gate["gate"] = jnp.float32(1 - 2 * (i % 2))
   found = mixed(params)
   is_open = [conv.name for conv in NET.converted[::2]]
   assert training.names_open(params["delta"], NET.converted) == is_open
   deployed = training.deploy(params["delta"], NET.converted)
   change_of = lambda conv: changes.of_weights(
-    conv_layers.at(deployed, conv.path)
+    conversion.at(deployed, conv.path)
   )
   alone = convert(STUDENT, lambda conv: changes.from_key(change_of(conv)))
   params = {"model": params["model"], "delta": deployed}

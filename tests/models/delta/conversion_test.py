@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ojd.models import describe, mobilenet_seg
-from ojd.models.delta import changes, conv_layers
-from ojd.models.delta.convert import convert
+from ojd.models.delta import changes, conversion
+from ojd.models.delta.conversion import convert
 from ojd.models.student import from_linen
 from tests.reference import (
   delta_clips,
@@ -59,7 +59,7 @@ def test_work_of_sites_is_the_layer_tables_and_some_stay(name):
   student = delta_clips.student(name)
   rows = describe.layer_table(delta_clips.NETWORKS[name], 32, 48)
   rows = [(r.name, r.macs) for r in rows if r.macs]
-  found = conv_layers.trace(student, 32, 48)
+  found = conversion.trace(student, 32, 48)
   assert [(s.name, s.macs) for s in found] == rows
   names = [name for name, _ in rows if "depthwise" not in name]
   converted = convert(student, EXACT).converted
@@ -92,20 +92,20 @@ def test_bias_counted_twice_is_the_bias_added_once_more():
   params = delta_clips.params(student, net)
   # The same frame again: all that changes is the bias.
   path = net.converted[0].path
-  own = conv_layers.at(params["model"], path)["bias"]
-  assert np.array_equal(conv_layers.at(params["delta"], path)["bias"], own)
+  own = conversion.at(params["model"], path)["bias"]
+  assert np.array_equal(conversion.at(params["delta"], path)["bias"], own)
 
   @jax.jit
   def change(params):
     _, cache = net.apply_key(params, FRAMES[0])
     told = net.apply_delta(params, cache, FRAMES[0]).aux
-    return conv_layers.at(told, path)["change"]
+    return conversion.at(told, path)["change"]
 
   found = change(params)
   close(found, np.broadcast_to(own, found.shape), 1e-7, 1e-6)
   once = convert(student, changes.from_key(changes.full()))
   without = jax.eval_shape(once.begin, jax.random.key(0), params["model"])
-  assert "bias" not in conv_layers.at(without, path)
+  assert "bias" not in conversion.at(without, path)
 
 
 def test_half_precision_is_kept_but_for_the_logits():
