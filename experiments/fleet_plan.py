@@ -4,10 +4,10 @@ r"""Simulates fleets, to plan them: `experiments.fleet --simulate`.
         --runs=street=runs/street,runs/street2 --runs=sports=runs/sports \
         --latency=0.2
     python -m experiments.fleet --simulate --workdir=runs/plan \
-        --runs=street=runs/street --export_behaviour=behaviour
+        --runs=street=runs/street --export_traces=traces
     python -m experiments.fleet --simulate --check=runs/fleet
 
-The first simulates 10 to 100,000 streams that behave like the recorded runs,
+The first simulates 10 to 100,000 streams that ask as the recorded runs did,
 and writes plan.csv, plan.json and plan.png, in about a minute;
 `--plan_teacher_ms` and `--plan_device_speed` replace the recorded times by
 those of other machines. The second exports what the simulation needs of the
@@ -22,8 +22,8 @@ import sys
 from absl import flags
 
 from ojd.errors import UserError
-from ojd.fleet import behaviour as behaviour_lib
 from ojd.fleet import plan, plan_chart, plan_check
+from ojd.fleet import trace as trace_lib
 from ojd.run import workdir
 
 TABLE, CHART, CONTENT = "plan.csv", "plan.png", "plan.json"
@@ -32,7 +32,7 @@ _RUNS = flags.DEFINE_multi_string(
   "runs",
   [],
   "NAME=DIR,DIR,...: finished runs of a kind of scene, or files of "
-  "--export_behaviour; again for each kind",
+  "--export_traces; again for each kind",
 )
 _LATENCY = flags.DEFINE_float(
   "latency",
@@ -77,7 +77,7 @@ _FPS = flags.DEFINE_float(
 )
 _SEED = flags.DEFINE_integer("plan_seed", 0, "of the simulations")
 _EXPORT = flags.DEFINE_string(
-  "export_behaviour",
+  "export_traces",
   "",
   "a folder for what the simulation needs of --runs, NAME.json each",
 )
@@ -100,14 +100,14 @@ def simulate(output: pathlib.Path) -> int:
     return _check(workdir.expand(_CHECK.value, "check"), terms)
   scenes = _scenes()
   if _EXPORT.value:
-    return _export(scenes, workdir.expand(_EXPORT.value, "export_behaviour"))
-  sizes, tell = _sizes(), lambda words: print(words, file=sys.stderr)
-  scenes = [_elsewhere(scene) for scene in scenes]
+    return _export(scenes, workdir.expand(_EXPORT.value, "export_traces"))
+  sizes, note = _sizes(), lambda words: print(words, file=sys.stderr)
+  scenes = [_with_times(scene) for scene in scenes]
   facts = {scene.name: plan.alone(scene, terms) for scene in scenes}
   _make(output)
-  points = plan.by_size(scenes, sizes, terms, tell)
+  points = plan.by_size(scenes, sizes, terms, note)
   print(plan.text(points))
-  closer = plan.sweep(scenes, _STREAMS.value, terms, tell)
+  closer = plan.sweep(scenes, _STREAMS.value, terms, note)
   print(f"\n{plan.text(closer)}\n\n{plan.in_words(facts)}")
   try:
     plan.write_csv({"needed": points, "sweep": closer}, output / TABLE)
@@ -185,28 +185,27 @@ def _scene(text):
   if not all(words) or (equals and not name):
     raise UserError(f"--runs={text}: NAME=DIR,DIR,...")
   paths = [workdir.expand(word, "runs") for word in words]
-  behaviours = [behaviour_lib.read(path, _FPS.value) for path in paths]
-  return plan.Scene(name if equals else paths[0].stem, tuple(behaviours))
+  traces = [trace_lib.read(path, _FPS.value) for path in paths]
+  return plan.Scene(name if equals else paths[0].stem, tuple(traces))
 
 
-def _elsewhere(scene):
+def _with_times(scene):
   """The scene with the times of the flags."""
-  move = behaviour_lib.elsewhere
   times = (_TEACHER_MS.value, _DEVICE_SPEED.value)
   return scene._replace(
-    behaviours=tuple(move(b, *times) for b in scene.behaviours)
+    traces=tuple(trace_lib.with_times(x, *times) for x in scene.traces)
   )
 
 
 def _export(scenes, folder):
   for scene in scenes:
-    if len(scene.behaviours) > 1:
+    if len(scene.traces) > 1:
       raise UserError(
-        f"--export_behaviour: {scene.name} has {len(scene.behaviours)} runs; a "
+        f"--export_traces: {scene.name} has {len(scene.traces)} runs; a "
         "file is of one, so name each"
       )
     path = folder / f"{scene.name}.json"
-    behaviour_lib.write(scene.behaviours[0], path)
+    trace_lib.write(scene.traces[0], path)
     print(path)
   return 0
 
@@ -229,7 +228,7 @@ def _content(scenes, facts, terms, points, closer):
     "scenes": {
       scene.name: {
         **facts[scene.name]._asdict(),
-        "runs": [b.source for b in scene.behaviours],
+        "runs": [x.source for x in scene.traces],
       }
       for scene in scenes
     },

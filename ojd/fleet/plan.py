@@ -4,15 +4,14 @@ import csv
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ojd.errors import UserError
-from ojd.fleet import devices, simulation
-from ojd.fleet import play as play_lib
-from ojd.fleet.behaviour import Behaviour
+from ojd.fleet import simulation, timeline
+from ojd.fleet.trace import Trace
 
 QUANTILE = 0.95  # of the latency that is held
 # A small fleet is played time and again: the moments at which its streams began
@@ -33,14 +32,14 @@ class Scene(NamedTuple):
   """Streams of a kind, as they were recorded."""
 
   name: str
-  behaviours: tuple[Behaviour, ...]
+  traces: tuple[Trace, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
   """What is planned for."""
 
-  latency: float = 0.2  # seconds from asking to the answer, for 95%
+  latency: float = 0.2  # seconds from request to answer, for 95%
   batch: int = 1  # frames that a teacher takes at once
   more: float = 1.0  # time of a further one in a batch, of one alone
   streams_per_device: int = 0  # that learn in turn; 0: each at once
@@ -54,8 +53,8 @@ class Alone(NamedTuple):
   demand: float  # teachers that a stream keeps busy
   latency: float  # seconds, QUANTILE of the teacher's own times
   predicting: float  # devices that its frames keep busy
-  learning: float  # devices that its lessons keep busy
-  lost: float  # mIoU, while the teacher looks and the student learns
+  learning: float  # devices that its updates keep busy
+  lost: float  # mIoU, while the teacher works and the student learns
 
 
 class Point(NamedTuple):
@@ -66,28 +65,28 @@ class Point(NamedTuple):
   teachers: int
   per_1000: float  # teachers
   load: float  # the teachers' work if nobody waited, of what they can do
-  mean_wait: float  # seconds from asking until a teacher begins
-  p50: float  # seconds from asking to the answer
+  mean_wait: float  # seconds from request until a teacher begins
+  p50: float  # seconds from request to answer
   p95: float
   p99: float
   busy: float  # share of the teachers' time
   lost: float  # mIoU points on average, to waiting
-  devices_per_1000: float  # kept busy by answering and learning
+  devices_per_1000: float  # kept busy by prediction and learning
   key_frames: int  # that this is of
   events: int  # simulated for it
 
 
 def alone(scene: Scene, terms: Terms) -> Alone:
   """What a scene asks for where nobody waits."""
-  plays = [play_lib.play(b) for b in scene.behaviours]
-  service = np.concatenate([way.service for way in plays])
+  lines = [timeline.timeline(trace) for trace in scene.traces]
+  service = np.concatenate([line.service for line in lines])
   return Alone(
-    interval=play_lib.interval(plays),
-    demand=play_lib.demand(plays, terms.batch, terms.more),
+    interval=timeline.interval(lines),
+    demand=timeline.demand(lines, terms.batch, terms.more),
     latency=float(np.quantile(service, QUANTILE)),
-    predicting=float(np.mean([*map(devices.predicting, scene.behaviours)])),
-    learning=float(np.mean([sum(w.learn) / w.period for w in plays])),
-    lost=float(np.mean([*map(play_lib.lost_alone, scene.behaviours)])),
+    predicting=float(np.mean([*map(timeline.predict_load, scene.traces)])),
+    learning=float(np.mean([sum(x.learn) / x.period for x in lines])),
+    lost=float(np.mean([*map(timeline.unqueued_loss, lines)])),
   )
 
 
@@ -102,7 +101,7 @@ def point(
   warm_up = _WARM_UP * facts.interval
   outcomes = [
     simulation.simulate(
-      scene.behaviours,
+      scene.traces,
       num_streams,
       simulation.Pool(num_teachers, terms.batch, terms.more),
       simulation.Span(warm_up, warm_up + seen),
@@ -190,7 +189,7 @@ def by_size(
     scenes: some.
     sizes: numbers of streams.
     terms: what is planned for.
-    progress_fn: told what is being looked at.
+    progress_fn: called with what is being simulated.
   """
   points, sizes = [], list(sizes)
   for scene in scenes:
@@ -225,21 +224,30 @@ _HEADER = (
 
 def text(points: list[Point]) -> str:
   """The table for a terminal."""
-  cells = [list(_HEADER)] + [
+  return aligned(
     [
-      *(p.scene, f"{p.streams:,}", f"{p.teachers:,}", f"{p.per_1000:.1f}"),
-      *(f"{p.p50:.3f}", f"{p.p95:.3f}", f"{p.p99:.3f}", f"{p.busy:.1%}"),
-      *(f"{p.lost:.2f}", f"{p.devices_per_1000:,.0f}", f"{p.events:,}"),
+      _HEADER,
+      *(
+        (
+          *(p.scene, f"{p.streams:,}", f"{p.teachers:,}", f"{p.per_1000:.1f}"),
+          *(f"{p.p50:.3f}", f"{p.p95:.3f}", f"{p.p99:.3f}", f"{p.busy:.1%}"),
+          *(f"{p.lost:.2f}", f"{p.devices_per_1000:,.0f}", f"{p.events:,}"),
+        )
+        for p in points
+      ),
     ]
-    for p in points
-  ]
-  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  )
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+  """Cells in columns, the first to the left and the others to the right."""
+  first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return "\n".join(
     "  ".join(
-      [row[0].ljust(widths[0])]
-      + [x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True)]
+      [row[0].ljust(first)]
+      + [x.rjust(w) for x, w in zip(row[1:], widths, strict=True)]
     )
-    for row in cells
+    for row in rows
   )
 
 

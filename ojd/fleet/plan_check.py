@@ -1,12 +1,12 @@
 """The simulation held against a fleet that really ran.
 
-Reads DIR/streams/NAME/, one workdir a stream, whose key frames say in
-metrics.jsonl `ms_wait`, from asking until the teacher began, and `ms_teacher`,
-the time of the batch that the frame was in (of `batch` frames; 1 where it is
-silent). The same streams are simulated with one teacher from the same first
-frame on, for as long, each with its own strides and times: what is checked is
-the queue. Students learn one after another, as in one program; their times were
-measured there, so that nothing else slows them.
+Reads DIR/streams/NAME/, one workdir a stream. Its key frames say in
+metrics.jsonl `ms_wait`, from the request until the teacher began, and
+`ms_teacher`, the time of the batch that the frame was in (of `batch` frames; 1
+where it is silent). The same streams are simulated with one teacher from the
+same first frame on, for as long, each with its own strides and times: what is
+checked is the queue. Students learn one after another, as in one program; their
+times were measured there, so that nothing else slows them.
 """
 
 import pathlib
@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ojd.errors import UserError
-from ojd.fleet import behaviour as behaviour_lib
-from ojd.fleet import simulation
-from ojd.fleet.behaviour import Behaviour, KeyFrames
-from ojd.fleet.devices import Devices
+from ojd.fleet import plan, simulation
+from ojd.fleet import trace as trace_lib
+from ojd.fleet.simulation import Devices
+from ojd.fleet.trace import KeyFrames, Trace
 from ojd.run import report
 
 _NEEDED = (
@@ -30,7 +30,7 @@ _NEEDED = (
 class Stream(NamedTuple):
   """One of the fleet's."""
 
-  behaviour: Behaviour  # as if every frame had been alone in its batch
+  trace: Trace  # as if every frame had been alone in its batch
   first: float  # seconds, when it asked for the first time
   seconds: float  # that it was played
   waits: np.ndarray  # [K] float64, seconds
@@ -78,15 +78,15 @@ def compare(
     more: time of a further one in a batch, of one alone.
   """
   seconds = max(stream.seconds for stream in streams)
-  behaviours = [stream.behaviour for stream in streams]
+  traces = [stream.trace for stream in streams]
   which = range(len(streams))
   outcome = simulation.run(
-    behaviours,
+    traces,
     which,
     [(stream.first, 0) for stream in streams],
     simulation.Pool(1, batch, more),
     simulation.Span(0.0, seconds),
-    Devices(behaviours, which, len(streams)),
+    Devices(traces, which, len(streams)),
   )
   waits = np.concatenate([stream.waits for stream in streams])
   busy = sum(stream.working for stream in streams) / seconds
@@ -106,30 +106,25 @@ def text(streams: list[Stream], sides: tuple[Side, Side]) -> str:
     waits = (side.mean_wait, side.p50, side.p95)
     times = [f"{1e3 * x:.1f}" for x in waits]
     rows.append([name, f"{side.key_frames}", *times, f"{side.busy:.1%}"])
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = [
-    "  ".join(x.rjust(w) for x, w in zip(row, widths, strict=True))
-    for row in rows
-  ]
   seconds = max(stream.seconds for stream in streams)
   head = f"{len(streams)} streams of {seconds:.1f} s, one teacher"
-  return "\n".join([head, *lines])
+  return f"{head}\n{plan.aligned(rows)}"
 
 
 def _read_stream(path, more, fps):
   report.check(path)
   run = report.read(path)
-  fps = behaviour_lib.frame_rate(run.config, path, fps)
-  rows = behaviour_lib.answered(run.rows, _NEEDED, path)
+  fps = trace_lib.frame_rate(run.config, path, fps)
+  rows = trace_lib.key_rows(run.rows, _NEEDED, path)
   if not rows:
     raise UserError(f"{path}: it has no key frame that was answered")
-  # Learnt of late, a line is that of the frame at which the answer was there.
+  # Of a late answer the line is that of the frame at which it was learned.
   asked = np.array([row.get("key_t", row["t"]) for row in rows])
   spent, waits = (_column(rows, name) for name in ("ms_teacher", "ms_wait"))
   batch = np.array([row.get("batch", 1) for row in rows])
   keys = _keys(rows, asked, spent / (1 + (batch - 1) * more))
   return Stream(
-    Behaviour(fps, 0.0, keys, {}),
+    Trace(fps, 0.0, keys, {}),
     first=asked[0] / fps,
     seconds=(run.rows[-1]["t"] + 1) / fps,
     waits=waits / 1e3,

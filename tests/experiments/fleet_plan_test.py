@@ -58,7 +58,7 @@ def test_a_plan_is_printed_and_written_and_its_runs_may_go(tmp_path, run):
   told = _drive(
     plan,
     [f"--runs=street={run},{run}", f"--runs={run}", *terms],
-    [f"--runs=street={run}", f"--export_behaviour={kept}"],
+    [f"--runs=street={run}", f"--export_traces={kept}"],
     [f"--runs={kept / 'street.json'}", *terms],
   )
   assert "refused" not in told
@@ -91,10 +91,10 @@ def test_bad_requests_are_a_line(tmp_path, run):
     (ours, "--latency=0.01"): "the teacher alone takes 0.05",
     (ours, "--plan_batch=0"): "--plan_batch=0: at least 1",
     (ours, "--plan_more=2"): "--plan_more=2",
-    (ours, "--streams_per_device=9"): "to answer every frame",
+    (ours, "--streams_per_device=9"): "to predict every frame",
     (ours, "--plan_teacher_ms=250"): "the teacher alone takes 0.25",
     (ours, "--plan_teacher_ms=-1"): "--plan_teacher_ms=-1: above 0",
-    (f"--runs=a={run},{run}", "--export_behaviour=x"): "a file is of one",
+    (f"--runs=a={run},{run}", "--export_traces=x"): "a file is of one",
     (f"--check={tmp_path}",): "no fleet ran here",
   }
   told = _drive(tmp_path / "plan", *map(list, cases))

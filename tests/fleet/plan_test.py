@@ -8,7 +8,7 @@ from PIL import Image
 
 from ojd.errors import UserError
 from ojd.fleet import plan, plan_chart
-from tests.reference import behaviours
+from tests.reference import traces
 
 
 def _scene(name="street", seed=0, service=0.5, size=300):
@@ -19,9 +19,7 @@ def _scene(name="street", seed=0, service=0.5, size=300):
   numbers = {"stride": 10, "num_updates": 8, "learn": 500.0, "predict": 2.0}
   mious = {"before": before, "after": before + 0.2}
   mious["following"] = np.roll(before, -1)
-  streams = behaviours.by_hand(
-    100.0, interval, 1e3 * service, **numbers, **mious
-  )
+  streams = traces.by_hand(100.0, interval, 1e3 * service, **numbers, **mious)
   return plan.Scene(name, (streams,))
 
 

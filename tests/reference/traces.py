@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ojd.fleet.behaviour import Behaviour, KeyFrames
+from ojd.fleet.trace import KeyFrames, Trace
 
 
-def by_hand(fps, interval, teacher, **other) -> Behaviour:
+def by_hand(fps, interval, teacher, **other) -> Trace:
   """What is one number is so for all key frames; times are in ms."""
   interval = np.atleast_1d(np.asarray(interval, np.int64))
   given = {"learn": 0.0, "stride": 1, "num_updates": 1, "predict": 0.0}
@@ -21,4 +21,4 @@ def by_hand(fps, interval, teacher, **other) -> Behaviour:
     miou_after=column(given["after"]),
     miou_next=column(given.get("following", given["before"])),
   )
-  return Behaviour(fps, given["predict"], keys, {})
+  return Trace(fps, given["predict"], keys, {})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ojd.errors import UserError
-from ojd.fleet import behaviour
+from ojd.fleet import trace
 from tests import workdirs
 from tests.reference.refusals import refused
 
@@ -28,7 +28,7 @@ def _run(path, rows=None, **options):
 
 
 def test_key_frames_between_the_first_and_the_last(tmp_path):
-  found = behaviour.read(_run(tmp_path / "run"))
+  found = trace.read(_run(tmp_path / "run"))
   assert found.fps == 12.5 and found.ms_predict == 20.0
   for column, expected in {
     "interval": [10] * 4,
@@ -44,33 +44,33 @@ def test_key_frames_between_the_first_and_the_last(tmp_path):
 
 
 def test_a_file_in_the_place_of_the_run(tmp_path):
-  found = behaviour.read(_run(tmp_path / "run"))
-  behaviour.write(found, tmp_path / "there" / "street.json")
-  again = behaviour.read(tmp_path / "there" / "street.json")
+  found = trace.read(_run(tmp_path / "run"))
+  trace.write(found, tmp_path / "there" / "street.json")
+  again = trace.read(tmp_path / "there" / "street.json")
   assert again._replace(keys=None) == found._replace(keys=None)
   for column, same in zip(found.keys, again.keys, strict=True):
     np.testing.assert_allclose(column, same, atol=1e-4)
 
 
 def test_the_times_of_other_machines(tmp_path):
-  found = behaviour.read(_run(tmp_path / "run"))
-  moved = behaviour.elsewhere(found, None, 4.0)
+  found = trace.read(_run(tmp_path / "run"))
+  moved = trace.with_times(found, None, 4.0)
   assert moved.ms_predict == 5.0
   np.testing.assert_allclose(moved.keys.ms_learn, found.keys.ms_learn / 4)
   np.testing.assert_array_equal(moved.keys.ms_teacher, [51, 52, 53, 54])
   np.testing.assert_array_equal(moved.keys.interval, found.keys.interval)
-  faster = behaviour.elsewhere(found, 9.0, 1.0)
+  faster = trace.with_times(found, 9.0, 1.0)
   np.testing.assert_array_equal(faster.keys.ms_teacher, [9.0] * 4)
   np.testing.assert_array_equal(faster.keys.ms_learn, found.keys.ms_learn)
 
 
 def test_the_rate_of_every_other_frame_is_half(tmp_path):
   window = {"kind": "window", "every": 2, "start_frame": 0, "of": IDENTITY}
-  assert behaviour.read(_run(tmp_path / "a", identity=window)).fps == 6.25
+  assert trace.read(_run(tmp_path / "a", identity=window)).fps == 6.25
   silent = _run(tmp_path / "b", identity={"kind": "folder"})
-  assert behaviour.read(silent, fps=30.0).fps == 30.0
+  assert trace.read(silent, fps=30.0).fps == 30.0
   with pytest.raises(UserError, match="is no workdir"):
-    behaviour.read(tmp_path)
+    trace.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_cannot_be_played_is_refused(tmp_path, arguments, words):
   if arguments is not None:
     _run(path, **arguments)
   with refused(words, str(path)):
-    behaviour.read(path)
+    trace.read(path)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_cannot_be_played_is_refused(tmp_path, arguments, words):
 )
 def test_a_damaged_file_is_refused(tmp_path, damage):
   path = tmp_path / "street.json"
-  behaviour.write(behaviour.read(_run(tmp_path / "run")), path)
+  trace.write(trace.read(_run(tmp_path / "run")), path)
   path.write_text(json.dumps(damage(json.loads(path.read_text()))))
-  with pytest.raises(UserError, match="is no recorded behaviour"):
-    behaviour.read(path)
+  with pytest.raises(UserError, match="is no trace"):
+    trace.read(path)
