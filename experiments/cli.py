@@ -1,8 +1,10 @@
 """What all binaries share: flags, errors in one line, Ctrl-C."""
 
 import os
+import pathlib
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 
@@ -76,6 +78,28 @@ def _guarded(main):
     os._exit(128 + signal.SIGINT)
   except Exception as error:
     return tell(error)
+
+
+def note(words: str) -> None:
+  """Prints what happens beside."""
+  print(words, file=sys.stderr)
+
+
+def training_folder(path: str, is_smoke: bool) -> pathlib.Path:
+  """The folder of --workdir, made; with --smoke a new one, where none is given.
+
+  Args:
+    path: the value of --workdir.
+    is_smoke: whether it may be missing.
+  """
+  if not path and not is_smoke:
+    raise UserError("--workdir=DIR is missing: the folder of the training")
+  folder = pathlib.Path(path or tempfile.mkdtemp(prefix="ojd-"))
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f"--workdir={folder}: {error.strerror}") from None
+  return folder
 
 
 class Interrupt:

@@ -9,7 +9,7 @@ and speed-up, and leave a folder with metrics.jsonl, summary.json, overlay.mp4
 and report/index.html. The same command on a finished folder says so.
 """
 
-import sys
+import functools
 import tempfile
 
 from absl import flags
@@ -22,42 +22,21 @@ flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(serve_flags)
 _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny run, to see that it works")
 
-_SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
-
 
 def main() -> int:
   """Runs what the flags ask for and prints what came of it."""
-  config = run_flags.run_config(_SMOKE_DEFAULTS if _SMOKE.value else None)
+  config = run_flags.run_config(run_flags.SMOKE if _SMOKE.value else None)
   if _SMOKE.value and not config.workdir:
     config = run_flags.with_workdir(config, tempfile.mkdtemp(prefix="ojd-"))
   config_lib.check(config)
-  with serve_flags.live_board(_note) as board:
-    outcome, exit_code = _run(config, board)
+  with serve_flags.live_board(cli.note) as board:
+    run = functools.partial(runner.online_distill, config, board=board)
+    outcome, exit_code = progress.follow(run)
   if outcome.status is workdir.Status.FINISHED:
     print(f"{config.workdir} holds this run already, finished:")
   print(progress.in_words(outcome.summary))
   print(f"report: {config.workdir}/{workdir.REPORT}/index.html")
   return exit_code
-
-
-def _run(config, board):
-  """What came of the run, and the exit code."""
-  interrupt, watcher = cli.Interrupt(), progress.watcher()
-  try:
-    outcome = runner.online_distill(
-      config,
-      progress_fn=watcher,
-      should_stop=interrupt.is_wanted,
-      note_fn=_note,
-      board=board,
-    )
-  finally:
-    watcher.close()
-  return outcome, interrupt.exit_code()
-
-
-def _note(note):
-  print(note, file=sys.stderr)
 
 
 if __name__ == "__main__":

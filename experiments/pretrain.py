@@ -39,7 +39,6 @@ stream (--stream) is trained on by one host.
 import contextlib
 import functools
 import pathlib
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
@@ -178,9 +177,8 @@ def stream_setup(
     **{name: holder.value for name, holder in _OF_STREAM.items()},
   )
   config_lib.check(config)
-  note = lambda words: print(words, file=sys.stderr)
   with contextlib.closing(build.make_job(config)) as job:
-    wanted = preparing.preparation(job, folder, note, should_stop)
+    wanted = preparing.preparation(job, folder, cli.note, should_stop)
     found = collect(wanted, _EVERY.value)
   if found is None:
     return None
@@ -249,14 +247,10 @@ class Trained(NamedTuple):
 
 
 def _folder():
-  """The workdir; with --smoke a new one."""
-  folder = pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
-  try:
-    if data_parallel.is_first_host():
-      folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(f"--workdir={folder}: {error.strerror}") from None
-  return folder
+  """The workdir, which the first host makes; with --smoke a new one."""
+  if data_parallel.is_first_host():
+    return cli.training_folder(_WORKDIR.value, _SMOKE.value)
+  return pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
 
 
 def _train(folder, setup, mesh, should_stop):

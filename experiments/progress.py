@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from rich import console as rich_console
 from rich import progress as rich_progress
 
+from experiments import cli
 from ojd.run.stats import Progress
 
 _LOG_SECONDS = 5.0
@@ -112,6 +113,25 @@ def counter(unit: str, total: int) -> Callable[[int, str], None]:
   """A log of work that counts steps; called with the step and a text."""
   log = Log(View(lambda p: (p[0], total), lambda p: p[1], unit=unit))
   return lambda step, text: log((step, text))
+
+
+def follow(run: Callable[..., Any]) -> tuple[Any, int]:
+  """Shows a run while it goes on, and ends it where the user wants that.
+
+  Args:
+    run: takes progress_fn, should_stop and note_fn, as `runner.run` does.
+
+  Returns:
+    What it returns, and the exit code.
+  """
+  interrupt, shown = cli.Interrupt(), watcher()
+  try:
+    outcome = run(
+      progress_fn=shown, should_stop=interrupt.is_wanted, note_fn=cli.note
+    )
+  finally:
+    shown.close()
+  return outcome, interrupt.exit_code()
 
 
 def in_words(summary: dict[str, Any]) -> str:

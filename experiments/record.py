@@ -14,13 +14,11 @@ frames there are: such a recording is for runs with the same two flags.
 """
 
 import dataclasses
-import sys
 import tempfile
-import time
 
 from absl import flags
 
-from experiments import cli, run_flags
+from experiments import cli, progress, run_flags
 from ojd.errors import UserError
 from ojd.run import build, recorder
 from ojd.run.config import RunConfig
@@ -31,8 +29,6 @@ _OUT = flags.DEFINE_string("out", "", "the folder that the recording fills")
 _ASK_EVERY = flags.DEFINE_integer("ask_every", 1, "ask about every n-th frame")
 _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny run, to see that it works")
 
-_SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}
-_LOG_SECONDS = 5.0
 # Flags of a run that mean something here, beside the teacher's own; of those,
 # what is about waiting does not.
 _FLAGS_USED = (
@@ -59,39 +55,22 @@ def _check(config: RunConfig):
     raise UserError("--out=DIR is missing: where should the recording go?")
 
 
-class _Log:
-  """A line every few seconds, and one for each problem."""
-
-  def __init__(self):
-    self._start = self._last = time.monotonic()
-
-  def __call__(self, progress: recorder.Progress) -> None:
-    if progress.problem:
-      print(f"warning: {progress.problem}", file=sys.stderr)
-    now = time.monotonic()
-    if now - self._last < _LOG_SECONDS:
-      return
-    self._last = now
-    done = progress.t + 1
-    rate = (done - progress.start) / (now - self._start)
-    line = f"frame {done}"
-    if progress.total:
-      line += f"/{progress.total}"
-    line += f"  {rate:.1f} frames/s  {_size(progress)}"
-    if progress.total:
-      line += f"  ETA {(progress.total - done) / rate:.0f} s"
-    print(line, file=sys.stderr)
-
-
 def _size(progress):
   if not progress.num_records:
     return "nothing recorded"
   return f"{progress.num_bytes / progress.num_records:.0f} bytes a frame"
 
 
+_VIEW = progress.View(
+  count=lambda made: (made.t + 1, made.total),
+  text=_size,
+  news=lambda made: made.problem and f"warning: {made.problem}",
+)
+
+
 def main() -> int:
   """Records as the flags say, and prints the result."""
-  config = run_flags.run_config(_SMOKE_DEFAULTS if _SMOKE.value else None)
+  config = run_flags.run_config(run_flags.SMOKE if _SMOKE.value else None)
   _check(config)
   out = _OUT.value or tempfile.mkdtemp(prefix="ojd-")
   interrupt = cli.Interrupt()
@@ -103,7 +82,7 @@ def main() -> int:
     teacher_name=teachers.without_device(config.teacher),
     every=_ASK_EVERY.value,
     num_frames=config.num_frames,
-    progress_fn=_Log(),
+    progress_fn=progress.Log(_VIEW),
     should_stop=interrupt.is_wanted,
   )
   if not done.num_records and not interrupt.is_wanted():

@@ -23,8 +23,8 @@ stream without labels does, the teacher is asked.
 """
 
 import dataclasses
+import functools
 import pathlib
-import sys
 import tempfile
 import time
 
@@ -45,7 +45,6 @@ from ojd.run import (
   workdir,
 )
 from ojd.run import config as config_lib
-from ojd.run.config import RunConfig
 
 flags.adopt_module_key_flags(run_flags)
 _SMOKE = flags.DEFINE_bool("smoke", False, "make a tiny run and replay it")
@@ -73,7 +72,9 @@ def main() -> int:
   compilation.enable_cache(compilation.default_cache())
   given = run_flags.given()
   if _SMOKE.value and not given:
-    return _replay(_tiny_run())
+    path = pathlib.Path(tempfile.mkdtemp(prefix="ojd-"))
+    run_flags.tiny_run(path, overlay=False)
+    return _replay(path)
   if not given.get("workdir"):
     raise UserError("--workdir=DIR is missing: which run?")
   path = workdir.expand(given.pop("workdir"))
@@ -93,30 +94,10 @@ def main() -> int:
   return _sweep(path) if _SWEEP.value else _replay(path)
 
 
-def _tiny_run():
-  """The folder of a run that takes seconds."""
-  path = tempfile.mkdtemp(prefix="ojd-")
-  config = RunConfig(
-    stream="synthetic:sports",
-    teacher="ground_truth",
-    workdir=path,
-    height=64,
-    width=96,
-    num_frames=24,
-    overlay=False,
-  )
-  runner.run(config, config_lib.command("experiments.online_distill", config))
-  return pathlib.Path(path)
-
-
 def _refuse(mode, **holders):
   for name, holder in holders.items():
     if holder.value not in (None, ""):
       raise UserError(f"--{name} means nothing with --{mode}")
-
-
-def _note(note):
-  print(note, file=sys.stderr)
 
 
 def _counter(run):
@@ -134,9 +115,9 @@ def _counter(run):
 def _replay(path):
   run = recorded_run.read(path)
   if run.log.problem:
-    _note(run.log.problem)
+    cli.note(run.log.problem)
   found = replay.replay(
-    *(run, _FROM.value, _TO.value), progress_fn=_counter(run), note_fn=_note
+    *(run, _FROM.value, _TO.value), progress_fn=_counter(run), note_fn=cli.note
   )
   print("\n".join(in_words(run, found)))
   return 0 if found.is_equal else 1
@@ -195,7 +176,7 @@ def _export(path):
   run = recorded_run.read(path)
   begun = time.perf_counter()
   taken = export.export(
-    run, _AT.value, pathlib.Path(_EXPORT.value), note_fn=_note
+    run, _AT.value, pathlib.Path(_EXPORT.value), note_fn=cli.note
   )
   print(
     f"{taken.params}: the student that answered frame {_AT.value}, "
@@ -214,7 +195,7 @@ def _sweep(path):
   trials = sweep.sweep(
     *(run, grid, _FROM.value, _TO.value),
     progress_fn=_counter(run),
-    note_fn=_note,
+    note_fn=cli.note,
   )
   out = workdir.expand(_OUT.value) if _OUT.value else path / "sweep"
   own = dataclasses.asdict(run.config)
@@ -239,22 +220,12 @@ def _fork(path, given):
   given = given | {"workdir": _FORK.value}
   config = fork.child_config(branch.parent.config, given)
   config_lib.check(config)
-  interrupt, watcher = cli.Interrupt(), progress.watcher()
   place = {"workdir": path, "fork": _FORK.value, "from_frame": branch.t}
   words = [config_lib.word(name, value) for name, value in place.items()]
   words += [config_lib.word(*x) for x in given.items() if x[0] != "workdir"]
   command = " ".join(["python -m experiments.replay", *words])
-  try:
-    outcome = runner.run(
-      config,
-      command,
-      progress_fn=watcher,
-      should_stop=interrupt.is_wanted,
-      note_fn=_note,
-      fork=branch,
-    )
-  finally:
-    watcher.close()
+  run = functools.partial(runner.run, config, command, fork=branch)
+  outcome, exit_code = progress.follow(run)
   if outcome.status is workdir.Status.FINISHED:
     print(f"{config.workdir} holds this fork already, finished:")
   print(progress.in_words(outcome.summary))
@@ -265,7 +236,7 @@ def _fork(path, given):
     f", {num_keys} key frames"
   )
   print(f"report: {config.workdir}/{workdir.REPORT}/index.html")
-  return interrupt.exit_code()
+  return exit_code
 
 
 if __name__ == "__main__":

@@ -17,11 +17,9 @@ import tempfile
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, run_flags
 from ojd.errors import UserError
-from ojd.run import compilation, report_index, runner
-from ojd.run import config as config_lib
-from ojd.run.config import RunConfig
+from ojd.run import report_index
 
 _OUT = flags.DEFINE_string(
   "out", "", "the page about all runs; empty: index.html in their common folder"
@@ -58,20 +56,9 @@ def _common(workdirs):
 
 def _tiny_runs():
   """Two runs with other initial students."""
-  compilation.enable_cache(compilation.default_cache())
   parent = pathlib.Path(tempfile.mkdtemp(prefix="ojd-"))
   for init in ("bundled", "random"):
-    config = RunConfig(
-      workdir=str(parent / init),
-      stream="synthetic:street",
-      teacher="ground_truth",
-      height=64,
-      width=96,
-      num_frames=24,
-      init=init,
-    )
-    command = config_lib.command("experiments.online_distill", config)
-    runner.run(config, command)
+    run_flags.tiny_run(parent / init, stream="synthetic:street", init=init)
   return [parent]
 
 

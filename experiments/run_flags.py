@@ -1,6 +1,7 @@
 """The flags of a run, shared by the binaries; one per field of RunConfig."""
 
 import dataclasses
+import pathlib
 import typing
 
 from absl import flags
@@ -123,6 +124,10 @@ def _define(field):
 _HOLDERS = {f.name: _define(f) for f in dataclasses.fields(RunConfig)}
 
 
+# Of a run that takes seconds, to see that all works.
+SMOKE = {"height": 64, "width": 96, "num_frames": 24}
+
+
 def run_config(defaults: dict[str, typing.Any] | None = None) -> RunConfig:
   """The config of the flags given.
 
@@ -134,6 +139,15 @@ def run_config(defaults: dict[str, typing.Any] | None = None) -> RunConfig:
     if not _HOLDERS[name].present:
       values[name] = value
   return RunConfig(**values)
+
+
+def tiny_run(path: pathlib.Path, **flags: typing.Any) -> None:
+  """Leaves the folder of a run that took seconds; some flags may be others."""
+  # Imported here: not every binary with these flags runs a loop.
+  from ojd.run import runner
+
+  about = {"stream": "synthetic:sports", "teacher": "ground_truth", **SMOKE}
+  runner.online_distill(RunConfig(**about | flags, workdir=str(path)))
 
 
 def given() -> dict[str, typing.Any]:

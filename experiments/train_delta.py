@@ -22,7 +22,6 @@ on two cores; --smoke takes under a minute.
 
 import math
 import pathlib
-import tempfile
 
 import jax
 import numpy as np
@@ -82,15 +81,6 @@ def _student():
   return pretrained.start_from(student, given, groups)
 
 
-def _folder():
-  folder = pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(f"--workdir={folder}: {error.strerror}") from None
-  return folder
-
-
 def _form():
   return specs.bind(_FORM.value, training.FORMS, "form")
 
@@ -110,8 +100,6 @@ def _about(form, recipe, batch, size):
 
 
 def _check():
-  if not (_WORKDIR.value or _SMOKE.value):
-    raise UserError("--workdir=DIR is missing: the folder of the training")
   for flag in (_STEPS, _BATCH, _INTERVAL):
     if flag.value < 1:
       raise UserError(f"--{flag.name}={flag.value}: at least 1")
@@ -136,7 +124,8 @@ def main() -> int:
     recipe, size, batch = recipe._replace(num_steps=3), (64, 96), 1
   student, form = _student(), _form()
   net = form.make(student)
-  interrupt, folder = cli.Interrupt(), _folder()
+  folder = cli.training_folder(_WORKDIR.value, _SMOKE.value)
+  interrupt = cli.Interrupt()
   first_key, step_key = jax.random.split(jax.random.key(_SEED.value))
   frame = np.zeros((*size, 3), np.uint8)
   params = jax.jit(net.init)(first_key, frame)

@@ -9,9 +9,6 @@ interrupted training. At the end it writes mask_rcnn_tiny.safetensors into the
 workdir and prints the IoU of each class. --smoke takes under a minute.
 """
 
-import pathlib
-import tempfile
-
 import numpy as np
 from absl import flags
 
@@ -77,8 +74,6 @@ def _draw(recipe):
 
 def main() -> int:
   """Trains, writes the weights and evaluates them."""
-  if not (_WORKDIR.value or _SMOKE.value):
-    raise UserError("--workdir=DIR is missing: the folder of the training")
   if _STEPS.value < 1 or _BATCH.value < 1 or not _RATE.value > 0:
     raise UserError("--num_steps, --batch, --learning_rate: above 0")
   recipe = _DEFAULTS._replace(
@@ -92,11 +87,7 @@ def main() -> int:
     recipe = recipe._replace(
       num_steps=4, num_dense_steps=2, batch=2, num_worlds=2, frames_per_world=2
     )
-  folder = pathlib.Path(_WORKDIR.value or tempfile.mkdtemp(prefix="ojd-"))
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(f"--workdir={folder}: {error.strerror}") from None
+  folder = cli.training_folder(_WORKDIR.value, _SMOKE.value)
   pages = _draw(recipe)
   interrupt, log = cli.Interrupt(), progress.counter("step", recipe.num_steps)
   model = train_tiny.train(
