@@ -31,7 +31,7 @@ from ojd.errors import UserError
 from ojd.fleet import folder, handle, listing, report, runner
 from ojd.fleet import ray as cluster
 from ojd.fleet.runner import Progress
-from ojd.fleet.teachers import LocalTeachers
+from ojd.fleet.teachers import Teachers
 from ojd.run import compilation, workdir
 from ojd.run import config as config_lib
 
@@ -132,14 +132,14 @@ def _run_here(request, **callbacks):
   _use_devices(len(request.entries))
   compilation.enable_cache(compilation.default_cache())
   request = request._replace(devices=jax.local_devices()[: _DEVICES.value])
-  with contextlib.closing(LocalTeachers(_TEACHER_BATCH.value)) as teachers:
+  with contextlib.closing(Teachers(_TEACHER_BATCH.value)) as teachers:
     return runner.run(request, teachers, **callbacks)
 
 
 def _run_on_ray(request, **callbacks):
-  from ojd.fleet import ray_runner
+  from ojd.fleet import ray_actors, ray_runner
 
-  plan = ray_runner.Plan(
+  plan = ray_actors.Plan(
     num_workers=_ACTORS.value,
     num_replicas=_REPLICAS.value,
     replica_gpus=_REPLICA_GPUS.value,

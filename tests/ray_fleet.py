@@ -59,7 +59,7 @@ def main() -> None:
   import ray
   from ray import cluster_utils
 
-  from ojd.fleet import ray_runner
+  from ojd.fleet import ray_actors, ray_runner
 
   head = {"num_cpus": 2, "include_dashboard": False}
   cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
@@ -71,7 +71,7 @@ def main() -> None:
   num_frames = MANY_FRAMES if "join" in wanted else NUM_FRAMES
   config = dataclasses.replace(CONFIG, workdir=path, num_frames=num_frames)
   request = fleet_runner.Request(site, config, entries(3))
-  plan = ray_runner.Plan(num_workers=2, num_replicas=2)
+  plan = ray_actors.Plan(num_workers=2, num_replicas=2)
   command = lambda config: f"a test of {config.stream}"
   # Nodes are added by the main thread alone.
   with futures.ThreadPoolExecutor(1) as pool:

@@ -14,7 +14,7 @@ fall as fast as it did between the two key frames before.
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ojd.teachers import labelers
 from ojd.types import Sample
@@ -109,28 +109,13 @@ def _capacity(rate):
   return 1.0 + _BURST_SECONDS * rate
 
 
-class RateLimiter(Protocol):
-  """Decides who may call the teacher, here or in another process."""
+class RateLimiter:
+  """Decides who may call the teacher: a bucket, and estimates of the streams.
 
-  def acquire(self, name: str, seconds: float) -> bool:
-    """Whether a stream may ask about its frame, `seconds` from its start."""
-    ...
-
-  def advance(self, name: str, line: dict[str, Any], seconds: float) -> None:
-    """Takes the metrics of a stream's frame; the next is at `seconds`."""
-    ...
-
-  def leave(self, name: str) -> None:
-    """The stream is over."""
-    ...
-
-  def counts(self) -> tuple[int, int]:
-    """Requests that were granted, and deferred; 0 where others count them."""
-    ...
-
-
-class _Limiter:
-  """What both limiters share: the bucket, and estimates of the streams."""
+  A subclass says when: `acquire` is called for a frame that a stream would ask
+  about, `seconds` from its start, and `advance` with the metrics of a frame
+  that it is through with, when the next one is at `seconds`.
+  """
 
   def __init__(self, rate: float, names: Iterable[str], threshold: float):
     """No student has been updated yet.
@@ -150,6 +135,14 @@ class _Limiter:
   def counts(self) -> tuple[int, int]:
     """Requests that were granted, and deferred."""
     return self.num_granted, self.num_deferred
+
+  def acquire(self, name: str, seconds: float) -> bool:
+    """Whether a stream may ask the teacher about its frame."""
+    raise NotImplementedError
+
+  def advance(self, name: str, line: dict[str, Any], seconds: float) -> None:
+    """Takes what a stream has learned from its frame, if anything."""
+    raise NotImplementedError
 
   def _decide(self, names, now) -> list[str]:
     """Those of the streams, which all want the teacher, that have it."""
@@ -188,7 +181,7 @@ class _Limiter:
       self._changed.notify_all()
 
 
-class ClockLimiter(_Limiter):
+class ClockLimiter(RateLimiter):
   """By the clock, for live streams: nobody waits for a decision."""
 
   def __init__(
@@ -203,7 +196,6 @@ class ClockLimiter(_Limiter):
     self._asked: dict[str, float] = {}  # when open requests last came
 
   def acquire(self, name: str, seconds: float) -> bool:
-    """Whether a stream may ask the teacher about its frame."""
     del seconds  # of the stream
     with self._changed:
       now = self._clock()
@@ -219,13 +211,12 @@ class ClockLimiter(_Limiter):
       return is_granted
 
   def advance(self, name: str, line: dict[str, Any], seconds: float) -> None:
-    """A stream is through with a frame that has this line."""
     del seconds
     with self._changed:
       self._update(name, line, self._clock())
 
 
-class StreamTimeLimiter(_Limiter):
+class StreamTimeLimiter(RateLimiter):
   """By the streams' own time: a decision waits until all have come as far.
 
   So the same recorded streams give the same decisions on any machine.
@@ -238,7 +229,6 @@ class StreamTimeLimiter(_Limiter):
     self._decided: dict[str, bool] = {}
 
   def acquire(self, name: str, seconds: float) -> bool:
-    """Whether a stream may ask the teacher about its frame."""
     with self._changed:
       self._time[name] = seconds
       self._waiting.add(name)
@@ -248,7 +238,6 @@ class StreamTimeLimiter(_Limiter):
       return self._decided.pop(name)
 
   def advance(self, name: str, line: dict[str, Any], seconds: float) -> None:
-    """A stream is through with a frame; its next one is at `seconds`."""
     with self._changed:
       self._update(name, line, self._time[name])
       self._time[name] = seconds

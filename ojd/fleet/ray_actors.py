@@ -23,8 +23,7 @@ from ojd.fleet import runner
 from ojd.fleet.budget import ClockLimiter
 from ojd.fleet.handle import StreamHandle
 from ojd.fleet.listing import Entry
-from ojd.fleet.summary import Account
-from ojd.fleet.teachers import Counts, LocalTeachers
+from ojd.fleet.teachers import Counts, Teachers
 from ojd.labels import ClassGroups
 from ojd.run import build, compilation
 from ojd.run.build import Job
@@ -39,12 +38,25 @@ _GIVE_UP_SECONDS = 120.0
 _LOST = (ray.exceptions.RayActorError, ray.exceptions.RaySystemError)
 
 
+class Plan(NamedTuple):
+  """What of a cluster a fleet takes."""
+
+  num_workers: int | None = None  # None: one a node
+  num_replicas: int = 1
+  replica_gpus: float = 0.0
+  replica_cpus: float = 0.25
+  worker_gpus: float = 0.0
+  # Little: where nodes leave, those that stay must have room for all.
+  worker_cpus: float = 0.25
+  batch: int | None = None  # of a replica
+
+
 class TeacherReplica:
   """An actor: the teachers that streams have asked for so far."""
 
   def __init__(self, config: RunConfig, batch: int | None):
     """Opens nothing yet."""
-    self._config, self._teachers = config, LocalTeachers(batch)
+    self._config, self._teachers = config, Teachers(batch)
 
   def describe(self, spec: StreamSpec) -> tuple[tuple[str, ...], bool]:
     """Class names of a stream's teacher, and whether it is free."""
@@ -67,31 +79,16 @@ class TeacherReplica:
     return self._teachers.counts()
 
 
-def start_replicas(
-  config: RunConfig,
-  batch: int | None,
-  *,
-  number: int,
-  num_gpus: float,
-  num_cpus: float,
-) -> list[Any]:
-  """Starts teacher replicas.
-
-  Args:
-    config: names the teacher.
-    batch: the most frames that one labels at once.
-    number: of replicas.
-    num_gpus: of each; several share one where it is a fraction.
-    num_cpus: of each.
-  """
+def start_replicas(config: RunConfig, plan: Plan) -> list[Any]:
+  """Starts the replicas of a config's teacher."""
   make = ray.remote(TeacherReplica).options(
-    num_gpus=num_gpus,
-    num_cpus=num_cpus,
+    num_gpus=plan.replica_gpus,
+    num_cpus=plan.replica_cpus,
     max_restarts=-1,
     max_concurrency=_MAX_REQUESTS,
     scheduling_strategy="SPREAD",
   )
-  return [make.remote(config, batch) for _ in range(number)]
+  return [make.remote(config, plan.batch) for _ in range(plan.num_replicas)]
 
 
 def replica_counts(replicas: Sequence[Any]) -> list[Counts]:
@@ -113,7 +110,7 @@ class RemoteTeacher(NamedTuple):
 
 
 class RemoteTeachers:
-  """The Teachers of streams in this process, which are replicas elsewhere."""
+  """Replicas elsewhere, for the streams of this process; as `Teachers`."""
 
   def __init__(self, replicas: Sequence[Any]):
     """Takes actors of `start_replicas`."""
@@ -220,7 +217,7 @@ def start_limiter(rate: float, names: Sequence[str], threshold: float) -> Any:
 
 
 class RemoteLimiter:
-  """The RateLimiter of streams in this process."""
+  """A limiter elsewhere, for the streams of this process; as `RateLimiter`."""
 
   def __init__(self, actor: Any):
     self._actor = actor
@@ -242,18 +239,11 @@ class RemoteLimiter:
 
 
 class Status(NamedTuple):
-  """Where the streams of a worker are."""
+  """Where the streams of a worker are, or how they ended."""
 
   handles: Sequence[StreamHandle]
   news: Sequence[str]  # since the status before
-
-
-class Outcome(NamedTuple):
-  """How the streams of a worker ended."""
-
-  handles: Sequence[StreamHandle]
-  account: Account
-  news: Sequence[str]  # since the last status
+  num_frames: int = 0  # of a run that is over
 
 
 class Resources(NamedTuple):
@@ -279,7 +269,7 @@ class StreamWorker:
     self._news: list[str] = []
     compilation.enable_cache(compilation.default_cache())
 
-  def run(self, shared: Resources, entries: Sequence[Entry]) -> Outcome:
+  def run(self, shared: Resources, entries: Sequence[Entry]) -> Status:
     """Until all are over, or `stop` was called."""
     self._stop.clear()
     limiter = shared.limiter
@@ -291,7 +281,7 @@ class StreamWorker:
       progress_fn=self._note,
       should_stop=self._stop.is_set,
     )
-    return Outcome(_without_jobs(handles), account, self._take_news())
+    return self._status(handles, account.num_frames)
 
   def _note(self, progress):
     if progress.news:
@@ -304,36 +294,25 @@ class StreamWorker:
 
   def status(self) -> Status:
     """To be asked now and then."""
-    return Status(_without_jobs(self._progress.handles), self._take_news())
+    return self._status(self._progress.handles)
 
-  def _take_news(self):
+  def _status(self, handles, num_frames=0):
+    """As it can go to another process; takes the news."""
     news, self._news = self._news, []
-    return news
+    there = [dataclasses.replace(one, job=None) for one in handles]
+    return Status(there, news, num_frames)
 
 
-def _without_jobs(handles):
-  """What of streams can go to another process."""
-  return [dataclasses.replace(one, job=None) for one in handles]
-
-
-def start_worker(
-  num_cpus: float, num_gpus: float, node: str | None = None
-) -> Any:
-  """Starts a stream worker.
-
-  Args:
-    num_cpus: that are kept for it.
-    num_gpus: likewise.
-    node: the id of one that it begins on, if there is room.
-  """
+def start_worker(plan: Plan, node: str | None = None) -> Any:
+  """Starts a stream worker, on the node of that id if there is room."""
   strategy: Any = "SPREAD"
   if node is not None:
     strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
       node, soft=True
     )
   make = ray.remote(StreamWorker).options(
-    num_cpus=num_cpus,
-    num_gpus=num_gpus,
+    num_cpus=plan.worker_cpus,
+    num_gpus=plan.worker_gpus,
     max_restarts=-1,
     max_task_retries=-1,
     max_concurrency=8,  # it is asked and stopped while it runs

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
 import ray.exceptions
@@ -22,19 +22,6 @@ _POLL_SECONDS = 1.0
 _STOP_SECONDS = 120.0  # for all streams of a worker to come to a checkpoint
 
 
-class Plan(NamedTuple):
-  """What of a cluster a fleet takes."""
-
-  num_workers: int | None = None  # None: one a node
-  num_replicas: int = 1
-  replica_gpus: float = 0.0
-  replica_cpus: float = 0.25
-  worker_gpus: float = 0.0
-  # Little: where nodes leave, those that stay must have room for all.
-  worker_cpus: float = 0.25
-  batch: int | None = None  # of a replica
-
-
 @dataclasses.dataclass
 class _Worker:
   """A stream worker, and what is known of it."""
@@ -48,7 +35,7 @@ class _Worker:
 
 def run(
   request: runner.Request,
-  plan: Plan,
+  plan: ray_actors.Plan,
   command_fn: Callable[[RunConfig], str],
   *,
   progress_fn: runner.ProgressFn = lambda progress: None,
@@ -96,13 +83,7 @@ class _Driver:
     self._plan, self._config = plan, request.config
     self._progress_fn, self._began = progress_fn, time.perf_counter()
     self._nodes = _nodes()
-    self._replicas = ray_actors.start_replicas(
-      request.config,
-      plan.batch,
-      number=plan.num_replicas,
-      num_gpus=plan.replica_gpus,
-      num_cpus=plan.replica_cpus,
-    )
+    self._replicas = ray_actors.start_replicas(request.config, plan)
     self._limiter = None
     if request.teacher_rate is not None:
       self._limiter = ray_actors.start_limiter(
@@ -122,8 +103,7 @@ class _Driver:
     self._workers = [self._start(part) for part in deal(entries, number)]
 
   def _start(self, entries, node=None) -> _Worker:
-    plan = self._plan
-    actor = ray_actors.start_worker(plan.worker_cpus, plan.worker_gpus, node)
+    actor = ray_actors.start_worker(self._plan, node)
     return _Worker(actor, entries, actor.run.remote(self._shared, entries))
 
   def _restart(self, worker, entries):
@@ -158,7 +138,7 @@ class _Driver:
   def _collect(self, worker) -> list[Entry]:
     """Notes how a worker's streams ended; those that were stopped."""
     try:
-      outcome: ray_actors.Outcome = ray.get(worker.running)
+      outcome: ray_actors.Status = ray.get(worker.running)
     except ray.exceptions.RayTaskError as error:
       if isinstance(error.cause, UserError):
         raise UserError(str(error.cause)) from None
@@ -166,7 +146,7 @@ class _Driver:
     for words in outcome.news:
       self._show(words)
     self._ended |= {one.name: one for one in outcome.handles}
-    self._num_frames += outcome.account.num_frames
+    self._num_frames += outcome.num_frames
     stopped = {one.name for one in outcome.handles if one.state == STOPPED}
     return [entry for entry in worker.entries if entry.name in stopped]
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
@@ -37,26 +37,6 @@ class Counts(NamedTuple):
 def total(counts: Iterable[Counts]) -> Counts:
   """Of several teachers."""
   return Counts(*map(sum, zip(Counts(), *counts, strict=True)))
-
-
-class Teachers(Protocol):
-  """Where the streams of a fleet have their teachers from."""
-
-  def open(self, config: RunConfig, spec: StreamSpec) -> base.Teacher:
-    """The teacher of a stream, which may be others' too."""
-    ...
-
-  def labeler(self, job: Job) -> labelers.Labeler:
-    """The labeler of a job whose teacher is of `open`."""
-    ...
-
-  def counts(self) -> Counts:
-    """Of those that are shared."""
-    ...
-
-  def close(self) -> None:
-    """Ends the shared ones."""
-    ...
 
 
 class _Request(NamedTuple):
@@ -181,7 +161,7 @@ class BatchedLabeler:
     self._future = None
 
 
-class LocalTeachers:
+class Teachers:
   """Teachers in this process, each of them batched where it can be shared."""
 
   def __init__(self, batch: int | None):
@@ -195,6 +175,7 @@ class LocalTeachers:
     self._opening = threading.Lock()
 
   def open(self, config: RunConfig, spec: StreamSpec) -> base.Teacher:
+    """The teacher of a stream, which may be others' too."""
     if base.is_of_one_stream(config.teacher):
       return build.make_teacher(config, spec)
     return self.shared(config, spec).teacher
@@ -211,15 +192,18 @@ class LocalTeachers:
     return self._shared[key]
 
   def labeler(self, job: Job) -> labelers.Labeler:
+    """The labeler of a job whose teacher is of `open`."""
     for shared in self._shared.values():
       if shared.teacher is job.teacher:
         return BatchedLabeler(shared, job.groups)
     return build.make_labeler(job)
 
   def counts(self) -> Counts:
+    """What the shared ones have done."""
     return total(shared.counts() for shared in self._shared.values())
 
   def close(self) -> None:
+    """Ends the shared ones."""
     for shared in self._shared.values():
       shared.close()
 

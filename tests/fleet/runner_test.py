@@ -20,7 +20,7 @@ from ojd.fleet import (
   warm_start,
 )
 from ojd.fleet.handle import Paced
-from ojd.fleet.teachers import LocalTeachers
+from ojd.fleet.teachers import Teachers
 from ojd.models import pretrained
 from ojd.run import config as config_lib
 from ojd.run import workdir
@@ -40,7 +40,7 @@ def _run(path, uris, batch=1, progress_fn=lambda p: None, **wanted):
   config = config_lib.without_unused(config, kept=flags.keys())
   entries = [listing.Entry(name, uri) for name, uri in uris.items()]
   stop = wanted.pop("should_stop", lambda: False)
-  with contextlib.closing(LocalTeachers(batch)) as teachers:
+  with contextlib.closing(Teachers(batch)) as teachers:
     return runner.run(
       runner.Request(path, config, entries, **wanted),
       teachers,
@@ -192,7 +192,7 @@ def test_scarce_calls_are_shared_and_the_rest_deferred(tmp_path):
 def test_more_streams_than_memory_holds(tmp_path, monkeypatch):
   uris = {f"s{i}": f"{SPORTS}&seed={i}" for i in range(4)}
   job = handle.make(tmp_path, CONFIG, listing.Entry("a", SPORTS))
-  handle.open_job(job, LocalTeachers(1), is_paced=False, is_rate_limited=False)
+  handle.open_job(job, Teachers(1), is_paced=False, is_rate_limited=False)
   each = sum(placement.bytes_of(job.job))
   monkeypatch.setattr(placement, "free_on_host", lambda: int(2.5 * each / 0.9))
   with pytest.raises(UserError, match="4 streams take .* GB are free: 2 fit"):
