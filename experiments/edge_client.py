@@ -25,7 +25,7 @@ import tempfile
 from absl import flags
 
 from experiments import cli, edge_flags, progress, run_flags
-from ojd.edge import access, equipment
+from ojd.edge import access, client_setup
 from ojd.edge.player import Pace, Player
 from ojd.errors import UserError
 from ojd.network import messages
@@ -81,7 +81,7 @@ def main() -> int:
   if _SMOKE.value and not config.workdir:
     config = run_flags.with_workdir(config, tempfile.mkdtemp(prefix="ojd-"))
   config_lib.check(config)
-  equipment.check_workdir(config)
+  client_setup.check_workdir(config)
   edge_flags.check_positive(
     up_kbps=_KBPS.value,
     wait_seconds=_WAIT_SECONDS.value,
@@ -120,7 +120,7 @@ def _play(config, dial):
   interrupt, notes = cli.Interrupt(), queue.SimpleQueue()
   options = config_lib.bound_system(config).options
   wait_after = options["delta_min"] if _WAIT.value or _SMOKE.value else None
-  settings = equipment.Settings(
+  settings = client_setup.Settings(
     dial,
     *(_CODEC.value, _KBPS.value, _PROGRAM.value),
     Pace(_REAL_TIME.value, wait_after, _WAIT_SECONDS.value),
@@ -128,7 +128,7 @@ def _play(config, dial):
   )
   watcher = progress.watcher()
   try:
-    player = equipment.make_player(
+    player = client_setup.make_player(
       config,
       settings,
       note_fn=notes.put,
@@ -158,7 +158,7 @@ def _progress(player: Player, notes) -> stats.Progress:
     num_frames=totals.num_frames + totals.num_skipped,
     total=min((n for n in limits if n is not None), default=None),
     fps=totals.fps,
-    stride=player.client.device.plan.stride,
+    stride=player.client.device.plan.schedule.stride,
     num_keys=player.client.counts.num_keys,
     num_updates=player.client.device.counts.num_updates,
     miou=totals.miou(),

@@ -7,7 +7,7 @@ from absl import flags
 
 from experiments import run_flags
 from ojd.edge import access
-from ojd.edge.transport import Timing
+from ojd.edge.access import Timing
 from ojd.errors import UserError
 
 _TOKEN_FILE = flags.DEFINE_string(

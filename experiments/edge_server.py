@@ -23,13 +23,12 @@ from absl import flags
 
 from experiments import cli, edge_flags, run_flags
 from ojd.edge import access as access_lib
-from ojd.edge import service as service_lib
-from ojd.edge.hub import Hub, Room
+from ojd.edge import server_setup
+from ojd.edge.registry import Registry, Room
 from ojd.edge.server import Doors, Server
 from ojd.edge.session import Rules
 from ojd.edge.store import Store
-from ojd.edge.trainer import Trainer
-from ojd.network.limits import LIMITS
+from ojd.edge.training import Trainer
 from ojd.run import compilation
 from ojd.run import config as config_lib
 
@@ -96,50 +95,48 @@ def main() -> int:
   )
   compilation.enable_cache(compilation.default_cache())
   interrupt = cli.Interrupt()
-  service = service_lib.make_service(config)
+  parts = server_setup.make_parts(config)
   try:
-    hub = _hub(config, service)
-    server = Server(address, access, hub, _doors())
+    registry = _registry(config, parts)
+    server = Server(address, access, registry, _doors())
   except BaseException:
-    service.labeler.close()
+    parts.labeler.close()
     raise
-  trainer = Trainer(hub, service.courses, service.labeler)
+  trainer = Trainer(registry, parts.systems, parts.labeler)
   print(f"listening on {server.url}", flush=True)
   device = _smoke_device(server.url) if _SMOKE.value else None
   try:
-    _watch(hub, server, interrupt, device)
+    _watch(registry, server, interrupt, device)
   finally:
     server.close()
     trainer.join(_LOG_SECONDS)
-  print(_in_words(hub, server))
+  print(_in_words(registry, server))
   if device is not None:
     return device.returncode or 0
   return interrupt.exit_code()
 
 
-def _hub(config, service):
+def _registry(config, parts):
   store = None
   if config.workdir:
     folder = pathlib.Path(config.workdir).expanduser() / _SESSIONS_FOLDER
     store = Store(folder, _KEPT.value)
-  return Hub(
-    service.offer,
-    Rules(_QUEUE.value, _RATE.value, dtype=service.dtype),
-    Room(_SESSIONS.value, _FORGET.value, _limits(service)),
+  return Registry(
+    parts.offer,
+    Rules(_QUEUE.value, _RATE.value, dtype=parts.dtype),
+    Room(_SESSIONS.value, _FORGET.value, _max_bytes()),
     store=store,
     note_fn=_note,
   )
 
 
-def _limits(service=None):
-  limits = LIMITS._replace(max_bytes=int(1e6 * _MESSAGE.value))
-  if service is None:
-    return limits
-  return limits._replace(max_coords=service.offer.first.layout.num_coords)
+def _max_bytes():
+  """Of a message."""
+  return int(1e6 * _MESSAGE.value)
 
 
 def _doors():
-  return Doors(_limits(), 2 * _SESSIONS.value + 16, edge_flags.timing())
+  return Doors(_max_bytes(), 2 * _SESSIONS.value + 16, edge_flags.timing())
 
 
 def _smoke_device(url):
@@ -147,7 +144,7 @@ def _smoke_device(url):
   return subprocess.Popen([*command, f"--server={url}"])
 
 
-def _watch(hub, server, interrupt, device):
+def _watch(registry, server, interrupt, device):
   """Waits for the end; logs every few seconds what was done."""
   logged, last = "", time.monotonic()
   while not interrupt.is_wanted():
@@ -156,15 +153,15 @@ def _watch(hub, server, interrupt, device):
       return
     if time.monotonic() - last < _LOG_SECONDS:
       continue
-    last, words = time.monotonic(), _in_words(hub, server)
+    last, words = time.monotonic(), _in_words(registry, server)
     if words != logged:
       _note(words)
     logged = words
 
 
-def _in_words(hub, server):
+def _in_words(registry, server):
   """The server so far, in a line."""
-  sessions = hub.sessions()
+  sessions = registry.sessions()
   counts = [session.counts for session, _ in sessions]
   total = lambda name: sum(getattr(count, name) for count in counts)
   lost = total("num_refused") + total("num_dropped")
@@ -172,7 +169,7 @@ def _in_words(hub, server):
     f"{sum(there for _, there in sessions)} of {len(sessions)} devices are "
     f"connected, "
     f"{total('num_frames')} key frames ({lost} skipped), "
-    f"{total('num_lessons')} training rounds ({total('num_failed')} failed), "
+    f"{total('num_rounds')} training rounds ({total('num_failed')} failed), "
     f"{total('num_updates')} updates; "
     f"{server.traffic.up / 1e6:.2f} MB up, {server.traffic.down / 1e6:.2f} down"
   )

@@ -63,9 +63,7 @@ WORDS = frozenset(
 )
 # Rooms whose words are not changed yet.
 PENDING_WORDS = {
-  "edge": {"equipment", "lesson", "lessons", "pupil", "reception"},
   "launch": {"ledger"},
-  "experiments": {"equipment"},  # of edge
 }
 
 

@@ -22,13 +22,7 @@ import numpy as np
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import Case
-from ojd.network import (
-  conditions,
-  difference,
-  link,
-  mask_code,
-  simulation,
-)
+from ojd.network import conditions, link, mask_code, simulation, weights
 from ojd.run import config as config_lib
 from ojd.run import report, runner, workdir
 from ojd.run.config import RunConfig
@@ -62,7 +56,7 @@ def mask(at):
   chosen[rng.choice(_NUM_COORDS, count, replace=False)] = True
   _, code = mask_code.encode(chosen, [_NUM_COORDS])
   _, gzipped = mask_code.encode(chosen, [_NUM_COORDS], mask_code.GZIP)
-  least = difference.mask_bytes(count, _NUM_COORDS)
+  least = weights.mask_bytes(count, _NUM_COORDS)
   kbps = lambda mask: 8e-3 * (2 * count + len(mask)) / _PERIOD
   return measure.of_ratios(
     "edge_mask_vs_entropy",
@@ -116,16 +110,18 @@ def retimed(rows, network, rules, seed=0):
 
   Exact for methods that wait: what they learn does not depend on the network.
   """
-  course = simulation.Course(link.init(network, seed))
+  timeline = simulation.Timeline(link.init(network, seed))
   for t, row in enumerate(rows):
-    course = simulation.begin_frame(rules, course, t)
+    timeline = simulation.begin_frame(rules, timeline, t)
     if "bytes_up" in row:
-      course = simulation.send_frames(
-        rules, course, row["bytes_up"], 1, row["num_updates"]
+      timeline = simulation.send_frames(
+        rules, timeline, row["bytes_up"], 1, row["num_updates"]
       )
     if "bytes_down" in row:
-      course, _ = simulation.send_update(rules, course, t, row["bytes_down"])
-  return simulation.summary(rules, course, len(rows))
+      timeline, _ = simulation.send_update(
+        rules, timeline, t, row["bytes_down"]
+      )
+  return simulation.summary(rules, timeline, len(rows))
 
 
 @functools.cache

@@ -1,10 +1,17 @@
-"""Who may speak to a server, and whom a device speaks to: TLS and a token."""
+"""Who may speak to a server, whom a device speaks to, and how long both wait.
+
+A connection is a WebSocket, with TLS and a token where others could listen.
+"""
 
 import hmac
 import ipaddress
+import logging
 import os
 import pathlib
+import socket
 import ssl
+import struct
+import sys
 import urllib.parse
 from typing import NamedTuple
 
@@ -14,6 +21,11 @@ from ojd.run.live_access import Place
 
 TOKEN_VARIABLE = "OJD_TOKEN"
 _MAX_TOKEN_FILE = 4096  # bytes
+# Whoever is sent away hears why by another way; a library's words about every
+# connection that breaks off are for nobody.
+_LOGGER = logging.getLogger("ojd.edge")
+_LOGGER.addHandler(logging.NullHandler())
+_LOGGER.propagate = False
 
 
 class Access(NamedTuple):
@@ -143,3 +155,37 @@ def _is_loopback(host):
     return ipaddress.ip_address(host).is_loopback
   except ValueError:
     return False
+
+
+class Timing(NamedTuple):
+  """Seconds."""
+
+  heartbeat: float = 10.0  # between signs of life
+  timeout: float = 60.0  # after which a peer without any is dead
+  opening: float = 10.0  # for the handshake of a connection
+  closing: float = 2.0
+
+
+def keep_alive(timing: Timing) -> dict[str, object]:
+  """What either end tells `websockets` of its timing."""
+  return {
+    "ping_interval": timing.heartbeat,
+    "ping_timeout": timing.timeout,
+    "open_timeout": timing.opening,
+    "close_timeout": timing.closing,
+    "compression": None,  # weights and pictures are as small as they get
+    "logger": _LOGGER,
+  }
+
+
+def bound_sends(connection: socket.socket, seconds: float) -> None:
+  """A peer that takes nothing for so long is an error, and not a wait.
+
+  Pings would never tell: they wait behind what is being sent.
+  """
+  connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+  if sys.platform == "win32":
+    return
+  whole, part = divmod(seconds, 1)
+  interval = struct.pack("ll", int(whole), int(1e6 * part))
+  connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)

@@ -7,24 +7,35 @@ here connects, sends, and after a break connects again, another receives.
 import contextlib
 import dataclasses
 import random
+import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from websockets import exceptions
+from websockets.sync import client as websockets_client
+from websockets.sync.client import ClientConnection
 
-from ojd.edge import backoff, dialing, transport
-from ojd.edge import plan as plan_lib
-from ojd.edge.access import Dial
+from ojd.edge import access
+from ojd.edge.access import Dial, Timing
 from ojd.edge.device import Device, Hangup
-from ojd.edge.pictures import Picture
-from ojd.edge.transport import Timing
-from ojd.network import wire
-from ojd.network.limits import Limits, WireError
-from ojd.network.messages import Bye, Error, Frames
+from ojd.network import messages
+from ojd.network.messages import Bye, Error, VersionError, WireError
+from ojd.network.uplink import Uplink
+from ojd.types import Frame
 
 _MAX_SAMPLES = 64  # of a training period, that wait to be sent
 _POLL_SECONDS = 0.2
+FIRST, LONGEST = 0.25, 10.0  # seconds, of pauses
+
+
+class Picture(NamedTuple):
+  """A frame of the stream."""
+
+  t: int
+  time: float  # seconds of the stream
+  frame: Frame  # [H, W, 3] uint8
 
 
 @dataclasses.dataclass
@@ -46,7 +57,7 @@ class Client:
     self,
     device: Device,
     dial: Dial,
-    pack: Callable[[Sequence[Picture]], Frames],
+    uplink: Uplink,
     *,
     timing: Timing = Timing(),  # noqa: B008, a constant
     patience: float = 30.0,
@@ -58,22 +69,19 @@ class Client:
     Args:
       device: whose messages are carried.
       dial: whom to speak to.
-      pack: makes a message of frames.
+      uplink: makes messages of frames.
       timing: of the connection.
       patience: seconds after which a key frame's answer is not waited for.
       note_fn: told in a line what happens, by any thread.
       seed: of the pauses; None: of the machine's own randomness.
     """
     self.device, self.counts = device, Counts()
-    self._dial, self._pack, self._timing = dial, pack, timing
+    self._dial, self._uplink, self._timing = dial, uplink, timing
     self._patience, self._note = patience, note_fn
-    self._pauses = backoff.pauses(random.Random(seed))
+    self._pauses = pauses(random.Random(seed))
     self._rng_seed = seed
     self.refusal = ""  # why there will be no server; empty: there may be one
-    self._limits = Limits(
-      max_bytes=6 * device.held.layout.num_coords + (1 << 20),
-      max_coords=device.held.layout.num_coords,
-    )
+    self._max_bytes = 6 * device.held.layout.num_coords + (1 << 20)
     self._waiting: list[Picture] = []  # to be sent, a key frame or samples
     self._flushed_at: float | None = None  # stream time of the last message
     self._changed = threading.Condition()
@@ -95,10 +103,10 @@ class Client:
   def offer(self, picture: Picture) -> bool:
     """Takes a frame if it is to be sent; says whether. Never waits."""
     plan, now = self.device.plan, time.monotonic()
-    if not plan_lib.wants(plan, picture.t, picture.time, now, self._patience):
+    if not plan.wants(picture.t, picture.time, now, self._patience):
       return False
     with self._changed:
-      if plan.training_period > 0:
+      if plan.schedule.training_period > 0:
         self.device.sampled(picture.time)
         self._drop_later(picture.time)
         most = _MAX_SAMPLES - 1
@@ -129,9 +137,9 @@ class Client:
 
   def _is_stale(self, t, most):
     plan = self.device.plan
-    if plan.is_ready and not plan.training_period and self._waiting:
+    if plan.is_ready and not plan.schedule.training_period and self._waiting:
       return t - self._waiting[-1].t >= most
-    return plan_lib.is_stale(plan, t, most)
+    return plan.is_stale(t, most)
 
   def close(self) -> None:
     """Says good-bye, and ends."""
@@ -149,7 +157,7 @@ class Client:
           if connection is not None:
             self._talk(connection)
       except Exception as error:  # a bug: better told than kept from people
-        self.refusal = f"{type(error).__name__}: {dialing.words_of(error)}"
+        self.refusal = f"{type(error).__name__}: {_words_of(error)}"
       if not (self._closing or self.refusal):
         pause = next(self._pauses)
         with self._changed:
@@ -160,19 +168,17 @@ class Client:
   def _connect(self, stack):
     """A connection, which ends with the stack; None where there is none."""
     try:
-      return dialing.connect(
-        self._dial, self._timing, self._limits.max_bytes, stack
-      )
-    except dialing.Refused as error:
+      return _connect(self._dial, self._timing, self._max_bytes, stack)
+    except _Refused as error:
       self.refusal = str(error)
-    except dialing.Unreachable as error:
+    except _Unreachable as error:
       self._trouble(str(error))
     return None
 
   def _talk(self, connection):
     """A connection, from its beginning to its end."""
     with contextlib.suppress(OSError):
-      transport.bound_sends(connection.socket, self._timing.timeout)
+      access.bound_sends(connection.socket, self._timing.timeout)
     ended = threading.Event()
     receiver = threading.Thread(
       target=self._receive, args=(connection, ended), daemon=True
@@ -189,7 +195,7 @@ class Client:
       self._trouble(str(error))
     except (exceptions.ConnectionClosed, OSError) as error:
       if not ended.is_set():
-        self._trouble(dialing.words_of(error))
+        self._trouble(_words_of(error))
     finally:
       ended.set()
       self._lose()
@@ -224,11 +230,19 @@ class Client:
     self.counts.num_keys += len(taken)
     self._send(connection, self._pack(taken))
 
+  def _pack(self, pictures):
+    """A message of pictures in ascending order."""
+    span = pictures[-1].time - pictures[0].time
+    rate = (len(pictures) - 1) / span if span > 0 else 1.0
+    for picture in pictures:
+      self._uplink.add(picture.frame, picture.time, rate)
+    return self._uplink.flush()
+
   def _is_due(self):
     """Whether what waits is to be sent now."""
     if not self._waiting:
       return False
-    period = self.device.plan.training_period
+    period = self.device.plan.schedule.training_period
     if self._flushed_at is None:
       self._flushed_at = self._waiting[0].time
     return self._waiting[-1].time - self._flushed_at >= period
@@ -241,7 +255,7 @@ class Client:
     return taken
 
   def _send(self, connection, message):
-    data = wire.encode(message)
+    data = messages.encode(message)
     connection.send(data)
     with self._changed:  # the receiver sends, too
       self.counts.bytes_up += len(data)
@@ -259,13 +273,15 @@ class Client:
         self.refusal = f"the server refuses: {error}"
       else:
         self._trouble(str(error))
+    except VersionError as error:
+      self.refusal = f"the server cannot be understood: {error}"
     except WireError as error:
       self._trouble(str(error))
       with contextlib.suppress(Exception):
         self._send(connection, Error(str(error)))
     except (exceptions.ConnectionClosed, OSError) as error:
       if not (ended.is_set() or self._closing):
-        self._trouble(dialing.words_of(error))
+        self._trouble(_words_of(error))
     finally:
       ended.set()
       with self._changed:
@@ -273,11 +289,11 @@ class Client:
 
   def _handle(self, connection, data):
     was_ready = self.is_connected
-    message = wire.decode(data, self._limits)
+    message = messages.decode(data, self._max_bytes)
     for reply in self.device.handle(message, time.monotonic()):
       self._send(connection, reply)
     if not was_ready and self.is_connected:
-      self._pauses = backoff.pauses(random.Random(self._rng_seed))
+      self._pauses = pauses(random.Random(self._rng_seed))
       self._told = ""
       if self.device.counts.num_welcomes > 1:
         self._note("there is a server again")
@@ -289,3 +305,69 @@ class Client:
     if words != self._told:  # once, however often it is tried
       self._note(f"no server: {words}; the device goes on alone")
     self._told = words
+
+
+def pauses(
+  rng: random.Random, first: float = FIRST, longest: float = LONGEST
+) -> Iterator[float]:
+  """Twice as long each time; somewhat random, so that not all come at once."""
+  pause = first
+  while True:
+    yield pause * rng.uniform(0.5, 1.0)
+    pause = min(longest, 2 * pause)
+
+
+class _Unreachable(Exception):
+  """There is no connection now; another time there may be one."""
+
+
+class _Refused(Exception):
+  """There will be none, however often it is tried."""
+
+
+def _connect(
+  dial: Dial, timing: Timing, max_bytes: int, stack: contextlib.ExitStack
+) -> ClientConnection:
+  """A connection that ends with the stack.
+
+  Args:
+    dial: whom to speak to.
+    timing: of the connection.
+    max_bytes: of a message that comes.
+    stack: closes it.
+
+  Raises:
+    _Unreachable: or _Refused, in one line.
+  """
+  headers = {}
+  if dial.token:
+    headers["Authorization"] = f"Bearer {dial.token}"
+  try:
+    connecting = websockets_client.connect(
+      dial.url,
+      ssl=dial.tls,
+      additional_headers=headers,
+      user_agent_header=None,
+      max_size=max_bytes,
+      proxy=None if dial.is_loopback else True,
+      **access.keep_alive(timing),
+    )
+    return stack.enter_context(connecting)
+  except ssl.SSLCertVerificationError as error:
+    raise _Refused(
+      f"the server is not who it says: {error.verify_message}"
+    ) from None
+  except exceptions.InvalidStatus as error:
+    status = error.response.status_code
+    if status == 401:
+      raise _Refused("the server refuses the token (HTTP 401)") from None
+    raise _Unreachable(f"HTTP {status}") from None
+  except (OSError, exceptions.WebSocketException, EOFError) as error:
+    raise _Unreachable(_words_of(error)) from None
+
+
+def _words_of(error: Exception) -> str:
+  """An error in one line."""
+  if isinstance(error, ConnectionRefusedError):
+    return "nobody listens there"
+  return " ".join(str(error).split()) or type(error).__name__

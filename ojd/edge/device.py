@@ -5,16 +5,15 @@ weights that it leaves are values that any thread may read.
 """
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ojd.edge import plan as plan_lib
-from ojd.edge.plan import Plan
 from ojd.network import layout as layout_lib
 from ojd.network import weights
-from ojd.network.limits import WireError
 from ojd.network.messages import (
+  FULL,
   NO_SESSION,
   Ack,
   Bye,
@@ -23,15 +22,85 @@ from ojd.network.messages import (
   Hello,
   Message,
   Resync,
+  Schedule,
   Terms,
   Update,
   Welcome,
+  WireError,
 )
-from ojd.network.weights import Schedule, Weights
-from ojd.network.wire import VERSION
+from ojd.network.weights import Weights
 
 _MAX_BEATS = 16  # heartbeats that wait for their return
 WELCOME_SECONDS = 30.0  # that a server has for it
+
+
+class Plan(NamedTuple):
+  """Which frames a device sends up, and whether it waits for news.
+
+  A plan is a value: whoever plays the stream reads it without waiting for
+  whoever speaks to the server.
+  """
+
+  is_ready: bool = False  # there is a server, and it has said Welcome
+  schedule: Schedule = Schedule()
+  key_t: int | None = None  # the latest key frame that was sent
+  sent_at: float = 0.0  # on the clock of the wall
+  is_awaiting: bool = False  # the answer to it
+  is_overdue: bool = True  # the next frame is a key frame, whatever the stride
+  sample_time: float = -math.inf  # of the latest sample, by the stream's time
+
+  def wants(self, t: int, time: float, now: float, patience: float) -> bool:
+    """Whether frame t is to be sent.
+
+    Args:
+      t: of the frame.
+      time: of the frame, seconds of the stream.
+      now: on the clock of the wall.
+      patience: seconds after which an answer is no longer waited for.
+    """
+    if not self.is_ready:
+      return False
+    if self.schedule.training_period > 0:
+      interval = 1 / max(self.schedule.sampling_rate, 1e-3)
+      # A clock that was set back begins anew.
+      return not self.sample_time <= time < self.sample_time + interval - 1e-6
+    if self.is_awaiting:
+      return now - self.sent_at >= patience
+    return self.is_overdue or self.key_t is None or self._is_due(t)
+
+  def _is_due(self, t: int) -> bool:
+    """Whether the stride is over; it is where the stream began again."""
+    return t >= self.key_t + self.schedule.stride or t < self.key_t
+
+  def is_stale(self, t: int, most: int) -> bool:
+    """Whether a device that waits at all waits now, before frame t."""
+    if not (self.is_ready and self.is_awaiting and self.key_t is not None):
+      return False
+    return self.schedule.training_period == 0 and t - self.key_t >= most
+
+  def sent(self, t: int, now: float) -> "Plan":
+    """A key frame goes up."""
+    return self._replace(
+      key_t=t, sent_at=now, is_awaiting=True, is_overdue=False
+    )
+
+  def answered(self, schedule: Schedule) -> "Plan":
+    """An update came; from here on by its schedule."""
+    return self._replace(schedule=schedule, is_awaiting=False)
+
+  def welcomed(self, schedule: Schedule) -> "Plan":
+    """There is a server; what was not answered is asked again."""
+    is_overdue = self.is_overdue or self.is_awaiting
+    return self._replace(
+      schedule=schedule,
+      is_ready=True,
+      is_awaiting=False,
+      is_overdue=is_overdue,
+    )
+
+  def lost(self) -> "Plan":
+    """There is no server any more."""
+    return self._replace(is_ready=False)
 
 
 class Hangup(Exception):
@@ -42,7 +111,7 @@ class Hangup(Exception):
     self.is_final = is_final
 
 
-class Answering(NamedTuple):
+class ServedWeights(NamedTuple):
   """Weights to predict with."""
 
   held: Weights
@@ -68,7 +137,7 @@ class Device:
     self,
     held: Weights,
     terms: Terms,
-    stage: Callable[[Answering], None] = lambda answering: None,
+    stage: Callable[[ServedWeights], None] = lambda served: None,
   ):
     """Begins with weights of a layout in which all arrays train.
 
@@ -83,30 +152,29 @@ class Device:
     self._stage = stage
     self._layout = held.layout.digest
     self._lock = threading.Lock()  # around changes of the plan
-    self._is_greeting, self._greeted_at = False, 0.0
+    self._is_connecting, self._connected_at = False, 0.0
     self._beats: list[float] = []
 
   def connected(self, now: float) -> Hello:
     """There is a connection; the word to begin it with."""
-    self._is_greeting, self._greeted_at, self._beats = True, now, []
+    self._is_connecting, self._connected_at, self._beats = True, now, []
     digest = layout_lib.digest_of(self.held.params, self.held.layout)
     return Hello(
-      *((VERSION,), self._layout, self.terms, digest),
-      *(self.session, self.held.version),
+      self._layout, self.terms, digest, self.session, self.held.version
     )
 
   def lost(self) -> None:
     """The connection is over."""
-    self._is_greeting = False
-    self._plan(plan_lib.lost)
+    self._is_connecting = False
+    self._replan(lambda plan: plan.lost())
 
   def sent(self, t: int, now: float) -> None:
     """A key frame goes up."""
-    self._plan(plan_lib.sent, t, now)
+    self._replan(lambda plan: plan.sent(t, now))
 
   def sampled(self, time: float) -> None:
     """A frame is taken for the message of its training period."""
-    self._plan(lambda plan: plan._replace(sample_time=time))
+    self._replan(lambda plan: plan._replace(sample_time=time))
 
   def beat(self, now: float) -> Heartbeat:
     """A sign of life; `now` is unlike that of any other."""
@@ -115,7 +183,7 @@ class Device:
 
   def check(self, now: float) -> None:
     """Raises a Hangup where a server has said nothing for too long."""
-    if self._is_greeting and now - self._greeted_at > WELCOME_SECONDS:
+    if self._is_connecting and now - self._connected_at > WELCOME_SECONDS:
       raise Hangup("the server does not answer", is_final=False)
 
   def handle(self, message: Message, now: float) -> list[Message]:
@@ -130,32 +198,27 @@ class Device:
         raise Hangup(message.text, message.is_final)
       case Bye():
         raise Hangup("the server is going away", is_final=False)
-      case Welcome() if self._is_greeting:
+      case Welcome() if self._is_connecting:
         return self._begin(message)
-      case Update() if not self._is_greeting:
+      case Update() if not self._is_connecting:
         return self._update(message)
-      case Heartbeat() if not self._is_greeting:
+      case Heartbeat() if not self._is_connecting:
         self._returned(message, now)
         return []
     raise WireError(f"no {type(message).__name__} is due from a server")
 
   def _begin(self, welcome):
-    if welcome.protocol != VERSION:
-      raise WireError(f"the server goes on by protocol {welcome.protocol}")
     try:
       layout = layout_lib.with_trainable(
         self.held.params, self.held.layout, welcome.trainable
       )
     except ValueError as error:
       raise WireError(f"the server trains another network: {error}") from None
-    self._is_greeting = False
+    self._is_connecting = False
     self.session = welcome.session
     self.held = self.held._replace(layout=layout)
     self.counts.num_welcomes += 1
-    schedule = Schedule(
-      welcome.stride, welcome.sampling_rate, welcome.training_period
-    )
-    self._plan(plan_lib.welcomed, schedule)
+    self._replan(lambda plan: plan.welcomed(welcome.schedule))
     if not welcome.wants_weights:
       return []
     return [weights.whole(self.held, self.session)]
@@ -166,7 +229,7 @@ class Device:
     if update.new_version <= self.held.version:
       self.counts.num_repeated += 1
       return [Ack(self.held.version)]
-    is_whole = update.payload.encoding == "full"
+    is_whole = update.payload.encoding == FULL
     if not is_whole and update.base_version != self.held.version:
       self.counts.num_resyncs += 1
       return [Resync(self.held.version)]
@@ -175,11 +238,8 @@ class Device:
     self.held = held
     self.counts.num_updates += 1
     self.counts.num_whole += is_whole
-    self._stage(Answering(held, self.plan.key_t))
-    schedule = Schedule(
-      update.stride, update.sampling_rate, update.training_period
-    )
-    self._plan(plan_lib.answered, schedule)
+    self._stage(ServedWeights(held, self.plan.key_t))
+    self._replan(lambda plan: plan.answered(update.schedule))
     return [Ack(held.version)]
 
   def _returned(self, heartbeat, now):
@@ -187,6 +247,6 @@ class Device:
       self._beats.remove(heartbeat.time)
       self.counts.rtt_ms = 1e3 * (now - heartbeat.time)
 
-  def _plan(self, change, *args):
+  def _replan(self, change):
     with self._lock:
-      self.plan = change(self.plan, *args)
+      self.plan = change(self.plan)

@@ -16,11 +16,10 @@ import jax
 import numpy as np
 
 from ojd import labels, metrics
-from ojd.edge import beginning
-from ojd.edge.client import Client
-from ojd.edge.device import Answering
-from ojd.edge.pictures import Picture
-from ojd.network.payload import Params
+from ojd.edge import student as student_lib
+from ojd.edge.client import Client, Picture
+from ojd.edge.device import ServedWeights
+from ojd.network.weights import Params
 from ojd.run import workdir, writers
 from ojd.streams import base as streams
 from ojd.streams import prefetch
@@ -49,9 +48,9 @@ class Stage:
     self._put = put
     self.latest: Staged | None = None
 
-  def __call__(self, answering: Answering) -> None:
-    params = jax.block_until_ready(self._put(answering.held.params))
-    self.latest = Staged(params, answering.held.version, answering.key_t)
+  def __call__(self, served: ServedWeights) -> None:
+    params = jax.block_until_ready(self._put(served.held.params))
+    self.latest = Staged(params, served.held.version, served.key_t)
 
 
 class Pace(NamedTuple):
@@ -284,7 +283,7 @@ def student_stage(
   answer: Answer, first: Params, version: int = 0
 ) -> tuple[Answer, Stage]:
   """A student that runs here, by `System.answer`, and its first weights."""
-  put = lambda named: jax.device_put(beginning.unflatten(dict(named)))
+  put = lambda named: jax.device_put(student_lib.unflatten(named))
   stage = Stage(put)
   stage.latest = Staged(put(first), version, None)
   return jax.jit(answer), stage

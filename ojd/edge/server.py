@@ -1,7 +1,7 @@
 """The server's sockets: WebSocket connections of devices, each in two threads.
 
-One thread receives, the other sends what the hub puts; so a device that is slow
-to take its update makes no other wait, nor the trainer.
+One thread receives, the other sends what the registry puts; so a device that is
+slow to take its update makes no other wait, nor the trainer.
 """
 
 import collections
@@ -16,14 +16,11 @@ from typing import NamedTuple
 from websockets import exceptions
 from websockets.sync import server as websockets_server
 
-from ojd.edge import transport
-from ojd.edge.access import Access
-from ojd.edge.hub import Hub
-from ojd.edge.transport import Timing
+from ojd.edge import access as access_lib
+from ojd.edge.access import Access, Timing
+from ojd.edge.registry import Registry
 from ojd.errors import UserError
-from ojd.network import wire
-from ojd.network.limits import LIMITS, Limits
-from ojd.network.messages import Message
+from ojd.network import messages
 
 _MAX_WAITING = 64  # messages for a device that does not take them
 _TICK_SECONDS = 0.5
@@ -33,7 +30,7 @@ _CLOSE_SECONDS = 5.0
 class Doors(NamedTuple):
   """How much a server lets in."""
 
-  limits: Limits = LIMITS  # of a message
+  max_bytes: int = messages.MAX_BYTES  # of a message
   max_connections: int = 64  # those that are still to say who they are, too
   timing: Timing = Timing()
 
@@ -48,16 +45,19 @@ class Traffic(NamedTuple):
 class Server:
   """Listens from its making to `close`."""
 
-  def __init__(self, address: str, access: Access, hub: Hub, doors: Doors):
+  def __init__(
+    self, address: str, access: Access, registry: Registry, doors: Doors
+  ):
     """Listens, or raises a UserError in words for the flag `--listen`.
 
     Args:
       address: as a person gave it.
       access: who may speak, and where.
-      hub: of the devices; it is closed with the server.
+      registry: of the devices; it is closed with the server.
       doors: how much is let in.
     """
-    self._hub, self._access, self._doors = hub, access, doors
+    self._registry = registry
+    self._access, self._doors = access, doors
     self.traffic = Traffic()
     self._lock = threading.Lock()
     self._room = threading.Semaphore(doors.max_connections)
@@ -97,10 +97,10 @@ class Server:
       # No page of a browser is to speak to a server on its user's machine.
       origins=[None],
       process_request=self._admit,
-      max_size=self._doors.limits.max_bytes,
+      max_size=self._doors.max_bytes,
       max_queue=2,
       server_header=None,
-      **transport.keep_alive(timing),
+      **access_lib.keep_alive(timing),
     )
 
   def _bounded(self, handler: Callable):
@@ -110,7 +110,7 @@ class Server:
         return
       try:
         with contextlib.suppress(OSError):
-          transport.bound_sends(connection, self._doors.timing.timeout)
+          access_lib.bound_sends(connection, self._doors.timing.timeout)
         handler(connection, address)
       finally:
         self._room.release()
@@ -136,11 +136,11 @@ class Server:
         seconds = None
         data = data.encode() if isinstance(data, str) else data
         self._count(Traffic(up=len(data)))
-        self._hub.receive(peer, data)
+        self._registry.receive(peer, data)
     except (exceptions.ConnectionClosed, TimeoutError, OSError):
       pass
     finally:
-      self._hub.left(peer)
+      self._registry.left(peer)
       peer.close()
       sender.join()
 
@@ -151,12 +151,12 @@ class Server:
 
   def _tick(self):
     while not self._closing.wait(_TICK_SECONDS):
-      self._hub.tick()
+      self._registry.tick()
 
   def close(self) -> None:
     """Tells every device that it is over, and ends."""
     self._closing.set()
-    self._hub.close()
+    self._registry.close()
     ending = threading.Thread(target=self._server.shutdown, daemon=True)
     ending.start()
     ending.join(_CLOSE_SECONDS)
@@ -169,7 +169,7 @@ class _Peer:
 
   def __init__(self, connection, count: Callable[[Traffic], None]):
     self._connection, self._count = connection, count
-    self._waiting: collections.deque[Message] = collections.deque()
+    self._waiting: collections.deque[bytes] = collections.deque()
     self._changed = threading.Condition()
     self.is_closed, self._is_sending = False, False
 
@@ -179,12 +179,12 @@ class _Peer:
     with self._changed:
       return not (self._waiting or self._is_sending)
 
-  def put(self, message: Message) -> None:
+  def put(self, data: bytes) -> None:
     """Sends a message, later; a device that takes none is sent away."""
     with self._changed:
       if self.is_closed:
         return
-      self._waiting.append(message)
+      self._waiting.append(data)
       self.is_closed = len(self._waiting) > _MAX_WAITING
       self._changed.notify()
 
@@ -198,8 +198,7 @@ class _Peer:
     """Sends until the end; then the connection is over."""
     # Whatever it is, there is nobody left to be told.
     with contextlib.suppress(exceptions.ConnectionClosed, OSError):
-      while (message := self._next()) is not None:
-        data = wire.encode(message)
+      while (data := self._next()) is not None:
         self._connection.send(data)
         self._count(Traffic(down=len(data)))
     self.close()

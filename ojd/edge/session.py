@@ -1,7 +1,7 @@
 """A device as its server knows it: what it holds, what it waits for.
 
 Messages go in and messages come out; there is no socket, no thread and no clock
-here. At most one update is on its way. What is learnt meanwhile goes with the
+here. At most one update is on its way. What is learned meanwhile goes with the
 next one; an update that is not acknowledged for long is sent again.
 """
 
@@ -12,22 +12,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd.network import difference, payload, weights
 from ojd.network import layout as layout_lib
-from ojd.network.limits import WireError
+from ojd.network import weights
 from ojd.network.messages import (
+  FULL,
   Ack,
   Frames,
   Heartbeat,
   Hello,
   Message,
   Resync,
+  Schedule,
   Terms,
   Update,
   Welcome,
+  WireError,
 )
-from ojd.network.weights import Schedule, Weights
-from ojd.network.wire import VERSION
+from ojd.network.weights import Params, Weights
 
 _BURST_SECONDS = 10.0  # of frames that may come at once
 
@@ -35,7 +36,7 @@ _BURST_SECONDS = 10.0  # of frames that may come at once
 class Rules(NamedTuple):
   """What a device may ask of the server."""
 
-  max_queue: int = 4  # messages with key frames that wait for a lesson
+  max_queue: int = 4  # messages with key frames that wait for training
   max_rate: float = 10.0  # key frames a second
   resend_seconds: float = 60.0  # without an Ack, an update is sent again
   dtype: str = "float32"  # in which values travel
@@ -48,8 +49,8 @@ class Counts:
   num_frames: int = 0  # that came
   num_refused: int = 0  # that came too fast
   num_dropped: int = 0  # that waited while newer ones came
-  num_lessons: int = 0
-  num_failed: int = 0  # lessons that came to nothing
+  num_rounds: int = 0  # of training
+  num_failed: int = 0  # training rounds that came to nothing
   num_updates: int = 0
   num_whole: int = 0  # of them with all weights
   num_resent: int = 0
@@ -71,13 +72,13 @@ class Session:
     self.held = held
     self.schedule = schedule
     self.counts = Counts()
-    self.pupil: Any = None  # what the trainer keeps of it
+    self.learned: Any = None  # what the trainer keeps of it
     self._digest = layout_lib.digest_of(held.params, held.layout)
     self._in_flight: Update | None = None
     self._sent_at = 0.0
     self._base_digest = b""  # of the weights that it fits
-    self._trained: payload.Params | None = None  # and not sent
-    self._is_answer_due = False  # a lesson is over, and nothing was sent of it
+    self._trained: Params | None = None  # and not sent
+    self._is_answer_due = False  # trained, and nothing was sent of it
     self._wants_weights = False
     self._queue: collections.deque[Frames] = collections.deque()
     self._allowance = rules.max_rate * _BURST_SECONDS
@@ -89,7 +90,7 @@ class Session:
     return self._in_flight is not None
 
   @property
-  def has_lesson(self) -> bool:
+  def has_frames(self) -> bool:
     """Whether `take` has key frames to give."""
     return bool(self._queue) and not self._wants_weights
 
@@ -97,7 +98,7 @@ class Session:
     """The key frames that have waited longest."""
     return self._queue.popleft()
 
-  def greet(
+  def connect(
     self, hello: Hello, now: float, wants_weights: bool = False
   ) -> list[Message]:
     """Takes up a connection; what the device lacks comes with the Welcome.
@@ -122,9 +123,7 @@ class Session:
     else:
       more = self._send_whole(max(version, hello.version) + 1, now)
     welcome = Welcome(
-      *(self.number, VERSION, self.held.version),
-      *self.schedule,
-      wants_weights,
+      *(self.number, self.held.version, self.schedule, wants_weights),
       layout_lib.trainable_bits(self.held.layout),
     )
     return [welcome, *more]
@@ -132,7 +131,7 @@ class Session:
   def _fits(self, update, hello):
     """Whether a device that says hello can make use of an update."""
     base = (update.base_version, self._base_digest)
-    is_whole = update.payload.encoding == payload.FULL
+    is_whole = update.payload.encoding == FULL
     return not is_whole and (hello.version, hello.weights) == base
 
   def handle(self, message: Message, now: float) -> list[Message]:
@@ -156,7 +155,8 @@ class Session:
 
   def _add(self, frames, now):
     terms = self.terms
-    if (frames.height, frames.width, frames.codec) != terms[:2] + terms[3:4]:
+    agreed = terms.height, terms.width, terms.codec
+    if (frames.height, frames.width, frames.codec) != agreed:
       raise WireError(
         f"{frames.codec} frames of {frames.height}x{frames.width}, and "
         f"{terms.codec} of {terms.height}x{terms.width} are agreed upon"
@@ -200,29 +200,29 @@ class Session:
         f"{self.held.version}"
       )
     update = self._in_flight
-    if update is not None and update.payload.encoding == payload.FULL:
+    if update is not None and update.payload.encoding == FULL:
       return []  # on its way, and sent again if need be
     return self._send_whole(self.held.version + 1, now)
 
   def _adopt(self, update):
     held = weights.apply(self.held, update)
-    if update.payload.encoding != payload.FULL:
+    if update.payload.encoding != FULL:
       raise WireError("not all of the weights, and all were asked for")
     self._hold(held)
     self._wants_weights = False
     return []
 
-  def learnt(
-    self, params: payload.Params, schedule: Schedule, now: float
+  def trained(
+    self, params: Params, schedule: Schedule, now: float
   ) -> list[Message]:
-    """A lesson is over: what it moved goes to the device, now or later."""
-    self.counts.num_lessons += 1
+    """A training round is over: the device gets what it moved, now or later."""
+    self.counts.num_rounds += 1
     self.schedule = schedule
     self._trained, self._is_answer_due = params, True
     return [] if self.is_in_flight else self._send(now)
 
   def failed(self, schedule: Schedule, now: float) -> list[Message]:
-    """A lesson came to nothing; the device is told when the next one is."""
+    """A training round came to nothing; the device gets the next schedule."""
     self.counts.num_failed += 1
     self.schedule, self._is_answer_due = schedule, True
     return [] if self.is_in_flight else self._send(now)
@@ -237,7 +237,7 @@ class Session:
     return [self._in_flight]
 
   def _send(self, now):
-    """What was learnt since the last update, if a device waits for that."""
+    """What was learned since the last update, if a device waits for that."""
     if not self._is_answer_due:
       return []
     trained, self._trained, self._is_answer_due = self._trained, None, False
@@ -254,20 +254,20 @@ class Session:
     return weights.advance(
       self.held,
       params,
-      difference.choose(self.held, params, dtype),
+      weights.changed(self.held, params, dtype),
       **{"dtype": dtype, "session": self.number, "schedule": self.schedule},
     )
 
   def _send_whole(self, version, now):
-    """All weights, with all that was learnt, whatever the device holds."""
+    """All weights, with all that was learned, whatever the device holds."""
     trained, self._trained, self._is_answer_due = self._trained, None, False
     params = self.held.params if trained is None else trained
     if not all(np.isfinite(array).all() for array in params.values()):
       params = self.held.params
     held = Weights(dict(params), self.held.layout, version)
-    update = weights.whole(held, self.number)
     self.counts.num_whole += 1
-    return self._put(update._replace(**self.schedule._asdict()), held, now)
+    update = weights.whole(held, self.number, self.schedule)
+    return self._put(update, held, now)
 
   def _put(self, update, held, now) -> Sequence[Message]:
     self._base_digest = self._digest

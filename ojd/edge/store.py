@@ -15,7 +15,7 @@ import safetensors.numpy
 from ojd.errors import UserError
 from ojd.network import layout as layout_lib
 from ojd.network.layout import Layout
-from ojd.network.limits import WireError
+from ojd.network.messages import WireError
 from ojd.network.weights import Weights
 
 _ENDING = ".safetensors"

@@ -2,8 +2,11 @@
 
 A clip is a bare H.264 stream (Annex B): a key frame, and frames that each
 refer to earlier ones of the clip only. Frames of an odd size get another row or
-column, which the reader takes away again; colours are those of BT.601, limited
-range.
+column, which the reader takes away again.
+
+Colours are those of BT.601, limited range, by whole numbers and so alike on all
+machines. One stands for four pixels, and in the middle of them; on the way back
+it is interpolated.
 
 The bits are kept in a bucket: each frame brings what it may cost, and a clip
 takes over what the one before left, so that quality is even and the rate is
@@ -13,9 +16,9 @@ kept over any longer time. No more than a good quality is ever spent.
 import av
 import numpy as np
 
-from ojd.network import h264, yuv
+from ojd.network import h264
 from ojd.network.images import check_frame, check_size
-from ojd.network.limits import WireError
+from ojd.network.messages import WireError
 from ojd.types import Frame
 
 _BEST = 18  # of x264's constant rate factor: no frame needs to look better
@@ -36,6 +39,18 @@ _OPTIONS = {
   "g": str(10**6),  # key frames only where a clip or a scene begins
   "x264-params": "colormatrix=smpte170m",
 }
+# 16 + M rgb is Y, 128 + M rgb are U and V, all times 2**16.
+_FROM_RGB = np.array(
+  [
+    [16829, 33039, 6416],
+    [-9714, -19071, 28784],
+    [28784, -24103, -4681],
+  ],
+  np.int32,
+)
+_FROM_Y = 76309
+_FROM_U = (0, -25675, 132201)  # to R, G and B
+_FROM_V = (104597, -53279, 0)
 
 
 class ClipWriter:
@@ -84,7 +99,7 @@ class ClipWriter:
     if self._encoder is None:
       self._encoder = _encoder(*self._size, self._share, self._spare)
       self._decoder = _Decoder(*self._size)
-    planes = yuv.from_rgb(_padded(frame))
+    planes = yuv_of_rgb(_padded(frame))
     image = av.VideoFrame.from_ndarray(planes, format=_PIXELS)
     (packet,) = self._encoder.encode(image)
     # Without x264's words about itself, hundreds of bytes.
@@ -180,7 +195,7 @@ class _Decoder:
         f"a clip of {size[0]}x{size[1]} pixels, {frame.format.name}"
       )
     height, width = self._size
-    return yuv.to_rgb(frame.to_ndarray())[:height, :width].copy()
+    return rgb_of_yuv(frame.to_ndarray())[:height, :width].copy()
 
 
 def _padded(frame):
@@ -191,3 +206,56 @@ def _padded(frame):
 
 def _even(height, width):
   return height + height % 2, width + width % 2
+
+
+def yuv_of_rgb(frame: np.ndarray) -> np.ndarray:
+  """The planes Y, U and V, one behind the other.
+
+  Args:
+    frame: [H, W, 3] uint8.
+
+  Returns:
+    [3 H / 2, W] uint8.
+  """
+  height, width = frame.shape[:2]
+  rgb = frame.astype(np.int32)
+  four = rgb[::2, ::2] + rgb[::2, 1::2] + rgb[1::2, ::2] + rgb[1::2, 1::2]
+  luma, *chroma = _FROM_RGB
+  planes = (
+    _rounded((16 << 16) + _dot(rgb, luma), 16),
+    *(_rounded((128 << 18) + _dot(four, row), 18) for row in chroma),
+  )
+  planes = [plane.astype(np.uint8).ravel() for plane in planes]
+  return np.concatenate(planes).reshape(height * 3 // 2, width)
+
+
+def rgb_of_yuv(planes: np.ndarray) -> np.ndarray:
+  """What `yuv_of_rgb` gave, as [H, W, 3] uint8 again."""
+  height, width = planes.shape[0] * 2 // 3, planes.shape[1]
+  u, v = planes[height:].reshape(2, height // 2, width // 2).astype(np.int32)
+  luma = _FROM_Y * (planes[:height].astype(np.int32) - 16)
+  frame = np.empty((height, width, 3), np.uint8)
+  for channel in range(3):
+    chroma = _FROM_U[channel] * (u - 128) + _FROM_V[channel] * (v - 128)
+    value = _rounded(luma + _doubled(_doubled(chroma).T).T, 16)
+    frame[..., channel] = np.clip(value, 0, 255)
+  return frame
+
+
+def _dot(pixels, row):
+  # By hand: a product of matrices has no quick way for whole numbers.
+  return sum(pixels[..., channel] * row[channel] for channel in range(3))
+
+
+def _rounded(value, bits):
+  """The nearest whole number of `bits` bits less."""
+  return (value + (1 << bits - 1)) >> bits
+
+
+def _doubled(values):
+  """[2 N, M] for [N, M]: between two, at a quarter and three quarters."""
+  padded = np.concatenate([values[:1], values, values[-1:]])
+  doubled = np.empty((2 * len(values), values.shape[1]), values.dtype)
+  doubled[::2] = _rounded(3 * values + padded[:-2], 2)
+  doubled[1::2] = _rounded(3 * values + padded[2:], 2)
+  return doubled

@@ -7,8 +7,8 @@
 
 from typing import NamedTuple
 
-from ojd.network import entries, messages
-from ojd.network import link as link_lib
+from ojd.errors import UserError
+from ojd.network import messages
 from ojd.network.link import Link
 
 IDEAL = "ideal"
@@ -40,37 +40,95 @@ class Conditions(NamedTuple):
   upload: Upload = Upload()
 
 
-_PACES = (0.0, 1e6)
-NAMES = (*link_lib.NAMES, *Pace._fields, *Upload._fields)
+# Of a number in a text: least, most.
+_RANGES = {
+  "up_mbps": (1e-3, 1e6),
+  "down_mbps": (1e-3, 1e6),
+  "rtt_ms": (0.0, 1e5),
+  "jitter_ms": (0.0, 1e5),
+  "loss": (0.0, 0.9),
+  **dict.fromkeys(Pace._fields, (0.0, 1e6)),
+  "kbps": (1.0, 1e6),
+  "quality": (1, 95),
+}
+_CHOICES = {"codec": messages.CODECS, "labels": (DECODED, ORIGINAL)}
+_OUTAGE = "outage"  # as 10-15+40-42, in seconds
+_MAX_OUTAGES, _MAX_SECONDS = 1000, 1e9
+NAMES = (*Link._fields[:-1], _OUTAGE, *Pace._fields, *Upload._fields)
 
 
 def parse(text: str) -> Conditions:
   """Reads the text; a UserError says in a line what is wrong with it."""
-  found = {} if text.strip() == IDEAL else entries.split(text, NAMES)
-  pace = {
-    name: entries.number(f"{name}={found[name]}", found[name], *_PACES)
-    for name in Pace._fields
-    if name in found
-  }
-  return Conditions(link_lib.parse(found), Pace(**pace), _upload(found))
+  entries = {} if text.strip() == IDEAL else _split(text)
+  found = {name: _value(name, value) for name, value in entries.items()}
+  if _OUTAGE in found:
+    found["outages"] = found.pop(_OUTAGE)
+  of = lambda kind: kind(**{k: found[k] for k in kind._fields if k in found})
+  return Conditions(of(Link), of(Pace), of(Upload))
 
 
-def _upload(found):
-  upload = Upload()
-  entry = lambda name: f"{name}={found[name]}"
-  if "codec" in found:
-    codec = entries.choice(entry("codec"), found["codec"], messages.CODECS)
-    upload = upload._replace(codec=codec)
-  if "kbps" in found:
-    kbps = entries.number(entry("kbps"), found["kbps"], 1.0, 1e6)
-    upload = upload._replace(kbps=kbps)
-  if "quality" in found:
-    quality = entries.number(entry("quality"), found["quality"], 1, 95)
-    if quality != int(quality):
-      raise entries.problem(entry("quality"), "a whole number")
-    upload = upload._replace(quality=int(quality))
-  if "labels" in found:
-    known = (DECODED, ORIGINAL)
-    labels = entries.choice(entry("labels"), found["labels"], known)
-    upload = upload._replace(labels=labels)
-  return upload
+def _split(text):
+  """The entries by name, as they are written."""
+  found = {}
+  for entry in text.split(",") if text.strip() else ():
+    name, equals, value = (part.strip() for part in entry.partition("="))
+    if name not in NAMES:
+      raise _problem(entry, f"unknown; known are {', '.join(NAMES)}")
+    if name in found:
+      raise _problem(entry, f"{name} is there twice")
+    if not equals or not value:
+      raise _problem(entry, f"{name} has no value")
+    found[name] = value
+  return found
+
+
+def _value(name, text):
+  """What an entry says."""
+  entry = f"{name}={text}"
+  if name == _OUTAGE:
+    return _outages(entry, text)
+  if name in _CHOICES:
+    if text not in _CHOICES[name]:
+      raise _problem(entry, f"one of {', '.join(_CHOICES[name])}")
+    return text
+  value = _number(entry, text, *_RANGES[name])
+  if name != "quality":
+    return value
+  if value != int(value):
+    raise _problem(entry, "a whole number")
+  return int(value)
+
+
+def _outages(entry, text):
+  outages = []
+  for piece in text.split("+"):
+    start, dash, end = piece.partition("-")
+    if not dash:
+      raise _problem(entry, "an outage is START-END, in seconds")
+    pair = [_number(entry, part, 0.0, _MAX_SECONDS) for part in (start, end)]
+    if pair[0] >= pair[1] or (outages and pair[0] < outages[-1][1]):
+      raise _problem(entry, "outages end after they start, one after the other")
+    outages.append(tuple(pair))
+  if len(outages) > _MAX_OUTAGES:
+    raise _problem(entry, f"at most {_MAX_OUTAGES} outages")
+  return tuple(outages)
+
+
+def _number(entry, text, least, most):
+  try:
+    value = float(text)
+  except ValueError:
+    raise _problem(entry, f"{_quoted(text)} is no number") from None
+  if not least <= value <= most:
+    raise _problem(entry, f"from {least:g} to {most:g}")
+  return value
+
+
+def _problem(entry, words):
+  """What is wrong with an entry, in a line."""
+  return UserError(f"--link: {_quoted(entry)}: {words}")
+
+
+def _quoted(text):
+  text = text.strip()
+  return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -7,7 +7,7 @@ is what says how much memory and time a decoder needs.
 
 from collections.abc import Iterator
 
-from ojd.network.limits import WireError
+from ojd.network.messages import WireError
 
 _START = b"\0\0\1"
 _SLICE, _IDR, _SEQUENCE, _PICTURE = 1, 5, 7, 8

@@ -12,8 +12,7 @@ import struct
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from ojd.network.limits import WireError
-from ojd.network.messages import JPEG, RAW
+from ojd.network.messages import JPEG, RAW, WireError
 from ojd.streams.base import MAX_SIDE
 from ojd.types import Frame
 

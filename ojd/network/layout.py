@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-DIGEST_BYTES = 16
+from ojd.network.messages import DIGEST_BYTES
 
 
 class Layout(NamedTuple):

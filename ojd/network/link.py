@@ -12,22 +12,18 @@ so that a run that is taken up again meets the same network.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd.network import entries
-
 UP, DOWN = "up", "down"
 PACKET_BYTES = 1400
-_MAX_OUTAGES = 1000
 
 
 class Link(NamedTuple):
   """What a network is like; as it is by default, everything is there at once.
 
-  `parse` reads one and says what its numbers may be.
+  `ojd.network.conditions` reads one and says what its numbers may be.
   """
 
   up_mbps: float | None = None  # 10^6 bits a second; None: as fast as may be
@@ -143,51 +139,3 @@ def load(content: dict[str, Any]) -> LinkState:
       line = line._replace(last_arrival=-math.inf)
     lines.append(line)
   return LinkState(link._replace(outages=outages), content["seed"], *lines)
-
-
-# Of a number in a text: least, most.
-_RANGES = {
-  "up_mbps": (1e-3, 1e6),
-  "down_mbps": (1e-3, 1e6),
-  "rtt_ms": (0.0, 1e5),
-  "jitter_ms": (0.0, 1e5),
-  "loss": (0.0, 0.9),
-}
-_OUTAGE = "outage"
-_MAX_SECONDS = 1e9
-NAMES = (*_RANGES, _OUTAGE)  # what a text may hold
-
-
-def parse(found: Mapping[str, str]) -> Link:
-  """Reads values by NAMES, an outage as 10-15+40-42; none of them is ideal.
-
-  Raises:
-    UserError: one line, of what is wrong.
-  """
-  numbers = {
-    name: entries.number(f"{name}={found[name]}", found[name], *limits)
-    for name, limits in _RANGES.items()
-    if name in found
-  }
-  return Link(**numbers, outages=_outages(found.get(_OUTAGE)))
-
-
-def _outages(text):
-  if text is None:
-    return ()
-  entry, outages = f"{_OUTAGE}={text}", []
-  for piece in text.split("+"):
-    start, dash, end = piece.partition("-")
-    if not dash:
-      raise entries.problem(entry, "an outage is START-END, in seconds")
-    pair = [
-      entries.number(entry, part, 0.0, _MAX_SECONDS) for part in (start, end)
-    ]
-    if pair[0] >= pair[1] or (outages and pair[0] < outages[-1][1]):
-      raise entries.problem(
-        entry, "outages end after they start, one after the other"
-      )
-    outages.append(tuple(pair))
-  if len(outages) > _MAX_OUTAGES:
-    raise entries.problem(entry, f"at most {_MAX_OUTAGES} outages")
-  return tuple(outages)

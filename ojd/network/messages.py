@@ -1,238 +1,302 @@
 """What a server and a device say to each other, and the bytes of each.
 
-Every kind is a NamedTuple with a function that packs its body, and one that
-unpacks and checks it; `KINDS` is the table of them.
+A message is a head (magic, protocol version, CRC32 of all else) and a body in
+msgpack: an array of the kind's name and its fields. A client says Hello, a
+server Welcome; then key frames go up and updates of the weights come down, each
+acknowledged with the version that the device holds. A device that holds another
+version than an update is based on asks for all weights. Who may connect is not
+settled here, and nothing is secret.
+
+A field's annotation is what its bytes are checked by, before they take memory;
+`__post_init__` has what relates fields to each other.
 """
 
-import math
 import struct
-from collections.abc import Callable
-from typing import NamedTuple
+import typing
+import zlib
+from typing import Annotated, Literal, NamedTuple
 
-from ojd.network import handshake
-from ojd.network import payload as payload_lib
-from ojd.network.handshake import CODECS as CODECS
-from ojd.network.handshake import H264 as H264
-from ojd.network.handshake import JPEG as JPEG
-from ojd.network.handshake import NO_SESSION as NO_SESSION
-from ojd.network.handshake import RAW as RAW
-from ojd.network.handshake import SESSION_BYTES as SESSION_BYTES
-from ojd.network.handshake import Hello as Hello
-from ojd.network.handshake import Terms as Terms
-from ojd.network.handshake import Welcome as Welcome
-from ojd.network.layout import DIGEST_BYTES
-from ojd.network.limits import Limits, WireError
-from ojd.network.payload import Payload
-from ojd.network.reader import Reader, check_bytes, check_number, name_of
+import msgspec
+from msgspec import Meta
 
-MAX_TEXT = 1000  # bytes
+from ojd.streams.base import MAX_SIDE
 
-_FRAMES = struct.Struct("<BHHHH")  # codec, height, width, times, chunks
-_UPDATE = struct.Struct("<16sQQ16sIdd")
-_PAYLOAD = struct.Struct("<BBIII")  # encoding, dtype, P, chosen, bytes of mask
-_VERSION = struct.Struct("<Q")
-_TIME = struct.Struct("<d")
+VERSION = 2  # of the protocol
+MAX_BYTES = 1 << 26  # of a message, where nobody says less
+SESSION_BYTES = DIGEST_BYTES = 16
+NO_SESSION = bytes(SESSION_BYTES)
+MAX_ARRAYS = 1 << 14  # of a student
+MAX_VERSION = (1 << 63) - 1  # of weights; the server counts on from a device's
+RAW, JPEG, H264 = "raw", "jpeg", "h264"
+FULL, STATIC, GZIP, GAPS = "full", "static", "gzip", "gaps"
+
+_MAGIC = b"OJDW"
+_START = struct.Struct("<4sB")  # magic, version
+_CHECKSUM = struct.Struct("<I")
+_HEAD_BYTES = _START.size + _CHECKSUM.size
+_FIRST_HEAD = struct.Struct("<4sBBI")  # magic, version 1, kind, bytes of body
+_FIRST_ERROR = 7  # the kind of an Error in version 1
+_MAX_SHOWN = 120  # characters of a library's words
+
+Codec = Literal["raw", "jpeg", "h264"]
+CODECS = typing.get_args(Codec)
+Dtype = Literal["float32", "float16"]
+DTYPES = typing.get_args(Dtype)
+Encoding = Literal["full", "static", "gzip", "gaps"]
+Session = Annotated[
+  bytes, Meta(min_length=SESSION_BYTES, max_length=SESSION_BYTES)
+]
+Digest = Annotated[
+  bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)
+]
+Version = Annotated[int, Meta(ge=0, le=MAX_VERSION)]
+Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
+Moment = Annotated[float, Meta(ge=-1e12, le=1e12)]  # seconds
+Data = Annotated[bytes, Meta(max_length=MAX_BYTES)]
+Chunk = Annotated[bytes, Meta(min_length=1, max_length=MAX_BYTES)]
+_MAX_FRAMES = 1 << 12
 
 
-class Frames(NamedTuple):
+class WireError(ValueError):
+  """What came is no message, or what should go cannot be one: one line."""
+
+
+class VersionError(WireError):
+  """A peer speaks another version of the protocol."""
+
+  def __init__(self, version: int):
+    super().__init__(
+      f"protocol {VERSION} is spoken here and {version} there; use the same "
+      "release of ojd at both ends"
+    )
+    self.version = version
+
+
+class Terms(NamedTuple):
+  """What a device's frames are, and what is told apart in them."""
+
+  height: Side
+  width: Side
+  fps: Annotated[float, Meta(gt=0, le=1000)]  # frame t is seen at t / fps
+  codec: Codec  # H264: all frames of a training period as one clip
+  # `person;auto=car,bus`, as `ojd.labels.parse_groups` reads it
+  classes: Annotated[str, Meta(max_length=1 << 14)]
+
+
+class Schedule(NamedTuple):
+  """When a device sends key frames; 0 where that does not decide."""
+
+  stride: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0  # frames between keys
+  sampling_rate: Annotated[float, Meta(ge=0, le=1e9)] = 0.0  # keys a second
+  training_period: Moment = 0.0  # seconds between updates
+
+
+class Payload(NamedTuple):
+  """Which coordinates of the weights are new, and their values."""
+
+  encoding: Encoding
+  dtype: Dtype
+  mask: Data  # empty where both ends know it
+  values: Data  # little-endian, of the chosen ones in their order
+
+  @property
+  def num_chosen(self) -> int:
+    """How many values there are."""
+    return len(self.values) // (4 if self.dtype == "float32" else 2)
+
+
+class _Message(
+  msgspec.Struct,
+  array_like=True,
+  forbid_unknown_fields=True,
+  frozen=True,
+  tag=str.lower,
+):
+  """What is common to all kinds."""
+
+
+class Hello(_Message):
+  """A client's first word."""
+
+  layout: Digest  # of names and shapes, as if all of them trained
+  terms: Terms
+  weights: Digest = bytes(DIGEST_BYTES)  # of those that it holds
+  session: Session = NO_SESSION  # one to be taken up again
+  version: Version = 0  # of the weights that it holds
+
+  def __post_init__(self):
+    if not self.terms.classes.isprintable():
+      raise WireError("the classes are a line of text")
+
+
+class Welcome(_Message):
+  """The server's answer to it."""
+
+  session: Session
+  version: Version  # of the weights that the server has
+  schedule: Schedule  # so far
+  wants_weights: bool  # whether the device is to send those that it holds
+  # A bit for each array, by sorted name: is it trained?
+  trainable: Annotated[bytes, Meta(max_length=MAX_ARRAYS // 8)]
+
+
+class Frames(_Message):
   """Key frames, upwards; what the bytes of an image say is not looked at."""
 
-  codec: str  # of CODECS
-  height: int
-  width: int
-  times: tuple[float, ...]  # of the frames, seconds of the stream, ascending
-  chunks: tuple[bytes, ...]  # one a frame; of H264 one for all
+  codec: Codec
+  height: Side
+  width: Side
+  # Of the frames, by the stream, ascending.
+  times: Annotated[
+    tuple[Moment, ...], Meta(min_length=1, max_length=_MAX_FRAMES)
+  ]
+  # One a frame; of H264 one for all.
+  chunks: Annotated[tuple[Chunk, ...], Meta(max_length=_MAX_FRAMES)]
+
+  def __post_init__(self):
+    pairs = zip(self.times[:-1], self.times[1:], strict=True)
+    if any(before >= after for before, after in pairs):
+      raise WireError("the times of the frames do not ascend")
+    num = len(self.times)
+    if len(self.chunks) != (1 if self.codec == H264 else num):
+      raise WireError(f"{len(self.chunks)} chunks for {num} frames")
+    size = 3 * self.height * self.width
+    if self.codec == RAW and any(len(chunk) != size for chunk in self.chunks):
+      raise WireError(f"a frame of {self.height}x{self.width} has {size} bytes")
 
 
-class Update(NamedTuple):
+class Update(_Message):
   """New values of weights, and what the schedule is from here on."""
 
-  session: bytes
-  base_version: int  # of the weights that it fits; all values fit any
-  new_version: int  # of what they become
-  layout: bytes  # digest
-  stride: int  # frames between key frames; 0 where that is not the schedule
-  sampling_rate: float  # key frames a second; 0 likewise
-  training_period: float  # seconds between updates; 0 likewise
+  session: Session
+  base_version: Version  # of the weights that it fits; all values fit any
+  new_version: Version  # of what they become
+  layout: Digest
+  schedule: Schedule
   payload: Payload
 
+  def __post_init__(self):
+    is_full = self.payload.encoding == FULL
+    if self.new_version < self.base_version + (not is_full):
+      raise WireError(
+        f"an update from version {self.base_version} to {self.new_version}"
+      )
 
-class Ack(NamedTuple):
+
+class Ack(_Message):
   """The device holds these weights, whole."""
 
-  version: int
+  version: Version
 
 
-class Resync(NamedTuple):
+class Resync(_Message):
   """The device asks for all weights: what came does not fit these."""
 
-  version: int
+  version: Version
 
 
-class Heartbeat(NamedTuple):
+class Heartbeat(_Message):
   """A device is there, and the server sends it back."""
 
-  time: float
+  time: Moment
 
 
-class Error(NamedTuple):
+class Error(_Message):
   """Why the connection ends, in one line."""
 
-  text: str
+  text: Annotated[str, Meta(max_length=1000)]
   is_final: bool = False  # whether it would end so another time
 
+  def __post_init__(self):
+    if not self.text.isprintable():
+      raise WireError("an error is a line of text")
 
-class Bye(NamedTuple):
+
+class Bye(_Message):
   """It ends, and nothing is wrong."""
 
 
 Message = (
   Hello | Welcome | Frames | Update | Ack | Resync | Heartbeat | Error | Bye
 )
+_DECODER = msgspec.msgpack.Decoder(Message)
+_ENCODER = msgspec.msgpack.Encoder()
 
 
-def _pack_frames(frames):
-  sizes = [len(chunk) for chunk in frames.chunks]
-  counts = len(frames.times), len(sizes)
-  codec = CODECS.index(frames.codec)
-  return b"".join(
-    (
-      _FRAMES.pack(codec, frames.height, frames.width, *counts),
-      struct.pack(f"<{counts[0]}d", *frames.times),
-      struct.pack(f"<{counts[1]}I", *sizes),
-      *frames.chunks,
-    )
-  )
+def encode(message: Message, max_bytes: int = MAX_BYTES) -> bytes:
+  """The bytes of a message.
 
-
-def _unpack_frames(reader):
-  codec, height, width, num_times, num_chunks = reader.unpack(_FRAMES)
-  times = reader.unpack(struct.Struct(f"<{num_times}d"))
-  sizes = reader.unpack(struct.Struct(f"<{num_chunks}I"))
-  chunks = tuple(reader.take(size) for size in sizes)
-  return Frames(name_of(CODECS, codec), height, width, times, chunks)
-
-
-def _check_frames(frames, limits):
-  num, height, width = len(frames.times), frames.height, frames.width
-  if not 0 < num <= limits.max_frames:
-    raise WireError(f"{num} frames, and {limits.max_frames} are the most")
-  if not (height and width):
-    raise WireError(f"frames of {height}x{width} pixels")
-  for time in frames.times:
-    check_number("time", time, least=-math.inf)
-  pairs = zip(frames.times[:-1], frames.times[1:], strict=True)
-  if any(before >= after for before, after in pairs):
-    raise WireError("the times of the frames do not ascend")
-  if len(frames.chunks) != (1 if frames.codec == H264 else num):
-    raise WireError(f"{len(frames.chunks)} chunks for {num} frames")
-  for chunk in frames.chunks:
-    if frames.codec == RAW and len(chunk) != height * width * 3:
-      raise WireError(f"{len(chunk)} bytes for {height}x{width} pixels")
-    if not chunk:
-      raise WireError("an empty frame")
-
-
-def _pack_update(update):
-  payload = update.payload
-  return b"".join(
-    (
-      _UPDATE.pack(*update[:-1]),
-      _PAYLOAD.pack(
-        payload_lib.ENCODINGS.index(payload.encoding),
-        payload_lib.DTYPES.index(payload.dtype),
-        payload.num_coords,
-        payload.num_chosen,
-        len(payload.mask),
-      ),
-      payload.mask,
-      payload.values,
-    )
-  )
-
-
-def _unpack_update(reader):
-  fields = reader.unpack(_UPDATE)
-  encoding, dtype, *counts, num_bytes = reader.unpack(_PAYLOAD)
-  encoding = name_of(payload_lib.ENCODINGS, encoding)
-  dtype = name_of(payload_lib.DTYPES, dtype)
-  mask, values = reader.take(num_bytes), reader.rest()
-  return Update(*fields, Payload(encoding, dtype, *counts, mask, values))
-
-
-def _check_update(update, limits):
-  check_bytes("session", update.session, SESSION_BYTES)
-  check_bytes("layout", update.layout, DIGEST_BYTES)
-  is_full = update.payload.encoding == payload_lib.FULL
-  least = update.base_version + (not is_full)
-  if not least <= update.new_version <= handshake.MAX_VERSION:
-    raise WireError(
-      f"an update from version {update.base_version} to {update.new_version}"
-    )
-  check_number("sampling rate", update.sampling_rate)
-  check_number("training period", update.training_period)
-  payload_lib.check(update.payload, limits)
-
-
-def _check_heartbeat(heartbeat, limits):
-  del limits
-  check_number("time", heartbeat.time, least=-math.inf)
-
-
-def _pack_error(error):
-  return bytes([error.is_final]) + error.text.encode()
-
-
-def _unpack_error(reader):
-  (is_final,) = reader.take(1)
-  if is_final > 1:
-    raise WireError(f"a yes or no of {is_final}")
+  Raises:
+    WireError: `decode` would not take them.
+  """
   try:
-    return Error(reader.rest().decode(), bool(is_final))
-  except UnicodeDecodeError:
-    raise WireError("the text of an error is no text") from None
+    body = _ENCODER.encode(message)
+  except (ValueError, OverflowError, TypeError) as error:
+    kind = type(message).__name__
+    raise WireError(f"this {kind} cannot be ({_shown(error)})") from None
+  _check_size(_HEAD_BYTES + len(body), max_bytes)
+  _decode_body(body)
+  start = _START.pack(_MAGIC, VERSION)
+  return start + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(start))) + body
 
 
-def _check_error(error, limits):
-  del limits
-  if len(error.text.encode()) > MAX_TEXT or not error.text.isprintable():
-    raise WireError(f"an error is a line of up to {MAX_TEXT} bytes")
+def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Message:
+  """The message again; it takes about as much memory as its bytes.
+
+  Raises:
+    VersionError: it is one of another version of the protocol.
+    WireError: these are not the bytes of a message, or not of it alone.
+  """
+  _check_size(len(data), max_bytes)
+  data = memoryview(data)
+  if data[: len(_MAGIC)] != _MAGIC:
+    raise WireError("this is no message of the protocol")
+  if len(data) < _HEAD_BYTES:
+    raise WireError("the message is cut off")
+  _, version = _START.unpack(data[: _START.size])
+  if not _is_intact(data, version):
+    raise WireError("the checksum of the message is wrong")
+  if version != VERSION:
+    raise VersionError(version)
+  return _decode_body(data[_HEAD_BYTES:])
 
 
-class Kind(NamedTuple):
-  """A row of the table."""
-
-  type: type
-  pack: Callable[[Message], bytes]
-  unpack: Callable[[Reader], Message]
-  check: Callable[[Message, Limits], None]  # raises a WireError
-
-
-def _plain(type_, numbers, check=lambda message, limits: None):
-  """A kind whose body is its fields."""
-  pack = lambda message: numbers.pack(*message)
-  return Kind(type_, pack, lambda r: type_(*r.unpack(numbers)), check)
+def refusal(version: int, text: str) -> bytes:
+  """An Error for a peer of another version, as that version has it if known."""
+  if version != 1:
+    return encode(Error(text, is_final=True))
+  body = b"\1" + text.encode()
+  head = _FIRST_HEAD.pack(_MAGIC, version, _FIRST_ERROR, len(body))
+  return head + body + _CHECKSUM.pack(zlib.crc32(head + body))
 
 
-# A kind's number is its place.
-KINDS = (
-  Kind(
-    Hello,
-    handshake.pack_hello,
-    handshake.unpack_hello,
-    handshake.check_hello,
-  ),
-  Kind(
-    Welcome,
-    handshake.pack_welcome,
-    handshake.unpack_welcome,
-    handshake.check_welcome,
-  ),
-  Kind(Frames, _pack_frames, _unpack_frames, _check_frames),
-  Kind(Update, _pack_update, _unpack_update, _check_update),
-  _plain(Ack, _VERSION),
-  _plain(Resync, _VERSION),
-  _plain(Heartbeat, _TIME, _check_heartbeat),
-  Kind(Error, _pack_error, _unpack_error, _check_error),
-  _plain(Bye, struct.Struct("")),
-)
+def _is_intact(data, version):
+  """Whether the checksum is right; version 1 has it at the end."""
+  if version == 1:
+    start, checksum, rest = (
+      data[: -_CHECKSUM.size],
+      data[-_CHECKSUM.size :],
+      b"",
+    )
+  else:
+    start, rest = data[: _START.size], data[_HEAD_BYTES:]
+    checksum = data[_START.size : _HEAD_BYTES]
+  return _CHECKSUM.unpack(checksum)[0] == zlib.crc32(rest, zlib.crc32(start))
+
+
+def _decode_body(body):
+  try:
+    return _DECODER.decode(body)
+  except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    raise WireError(f"a message that cannot be ({_shown(error)})") from None
+
+
+def _check_size(size, max_bytes):
+  if size > max_bytes:
+    raise WireError(f"a message of {size} bytes, and {max_bytes} are the most")
+
+
+def _shown(error):
+  """A library's words in a short line; they may quote what came."""
+  words = " ".join(str(error).split())[:_MAX_SHOWN]
+  return "".join(c if c.isprintable() else "?" for c in words)

@@ -22,7 +22,7 @@ class Rules(NamedTuple):
   wait_after: int | None = None  # frames from a key; None: nobody waits
 
 
-class Course(NamedTuple):
+class Timeline(NamedTuple):
   """What has happened so far."""
 
   network: LinkState
@@ -37,85 +37,89 @@ class Course(NamedTuple):
   max_staleness: int = 0
 
 
-def begin_frame(rules: Rules, course: Course, t: int) -> Course:
+def begin_frame(rules: Rules, timeline: Timeline, t: int) -> Timeline:
   """The device comes to frame t, from the one before."""
-  clock, waited = _clock_at(rules, course, t, max(t - 1, 0)), course.waited
-  if t == course.wait_frame:
-    waited += max(0.0, course.wait_until - clock)
-    clock = max(clock, course.wait_until)
-  return course._replace(clock=clock, waited=waited)
+  clock, waited = _clock_at(rules, timeline, t, max(t - 1, 0)), timeline.waited
+  if t == timeline.wait_frame:
+    waited += max(0.0, timeline.wait_until - clock)
+    clock = max(clock, timeline.wait_until)
+  return timeline._replace(clock=clock, waited=waited)
 
 
 def send_frames(
   rules: Rules,
-  course: Course,
+  timeline: Timeline,
   num_bytes: int,
   num_frames: int,
   num_updates: int,
-) -> Course:
+) -> Timeline:
   """A message with frames goes up, and the server works on them.
 
   Args:
     rules: what does not change.
-    course: at the frame at hand.
+    timeline: at the frame at hand.
     num_bytes: of the message.
     num_frames: that the teacher labels.
     num_updates: of the student, then.
   """
-  network, there = link_lib.send(course.network, UP, num_bytes, course.clock)
+  network, there = link_lib.send(
+    timeline.network, UP, num_bytes, timeline.clock
+  )
   pace = rules.pace
   busy = num_frames * pace.teacher_ms + num_updates * pace.update_ms
-  free = max(there, course.server_free) + 1e-3 * busy
-  return course._replace(network=network, server_free=free)
+  free = max(there, timeline.server_free) + 1e-3 * busy
+  return timeline._replace(network=network, server_free=free)
 
 
 def send_update(
-  rules: Rules, course: Course, t: int, num_bytes: int
-) -> tuple[Course, int]:
-  """A message with what was learnt of key frame t goes down.
+  rules: Rules, timeline: Timeline, t: int, num_bytes: int
+) -> tuple[Timeline, int]:
+  """A message with what was learned of key frame t goes down.
 
   Returns:
-    The course, and how many frames after t the device holds it.
+    The timeline, and how many frames after t the device holds it.
   """
-  leaves = max(course.clock, course.server_free)
-  network, there = link_lib.send(course.network, DOWN, num_bytes, leaves)
-  frame, latest = _frame_at(rules, course, t, there), rules.wait_after
+  leaves = max(timeline.clock, timeline.server_free)
+  network, there = link_lib.send(timeline.network, DOWN, num_bytes, leaves)
+  frame, latest = _frame_at(rules, timeline, t, there), rules.wait_after
   if latest is not None and frame > t + latest:
     frame = t + latest
-    course = course._replace(wait_frame=frame, wait_until=there)
+    timeline = timeline._replace(wait_frame=frame, wait_until=there)
   delay = frame - t
-  course = course._replace(
+  timeline = timeline._replace(
     network=network,
     arrival=frame,
-    num_updates=course.num_updates + 1,
-    staleness=course.staleness + delay,
-    max_staleness=max(course.max_staleness, delay),
+    num_updates=timeline.num_updates + 1,
+    staleness=timeline.staleness + delay,
+    max_staleness=max(timeline.max_staleness, delay),
   )
-  return course, delay
+  return timeline, delay
 
 
-def _clock_at(rules, course, t, now):
+def _clock_at(rules, timeline, t, now):
   """When the device comes to frame t, if it is at frame `now`."""
   busy = 1e-3 * (t - now) * rules.pace.device_ms
-  return max(course.clock + busy, t / rules.fps)
+  return max(timeline.clock + busy, t / rules.fps)
 
 
-def _frame_at(rules, course, t, moment):
+def _frame_at(rules, timeline, t, moment):
   """The first frame after t that the device does not begin before."""
   frame, device = math.ceil(moment * rules.fps), 1e-3 * rules.pace.device_ms
   if device:
-    frame = min(frame, t + math.ceil((moment - course.clock) / device))
+    frame = min(frame, t + math.ceil((moment - timeline.clock) / device))
   frame = min(max(frame, t + 1), _MAX_FRAME)
-  while frame < _MAX_FRAME and _clock_at(rules, course, frame, t) < moment:
+  while frame < _MAX_FRAME and _clock_at(rules, timeline, frame, t) < moment:
     frame += 1  # what rounding has taken
   return frame
 
 
-def summary(rules: Rules, course: Course, num_frames: int) -> dict[str, Any]:
+def summary(
+  rules: Rules, timeline: Timeline, num_frames: int
+) -> dict[str, Any]:
   """What became of so many frames, as JSON."""
-  seconds = course.clock + 1e-3 * rules.pace.device_ms
+  seconds = timeline.clock + 1e-3 * rules.pace.device_ms
   seconds = max(seconds, num_frames / rules.fps)
-  network, num = course.network, course.num_updates
+  network, num = timeline.network, timeline.num_updates
   each = lambda x: round(x / seconds, 3) if seconds else 0.0
   return {
     "seconds": round(seconds, 3),
@@ -126,17 +130,17 @@ def summary(rules: Rules, course: Course, num_frames: int) -> dict[str, Any]:
     "up_kbps": each(8e-3 * network.up.num_bytes),
     "down_kbps": each(8e-3 * network.down.num_bytes),
     "num_sent": num,
-    "mean_staleness": round(course.staleness / num, 3) if num else None,
-    "max_staleness": course.max_staleness,
-    "waited_seconds": round(course.waited, 3),
+    "mean_staleness": round(timeline.staleness / num, 3) if num else None,
+    "max_staleness": timeline.max_staleness,
+    "waited_seconds": round(timeline.waited, 3),
   }
 
 
-def dump(course: Course) -> dict[str, Any]:
-  """The course as JSON has it."""
-  return course._asdict() | {"network": link_lib.dump(course.network)}
+def dump(timeline: Timeline) -> dict[str, Any]:
+  """The timeline as JSON has it."""
+  return timeline._asdict() | {"network": link_lib.dump(timeline.network)}
 
 
-def load(content: dict[str, Any]) -> Course:
-  """The course that was dumped."""
-  return Course(**content | {"network": link_lib.load(content["network"])})
+def load(content: dict[str, Any]) -> Timeline:
+  """The timeline that was dumped."""
+  return Timeline(**content | {"network": link_lib.load(content["network"])})

@@ -1,13 +1,10 @@
-"""Key frames on their way up: what is sent of them, and what arrives.
+"""Key frames on their way up: how a device sends them, and a server reads them.
 
-A frame goes as an image of its own, at once, or a few of them as one clip once
-the last of them is there. What the other end will see of a frame is known as
-soon as it is added.
+A frame goes as an image of its own, or a few of them as one clip. What the
+other end will see of a frame is known as soon as it is added.
 """
 
-import numpy as np
-
-from ojd.network import clips, images, wire
+from ojd.network import clips, images
 from ojd.network.conditions import Upload
 from ojd.network.messages import H264, Frames
 from ojd.types import Frame
@@ -28,15 +25,17 @@ class Uplink:
     self._times: list[float] = []
     self._chunks: list[bytes] = []
     self._clip: clips.ClipWriter | None = None
-    self.spare: int | None = None  # of the bytes for clips; None at first
+    self._decoded: Frame | None = None  # the latest of the clip
+    # Of the bytes for clips: what one left unspent is the next one's.
+    self.spare: int | None = None
 
   @property
   def is_empty(self) -> bool:
     """Whether nothing waits to be sent."""
     return not self._times
 
-  def add(self, frame: Frame, seconds: float, rate: float) -> np.ndarray:
-    """Takes a frame; returns what will be seen of it.
+  def add(self, frame: Frame, seconds: float, rate: float) -> None:
+    """Takes a frame.
 
     Args:
       frame: [H, W, 3] uint8.
@@ -46,17 +45,24 @@ class Uplink:
     self._times.append(seconds)
     codec = self._upload.codec
     if codec != H264:
-      self._chunks.append(
-        images.encode_image(frame, codec, self._upload.quality)
-      )
-      return images.decode_image(self._chunks[-1], codec, *self._size)
+      quality = self._upload.quality
+      self._chunks.append(images.encode_image(frame, codec, quality))
+      return
     if self._clip is None:
       kbps = self._upload.kbps
       self._clip = clips.ClipWriter(*self._size, kbps, rate, self.spare)
-    return self._clip.add(frame)
+    self._decoded = self._clip.add(frame)
 
-  def flush(self) -> tuple[int, bytes]:
-    """How many were added since the last time, and the message with them."""
+  def seen(self) -> Frame:
+    """What the other end will see of the frame that was added last."""
+    if self._clip is not None:
+      return self._decoded
+    return images.decode_image(
+      self._chunks[-1], self._upload.codec, *self._size
+    )
+
+  def flush(self) -> Frames:
+    """The message with the frames that were added since the last one."""
     if self._clip is not None:
       self._chunks.append(self._clip.finish())
       self.spare, self._clip = self._clip.spare, None
@@ -64,4 +70,19 @@ class Uplink:
       self._upload.codec, *self._size, tuple(self._times), tuple(self._chunks)
     )
     self._times, self._chunks = [], []
-    return len(frames.times), wire.encode(frames)
+    return frames
+
+
+def decode_frames(frames: Frames) -> list[Frame]:
+  """The frames of a message.
+
+  Raises:
+    WireError: they cannot be decoded.
+  """
+  height, width = frames.height, frames.width
+  if frames.codec != H264:
+    return [
+      images.decode_image(chunk, frames.codec, height, width)
+      for chunk in frames.chunks
+    ]
+  return clips.decode_clip(frames.chunks[0], len(frames.times), height, width)

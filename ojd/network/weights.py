@@ -1,38 +1,84 @@
-"""Weights that both ends hold alike, a version after the other."""
+"""Weights that both ends hold alike, and the updates from version to version.
 
+An update brings new values of some coordinates: all P of them, those of the
+layout's static mask, or any mask. Values are new ones and not differences: what
+a device holds afterwards does not depend on rounding before. They may travel as
+float16. Then the server rounds its own copy alike, and both ends hold the same
+bits. An update with a value beyond the range of float16 goes as float32:
+nothing is clipped. Values that are not finite do not travel.
+"""
+
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from ojd.network import payload as payload_lib
+from ojd.network import layout as layout_lib
+from ojd.network import mask_code
 from ojd.network.layout import Layout
-from ojd.network.limits import WireError
-from ojd.network.messages import NO_SESSION, Update
+from ojd.network.messages import (
+  DTYPES,
+  FULL,
+  NO_SESSION,
+  STATIC,
+  Payload,
+  Schedule,
+  Update,
+  WireError,
+)
+
+Params = Mapping[str, np.ndarray]  # float32, by name
+Chosen = str | np.ndarray  # FULL, STATIC or a mask, [P] bool
+UNSCHEDULED = Schedule()
+_WIRE_TYPES = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
 
 class Weights(NamedTuple):
   """What a device predicts with, and the server's copy of it."""
 
-  params: payload_lib.Params
+  params: Params
   layout: Layout
   version: int = 0
 
 
-class Schedule(NamedTuple):
-  """What goes along with an update (`messages.Update`)."""
+def changed(held: Weights, params: Params, dtype: str = "float32") -> Chosen:
+  """The coordinates whose bits differ, told as briefly as can be.
 
-  stride: int = 0
-  sampling_rate: float = 0.0
-  training_period: float = 0.0
+  Args:
+    held: what the device holds.
+    params: what it should hold, of the same layout.
+    dtype: in which the values are to travel.
+
+  Returns:
+    STATIC where all that differs is trainable, and to send the trainable ones
+    whole takes fewer bytes than to say which of them differ; else a mask, [P].
+  """
+  layout = held.layout
+  new = layout_lib.ravel(params, layout).view(np.uint32)
+  mask = new != layout_lib.ravel(held.params, layout).view(np.uint32)
+  static, num = layout_lib.static_indices(layout), np.count_nonzero(mask)
+  if np.count_nonzero(mask[static]) < num:
+    return mask
+  *parts, _ = np.split(mask, np.cumsum(layout.sizes))
+  mask_size = sum(mask_bytes(int(part.sum()), part.size) for part in parts)
+  spared = _WIRE_TYPES[dtype].itemsize * (static.size - num)
+  return STATIC if num and spared <= mask_size else mask
 
 
-UNSCHEDULED = Schedule()
+def mask_bytes(num_chosen: int, num_coords: int) -> float:
+  """The entropy of a mask: about the least bytes that tell what was chosen."""
+  if num_chosen in (0, num_coords):
+    return 0.0
+  share = num_chosen / num_coords
+  bits = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+  return bits * num_coords / 8
 
 
 def advance(
   held: Weights,
-  params: payload_lib.Params,
-  chosen: payload_lib.Chosen,
+  params: Params,
+  chosen: Chosen,
   *,
   dtype: str = "float32",
   code: str | None = None,
@@ -44,9 +90,9 @@ def advance(
   Args:
     held: what the device holds now.
     params: what the server has trained from there; float32, by name.
-    chosen: what was moved (`payload.Chosen`).
-    dtype: of the values, as for `payload.pack`.
-    code: of the mask, likewise.
+    chosen: what was moved.
+    dtype: of the values; float32 all the same where float16 has no room.
+    code: of the mask (`mask_code.CODES`); None for the smallest.
     session: of the device.
     schedule: from here on.
 
@@ -54,30 +100,35 @@ def advance(
     WireError: a chosen value is not finite.
     ValueError: other weights, or some moved that were not chosen.
   """
-  layout = held.layout
-  payload = payload_lib.pack(params, layout, chosen, dtype, code)
-  copy = payload_lib.server_copy(params, layout, chosen, dtype)
-  if not isinstance(chosen, str) or chosen != payload_lib.FULL:
-    _check_others(held, copy, payload)
-  update = Update(
-    session, held.version, held.version + 1, layout.digest, *schedule, payload
+  layout, where = held.layout, _indices(chosen, held.layout)
+  vector = layout_lib.ravel(params, layout)
+  values = _sent(vector[where], dtype)
+  encoding, mask = _encode_mask(chosen, layout, code)
+  dtype = values.dtype.name
+  payload = Payload(
+    encoding, dtype, mask, values.astype(_WIRE_TYPES[dtype]).tobytes()
   )
-  return update, Weights(copy, layout, update.new_version)
+  vector[where] = values
+  copy = layout_lib.unravel(vector, layout)
+  _check_others(held, copy, payload)
+  version = held.version + 1
+  update = Update(
+    session, held.version, version, layout.digest, schedule, payload
+  )
+  return update, Weights(copy, layout, version)
 
 
-def _check_others(held, copy, payload):
-  applied = payload_lib.apply(held.params, held.layout, payload)
-  for name, array in copy.items():
-    if not np.array_equal(applied[name].view("u4"), array.view("u4")):
-      raise ValueError(f"{name} has moved where it was not chosen")
-
-
-def whole(held: Weights, session: bytes = NO_SESSION) -> Update:
+def whole(
+  held: Weights,
+  session: bytes = NO_SESSION,
+  schedule: Schedule = UNSCHEDULED,
+) -> Update:
   """The update that gives a device all weights, whatever it holds."""
-  payload = payload_lib.pack(held.params, held.layout, payload_lib.FULL)
+  values = _sent(layout_lib.ravel(held.params, held.layout), "float32")
+  payload = Payload(FULL, "float32", b"", values.astype("<f4").tobytes())
   return Update(
     *(session, held.version, held.version, held.layout.digest),
-    *UNSCHEDULED,
+    schedule,
     payload,
   )
 
@@ -90,11 +141,84 @@ def apply(held: Weights, update: Update) -> Weights:
   """
   if update.layout != held.layout.digest:
     raise WireError("the update is for weights of another layout")
-  is_whole = update.payload.encoding == payload_lib.FULL
+  is_whole = update.payload.encoding == FULL
   if not is_whole and update.base_version != held.version:
     raise WireError(
       f"the update fits version {update.base_version} of the weights, and "
       f"version {held.version} is held"
     )
-  params = payload_lib.apply(held.params, held.layout, update.payload)
+  params = _applied(held, update.payload)
   return Weights(params, held.layout, update.new_version)
+
+
+def _applied(held, payload: Payload):
+  """New arrays with the payload's values in place."""
+  dtype = _WIRE_TYPES[payload.dtype]
+  num, odd = divmod(len(payload.values), dtype.itemsize)
+  if odd or num > held.layout.num_coords:
+    raise WireError(
+      f"{len(payload.values)} bytes of {payload.dtype} for "
+      f"{held.layout.num_coords} coordinates"
+    )
+  values = np.frombuffer(payload.values, dtype)
+  if not np.isfinite(values).all():
+    raise WireError("a value is not finite")
+  where = _decode_mask(payload, held.layout, num)
+  vector = layout_lib.ravel(held.params, held.layout)
+  vector[where] = values
+  return layout_lib.unravel(vector, held.layout)
+
+
+def _check_others(held, copy, payload):
+  """Raises a ValueError unless a device comes to hold the server's copy."""
+  applied = _applied(held, payload)
+  for name, array in copy.items():
+    if not np.array_equal(applied[name].view("u4"), array.view("u4")):
+      raise ValueError(f"{name} has moved where it was not chosen")
+
+
+def _indices(chosen, layout):
+  """What picks the chosen of the ravelled vector."""
+  if isinstance(chosen, np.ndarray):
+    if chosen.dtype != bool or chosen.shape != (layout.num_coords,):
+      raise ValueError(
+        f"a mask is [{layout.num_coords}] bool, not {chosen.shape} "
+        f"{chosen.dtype}"
+      )
+    return chosen
+  if chosen == FULL:
+    return np.arange(layout.num_coords)
+  if chosen == STATIC:
+    return layout_lib.static_indices(layout)
+  raise ValueError(f"{chosen!r} is no choice of coordinates")
+
+
+def _sent(values, dtype):
+  """Values as they travel, float16 or float32."""
+  if not np.isfinite(values).all():
+    raise WireError("a value to be sent is not finite")
+  if dtype not in DTYPES:
+    raise ValueError(f"values are {' or '.join(DTYPES)}, not {dtype!r}")
+  with np.errstate(over="ignore"):
+    rounded = values.astype(dtype)
+  return rounded if np.isfinite(rounded).all() else values
+
+
+def _encode_mask(chosen, layout, code):
+  if isinstance(chosen, str):
+    return chosen, b""
+  return mask_code.encode(chosen, layout.sizes, code)
+
+
+def _decode_mask(payload, layout, num):
+  """Where the values belong, [num] ascending."""
+  if payload.encoding not in (FULL, STATIC):
+    return mask_code.decode(payload.mask, layout.sizes, num, payload.encoding)
+  if payload.mask:
+    raise WireError(f"a mask of {len(payload.mask)} bytes where none is due")
+  where = _indices(payload.encoding, layout)
+  if where.size != num:
+    raise WireError(
+      f"{num} values for a {payload.encoding} mask of {where.size}"
+    )
+  return where

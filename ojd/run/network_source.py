@@ -12,7 +12,7 @@ import numpy as np
 
 from ojd.models.pretrained import flatten
 from ojd.network import conditions as conditions_lib
-from ojd.network import difference, layout, simulation, uplink, weights, wire
+from ojd.network import layout, messages, simulation, uplink, weights
 from ojd.network import link as link_lib
 from ojd.run import build
 from ojd.run import config as config_lib
@@ -46,7 +46,7 @@ class SimulatedNetwork(InStep):
       first if self._remote.waits else None,
     )
     network = link_lib.init(self._conditions.link, config.seed)
-    self._course = simulation.Course(network)
+    self._timeline = simulation.Timeline(network)
     # Frames from key to key, as the device knows them.
     self._interval = first
     self._num_saved = 0  # key frames before the last checkpoint
@@ -55,7 +55,7 @@ class SimulatedNetwork(InStep):
     super().begin(context)
     stored = context.stats.link
     if stored is not None:
-      self._course = simulation.load(stored["course"])
+      self._timeline = simulation.load(stored["timeline"])
       self._interval = stored["interval"]
       self._uplink.spare = stored["spare"]
     self._num_saved = context.stats.num_keys
@@ -63,12 +63,12 @@ class SimulatedNetwork(InStep):
     params = _named(context.executor.state.staged)
     trainable = None if trains is None else trains(params)
     self._sent = weights.Weights(
-      params, layout.layout_of(params, trainable), self._course.num_updates
+      params, layout.layout_of(params, trainable), self._timeline.num_updates
     )
 
   def request(self, sample, record):
     t = self.context.stats.clock
-    self._course = simulation.begin_frame(self._rules, self._course, t)
+    self._timeline = simulation.begin_frame(self._rules, self._timeline, t)
     if not self.is_due():
       return None, ""
     state = self.context.executor.state
@@ -85,22 +85,22 @@ class SimulatedNetwork(InStep):
     """Sends what was learned; the frames until the device holds it."""
     self._send_frames(info, record)
     t, executor = self.context.stats.clock, self.context.executor
-    if self._course.arrival > t:
+    if self._timeline.arrival > t:
       return None  # one is on its way; this goes with the next
     params = _named(executor.state.staged)
     interval = int(executor.state.staged_interval)
-    chosen = difference.choose(self._sent, params, self._remote.dtype)
+    chosen = weights.changed(self._sent, params, self._remote.dtype)
     is_same = isinstance(chosen, np.ndarray) and not chosen.any()
     if is_same and interval == self._interval:
       return None
     update, self._sent = weights.advance(
       *(self._sent, params, chosen),
       dtype=self._remote.dtype,
-      schedule=weights.Schedule(stride=interval),
+      schedule=messages.Schedule(stride=interval),
     )
-    self._interval, record.bytes_down = interval, len(wire.encode(update))
-    self._course, delay = simulation.send_update(
-      self._rules, self._course, t, record.bytes_down
+    self._interval, record.bytes_down = interval, len(messages.encode(update))
+    self._timeline, delay = simulation.send_update(
+      self._rules, self._timeline, t, record.bytes_down
     )
     executor.replace(streamed.postpone(executor.state, delay))
     record.staleness = delay
@@ -117,11 +117,12 @@ class SimulatedNetwork(InStep):
     num_updates = info.num_updates + info.num_rolled_back
     if self._remote.is_batched and not num_updates:
       return
-    num_frames, message = self._uplink.flush()
-    self._course = simulation.send_frames(
-      *(self._rules, self._course, len(message), num_frames, num_updates)
+    frames = self._uplink.flush()
+    record.bytes_up = len(messages.encode(frames))
+    self._timeline = simulation.send_frames(
+      *(self._rules, self._timeline, record.bytes_up),
+      *(len(frames.times), num_updates),
     )
-    record.bytes_up = len(message)
     if self._uplink.spare is not None:
       record.spare = self._uplink.spare
 
@@ -135,7 +136,7 @@ class SimulatedNetwork(InStep):
   def dump(self):
     self._num_saved = self.context.stats.num_keys
     return {
-      "course": simulation.dump(self._course),
+      "timeline": simulation.dump(self._timeline),
       "interval": self._interval,
       "spare": self._uplink.spare,
     }
@@ -143,7 +144,7 @@ class SimulatedNetwork(InStep):
   def summary(self) -> dict[str, Any]:
     """What went over the network."""
     clock = self.context.stats.clock if self.context else 0
-    return {"link": simulation.summary(self._rules, self._course, clock)}
+    return {"link": simulation.summary(self._rules, self._timeline, clock)}
 
 
 def open_uplink(job: build.Job) -> uplink.Uplink:
@@ -164,7 +165,8 @@ def make_sender(
 
   def send(frame, state):
     rate = min(fps / max(int(state.interval), 1), most)
-    return device.add(frame, int(state.t) / fps, rate)
+    device.add(frame, int(state.t) / fps, rate)
+    return device.seen()
 
   return send
 

@@ -9,26 +9,29 @@ import subprocess
 import sys
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 from websockets import exceptions
 from websockets.sync import client as websockets_client
+from websockets.sync import server as websockets_server
 
 from ojd import labels as labels_lib
-from ojd.edge import access, beginning
+from ojd.edge import access
+from ojd.edge import student as student_lib
+from ojd.edge.access import Timing
 from ojd.edge.device import Device
 from ojd.edge.player import Pace
 from ojd.edge.store import Store
-from ojd.edge.transport import Timing
 from ojd.models import export
-from ojd.network import messages, wire
+from ojd.network import messages
 from ojd.network.layout import layout_of
 from ojd.network.weights import Weights
 from ojd.run import build
 from ojd.run import config as config_lib
 from ojd.tasks.segmentation import classify
 from ojd.types import Labels
-from tests.reference import edge_proxy, edge_run, host_loop, small_run
+from tests.reference import edge_proxy, edge_run, host_loop, hostile, small_run
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("small_students")
@@ -81,7 +84,7 @@ def _by_itself(config):
   maps = [labels_lib.from_class_map(teacher(x), groups) for x in frames]
   labels = Labels(*map(np.stack, zip(*maps, strict=True)))
   found = host_loop.play(system, frames, labels, seed=config.seed)
-  return beginning.flatten(found.state.params), found.keys
+  return student_lib.flatten(found.state.params), found.keys
 
 
 @pytest.mark.parametrize("system", ["jit", "shadowtutor"])
@@ -156,7 +159,7 @@ def test_silence_is_noticed_at_both_ends(tmp_path):
       until(lambda: player.client.device.counts.num_updates >= 1)
       proxy.is_stalled = True
       until(lambda: not player.client.is_connected)
-      until(lambda: not any(here for _, here in there.hub.sessions()))
+      until(lambda: not any(here for _, here in there.registry.sessions()))
       proxy.is_stalled = False
       until(lambda: player.client.device.counts.num_welcomes >= 2)
     proxy.close()
@@ -174,9 +177,9 @@ _TERMS = messages.Terms(32, 40, 25.0, "raw", "person")
 def _hello():
   """Of a device that could be served."""
   config = dataclasses.replace(edge_run.CONFIG, workdir="x")
-  groups = beginning.groups_of("person")
+  groups = student_lib.groups_of("person")
   student = build.make_student(config, groups)
-  named = beginning.first_weights(student, config.seed)
+  named = student_lib.first_weights(student, config.seed)
   return Device(Weights(named, layout_of(named)), _TERMS).connected(0.0)
 
 
@@ -185,7 +188,7 @@ def _ending(connection):
   error = None
   try:
     while True:
-      message = wire.decode(connection.recv(timeout=10))
+      message = messages.decode(connection.recv(timeout=10))
       if isinstance(message, messages.Error):
         error = message
   except exceptions.ConnectionClosed as end:
@@ -193,18 +196,24 @@ def _ending(connection):
 
 
 def test_enemies_of_many_kinds_end_and_the_server_goes_on():
-  hello, rng = wire.encode(_hello()), np.random.default_rng(0)
+  hello, rng = messages.encode(_hello()), np.random.default_rng(0)
   with edge_run.place() as there:
     with _connect(there) as large:
       large.send(hello)
       large.send(bytes(1 << 21))
       assert _ending(large)[1] == 1009  # too big
-    dog = _hello()._replace(terms=_TERMS._replace(classes="dog"))
+    dog = msgspec.structs.replace(
+      _hello(), terms=_TERMS._replace(classes="dog")
+    )
     for data, words, is_final in (
       ("dear diary, today", "no message of the protocol", False),
-      (hello[:4] + b"\2" + hello[5:], "only 1 is known", False),
-      (wire.encode(messages.Ack(1)), "before a Hello", False),
-      (wire.encode(dog), "other classes", True),
+      (
+        hostile.signed(hello[:4] + b"\3" + hello[5:]),
+        "2 is spoken here and 3 there",
+        True,
+      ),
+      (messages.encode(messages.Ack(1)), "before a Hello", False),
+      (messages.encode(dog), "other classes", True),
     ):
       with _connect(there) as other:
         other.send(data)
@@ -213,7 +222,9 @@ def test_enemies_of_many_kinds_end_and_the_server_goes_on():
     for i in range(60):
       with _connect(there) as noisy:
         noisy.send(hello)
-        data = bytearray(wire.encode(messages.Resync(0)) if i % 2 else hello)
+        data = bytearray(
+          messages.encode(messages.Resync(0)) if i % 2 else hello
+        )
         data[rng.integers(len(data))] ^= 1 << rng.integers(8)
         noisy.send(rng.bytes(40) if i % 3 == 0 else bytes(data))
         assert _ending(noisy)[0] is not None
@@ -224,9 +235,27 @@ def test_enemies_of_many_kinds_end_and_the_server_goes_on():
       plain.recv(1000)
     with _connect(there) as good:
       good.send(hello)
-      welcome = wire.decode(good.recv(timeout=10))
+      welcome = messages.decode(good.recv(timeout=10))
       assert isinstance(welcome, messages.Welcome)
   assert all("\n" not in note for note in there.notes)
+
+
+def test_server_of_the_first_protocol_is_refused(tmp_path):
+  """It answers a Hello of ours by an Error as version 1 has it."""
+
+  def answer(connection):
+    connection.recv()
+    connection.send(messages.refusal(1, "a message of version 2"))
+
+  with websockets_server.serve(answer, "127.0.0.1", 0) as server:
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    url = _url(server.socket.getsockname()[1])
+    summary = _run(edge_run.player(tmp_path / "run", url))
+    server.shutdown()
+    thread.join(5)
+  assert "protocol 2 is spoken here and 1 there" in summary["refusal"]
+  assert not summary["finished"] and "\n" not in summary["refusal"]
 
 
 def test_who_says_nothing_is_not_waited_for():
@@ -246,7 +275,9 @@ def test_newer_client_takes_over(tmp_path):
       until(lambda: newer.client.is_connected)
       until((tmp_path / "older" / "summary.json").exists)  # it ends by itself
     # The older one's end is not that of the session.
-    assert [is_connected for _, is_connected in there.hub.sessions()] == [True]
+    assert [is_connected for _, is_connected in there.registry.sessions()] == [
+      True
+    ]
     newer.client.close()
   summary = json.loads((tmp_path / "older" / "summary.json").read_text())
   assert not summary["finished"]
@@ -320,9 +351,9 @@ def test_samples_of_a_training_period_travel_together(codec, tmp_path):
   options = "sampling_rate=5:train_period=1:iterations=2:batch_size=2"
   config = edge_run.of_system(f"ams:{options}")
   with edge_run.place(config=config) as there:
-    teach = there.trainer.teach
-    there.trainer.teach = lambda session, frames: (
-      seen.append(frames.times) or teach(session, frames)
+    train = there.trainer.train
+    there.trainer.train = lambda session, frames: (
+      seen.append(frames.times) or train(session, frames)
     )
     pace = Pace(is_real_time=True)
     player = edge_run.player(tmp_path, there.url, pace=pace, codec=codec)
@@ -332,8 +363,8 @@ def test_samples_of_a_training_period_travel_together(codec, tmp_path):
   np.testing.assert_allclose(np.concatenate(seen), np.arange(11) / 5)
   assert summary["num_key_frames"] == 11
   assert 1 <= summary["num_updates"] <= 2
-  assert device.plan.training_period == 1.0
-  held, first = device.held.params, there.hub.offer.first.params
+  assert device.plan.schedule.training_period == 1.0
+  held, first = device.held.params, there.registry.offer.first.params
   moved = np.concatenate([x[x != first[n]] for n, x in held.items()])
   assert moved.size > 0
   np.testing.assert_array_equal(moved, moved.astype(np.float16))
@@ -343,11 +374,11 @@ def test_samples_of_a_training_period_travel_together(codec, tmp_path):
 
 def test_exported_program_answers_as_the_student_does(tmp_path):
   config = config_lib.settled(edge_run.CONFIG)
-  student = build.make_student(config, beginning.groups_of("person"))
-  named = beginning.first_weights(student, config.seed)
+  student = build.make_student(config, student_lib.groups_of("person"))
+  named = student_lib.first_weights(student, config.seed)
   path = tmp_path / "s.jax"
   answer = lambda p, frame: classify(student.apply(p, frame))
-  export.save(path, answer, beginning.unflatten(named), 32, 40)
+  export.save(path, answer, student_lib.unflatten(named), 32, 40)
   found = []
   for name, program in (("jax", ""), ("file", str(path))):
     with edge_run.place() as there:

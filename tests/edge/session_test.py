@@ -3,22 +3,21 @@
 import tracemalloc
 from unittest import mock
 
+import msgspec
 import numpy as np
 import pytest
 
 from ojd.edge import store
-from ojd.edge.hub import Room
+from ojd.edge.registry import Room
 from ojd.edge.session import Rules
-from ojd.network import messages, weights, wire
-from ojd.network.limits import Limits
-from ojd.network.messages import Ack, Frames, Heartbeat, Resync
-from ojd.network.weights import Schedule
+from ojd.network import messages, weights
+from ojd.network.messages import Ack, Frames, Heartbeat, Resync, Schedule
 from tests.reference import edge_world, hostile
 from tests.reference.edge_world import World, bits, first, is_update
 
 
 def _begun(**options):
-  """A device that was taught for a while."""
+  """A device that was trained for a while."""
   world = World(**options)
   client = world.joined()
   world.play(client, 30)
@@ -35,9 +34,9 @@ def test_device_follows_and_nothing_whole_is_sent():
   _, client = _begun()
   session, counts = _session(client), client.device.counts
   assert counts.num_whole == counts.num_resyncs == 0
-  assert counts.num_updates == session.counts.num_lessons
+  assert counts.num_updates == session.counts.num_rounds
   assert session.held.version == counts.num_updates
-  versions = [answering.held.version for answering in client.staged]
+  versions = [served.held.version for served in client.staged]
   assert versions == list(range(1, counts.num_updates + 1))
   assert client.errors == [] and bits(client.device.held) != bits(first())
   assert client.device.held.layout.trainable == edge_world.TRAINABLE
@@ -81,7 +80,7 @@ def test_faults_of_the_network(kind, seed):
         client.connect()
       client.play()
     world.now += seconds
-    world.hub.tick()
+    world.registry.tick()
     world.settle(**options)
 
   fault = _fault_of(kind, np.random.default_rng(seed))
@@ -107,14 +106,14 @@ def test_cut_in_the_middle_of_an_update_or_before_its_ack(num_bytes):
 
   def cut(client, data, is_up):
     if num_bytes is None:
-      if is_up and isinstance(wire.decode(data), Ack):
+      if is_up and isinstance(messages.decode(data), Ack):
         client.cut()
         return []
       return [data]
     if is_up or not is_update(data):
       return [data]
     # The device sees less than all of it, if anything.
-    world.hub.receive(client.peer, wire.encode(Heartbeat(1.0)))
+    world.registry.receive(client.peer, messages.encode(Heartbeat(1.0)))
     if part := data[: min(num_bytes, len(data) - 1)]:
       client.take(part)
     client.cut()
@@ -157,7 +156,7 @@ def test_restarted_server_goes_on_from_what_the_device_holds(
   world, client = _begun(store=keeper)
   before, number = client.device.held, client.device.session
   client.cut()
-  world.hub = world.new_hub()
+  world.registry = world.new_registry()
   for _ in range(5):  # nobody is there
     client.play()
   assert client.device.held is before
@@ -182,7 +181,7 @@ def test_server_that_wrote_less_than_it_sent(tmp_path, monkeypatch):
     while client.device.held.version < version + 3:
       world.play(client)
   assert any("cannot be kept: no room" in note for note in world.notes)
-  before, world.hub = client.device.held, world.new_hub()
+  before, world.registry = client.device.held, world.new_registry()
   client.again()
   assert client.device.held.params is before.params
 
@@ -193,7 +192,7 @@ def test_server_that_wrote_more_than_it_could_send(tmp_path):
   lose = lambda client, data, is_up: [data] * (not is_lost(data, is_up))
   while not _session(client).is_in_flight:
     world.play(client, fault=lose)
-  world.hub = world.new_hub()
+  world.registry = world.new_registry()
   client.again()
   assert client.device.counts.num_whole == 1
 
@@ -210,7 +209,7 @@ def test_store_keeps_so_many_and_tells_damage(tmp_path):
   assert keeper.load(ids[3], first(trainable=None).layout) is None
   path = folder / f"{ids[3].hex()}.safetensors"
   path.write_bytes(path.read_bytes()[:-9])
-  with pytest.raises(weights.WireError, match="damaged"):
+  with pytest.raises(messages.WireError, match="damaged"):
     keeper.load(ids[3], held.layout)
   world = World(store=keeper)
   client = world.client()
@@ -225,7 +224,6 @@ _TERMS = edge_world.TERMS
 @pytest.mark.parametrize(
   ("change", "words"),
   [
-    ({"protocols": (2, 3)}, "speaks protocol 1, the device 2, 3"),
     ({"layout": bytes(16)}, "another network"),
     ({"terms": _TERMS._replace(classes="person;auto=car")}, "other classes"),
     ({"terms": _TERMS._replace(classes="x" * 9000)}, "other classes"),
@@ -235,11 +233,12 @@ _TERMS = edge_world.TERMS
 def test_other_terms_end_in_a_line_at_both_ends(change, words):
   world, client = _begun()
   check = lambda terms: "too small" if terms.height == 7 else ""
-  reception = world.hub._reception
-  reception._offer = reception._offer._replace(check_terms=check)
+  admission = world.registry._admission
+  admission._offer = admission._offer._replace(check_terms=check)
   other = world.client()
   other.connect()
-  other.send(wire.decode(other.up.pop())._replace(**change))
+  hello = messages.decode(other.up.pop())
+  other.send(msgspec.structs.replace(hello, **change))
   world.settle()
   assert other.is_refused and other.peer is None
   (line,) = other.errors
@@ -249,7 +248,21 @@ def test_other_terms_end_in_a_line_at_both_ends(change, words):
   world.assert_agreed(client)
 
 
-_WELCOME = messages.Welcome(bytes(16), 1, 0, 8, 0.0, 0.0, False, b"\x60")
+def test_device_of_the_first_protocol_is_told_in_its_own_words():
+  world, client = _begun()
+  peer = edge_world.Peer()
+  world.registry.receive(peer, hostile.FIRST_HELLO)
+  (told,) = peer.down
+  assert peer.is_closed
+  words = "protocol 2 is spoken here and 1 there"
+  # As version 1 has it: a head of ten bytes, "finally", the text, a checksum.
+  assert told[10:11] == b"\1" and told[11:-4].decode().startswith(words)
+  assert words in world.notes[-1] and "\n" not in world.notes[-1]
+  world.play(client, 9)
+  world.assert_agreed(client)
+
+
+_WELCOME = messages.Welcome(bytes(16), 0, Schedule(8), False, b"\x60")
 
 
 @pytest.mark.parametrize(
@@ -273,18 +286,20 @@ def test_what_a_device_does_not_say(message, words):
 
 def _send_keys(client, times):
   for t in times:
-    client.world.hub.receive(client.peer, wire.encode(edge_world.key_frame(t)))
+    client.world.registry.receive(
+      client.peer, messages.encode(edge_world.key_frame(t))
+    )
 
 
-def _lessons(world):
+def _waiting(world):
   """All that wait."""
-  return list(iter(lambda: world.hub.take(0), None))
+  return list(iter(lambda: world.registry.take(0), None))
 
 
 def test_queue_of_key_frames_is_bounded():
   world, client = _begun(rules=Rules(max_queue=3))
   _send_keys(client, range(100, 110))
-  times = [frames.times for _, frames in _lessons(world)]
+  times = [frames.times for _, frames in _waiting(world)]
   assert times == [(10.7,), (10.8,), (10.9,)]
   assert _session(client).counts.num_dropped == 7
 
@@ -295,7 +310,7 @@ def test_too_many_key_frames_are_refused():
   taken = []
   for t in (1000, 1100, 1200):
     _send_keys(client, range(t, t + 100))
-    taken.append(len(_lessons(world)))
+    taken.append(len(_waiting(world)))
     world.now += 1.0
   assert taken == [20, 2, 2]
   assert _session(client).counts.num_refused == 300 - 24
@@ -306,7 +321,7 @@ def test_no_device_starves():
   clients = [world.joined() for _ in range(3)]
   for client, num in zip(clients, (40, 2, 2), strict=True):
     _send_keys(client, range(num))
-  order = [world.hub.take(0)[0].number for _ in range(6)]
+  order = [world.registry.take(0)[0].number for _ in range(6)]
   assert [order.count(x.device.session) for x in clients] == [2, 2, 2]
 
 
@@ -320,8 +335,8 @@ def test_room_is_bounded_and_those_who_left_give_way():
   assert world.session_of(clients[0]) is None
   clients[2].cut()
   world.now += 61.0
-  world.hub.tick()
-  assert len(world.hub.sessions()) == 1
+  world.registry.tick()
+  assert len(world.registry.sessions()) == 1
 
 
 def test_values_that_are_not_finite_stay_at_the_server():
@@ -330,24 +345,30 @@ def test_values_that_are_not_finite_stay_at_the_server():
   before = bits(client.device.held)
   broken = {k: v.copy() for k, v in session.held.params.items()}
   broken["c/bias"][0] = np.nan
-  world.hub.learnt(session, broken, Schedule(stride=5))
+  world.registry.learned(session, broken, Schedule(stride=5))
   world.settle()
   assert bits(client.device.held) == before
   world.assert_agreed(client)
-  assert client.device.plan.stride == 5 and session.counts.num_failed == 1
+  assert (
+    client.device.plan.schedule.stride == 5 and session.counts.num_failed == 1
+  )
 
 
 def _anything(session):
   """The bytes of a message of each kind, for a session."""
   whole = weights.whole(first(version=9), session)
-  hello = messages.Hello((1,), bytes(16), _TERMS, bytes(16), session, 2)
+  hello = messages.Hello(bytes(16), _TERMS, bytes(16), session, 2)
   every = (
     *(Ack(1), Ack(2), Resync(1), Heartbeat(0.5), messages.Bye()),
-    *(messages.Error("why"), hello, _WELCOME._replace(session=session)),
+    *(
+      messages.Error("why"),
+      hello,
+      msgspec.structs.replace(_WELCOME, session=session),
+    ),
     *(edge_world.key_frame(t) for t in (0, 5)),
-    *(whole, whole._replace(base_version=0, new_version=1)),
+    *(whole, msgspec.structs.replace(whole, base_version=0, new_version=1)),
   )
-  return [wire.encode(message) for message in every]
+  return [messages.encode(message) for message in every]
 
 
 def _enemy(valid, seed):
@@ -362,20 +383,19 @@ def _enemy(valid, seed):
 
 
 def test_10000_messages_of_an_enemy_to_the_server():
-  limits = Limits(max_bytes=10_000, max_coords=49)
-  world = World(room=Room(limits=limits, max_sessions=4))
+  world = World(room=Room(max_bytes=10_000, max_sessions=4))
   good, other = world.joined(), world.client()
-  hello = wire.encode(other.device.connected(world.now))
+  hello = messages.encode(other.device.connected(world.now))
   world.clients.remove(other)
   peer = None
   for i, data in _enemy(_anything(good.device.session), 0):
     if peer is None or peer.is_closed:
       if peer is not None:
-        world.hub.left(peer)
+        world.registry.left(peer)
       peer = edge_world.Peer()
       if i % 3:
-        world.hub.receive(peer, hello)
-    world.hub.receive(peer, data)
+        world.registry.receive(peer, hello)
+    world.registry.receive(peer, data)
     peer.down.clear()
     world.notes.clear()
     if i % 100 == 0:
@@ -389,7 +409,7 @@ def test_10000_messages_of_an_enemy_to_the_server():
     world.now += 1.0
     world.settle()
   world.assert_agreed(good)
-  assert len(world.hub.sessions()) <= 4
+  assert len(world.registry.sessions()) <= 4
 
 
 def test_10000_messages_of_an_enemy_to_the_device():

@@ -8,7 +8,6 @@ change: where the API renames something, the probe translates.
 """
 
 import argparse
-import functools
 import hashlib
 import json
 import os
@@ -327,28 +326,23 @@ def _fleet(path):
 
 def _linked(flags):
   def case(path):
-    from ojd.network import uplink, wire
+    from ojd.network import messages
 
-    digest, counts = hashlib.sha256(), [0, 0]
+    digest, count, encode = hashlib.sha256(), 0, messages.encode
 
-    def recording(function, index, take):
-      @functools.wraps(function)
-      def call(*args, **kwargs):
-        result = function(*args, **kwargs)
-        digest.update(take(result))
-        counts[index] += 1
-        return result
+    def recording(*args, **kwargs):
+      nonlocal count
+      data = encode(*args, **kwargs)
+      digest.update(data)
+      count += 1
+      return data
 
-      return call
-
-    encode, flush = wire.encode, uplink.Uplink.flush
-    wire.encode = recording(encode, 0, bytes)
-    uplink.Uplink.flush = recording(flush, 1, lambda found: bytes(found[1]))
+    messages.encode = recording
     try:
       found = _run(path / "run", flags)
     finally:
-      wire.encode, uplink.Uplink.flush = encode, flush
-    return found | {"messages": [*counts, digest.hexdigest()]}
+      messages.encode = encode
+    return found | {"messages": [count, digest.hexdigest()]}
 
   return case
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.network import clips, h264, yuv
-from ojd.network.limits import WireError
+from ojd.network import clips, h264
+from ojd.network.messages import WireError
 from tests.reference import pictures
 
 SIZE = 96, 160
@@ -138,19 +138,19 @@ def test_colours_are_those_of_the_standard():
   flat = rng.integers(0, 256, (50, 1, 1, 3), np.uint8)
   for frame in flat:
     r, g, b = frame[0, 0] / 255.0
-    planes = yuv.from_rgb(np.broadcast_to(frame, (4, 6, 3)))
+    planes = clips.yuv_of_rgb(np.broadcast_to(frame, (4, 6, 3)))
     luma = 0.299 * r + 0.587 * g + 0.114 * b
     blue, red = (b - luma) / 1.772, (r - luma) / 1.402
     assert np.abs(planes[:4] - (16 + 219 * luma)).max() < 0.51
     found = planes[4:].reshape(2, 6)
     exact = 128 + 224 * np.array([[blue], [red]])
     assert np.abs(found - exact).max() < 0.51
-    back = yuv.to_rgb(planes)
+    back = clips.rgb_of_yuv(planes)
     assert np.abs(back.astype(int) - frame).max() <= 2
   smooth = np.asarray(
     Image.fromarray(flat[:12].reshape(3, 4, 3)).resize((80, 60), 3)
   )
-  assert _psnr([yuv.to_rgb(yuv.from_rgb(smooth))], [smooth]) > 42
+  assert _psnr([clips.rgb_of_yuv(clips.yuv_of_rgb(smooth))], [smooth]) > 42
 
 
 @pytest.mark.parametrize(

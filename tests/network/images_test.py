@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from ojd.network import images
-from ojd.network.limits import WireError
-from ojd.network.messages import H264, JPEG, RAW
+from ojd.network.messages import H264, JPEG, RAW, WireError
 
 HEIGHT, WIDTH = 37, 50
 

@@ -1,15 +1,15 @@
 """Both ends hold the same bits, and an update is as small as it can be."""
 
 import hypothesis
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 from ojd.network import layout as layout_lib
-from ojd.network import mask_code, payload, weights, wire
-from ojd.network.limits import WireError
-from ojd.network.payload import FULL, STATIC
-from ojd.network.weights import Schedule, Weights
+from ojd.network import mask_code, messages, weights
+from ojd.network.messages import FULL, STATIC, Schedule, WireError
+from ojd.network.weights import Weights
 
 
 def _bits(params):
@@ -58,7 +58,7 @@ def cases(draw):
 @hypothesis.settings(max_examples=100, deadline=None)
 @hypothesis.given(
   cases(),
-  st.sampled_from(payload.DTYPES),
+  st.sampled_from(messages.DTYPES),
   st.sampled_from([None, *mask_code.CODES]),
 )
 def test_device_holds_what_the_server_goes_on_with(case, dtype, code):
@@ -68,18 +68,18 @@ def test_device_holds_what_the_server_goes_on_with(case, dtype, code):
   update, server = weights.advance(
     *(held, trained, chosen), dtype=dtype, code=code, schedule=schedule
   )
-  message = wire.decode(wire.encode(update))
+  message = messages.decode(messages.encode(update))
   assert message == update
   device = weights.apply(held, message)
   assert _bits(device.params) == _bits(server.params)
   assert device.version == server.version == held.version + 1
   assert _bits(held.params) == before
-  copy = payload.server_copy(trained, held.layout, chosen, dtype)
-  assert _bits(copy) == _bits(server.params)
   # What is sent is rounded, and nothing else.
   expected = layout_lib.ravel(trained, held.layout)
   expected[where] = expected[where].astype(update.payload.dtype)
-  assert _bits(layout_lib.unravel(expected, held.layout)) == _bits(copy)
+  assert _bits(layout_lib.unravel(expected, held.layout)) == _bits(
+    server.params
+  )
   for name, array in device.params.items():
     assert array.shape == held.params[name].shape
     assert array.dtype == np.float32
@@ -106,7 +106,7 @@ def test_what_float16_has_no_room_for_goes_as_float32(value, dtype):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("dtype", payload.DTYPES)
+@pytest.mark.parametrize("dtype", messages.DTYPES)
 def test_what_is_not_finite_is_not_sent(value, dtype):
   held = _held((4,))
   trained = {"layer0/kernel": held.params["layer0/kernel"].copy()}
@@ -132,24 +132,23 @@ def test_update_of_other_weights_is_refused_and_nothing_changes():
   trained = {name: array + 1 for name, array in held.params.items()}
   update, _ = weights.advance(held, trained, np.ones(8, bool))
   static = _held((4,), (2, 2), trainable=["layer0/kernel"], version=3)
-  some = {"encoding": STATIC, "num_chosen": 3, "mask": b""}
+  some = {"encoding": STATIC, "mask": b"", "values": bytes(12)}
   for there, change, words in (
     (held._replace(version=2), {}, "fits version 3"),
     (held._replace(version=4), {}, "version 4 is held"),
     (_held((4,), (4,), version=3), {}, "another layout"),
     (_held((4,), (2, 2), trainable=[], version=3), {}, "another layout"),
-    (held, {"num_coords": 9}, "9 coordinates, not 8"),
-    (held, {"num_chosen": 7}, "32 bytes for 7 values"),
+    (held, {"values": bytes(33)}, "33 bytes of float32"),
+    (held, {"values": bytes(36)}, "36 bytes of float32 for 8"),
+    (held, {"values": update.payload.values[:-4]}, "mask"),
     (held, {"encoding": STATIC}, "where none is due"),
-    (static, {**some, "values": bytes(12)}, "3 values for a static mask of 4"),
-    (held, {"values": update.payload.values[:-4]}, "28 bytes for 8"),
+    (held, {"encoding": FULL, "mask": b"", "values": b""}, "0 values for a"),
+    (static, some, "3 values for a static mask of 4"),
     (held, {"values": b"\xff" * 32}, "not finite"),
-    (held, {"dtype": "float64"}, "unknown type"),
-    (held, {"encoding": "dense"}, "unknown encoding"),
   ):
-    other = update._replace(payload=update.payload._replace(**change))
-    if there is static:
-      other = other._replace(layout=static.layout.digest)
+    more = {"layout": static.layout.digest} if there is static else {}
+    payload = update.payload._replace(**change)
+    other = msgspec.structs.replace(update, payload=payload, **more)
     with pytest.raises(WireError, match=words):
       weights.apply(there, other)
   assert _bits(held.params) == before
@@ -158,7 +157,7 @@ def test_update_of_other_weights_is_refused_and_nothing_changes():
 def test_all_weights_fit_any_version():
   server, device = _held((4,), version=7), _held((4,), version=2)
   device.params["layer0/kernel"][:] = 0
-  message = wire.decode(wire.encode(weights.whole(server)))
+  message = messages.decode(messages.encode(weights.whole(server)))
   got = weights.apply(device, message)
   assert _bits(got.params) == _bits(server.params) and got.version == 7
 
@@ -172,7 +171,7 @@ def test_sizes_of_shadow_tutor(chosen, num_bytes):
   update, _ = weights.advance(held, held.params, chosen)
   assert update.payload.mask == b""
   assert len(update.payload.values) == num_bytes
-  assert len(wire.encode(update)) - num_bytes < 200
+  assert len(messages.encode(update)) - num_bytes < 200
 
 
 def test_bandwidth_of_adaptive_model_streaming():
@@ -184,5 +183,78 @@ def test_bandwidth_of_adaptive_model_streaming():
   for code, kbps in ((mask_code.GZIP, 245), (None, 231)):
     options = {"dtype": "float16", "code": code}
     update, _ = weights.advance(held, held.params, mask, **options)
-    found = 8 * len(wire.encode(update)) / 10 / 1000
+    found = 8 * len(messages.encode(update)) / 10 / 1000
     assert found == pytest.approx(kbps, rel=0.02)
+
+
+def _two(num=(400, 300)):
+  rng = np.random.default_rng(0)
+  params = {
+    name: rng.normal(size=n).astype(np.float32)
+    for name, n in zip("ab", num, strict=True)
+  }
+  return Weights(params, layout_lib.layout_of(params, ["b"]), 5)
+
+
+def _moved(held, where):
+  vector = layout_lib.ravel(held.params, held.layout)
+  vector[where] += 1
+  return layout_lib.unravel(vector, held.layout)
+
+
+@hypothesis.given(
+  st.integers(0, 2**32), st.floats(0, 1), st.sampled_from(["all", "b"])
+)
+@hypothesis.settings(deadline=None, max_examples=60)
+def test_device_ends_with_what_was_trained(seed, share, place):
+  held = _two()
+  where = np.random.default_rng(seed).random(700) < share
+  if place == "b":
+    where[:400] = False
+  trained = _moved(held, where)
+  chosen = weights.changed(held, trained)
+  update, server = weights.advance(held, trained, chosen)
+  device = weights.apply(held, messages.decode(messages.encode(update)))
+  for copy in (server, device):
+    for name, array in trained.items():
+      assert copy.params[name].tobytes() == array.tobytes()
+  # No other choice would have been much smaller.
+  size = lambda x: len(messages.encode(weights.advance(held, trained, x)[0]))
+  others = [where, *[STATIC] * (not where[:400].any())]
+  assert size(chosen) <= min(map(size, others)) + 32
+
+
+def test_one_of_very_many_is_not_worth_a_mask():
+  held = _two((1, 1 << 17))
+  most = np.arange((1 << 17) + 1) > 1
+  assert weights.changed(held, _moved(held, most), "float16") == "static"
+  assert weights.changed(held, _moved(held, most)).sum() == (1 << 17) - 1
+
+
+def test_zeros_of_both_signs_differ():
+  held = _two()
+  held.params["a"][0] = 0.0
+  other = {**held.params, "a": held.params["a"].copy()}
+  other["a"][0] = -0.0
+  assert weights.changed(held, other).sum() == 1
+
+
+def test_bits_name_the_trainable_arrays():
+  params = {str(i): np.zeros(1, np.float32) for i in range(9)}
+  whole = layout_lib.layout_of(params)
+  some = layout_lib.layout_of(params, ["0", "2", "8"])
+  bits = layout_lib.trainable_bits(some)
+  assert bits == b"\xa0\x80"
+  assert layout_lib.with_trainable(params, whole, bits) == some
+  for wrong in (b"\xa0", b"\xa0\x80\x00", b"\xa0\x40"):
+    with pytest.raises(ValueError, match="arrays"):
+      layout_lib.with_trainable(params, whole, wrong)
+
+
+def test_digest_tells_every_bit():
+  held = _two()
+  digest = layout_lib.digest_of(held.params, held.layout)
+  copy = {name: array.copy() for name, array in held.params.items()}
+  assert layout_lib.digest_of(copy, held.layout) == digest
+  copy["b"].view(np.uint32)[299] ^= 1
+  assert layout_lib.digest_of(copy, held.layout) != digest

@@ -6,14 +6,13 @@ import pathlib
 
 import numpy as np
 
-from ojd.edge import access, equipment, service
-from ojd.edge.hub import Hub, Room
+from ojd.edge import access, client_setup, server_setup
+from ojd.edge.access import Timing
 from ojd.edge.player import Pace
+from ojd.edge.registry import Registry, Room
 from ojd.edge.server import Doors, Server
 from ojd.edge.session import Rules
-from ojd.edge.trainer import Trainer
-from ojd.edge.transport import Timing
-from ojd.network.limits import LIMITS
+from ojd.edge.training import Trainer
 from ojd.run.config import RunConfig
 from ojd.types import Instances
 
@@ -58,20 +57,20 @@ class Place:
 
   def __init__(self, config=CONFIG, who=None, store=None, timing=QUICK):
     self.notes = []
-    made = service.make_service(config)
-    limits = LIMITS._replace(max_bytes=1 << 20)
-    self.hub = Hub(
+    made = server_setup.make_parts(config)
+    max_bytes = 1 << 20
+    self.registry = Registry(
       made.offer,
       Rules(max_rate=1000.0),
-      Room(limits=limits),
+      Room(max_bytes=max_bytes),
       store=store,
       note_fn=self.notes.append,
     )
     address = "127.0.0.1:0"
     who = who or access.server_access(address, "", "", "")
-    doors = Doors(limits, timing=timing)
-    self.server = Server(address, who, self.hub, doors)
-    self.trainer = Trainer(self.hub, made.courses, made.labeler)
+    doors = Doors(max_bytes, timing=timing)
+    self.server = Server(address, who, self.registry, doors)
+    self.trainer = Trainer(self.registry, made.systems, made.labeler)
     self.url = self.server.url
     self.port = int(self.url.rpartition(":")[2])
 
@@ -80,7 +79,7 @@ class Place:
     self.trainer.join(20)
 
   def session(self):
-    ((session, _),) = self.hub.sessions()
+    ((session, _),) = self.registry.sessions()
     return session
 
 
@@ -96,7 +95,7 @@ def player(path: pathlib.Path, url: str, **options):
   should_stop = options.pop("should_stop", lambda: False)
   dial = options.pop("dial", None) or access.client_dial(url, "", "")
   defaults = {"codec": "raw", "pace": Pace(wait_after=1), "timing": QUICK}
-  settings = equipment.Settings(dial, **(defaults | options))
-  return equipment.make_player(
+  settings = client_setup.Settings(dial, **(defaults | options))
+  return client_setup.make_player(
     config, settings, note_fn=notes.append, should_stop=should_stop
   )

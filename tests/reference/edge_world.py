@@ -8,15 +8,12 @@ import collections
 
 import numpy as np
 
-from ojd.edge import plan as plan_lib
 from ojd.edge.device import Device, Hangup
-from ojd.edge.hub import Hub
-from ojd.edge.reception import Offer
+from ojd.edge.registry import Offer, Registry
 from ojd.network import layout as layout_lib
-from ojd.network import wire
-from ojd.network.limits import WireError
-from ojd.network.messages import Frames, Terms, Update
-from ojd.network.weights import Schedule, Weights
+from ojd.network import messages
+from ojd.network.messages import Frames, Schedule, Terms, Update, WireError
+from ojd.network.weights import Weights
 
 SHAPES = {"a/kernel": (3, 4), "b/kernel": (5, 6), "c/bias": (7,)}
 TRAINABLE = ("b/kernel", "c/bias")
@@ -43,7 +40,7 @@ def key_frame(t, fps=TERMS.fps):
 
 
 class Peer:
-  """A connection as the hub sees it; what it puts waits in `down`."""
+  """A connection as the registry sees it; what it puts waits in `down`."""
 
   def __init__(self):
     self.down = collections.deque()
@@ -53,9 +50,9 @@ class Peer:
   def is_idle(self):
     return not self.down
 
-  def put(self, message):
+  def put(self, data):
     if not self.is_closed:
-      self.down.append(wire.encode(message))
+      self.down.append(data)
 
   def close(self):
     self.is_closed = True
@@ -72,7 +69,7 @@ class Client:
     self.world, self.peer, self.t = world, None, 0
     self.up, self.errors, self.staged = collections.deque(), [], []
     self.is_refused = False
-    stage = lambda answering: self.staged.append(answering)
+    stage = lambda served: self.staged.append(served)
     self.device = Device(first(trainable=None), TERMS, stage)
 
   def connect(self):
@@ -90,13 +87,13 @@ class Client:
   def cut(self):
     """The connection is gone for both."""
     if self.peer is not None:
-      self.world.hub.left(self.peer)
+      self.world.registry.left(self.peer)
       self.peer = None
     self.up.clear()
     self.device.lost()
 
   def send(self, message):
-    self.up.append(wire.encode(message))
+    self.up.append(messages.encode(message))
 
   def play(self):
     """A frame of the stream; it goes up if it is wanted."""
@@ -109,14 +106,14 @@ class Client:
     except Hangup:
       self.cut()
       return
-    if plan_lib.wants(self.device.plan, t, t / 10, now, 5.0):
+    if self.device.plan.wants(t, t / 10, now, 5.0):
       self.device.sent(t, now)
       self.send(key_frame(t))
 
   def take(self, data):
     """A message of the server arrives."""
     try:
-      replies = self.device.handle(wire.decode(data), self.world.now)
+      replies = self.device.handle(messages.decode(data), self.world.now)
     except (Hangup, WireError) as error:
       self.errors.append(str(error))
       self.is_refused |= isinstance(error, Hangup) and error.is_final
@@ -127,19 +124,19 @@ class Client:
 
 
 class World:
-  """A hub, its trainer and any number of clients."""
+  """A registry, its trainer and any number of clients."""
 
   def __init__(self, seed=0, **options):
     self.now, self.notes, self.clients = 100.0, [], []
-    self.history = []  # of all that was ever learnt
+    self.history = []  # of all that was ever learned
     self.options, self.rng = options, np.random.default_rng(seed)
-    self.hub = self.new_hub()
+    self.registry = self.new_registry()
 
-  def new_hub(self):
+  def new_registry(self):
     """A server, which knows nothing."""
     offer = Offer(first(), Schedule(stride=8), "person")
     told = {"note_fn": self.notes.append, "clock": lambda: self.now}
-    return Hub(offer, **told, **self.options)
+    return Registry(offer, **told, **self.options)
 
   def client(self):
     self.clients.append(Client(self))
@@ -153,18 +150,20 @@ class World:
     return client
 
   def train(self):
-    """Lessons for all that waits; some move everything, some a little."""
-    while (lesson := self.hub.take(0)) is not None:
-      session, _ = lesson
-      session.pupil = session.pupil or dict(session.held.params)
+    """Training rounds for all that waits; some move all, some a little."""
+    while (taken := self.registry.take(0)) is not None:
+      session, _ = taken
+      session.learned = session.learned or dict(session.held.params)
       share = self.rng.choice([0.0, 0.1, 1.0])
       for name in TRAINABLE:
-        array = session.pupil[name]
+        array = session.learned[name]
         move = self.rng.random(array.shape) < share
-        session.pupil[name] = (array + move).astype(np.float32)
+        session.learned[name] = (array + move).astype(np.float32)
       stride = int(self.rng.integers(1, 9))
-      self.hub.learnt(session, dict(session.pupil), Schedule(stride=stride))
-      self.history.append(bits(session.held._replace(params=session.pupil)))
+      self.registry.learned(
+        session, dict(session.learned), Schedule(stride=stride)
+      )
+      self.history.append(bits(session.held._replace(params=session.learned)))
 
   def play(self, client, num_frames=1, fault=_pass_on):
     """Frames of a client's stream, a tenth of a second apart."""
@@ -189,7 +188,7 @@ class World:
     while client.up and client.peer is peer:
       moved = True
       for data in fault(client, client.up.popleft(), True):
-        self.hub.receive(peer, data)
+        self.registry.receive(peer, data)
     while peer.down and client.peer is peer:
       moved = True
       for data in fault(client, peer.down.popleft(), False):
@@ -201,7 +200,7 @@ class World:
 
   def session_of(self, client):
     """The server's side of a client; None where it has none."""
-    sessions = {s.number: s for s, _ in self.hub.sessions()}
+    sessions = {s.number: s for s, _ in self.registry.sessions()}
     return sessions.get(client.device.session)
 
   def assert_agreed(self, client):
@@ -213,4 +212,4 @@ class World:
 
 
 def is_update(data):
-  return isinstance(wire.decode(data), Update)
+  return isinstance(messages.decode(data), Update)

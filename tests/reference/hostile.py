@@ -3,16 +3,21 @@
 import struct
 import zlib
 
-from ojd.network import wire
+HEAD_BYTES = 9  # magic, version, CRC32
+
+# A Hello as version 1 of the protocol had it.
+FIRST_HELLO = bytes.fromhex(
+  "4f4a445701004f0000000000000000000000000000000000000000010203040506070809"
+  "0a0b0c0d0e0f000000000000000000000000000000000000000000000000020003000000"
+  "00000000244000060001706572736f6e01c5d6cd91"
+)
 
 
 def signed(data: bytes) -> bytes:
-  """The bytes of a message whose length and checksum are made right."""
-  if len(data) < wire.HEAD_BYTES + 4:
-    return data
-  length = struct.pack("<I", len(data) - wire.HEAD_BYTES - 4)
-  data = data[:6] + length + data[10:-4]
-  return data + struct.pack("<I", zlib.crc32(data))
+  """The bytes of a message whose checksum is made right."""
+  start, body = data[:5], data[HEAD_BYTES:]
+  checksum = zlib.crc32(body, zlib.crc32(start))
+  return start + struct.pack("<I", checksum) + body
 
 
 def _mutated(data, others, rng):

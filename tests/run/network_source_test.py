@@ -9,7 +9,7 @@ from experiments.benchmarks import edge as edge_entry
 from ojd.comparison import numbers
 from ojd.errors import UserError
 from ojd.models.pretrained import flatten
-from ojd.network import conditions, simulation, weights, wire
+from ojd.network import conditions, messages, simulation, weights
 from ojd.network.messages import Update
 from ojd.run import fork, network_source, recorded_run, replay, workdir
 from ojd.run.executor import Executor
@@ -36,7 +36,7 @@ def _run(path, **flags):
 def sent(monkeypatch):
   """What a run puts on the line, and its weights at first and at last."""
   lines, ends = [], []
-  encode, source = wire.encode, network_source.SimulatedNetwork
+  encode, source = messages.encode, network_source.SimulatedNetwork
   begin, end = source.begin, source.summary
 
   def note_line(message, *args):
@@ -51,7 +51,7 @@ def sent(monkeypatch):
     ends.append(flatten(self.context.executor.state.staged))
     return end(self)
 
-  monkeypatch.setattr(wire, "encode", note_line)
+  monkeypatch.setattr(messages, "encode", note_line)
   monkeypatch.setattr(source, "begin", note_first)
   monkeypatch.setattr(source, "summary", note_last)
   return lines, ends
@@ -127,8 +127,8 @@ def test_device_holds_what_its_messages_made(flags, tmp_path, sent):
   lines, ends = sent
   text = "down_mbps=0.02,rtt_ms=100,update_ms=20"
   _, keys, link = _run(tmp_path, link=text, **flags)
-  messages = [wire.decode(line) for line in lines]
-  updates = [m for m in messages if isinstance(m, Update)]
+  updates = [messages.decode(line) for line in lines]
+  updates = [m for m in updates if isinstance(m, Update)]
   keys = [row for row in keys if "staleness" in row]
   assert len(updates) == len(keys) >= 2
   for row, after in itertools.pairwise(keys):

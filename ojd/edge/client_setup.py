@@ -5,17 +5,19 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ojd.edge import beginning, pictures, player
-from ojd.edge.access import Dial
+from ojd.edge import player
+from ojd.edge import student as student_lib
+from ojd.edge.access import Dial, Timing
 from ojd.edge.client import Client
 from ojd.edge.device import Device
 from ojd.edge.player import Pace, Player
-from ojd.edge.transport import Timing
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.models import export, pretrained
 from ojd.network import layout as layout_lib
+from ojd.network.conditions import Upload
 from ojd.network.messages import JPEG, Terms
+from ojd.network.uplink import Uplink
 from ojd.network.weights import Weights
 from ojd.run import build, workdir
 from ojd.run.config import RunConfig
@@ -53,9 +55,9 @@ def make_player(
   """
   stream = build.open_stream(config)
   spec = stream.spec
-  groups = beginning.groups_of(_classes(config, spec))
+  groups = student_lib.groups_of(_classes(config, spec))
   student = build.make_student(config, groups)
-  first = beginning.first_weights(student, config.seed)
+  first = student_lib.first_weights(student, config.seed)
   if settings.program:
     program = export.load(settings.program)
     answer, stage = player.program_stage(program, first)
@@ -64,13 +66,14 @@ def make_player(
     answer, stage = player.student_stage(serve, first)
   terms = Terms(
     *(spec.height, spec.width, spec.fps, settings.codec),
-    beginning.classes_text(groups),
+    student_lib.classes_text(groups),
   )
   device = Device(Weights(first, layout_lib.layout_of(first)), terms, stage)
+  upload = Upload(codec=settings.codec, kbps=settings.kbps)
   client = Client(
     device,
     settings.dial,
-    pictures.packer(terms, settings.kbps),
+    Uplink(upload, spec.height, spec.width),
     timing=settings.timing,
     patience=settings.patience,
     note_fn=note_fn,

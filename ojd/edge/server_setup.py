@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ojd import labels
-from ojd.edge import beginning
-from ojd.edge.course import Course, make_course
-from ojd.edge.reception import Offer
+from ojd.edge import student as student_lib
+from ojd.edge import training
+from ojd.edge.registry import Offer
+from ojd.edge.training import RemoteSystem
 from ojd.errors import UserError
 from ojd.network import layout as layout_lib
-from ojd.network.messages import H264, Terms
-from ojd.network.weights import Schedule, Weights
+from ojd.network.messages import H264, Schedule, Terms
+from ojd.network.weights import Weights
 from ojd.run import build, compilation
 from ojd.run import config as config_lib
 from ojd.run.config import RunConfig, settled
@@ -25,19 +26,19 @@ from ojd.types import Labels
 # They answer about frames of a stream that the server does not have.
 _TIED_TEACHERS = ("ground_truth", "recorded")
 # Programs of so many sizes of frames are kept.
-_MAX_COURSES = 8
+_MAX_SYSTEMS = 8
 
 
-class Service(NamedTuple):
+class ServerParts(NamedTuple):
   """What a server needs beside its network."""
 
   offer: Offer
-  courses: Callable[[Terms], Course]
+  systems: Callable[[Terms], RemoteSystem]
   labeler: labelers.Labeler
   dtype: str  # in which values travel
 
 
-def make_service(config: RunConfig) -> Service:
+def make_parts(config: RunConfig) -> ServerParts:
   """Opens the teacher and makes the system of a checked config.
 
   Raises:
@@ -47,7 +48,7 @@ def make_service(config: RunConfig) -> Service:
   config = settled(config)
   teacher = build.open_teacher(config, _spec(config))
   try:
-    return _make_service(config, teacher)
+    return _make_parts(config, teacher)
   except BaseException:
     if isinstance(teacher, process.InProcess):
       teacher.close()
@@ -80,7 +81,7 @@ def _spec_of(terms):
   return StreamSpec(*size, terms.fps, None, (), kind, is_live=True)
 
 
-def _make_service(config, teacher):
+def _make_parts(config, teacher):
   groups = labels.parse_groups(config.classes, teacher.class_names)
   student = build.make_student(config, groups)
   method = config_lib.bound_system(config)
@@ -90,7 +91,7 @@ def _make_service(config, teacher):
       f"--system={config.system}: a device that holds the "
       "student alone would answer otherwise; take shadowtutor, ams or jit"
     )
-  params = beginning.first_weights(student, config.seed)
+  params = student_lib.first_weights(student, config.seed)
   layout = layout_lib.layout_of(params, _trainable(config, params))
   # Until devices are told more.
   if remote.is_batched:
@@ -101,21 +102,21 @@ def _make_service(config, teacher):
   offer = Offer(
     Weights(params, layout),
     first,
-    beginning.classes_text(groups),
+    student_lib.classes_text(groups),
     lambda terms: _problem(config, student, terms, remote.is_batched),
   )
-  make = lambda terms: make_course(
+  make = lambda terms: training.make_system(
     student,
     lambda student: build.make_system(config, student, _spec_of(terms)),
     *(terms.height, terms.width, config.seed),
   )
   # Some systems count in seconds.
-  courses = Courses(make, lambda terms: terms[: 3 if remote.is_batched else 2])
+  systems = _Systems(make, lambda terms: terms[: 3 if remote.is_batched else 2])
   if config.height and config.width:
-    _rehearse(courses, offer, config)
-  return Service(
+    _compile(systems, offer, config)
+  return ServerParts(
     offer,
-    courses,
+    systems,
     _labeler(teacher, groups),
     remote.dtype,
   )
@@ -126,15 +127,15 @@ def _trainable(config, params):
   return None if trains is None else trains(list(params))
 
 
-def _rehearse(courses, offer, config):
-  """Compiles what the first lesson would wait for, where its size is known."""
+def _compile(systems, offer, config):
+  """Compiles what training waits for first, where the size is known."""
   size = config.height, config.width
-  course = courses(Terms(*size, 25.0, "", offer.classes))
+  system = systems(Terms(*size, 25.0, "", offer.classes))
   frame = np.zeros((*size, 3), np.uint8)
   blank = Labels(np.zeros(size, np.uint8), np.zeros(size, np.float32))
-  state = course.begin(offer.first.params)
-  state, _ = course.learn(course.skip(state, 1), frame, blank)
-  course.answering(state), course.schedule(state)
+  state = system.begin(offer.first.params)
+  state, _ = system.learn(system.skip(state, 1), frame, blank)
+  system.serving_params(state), system.schedule(state)
   compilation.return_memory()
 
 
@@ -146,7 +147,7 @@ def _labeler(teacher, groups):
 
 
 def _problem(config, student, terms, is_batched):
-  """Why frames of a device cannot be learnt from; empty: they can."""
+  """Why frames of a device cannot be learned from; empty: they can."""
   size = terms.height, terms.width
   if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
     return f"frames of {size[0]}x{size[1]}: {MIN_SIDE} to {MAX_SIDE} a side"
@@ -168,25 +169,25 @@ def _problem(config, student, terms, is_batched):
   return ""
 
 
-class Courses:
-  """Courses by what devices send; the last few are kept."""
+class _Systems:
+  """Systems by what devices send; the last few are kept."""
 
   def __init__(
-    self, make: Callable[[Terms], Course], key: Callable[[Terms], tuple]
+    self, make: Callable[[Terms], RemoteSystem], key: Callable[[Terms], tuple]
   ):
-    """What has the same key is taught by the same course."""
+    """What has the same key is taught by the same system."""
     self._make, self._key = make, key
-    self._kept: collections.OrderedDict[tuple, Course] = (
+    self._kept: collections.OrderedDict[tuple, RemoteSystem] = (
       collections.OrderedDict()
     )
     self._lock = threading.Lock()
 
-  def __call__(self, terms: Terms) -> Course:
+  def __call__(self, terms: Terms) -> RemoteSystem:
     key = self._key(terms)
     with self._lock:
       if key not in self._kept:
         self._kept[key] = self._make(terms)
       self._kept.move_to_end(key)
-      while len(self._kept) > _MAX_COURSES:
+      while len(self._kept) > _MAX_SYSTEMS:
         self._kept.popitem(last=False)
       return self._kept[key]

@@ -1,31 +1,36 @@
-"""All devices of a server: who is who, whose turn it is, who must go.
+"""The sessions of a server: who is let in, whose turn it is, who must go.
 
-Bytes go in, messages come out to a `Peer`; sockets are elsewhere. One lock is
-held for as long as a message takes, and never during a lesson.
+Bytes go in, and bytes come out to a `Peer`; sockets are elsewhere. One lock is
+held for as long as a message takes, and never during training.
 """
 
 import collections
 import dataclasses
+import secrets
 import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from ojd.edge.reception import Offer, Reception
 from ojd.edge.session import Rules, Session
 from ojd.edge.store import Store
-from ojd.network import wire
-from ojd.network.limits import LIMITS, Limits, WireError
+from ojd.network import layout as layout_lib
+from ojd.network import messages
 from ojd.network.messages import (
   NO_SESSION,
+  SESSION_BYTES,
   Bye,
   Error,
   Frames,
   Hello,
-  Message,
+  Schedule,
+  Terms,
+  VersionError,
+  WireError,
 )
-from ojd.network.payload import Params
-from ojd.network.weights import Schedule
+from ojd.network.weights import Params, Weights
+
+_MAX_SHOWN = 200  # characters of a text that is not the server's
 
 
 class Peer(Protocol):
@@ -33,7 +38,7 @@ class Peer(Protocol):
 
   is_idle: bool  # whether all is sent that was put
 
-  def put(self, message: Message) -> None:
+  def put(self, data: bytes) -> None:
     """Sends a message, later; never waits."""
 
   def close(self) -> None:
@@ -45,7 +50,17 @@ class Room(NamedTuple):
 
   max_sessions: int = 16  # connected, or kept for those that come back
   forget_seconds: float = 600.0  # without a connection
-  limits: Limits = LIMITS
+  max_bytes: int = messages.MAX_BYTES  # of a message
+
+
+class Offer(NamedTuple):
+  """What a server has for devices."""
+
+  first: Weights  # what each of them begins with
+  schedule: Schedule  # at first
+  classes: str  # as in `messages.Terms`
+  # What is wrong with a device's frames; empty: nothing.
+  check_terms: Callable[[Terms], str] = lambda terms: ""
 
 
 @dataclasses.dataclass
@@ -55,7 +70,7 @@ class _Seat:
   left_at: float = 0.0
 
 
-class Hub:
+class Registry:
   """The sessions of a server; every method may be called by any thread."""
 
   def __init__(
@@ -70,7 +85,7 @@ class Hub:
   ):
     self.offer, self._rules, self._room = offer, rules, room
     self._store, self._note, self._clock = store, note_fn, clock
-    self._reception = Reception(offer, room.limits)
+    self._admission = _Admission(offer, room.max_bytes)
     self._seats: collections.OrderedDict[bytes, _Seat] = (
       collections.OrderedDict()
     )
@@ -81,9 +96,13 @@ class Hub:
   def receive(self, peer: Peer, data: bytes) -> None:
     """Takes a message; one that cannot be ends the connection in a line."""
     try:
-      message = wire.decode(data, self._room.limits)
+      message = messages.decode(data, self._room.max_bytes)
       with self._changed:
         self._handle(peer, message)
+    except VersionError as error:
+      self._note(f"a device was sent away: {error}")
+      peer.put(messages.refusal(error.version, str(error)))
+      peer.close()
     except WireError as error:
       self._end(peer, Error(str(error)))
 
@@ -119,16 +138,15 @@ class Hub:
       session = self._seats[number].session
       return session, session.take()
 
-  def learnt(self, session: Session, params: Params, schedule: Schedule):
-    """What a lesson made of a device's student."""
+  def learned(self, session: Session, params: Params, schedule: Schedule):
+    """What training made of a device's student."""
     with self._changed:
-      messages = session.learnt(params, schedule, self._clock())
-      self._deliver(session, messages)
+      self._deliver(session, session.trained(params, schedule, self._clock()))
 
   def failed(self, session: Session, schedule: Schedule, why: str) -> None:
-    """A lesson came to nothing."""
+    """A training round came to nothing."""
     with self._changed:
-      self._note(f"device {_name(session.number)}: no lesson: {why}")
+      self._note(f"device {_name(session.number)}: not trained: {why}")
       self._deliver(session, session.failed(schedule, self._clock()))
 
   def sessions(self) -> list[tuple[Session, bool]]:
@@ -142,7 +160,7 @@ class Hub:
       self.is_closed = True
       for seat in self._seats.values():
         if seat.peer is not None:
-          seat.peer.put(Bye())
+          seat.peer.put(messages.encode(Bye()))
           seat.peer.close()
       self._changed.notify_all()
 
@@ -150,7 +168,7 @@ class Hub:
     """The number of the session that waits, the least recently served."""
     for number, seat in self._seats.items():
       # Whoever is gone has newer frames when he comes back.
-      if seat.peer is not None and seat.session.has_lesson:
+      if seat.peer is not None and seat.session.has_frames:
         return number
     return None
 
@@ -159,7 +177,7 @@ class Hub:
     if isinstance(message, Hello):
       if number is not None:
         raise WireError("a second Hello")
-      self._greet(peer, message)
+      self._admit(peer, message)
     elif number is None:
       raise WireError(f"a {type(message).__name__} before a Hello")
     elif isinstance(message, Bye | Error):
@@ -171,8 +189,8 @@ class Hub:
       self._put(seat, seat.session.handle(message, self._clock()))
       self._changed.notify_all()
 
-  def _greet(self, peer, hello):
-    problem = self._reception.mismatch(hello)
+  def _admit(self, peer, hello):
+    problem = self._admission.mismatch(hello)
     if problem:
       self._end(peer, Error(problem, is_final=True))
       return
@@ -180,7 +198,7 @@ class Hub:
     session = seat.session if seat is not None else self._restore(hello)
     is_new = session is None
     if is_new:
-      session = self._reception.begin(hello, self._rules)
+      session = self._admission.begin(hello, self._rules)
     number = session.number
     if seat is None and not self._make_room():
       text = f"the server is full: {self._room.max_sessions} devices"
@@ -188,18 +206,17 @@ class Hub:
       return
     # Nor is what a file holds, if the device is farther.
     is_behind = seat is None and hello.version > session.held.version
-    wants = (is_new or is_behind) and self._reception.should_adopt(hello)
-    messages = session.greet(hello, self._clock(), wants)
+    wants = (is_new or is_behind) and self._admission.should_adopt(hello)
+    replies = session.connect(hello, self._clock(), wants)
     self._take_over(number)
     self._seats[number] = _Seat(session, peer)
     self._numbers[peer] = number
-    height, width, fps, codec, _ = hello.terms
-    how = "is new" if is_new else "is back"
+    terms, how = hello.terms, "is new" if is_new else "is back"
     self._note(
-      f"device {_name(number)} {how}: {height}x{width}, {fps:g} fps, {codec}, "
-      f"version {hello.version}"
+      f"device {_name(number)} {how}: {terms.height}x{terms.width}, "
+      f"{terms.fps:g} fps, {terms.codec}, version {hello.version}"
     )
-    self._put(self._seats[number], messages)
+    self._put(self._seats[number], replies)
 
   def _take_over(self, number):
     """Whoever had the session is told, and goes."""
@@ -238,13 +255,13 @@ class Hub:
     del self._seats[number]
     self._note(f"device {_name(number)} is forgotten")
 
-  def _deliver(self, session, messages):
+  def _deliver(self, session, replies):
     seat = self._seats.get(session.number)
     if seat is None or seat.session is not session:
-      return  # forgotten during the lesson
+      return  # forgotten during training
     if self._store is not None:
       self._save(session)
-    self._put(seat, messages)
+    self._put(seat, replies)
 
   def _save(self, session):
     try:
@@ -252,17 +269,67 @@ class Hub:
     except OSError as error:
       self._note(f"warning: weights cannot be kept: {error.strerror or error}")
 
-  def _put(self, seat, messages):
-    if seat.peer is not None:
-      for message in messages:
-        seat.peer.put(message)
+  def _put(self, seat, replies):
+    if seat.peer is None:
+      return
+    try:
+      for message in replies:
+        seat.peer.put(messages.encode(message))
+    except WireError as error:  # larger than any message may be
+      self._end(seat.peer, Error(str(error), is_final=True))
 
   def _end(self, peer, error: Error):
     self._note(f"a device was sent away: {error.text}")
-    peer.put(error)
+    peer.put(messages.encode(error))
     peer.close()
 
 
 def _name(number):
   """A session as people see it: nobody could take it up by that."""
   return number[:3].hex()
+
+
+class _Admission:
+  """An offer, and whom it suits."""
+
+  def __init__(self, offer: Offer, max_bytes: int):
+    self._offer, self._max_bytes = offer, max_bytes
+    first = offer.first
+    # As a device tells it, who does not know what trains.
+    self._layout = layout_lib.layout_of(first.params).digest
+    self._first_digest = layout_lib.digest_of(first.params, first.layout)
+
+  def mismatch(self, hello: Hello) -> str:
+    """Why a device cannot be served; empty: it can."""
+    there, here = hello.terms.classes, self._offer.classes
+    if there != here:
+      return (
+        f"other classes: the device tells {_quoted(there)} apart, the server "
+        f"{_quoted(here)}; give both the same --classes"
+      )
+    if hello.layout != self._layout:
+      return "another network: give both the same --model"
+    return self._offer.check_terms(hello.terms)
+
+  def should_adopt(self, hello: Hello) -> bool:
+    """Whether a device whose session nobody knows was taught before.
+
+    What it has learned is worth more than what devices begin with.
+    """
+    is_other = hello.weights != self._first_digest
+    num_bytes = 4 * self._offer.first.layout.num_coords + 1000
+    fits = num_bytes <= self._max_bytes
+    return hello.version > 0 and is_other and fits
+
+  def begin(self, hello: Hello, rules: Rules) -> Session:
+    """A session whose device begins anew, or goes on with what it holds."""
+    number, first = secrets.token_bytes(SESSION_BYTES), self._offer.first
+    if hello.weights == self._first_digest or self.should_adopt(hello):
+      first = first._replace(version=hello.version)
+    return Session(number, hello.terms, first, self._offer.schedule, rules)
+
+
+def _quoted(text):
+  return repr(
+    text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
+  )

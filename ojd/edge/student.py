@@ -1,9 +1,10 @@
-"""What a server and a device must have in common before they meet.
+"""The student that a server and a device have in common before they connect.
 
-Both make the same student of the same flags: then no weights travel at first.
+Both make the same one of the same flags: then no weights travel at first.
 """
 
 import re
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -32,9 +33,9 @@ def flatten(params: Params) -> dict[str, np.ndarray]:
   return {k: np.asarray(v, np.float32) for k, v in flat.items()}
 
 
-def unflatten(named: dict[str, np.ndarray]) -> Params:
+def unflatten(named: Mapping[str, np.ndarray]) -> Params:
   """The parameters again."""
-  return traverse_util.unflatten_dict(named, sep="/")
+  return traverse_util.unflatten_dict(dict(named), sep="/")
 
 
 def classes_text(groups: ClassGroups) -> str:
