@@ -29,8 +29,8 @@ def main() -> int:
   if _SMOKE.value and not config.workdir:
     config = run_flags.with_workdir(config, tempfile.mkdtemp(prefix="ojd-"))
   config_lib.check(config)
-  with serve_flags.live_board(cli.note) as board:
-    run = functools.partial(runner.online_distill, config, board=board)
+  with serve_flags.live_display(cli.note) as display:
+    run = functools.partial(runner.online_distill, config, display=display)
     outcome, exit_code = progress.follow(run)
   if outcome.status is workdir.Status.FINISHED:
     print(f"{config.workdir} holds this run already, finished:")

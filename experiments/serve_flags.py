@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from absl import flags
 
 from ojd.errors import UserError
-from ojd.run import live_board as live_board_lib
-from ojd.run import live_view
+from ojd.serve.display import LiveDisplay
+from ojd.serve.server import LiveView
 
 _SERVE = flags.DEFINE_string(
   "serve",
@@ -28,10 +28,10 @@ _SERVE_TOKEN = flags.DEFINE_string(
 
 
 @contextlib.contextmanager
-def live_board(
+def live_display(
   note_fn: Callable[[str], None],
-) -> Iterator[live_board_lib.Board | None]:
-  """The board of the view that the flags ask for; None without one.
+) -> Iterator[LiveDisplay | None]:
+  """The display of the view that the flags ask for; None without one.
 
   Args:
     note_fn: called with the address.
@@ -41,8 +41,8 @@ def live_board(
       raise UserError("--serve_token is of no use without --serve=HOST:PORT")
     yield None
     return
-  view = live_view.LiveView(_SERVE.value, _SERVE_TOKEN.value)
+  view = LiveView(_SERVE.value, _SERVE_TOKEN.value)
   how = " (open it with ?token=...)" if _SERVE_TOKEN.value else ""
   note_fn(f"live view: {view.url}{how}")
   with contextlib.closing(view):
-    yield view.board
+    yield view.display

@@ -3,8 +3,6 @@
 A connection is a WebSocket, with TLS and a token where others could listen.
 """
 
-import hmac
-import ipaddress
 import logging
 import os
 import pathlib
@@ -16,8 +14,8 @@ import urllib.parse
 from typing import NamedTuple
 
 from ojd.errors import UserError
-from ojd.run import live_access
-from ojd.run.live_access import Place
+from ojd.network import listening
+from ojd.network.listening import Place
 
 TOKEN_VARIABLE = "OJD_TOKEN"
 _MAX_TOKEN_FILE = 4096  # bytes
@@ -37,12 +35,7 @@ class Access(NamedTuple):
 
   def lets_pass(self, authorization: str | None) -> bool:
     """Whether this Authorization header has the token."""
-    if not self.token:
-      return True
-    kind, _, value = (authorization or "").partition(" ")
-    value = value.strip().encode("utf-8", "replace")
-    is_known = hmac.compare_digest(value, self.token.encode())
-    return kind.lower() == "bearer" and is_known
+    return not self.token or listening.is_bearer(authorization, self.token)
 
 
 def read_token(path: str) -> str:
@@ -61,7 +54,7 @@ def read_token(path: str) -> str:
       raise UserError(f"{where}: {words}") from None
     if not token:
       raise UserError(f"{where}: there is no token in it")
-  live_access.check_token(where, token)
+  listening.check_token(where, token)
   return token
 
 
@@ -74,7 +67,7 @@ def server_access(
     UserError: others than this machine could reach it, and could listen or
       speak unknown; or something is no address or no certificate.
   """
-  place = live_access.resolve("--listen", address)
+  place = listening.resolve("--listen", address)
   tls = _server_tls(tls_cert, tls_key)
   missing = [] if tls else ["--tls_cert and --tls_key"]
   missing += [] if token else [f"--token_file (or ${TOKEN_VARIABLE})"]
@@ -132,7 +125,7 @@ def client_dial(url: str, token: str, tls_ca: str) -> Dial:
       f"--server={url}: as ws://HOST:PORT or wss://HOST:PORT, "
       "ws://127.0.0.1:7777 for instance"
     )
-  is_loopback = _is_loopback(parts.hostname)
+  is_loopback = listening.is_loopback(parts.hostname)
   if parts.scheme == "ws":
     if token and not is_loopback:
       raise UserError(
@@ -146,15 +139,6 @@ def client_dial(url: str, token: str, tls_ca: str) -> Dial:
   except (OSError, ssl.SSLError):
     raise UserError(f"--tls_ca={tls_ca}: no certificates, in PEM") from None
   return Dial(url, token, context, is_loopback)
-
-
-def _is_loopback(host):
-  if host == "localhost":
-    return True
-  try:
-    return ipaddress.ip_address(host).is_loopback
-  except ValueError:
-    return False
 
 
 class Timing(NamedTuple):

@@ -3,16 +3,16 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ojd.run import (
   build,
   compilation,
-  live_board,
   network_source,
   outputs,
   preparing,
   report,
+  sinks,
   sources,
   stats,
   trackers,
@@ -35,6 +35,30 @@ class Outcome(NamedTuple):
   summary: dict[str, Any]
 
 
+class About(NamedTuple):
+  """What does not change during a run."""
+
+  stream: str
+  system: str
+  class_names: tuple[str, ...]
+
+
+class Display(sinks.Sink, Protocol):
+  """Shows a run while it goes on; one more sink of its frames."""
+
+  def begin(self, about: About, past_lines: list[dict[str, Any]]) -> None:
+    """What is run, and the lines of the frames before it was interrupted."""
+
+  def line(self, line: dict[str, Any]) -> None:
+    """Takes a line of metrics.jsonl."""
+
+  def progress(self, progress: stats.Progress) -> None:
+    """Takes the counts after a frame."""
+
+  def end(self, summary: dict[str, Any]) -> None:
+    """Takes what is in summary.json."""
+
+
 class Shared(NamedTuple):
   """What a run shares with others; by default it makes its own."""
 
@@ -50,7 +74,7 @@ class _Calls(NamedTuple):
   progress_fn: ProgressFn  # called after every frame
   should_stop: Callable[[], bool]  # before every frame
   note_fn: Callable[[str], None]  # with what happens beside
-  board: live_board.Board | None  # the live view
+  display: Display | None  # the live view
 
 
 def run(
@@ -61,7 +85,7 @@ def run(
   should_stop: Callable[[], bool] = lambda: False,
   note_fn: Callable[[str], None] = lambda note: None,
   fork: fork_lib.Fork | None = None,
-  board: live_board.Board | None = None,
+  display: Display | None = None,
   shared: Shared = Shared(),  # noqa: B008, a constant
 ) -> Outcome:
   """Runs a checked config in its workdir, or resumes it.
@@ -75,11 +99,11 @@ def run(
     should_stop: asked before every frame; True ends the run cleanly.
     note_fn: called with where the run resumes, and why not later.
     fork: the moment of another run that this one begins with, if any.
-    board: shows the run while it goes on.
+    display: shows the run while it goes on.
     shared: what it does not make of its own; not for forks.
   """
   stages = stats.Stages()
-  calls = _Calls(progress_fn, should_stop, note_fn, board)
+  calls = _Calls(progress_fn, should_stop, note_fn, display)
   if fork is None:
     job = shared.make_job(config)
   else:
@@ -99,8 +123,8 @@ def run(
         job, fork, path, status, description, stages, calls, shared
       )
       summary = loop.run()
-      if board is not None:
-        board.end(summary)
+      if display is not None:
+        display.end(summary)
       if summary["finished"]:
         workdir.drop_parts(path)
       report.write_report(path)
@@ -113,7 +137,7 @@ def online_distill(
   progress_fn: ProgressFn = lambda progress: None,
   should_stop: Callable[[], bool] = lambda: False,
   note_fn: Callable[[str], None] = lambda note: None,
-  board: live_board.Board | None = None,
+  display: Display | None = None,
 ) -> Outcome:
   """Distills a teacher into a student, live, on one stream.
 
@@ -126,7 +150,7 @@ def online_distill(
     progress_fn: called after every frame.
     should_stop: asked before every frame; True ends the run cleanly.
     note_fn: called with where the run resumes, and why not later.
-    board: shows the run while it goes on.
+    display: shows the run while it goes on.
 
   Returns:
     The status of the workdir before, and the content of summary.json.
@@ -139,7 +163,7 @@ def online_distill(
     progress_fn=progress_fn,
     should_stop=should_stop,
     note_fn=note_fn,
-    board=board,
+    display=display,
   )
 
 
@@ -223,20 +247,18 @@ def make_source(job: build.Job) -> sources.InStep:
 
 def _views(job, path, start, calls, shared):
   """Whom the frames are reported to, and what shows them."""
-  board = calls.board
-  if board is None:
+  display = calls.display
+  if display is None:
     return calls.progress_fn, {"line_fn": shared.line_fn}
-  about = live_board.About(
-    job.config.stream, job.config.system, job.groups.names
-  )
+  about = About(job.config.stream, job.config.system, job.groups.names)
   num_past = start.stats.num_frames if start else 0
-  board.begin(about, report.read_metrics(path / workdir.METRICS)[:num_past])
+  display.begin(about, report.read_metrics(path / workdir.METRICS)[:num_past])
 
   def progress_fn(progress):
     calls.progress_fn(progress)
-    board.progress(progress)
+    display.progress(progress)
 
-  return progress_fn, {"more_sinks": (board,), "line_fn": board.line}
+  return progress_fn, {"more_sinks": (display,), "line_fn": display.line}
 
 
 def _checkpointer(job, path, description):

@@ -5,7 +5,7 @@ import json
 import pathlib
 import re
 
-from ojd.run import live_board
+from ojd.serve.display import UNSEEN, LiveDisplay
 from tests import binaries
 from tests.reference import small_run
 
@@ -61,16 +61,16 @@ def test_watched_run_tells_its_end_and_keeps_its_secret(tmp_path):
 
 def test_resumed_run_shows_its_past(tmp_path, small_students):
   wanted = small_run.config(tmp_path / "run", num_frames=30)
-  stopped, board = live_board.Board(), live_board.Board()
-  small_run.play(wanted, stop=12, board=stopped)
+  stopped, display = LiveDisplay(), LiveDisplay()
+  small_run.play(wanted, stop=12, display=stopped)
   assert stopped.counts().state == "stopped"
-  small_run.play(wanted, board=board)
-  news, _ = board.news(live_board.UNSEEN)
+  small_run.play(wanted, display=display)
+  news, _ = display.news(UNSEEN)
   for name in ("miou", "stride"):
     points = news["series"][name]["points"]
     assert [t for t, _ in points] == list(range(30))
   # When the first frames were, nobody knows any more.
   assert news["series"]["fps"]["points"][0][0] == 13
   assert news["state"] == "finished"
-  assert board.latest().number == 18
-  assert board.counts().progress.seconds["learn"] > 0
+  assert display.latest().number == 18
+  assert display.counts().progress.seconds["learn"] > 0

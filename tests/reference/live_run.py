@@ -1,8 +1,10 @@
-"""A made-up run that fills a live board as the host loop does."""
+"""A made-up run that fills a live display as the host loop does."""
 
 import numpy as np
 
-from ojd.run import live_board, overlay, stats
+from ojd.run import overlay, stats
+from ojd.run.runner import About
+from ojd.serve.display import LiveDisplay
 
 NAMES = ("background", "person", "<b>car</b>")
 
@@ -36,16 +38,16 @@ def progress(num_frames: int, problem: str = "", **seconds) -> stats.Progress:
   )
 
 
-def begin(board: live_board.Board) -> None:
+def begin(display: LiveDisplay) -> None:
   """What is run."""
-  board.begin(live_board.About("folder:clip", "jit", NAMES))
+  display.begin(About("folder:clip", "jit", NAMES))
 
 
-def step(board: live_board.Board, t: int) -> None:
+def step(display: LiveDisplay, t: int) -> None:
   """One frame."""
-  board.line(line(t))
-  board.put(record(t))
-  board.progress(progress(t + 1))
+  display.line(line(t))
+  display.put(record(t))
+  display.progress(progress(t + 1))
 
 
 SUMMARY = {

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ojd.run import live_view
+from ojd.serve.server import LiveView
 from tests import browser
 from tests.reference import live_run
 
@@ -23,15 +23,15 @@ def driver():
 @contextlib.contextmanager
 def _running(address="127.0.0.1:0", token="", num_frames=200):
   """A view of a run that goes on, and how to end that."""
-  view, over = live_view.LiveView(address, token), threading.Event()
-  live_run.begin(view.board)
+  view, over = LiveView(address, token), threading.Event()
+  live_run.begin(view.display)
   for t in range(num_frames):
-    live_run.step(view.board, t)
+    live_run.step(view.display, t)
 
   def work():
     t = num_frames
     while not over.wait(0.05):
-      live_run.step(view.board, t)
+      live_run.step(view.display, t)
       t += 1
 
   thread = threading.Thread(target=work)
@@ -103,7 +103,7 @@ def test_page_shows_a_run_up_to_its_end(driver):
     before = _text(driver, "#state")
     browser.wait(driver, f"{_STATE}.innerText !== '{before}'")
     end()
-    view.board.end(live_run.SUMMARY)
+    view.display.end(live_run.SUMMARY)
     view.close()
     _wait_for_state(driver, "finished")
     assert "has ended" in _text(driver, "#state")
@@ -133,10 +133,9 @@ def test_page_says_that_the_connection_is_lost_and_comes_back(driver):
     driver.get(view.url)
     _wait_for_state(driver, "running")
     # As when the machine goes down: nobody says good-bye.
-    server = view._server
-    server.shutdown()
-    server.server_close()
-    server.cut_off()
+    view._server.servers[0].close()
+    for connection in list(view._server.server_state.connections):
+      view._loop.call_soon_threadsafe(connection.transport.abort)
     _wait_for_state(driver, "lost")
     assert "lost" in _text(driver, "#state")
     port = view.url.rstrip("/").rsplit(":", 1)[1]

@@ -13,26 +13,20 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from ojd.run import live_series, palette
+from ojd.run import palette
 from ojd.run.overlay import FrameImages
+from ojd.run.runner import About
 from ojd.run.stats import Progress
 
 STARTING, RUNNING = "starting", "running"
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 ENDED = (FINISHED, STOPPED, FAILED)
 
+MAX_POINTS = 2000  # of a chart: never more than a screen shows
 _FPS_SECONDS = 2.0  # over which the frames of a second are counted
 _MAX_TIMES = 4096
 _MAX_PROBLEM = 300  # characters
 _PASSWORD = re.compile(r"//[^/@\s]*@")
-
-
-class About(NamedTuple):
-  """What does not change during a run."""
-
-  stream: str
-  system: str
-  class_names: tuple[str, ...]
 
 
 class Latest(NamedTuple):
@@ -43,12 +37,79 @@ class Latest(NamedTuple):
   class_names: tuple[str, ...]
 
 
+class Seen(NamedTuple):
+  """How much of a series somebody has."""
+
+  width: int  # values to a point
+  num_points: int
+
+
+NOTHING = Seen(0, 0)
+
+
+class Tail(NamedTuple):
+  """What somebody lacks: points in the place of those from `start` on."""
+
+  start: int
+  points: list[tuple[int, float]]  # frame, average
+  seen: Seen  # with these
+
+
+class _Bin:
+  """The sum of values that are one point of the chart."""
+
+  __slots__ = ("t", "total", "count")
+
+  def __init__(self, t, total, count):
+    self.t, self.total, self.count = t, total, count
+
+
+class Series:
+  """Averages over `width` values each; when there are too many it doubles.
+
+  Thinning evenly keeps the whole run on the chart; what is lost is detail, and
+  peaks are lower, since a point is an average and no sample.
+  """
+
+  def __init__(self, max_points: int = MAX_POINTS):
+    self._max, self._width = max_points, 1
+    self._bins: list[_Bin] = []
+
+  def add(self, t: int, value: float) -> None:
+    """Takes the value of a frame that is later than all before."""
+    if self._bins and self._bins[-1].count < self._width:
+      last = self._bins[-1]
+      last.total, last.count = last.total + value, last.count + 1
+      return
+    self._bins.append(_Bin(t, value, 1))
+    if len(self._bins) > self._max:
+      self._merge()
+
+  def _merge(self):
+    old = self._bins
+    self._bins = [
+      _Bin(a.t, a.total + b.total, a.count + b.count)
+      for a, b in zip(old[::2], old[1::2], strict=False)
+    ]
+    if len(old) % 2:
+      self._bins.append(old[-1])
+    self._width *= 2
+
+  def tail(self, seen: Seen = NOTHING) -> Tail:
+    """What has been added or has grown since; all after a thinning."""
+    start = 0
+    if seen.width == self._width:
+      start = max(seen.num_points - 1, 0)  # the last may have grown
+    points = [(b.t, round(b.total / b.count, 4)) for b in self._bins[start:]]
+    return Tail(start, points, Seen(self._width, len(self._bins)))
+
+
 class Cursor(NamedTuple):
-  """How much of the board somebody has seen."""
+  """How much of the display somebody has seen."""
 
   version: int
   has_about: bool
-  seen: dict[str, live_series.Seen]
+  seen: dict[str, Seen]
 
 
 UNSEEN = Cursor(-1, False, {})
@@ -62,7 +123,7 @@ class Counts(NamedTuple):
   fps: float  # frames of the last seconds, by the clock on the wall
 
 
-class Board:
+class LiveDisplay:
   """The newest frame, the counts and the charts of one run.
 
   Has the methods of `writers.Background`, so that it is one more sink of the
@@ -81,7 +142,7 @@ class Board:
     self._problem = ""
     self._times: collections.deque[float] = collections.deque(maxlen=_MAX_TIMES)
     names = ("miou", "updates", "stride", "fps")
-    self._series = {name: live_series.Series() for name in names}
+    self._series = {name: Series() for name in names}
 
   # What the run calls.
 
@@ -106,7 +167,7 @@ class Board:
     return lambda: None
 
   def close(self) -> None:
-    """The frames are over; the board can still be looked at."""
+    """The frames are over; the display can still be looked at."""
 
   def line(self, line: dict[str, Any]) -> None:
     """Takes a line of metrics.jsonl."""
@@ -177,7 +238,7 @@ class Board:
       if cursor.version == self._version:
         return None, cursor
       tails = {
-        name: series.tail(cursor.seen.get(name, live_series.NOTHING))
+        name: series.tail(cursor.seen.get(name, NOTHING))
         for name, series in self._series.items()
       }
       about, progress = self._about, self._progress

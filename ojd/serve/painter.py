@@ -1,14 +1,14 @@
 """The picture of the newest frame, painted once for all who look on.
 
-A thread of its own paints, only while somebody is watching, a few times a
-second and for a third of its time at most.
+A task of the server's event loop paints in a thread, only while somebody is
+watching, a few times a second and for a third of its time at most.
 """
 
+import asyncio
 import contextlib
 import io
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ojd.run import overlay
-from ojd.run.live_board import Latest
+from ojd.serve.display import Latest
 
 _LOG = logging.getLogger(__name__)
 _MAX_SIDE = 640  # of a panel; a larger frame is seen at a fraction of its size
@@ -38,34 +38,34 @@ class Painter:
 
   def __init__(self, latest_fn: Callable[[], Latest]):
     self._latest_fn = latest_fn
-    self._changed = threading.Condition()
-    self._closing = threading.Event()
     self._is_over, self._num_watching = False, 0
     self._picture: Picture | None = None
-    self._thread = threading.Thread(target=self._work, daemon=True)
-    self._thread.start()
+    self._changed = asyncio.Condition()  # there is a picture, or it is over
+    self._is_wanted = asyncio.Event()  # somebody watches, or it is closing
+    self._ending = asyncio.Event()
 
   @contextlib.contextmanager
   def watching(self) -> Iterator[None]:
     """Until the end of the block new frames are painted."""
-    with self._changed:
-      self._num_watching += 1
-      self._changed.notify_all()
+    self._num_watching += 1
+    self._is_wanted.set()
     try:
       yield
     finally:
-      with self._changed:
-        self._num_watching -= 1
+      self._num_watching -= 1
+      if not self._num_watching and not self._ending.is_set():
+        self._is_wanted.clear()
 
-  def wait(self, number: int, seconds: float) -> Picture | None:
+  async def wait(self, number: int, seconds: float) -> Picture | None:
     """The picture of this frame or a later one; None where none comes.
 
     Once the painter is closed that is the last one, or None.
     """
     is_there = lambda: self._picture and self._picture.number >= number
-    with self._changed:
-      self._changed.wait_for(lambda: is_there() or self._is_over, seconds)
-      return self._picture if is_there() else None
+    with contextlib.suppress(TimeoutError):
+      async with asyncio.timeout(seconds), self._changed:
+        await self._changed.wait_for(lambda: is_there() or self._is_over)
+    return self._picture if is_there() else None
 
   @property
   def is_over(self) -> bool:
@@ -74,42 +74,37 @@ class Painter:
 
   def close(self) -> None:
     """Paints the last frame for those who still look on, and ends."""
-    self._closing.set()
-    with self._changed:
-      self._changed.notify_all()
+    self._ending.set()
+    self._is_wanted.set()
 
-  def join(self, seconds: float) -> None:
-    """Waits for the end."""
-    self._thread.join(seconds)
-
-  def _work(self):
+  async def work(self) -> None:
+    """Paints until `close`."""
     try:
-      while not self._closing.is_set():
-        with self._changed:
-          self._changed.wait_for(
-            lambda: self._num_watching or self._closing.is_set()
-          )
+      while not self._ending.is_set():
+        await self._is_wanted.wait()
         start = time.monotonic()
-        self._paint_newest()
+        await self._paint_newest()
         spent = time.monotonic() - start
-        self._closing.wait(max(_SECONDS, spent / _SHARE) - spent)
-      self._paint_newest()  # the last
+        rest = max(_SECONDS, spent / _SHARE) - spent
+        with contextlib.suppress(TimeoutError):
+          await asyncio.wait_for(self._ending.wait(), rest)
+      await self._paint_newest()  # the last
     except Exception as error:
       # Those who look on see no more pictures; the run goes on.
       _LOG.warning("the live view cannot paint: %s", error)
     finally:
-      with self._changed:
+      async with self._changed:
         self._is_over = True
         self._changed.notify_all()
 
-  def _paint_newest(self):
+  async def _paint_newest(self):
     latest, old = self._latest_fn(), self._picture
     is_old = old is not None and old.number == latest.number
     if not self._num_watching or latest.record is None or is_old:
       return
-    picture = Picture(latest.number, paint(latest.record, latest.class_names))
-    with self._changed:
-      self._picture = picture
+    jpeg = await asyncio.to_thread(paint, latest.record, latest.class_names)
+    async with self._changed:
+      self._picture = Picture(latest.number, jpeg)
       self._changed.notify_all()
 
 

@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from ojd.errors import UserError
-from ojd.run import live_handler, live_painter, live_view, report_style
+from ojd.run import report_style
+from ojd.serve import painter as painter_lib
+from ojd.serve.server import Limits, LiveView
 from tests.reference import live_run
 from tests.waiting import until
 
@@ -24,8 +26,8 @@ PATHS = (
   *("/events", "/metrics", "/healthz"),
 )
 STREAMS = ("/overlay.mjpg", "/events")
-DEFAULT = live_handler.Limits()
-QUICK = live_handler.Limits(
+DEFAULT = Limits()
+QUICK = Limits(
   num_viewers=3, num_connections=8, head_seconds=0.5, send_seconds=0.5
 )
 TOKEN = "open-sesame"
@@ -35,7 +37,7 @@ TOKEN = "open-sesame"
 def shared():
   """A view for tests that leave it as it is."""
   with _view() as view:
-    live_run.step(view.board, 0)
+    live_run.step(view.display, 0)
     yield view
 
 
@@ -47,9 +49,9 @@ def view():
 
 @contextlib.contextmanager
 def _view(address="127.0.0.1:0", token="", limits=DEFAULT):
-  view = live_view.LiveView(address, token, limits)
+  view = LiveView(address, token, limits)
   with contextlib.closing(view):
-    live_run.begin(view.board)
+    live_run.begin(view.display)
     yield view
 
 
@@ -86,7 +88,7 @@ def _raw(view, request: bytes) -> bytes:
 def _open_stream(view, path):
   """A viewer that has read the head of its answer; a file to go on with."""
   with _connect(view) as connection:
-    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"  # no chunks
     connection.sendall(head.encode())
     file = connection.makefile("rb")  # which keeps it open
   status = file.readline()
@@ -148,7 +150,7 @@ def test_every_route_answers_get_and_head(shared):
     "/healthz": "text/plain; charset=utf-8",
   }
   assert bodies["/live.css"].startswith(report_style.CSS.encode())
-  assert b"ojd_updates_total 2\n" in bodies["/metrics"]
+  assert b"ojd_updates_total 2.0\n" in bodies["/metrics"]
   for path in PATHS[:3]:  # the page asks nobody else
     assert b"http://" not in bodies[path] and b"https://" not in bodies[path]
 
@@ -173,6 +175,16 @@ def test_nothing_can_be_changed(shared, path):
     answer, _ = _request(shared, path, method, body=b"x" * 30_000)
     assert answer.status == 405
     assert answer.headers["Allow"] == "GET, HEAD"
+
+
+def test_no_body_is_read(shared):
+  start = time.monotonic()
+  for path in ("/", "/events", "/nothing"):
+    for head in (b"Content-Length: 9999999", b"Transfer-Encoding: chunked"):
+      lines = (f"GET {path} HTTP/1.1".encode(), b"Host: localhost", head)
+      answer = _raw(shared, b"\r\n".join(lines) + b"\r\n\r\n1\r\nx")
+      assert answer.startswith(b"HTTP/1.1 413"), answer
+  assert time.monotonic() - start < 6 * 0.6  # a moment for each at most
 
 
 @pytest.mark.parametrize(
@@ -203,7 +215,7 @@ def test_host_must_be_there_once(shared):
 
 def test_token_opens_every_route_and_nothing_else_does():
   with _view(token=TOKEN) as view:
-    live_run.step(view.board, 0)
+    live_run.step(view.display, 0)
     for path in (*PATHS, "/nothing"):
       for headers in (
         *({}, {"Authorization": "Bearer wrong"}),
@@ -269,7 +281,7 @@ def test_token_guards_a_view_for_other_machines():
 def test_bad_requests_are_one_line_without_the_secret(words, token, addresses):
   for address in addresses:
     with pytest.raises(UserError) as caught:
-      live_view.LiveView(address, token)
+      LiveView(address, token)
     message = str(caught.value)
     assert words in message and "\n" not in message
     assert not token or token not in message
@@ -278,7 +290,7 @@ def test_bad_requests_are_one_line_without_the_secret(words, token, addresses):
 def test_port_in_use_is_a_bad_request(view):
   before = threading.active_count()
   with pytest.raises(UserError, match="in use"):
-    live_view.LiveView(f"127.0.0.1:{_port(view)}")
+    LiveView(f"127.0.0.1:{_port(view)}")
   assert threading.active_count() == before
 
 
@@ -299,7 +311,7 @@ def test_newest_frame_is_what_is_shown(view):
   assert answer.status == 503 and body == b"no frame yet\n"
   assert answer.headers["Retry-After"]
   for t in (10, 200):
-    live_run.step(view.board, t)
+    live_run.step(view.display, t)
     _, jpeg = _request(view, "/frame.jpg")
     picture = np.asarray(Image.open(io.BytesIO(jpeg)))
     np.testing.assert_array_equal(picture, _seen(t))
@@ -307,7 +319,7 @@ def test_newest_frame_is_what_is_shown(view):
 
 def _seen(t):
   """The picture of a frame."""
-  jpeg = live_painter.paint(live_run.record(t), live_run.NAMES)
+  jpeg = painter_lib.paint(live_run.record(t), live_run.NAMES)
   return np.asarray(Image.open(io.BytesIO(jpeg)))
 
 
@@ -317,9 +329,9 @@ def test_overlay_goes_with_the_run_up_to_its_last_frame(view):
     assert status.startswith(b"HTTP/1.1 200")
     seen, began = [], time.monotonic()
     for t in (0, 90, 180):
-      live_run.step(view.board, t)
+      live_run.step(view.display, t)
       np.testing.assert_array_equal(_other_picture(file, seen), _seen(t))
-    view.board.put(live_run.record(250))
+    view.display.put(live_run.record(250))
     closer = threading.Thread(target=view.close)
     closer.start()
     np.testing.assert_array_equal(_other_picture(file, seen), _seen(250))
@@ -338,7 +350,7 @@ def test_pictures_come_fifteen_times_a_second_at_most(view):
   def work():
     t = 0
     while not over.wait(0.002):
-      view.board.put(live_run.record(t := t + 1))
+      view.display.put(live_run.record(t := t + 1))
 
   thread = threading.Thread(target=work)
   thread.start()
@@ -352,7 +364,7 @@ def test_pictures_come_fifteen_times_a_second_at_most(view):
   thread.join()
 
 
-def test_run_that_fails_is_told_of(view):
+def test_run_that_fails_is_reported(view):
   with _open_stream(view, "/events")[1] as file:
     _news(file)
     view.close()
@@ -361,7 +373,7 @@ def test_run_that_fails_is_told_of(view):
 
 def test_too_many_viewers_are_sent_away_and_let_in_later():
   with _view(limits=QUICK) as view:
-    live_run.step(view.board, 0)
+    live_run.step(view.display, 0)
     for path in STREAMS:
       opened = [_open_stream(view, path) for _ in range(QUICK.num_viewers)]
       assert all(status.startswith(b"HTTP/1.1 200") for status, _ in opened)
@@ -406,10 +418,13 @@ def test_request_that_trickles_in_is_not_waited_for():
 @pytest.mark.parametrize(
   "request_,status",
   [
-    (b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", b"431"),
-    (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", b"431"),
-    (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"431"),
-    *((b"GET / HTTP/9.9\r\n\r\n", b"505"), (b"GET / \r\n\r\n", b"505")),
+    (b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", b"400"),
+    (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", b"400"),
+    (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"400"),
+    *(
+      (b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", b"505"),
+      (b"GET / \r\n\r\n", b"400"),
+    ),
     *((b"GET / FTP/1.1\r\n\r\n", b"400"), (b"GET\r\n\r\n", b"400")),
     (b"<script>alert(1)</script>\r\n\r\n", b"400"),
     (b"GET /?a[=%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
@@ -451,9 +466,9 @@ def test_viewers_that_never_read_cost_the_run_nothing():
     spent = []
     for t in range(1000):
       start = time.perf_counter()
-      view.board.line(live_run.line(t))
-      view.board.put(records[t % 10])
-      view.board.progress(live_run.progress(t + 1))
+      view.display.line(live_run.line(t))
+      view.display.put(records[t % 10])
+      view.display.progress(live_run.progress(t + 1))
       spent.append(time.perf_counter() - start)
       time.sleep(0.001)
     # Alone it takes some microseconds; a thread may hold the interpreter for
@@ -472,16 +487,13 @@ def test_viewer_that_never_reads_is_cut_off():
     _, file = _open_stream(view, "/overlay.mjpg")
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     large = live_run.record(0, 480, 640)._replace(frame=noise)
-    slots = view._server.site.picture_slots
+    slots = view._site.picture_slots
 
     def is_freed():
-      view.board.put(large)
-      if not slots.acquire(blocking=False):
-        return False
-      slots.release()
-      return slots._value == QUICK.num_viewers
+      view.display.put(large)
+      return slots.num_free == QUICK.num_viewers
 
-    assert slots._value == QUICK.num_viewers - 1
+    assert slots.num_free == QUICK.num_viewers - 1
     until(is_freed, 15)
     file.close()
 
@@ -489,7 +501,7 @@ def test_viewer_that_never_reads_is_cut_off():
 def test_closing_ends_threads_and_port_with_viewers_attached():
   before = set(threading.enumerate())
   with _view() as view:
-    live_run.step(view.board, 0)
+    live_run.step(view.display, 0)
     opened = [_open_stream(view, path)[1] for path in 2 * STREAMS]
     opened.append(_connect(view))
     port = _port(view)

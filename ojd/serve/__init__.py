@@ -1,0 +1,1 @@
+"""The live view of a run: the running overlay and charts, for browsers."""
