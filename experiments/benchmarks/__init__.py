@@ -19,6 +19,7 @@ ENTRIES = (
   "memory",
   "checkpoint",
   "io",
+  "live",
   "edge",
   "device",
   "delta",
