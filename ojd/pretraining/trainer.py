@@ -140,10 +140,8 @@ def train(
   batch_fn: Callable[[int], tuple[np.ndarray, Labels]],
   folder: pathlib.Path,
   *,
-  save_every: int = 500,
-  report_fn: Callable[[StepReport], None] = lambda report: None,
-  should_stop: Callable[[], bool] = lambda: False,
   mesh: Mesh | None = None,
+  **options: Any,
 ) -> Params:
   """Trains to the recipe's last step, from where `folder` left off.
 
@@ -151,14 +149,10 @@ def train(
     student: whom.
     recipe: how.
     about: JSON; what else decides the weights. Another one is refused.
-    batch_fn: frames and labels of a step, a function of the step alone; over
-      several hosts the `data_parallel.rows` of this one.
-    folder: where the state is kept; by the first host alone.
-    save_every: steps between two savings.
-    report_fn: called after every step.
-    should_stop: asked before every step; over a mesh the step is still made,
-      and then all hosts stop if one was to.
-    mesh: of the devices to train on; None is the default one.
+    batch_fn: as for `carry_on`, as are the others.
+    folder: where the state is kept.
+    mesh: of the devices to train on.
+    **options: `save_every`, `report_fn` and `should_stop`.
   """
   tx = make_tx(recipe)
   mean_fn = data_parallel.mean if mesh else lambda tree: tree
@@ -169,10 +163,8 @@ def train(
     batch_fn,
     folder,
     num_steps=recipe.num_steps,
-    save_every=save_every,
-    report_fn=report_fn,
-    should_stop=should_stop,
     mesh=mesh,
+    **options,
   )
   return state.params
 
@@ -190,20 +182,22 @@ def carry_on(
   should_stop: Callable[[], bool] = lambda: False,
   mesh: Mesh | None = None,
 ) -> Any:
-  """`train` of any state that counts its steps; returns the last one.
+  """Trains any state that counts its steps, and returns the last one.
 
   Args:
     state: the first, with `step`.
     step_fn: (state, frames, labels) -> (state, loss); compiled here. With a
       mesh it is one of `data_parallel.parallel`.
     about: JSON; all that decides the outcome.
-    batch_fn: as for `train`, as is what follows.
-    folder: where the state is kept.
+    batch_fn: frames and labels of a step, a function of the step alone; over
+      several hosts the `data_parallel.rows` of this one.
+    folder: where the state is kept; by the first host alone.
     num_steps: of the whole training.
     save_every: steps between two savings.
     report_fn: called after every step.
-    should_stop: asked before every step.
-    mesh: of the devices to train on.
+    should_stop: asked before every step; over a mesh the step is still made,
+      and then all hosts stop if one was to.
+    mesh: of the devices to train on; None is the default one.
   """
   state = _begin(folder, about, state, mesh)
   step_fn = _compiled(step_fn, mesh)

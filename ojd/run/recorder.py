@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
 from ojd.errors import UserError
 from ojd.streams import base as streams
 from ojd.streams import prefetch
@@ -81,7 +83,8 @@ class _Recorder:
     self._t = self._start - 1
 
   def _open(self, kind):
-    self._writer = recorded.Writer(self._path, self._about._replace(kind=kind))
+    about = msgspec.structs.replace(self._about, kind=kind)
+    self._writer = recorded.Writer(self._path, about)
 
   def close(self):
     if self._writer is not None:

@@ -19,7 +19,8 @@ import numpy as np
 from ojd import labels as labels_lib
 from ojd.errors import UserError
 from ojd.formats import lvs_labels
-from ojd.streams import base
+from ojd.streams import base, video_file
+from ojd.streams.video import decode, words
 from ojd.types import IGNORE, Sample
 
 _VIDEO_SUFFIX = ".mp4"
@@ -118,7 +119,7 @@ class LvsStream:
 
   def _read_chunk(self, chunk, first, skip):
     """The samples of a chunk whose first frame is `first` of the stream."""
-    frames = itertools.islice(_decode(chunk.video), skip, chunk.num_frames)
+    frames = itertools.islice(decode(chunk.video), skip, chunk.num_frames)
     for t in range(skip, chunk.num_frames):
       frame, problem = next(frames, (None, "the video ends before it"))
       if frame is None:
@@ -215,22 +216,18 @@ def _truth_groups(classes):
 def _probe(path):
   """The head of a video file, or a UserError."""
   try:
-    with av.open(str(path)) as container:
-      stream = container.streams.video[0]
-      if stream.codec_context is None:
-        raise ValueError("its codec is not known")
+    with video_file.open_file(path) as (container, stream):
       head = Video(
         # Not every container counts its frames; then the packets are counted.
         num_frames=stream.frames
-        or sum(1 for packet in container.demux(stream) if packet.size),
+        or sum(1 for _ in video_file.demux(container, stream)),
         fps=float(stream.average_rate or 0),
         height=stream.codec_context.height,
         width=stream.codec_context.width,
       )
-  except (av.FFmpegError, OSError, IndexError, ValueError) as error:
-    words = " ".join(str(error).split())
+  except (av.FFmpegError, OSError) as error:
     raise UserError(
-      f"--stream: {path} is not a video that can be read ({words})"
+      f"--stream: {path} is not a video that can be read ({words(error)})"
     ) from None
   if not head.num_frames or not 0 < head.fps <= 1000:
     raise UserError(
@@ -241,19 +238,3 @@ def _probe(path):
       f"--stream: {path} has frames of {head.height}x{head.width} pixels"
     )
   return head
-
-
-def _decode(path):
-  """Yields (frame, "") in order, or (None, problem) for a broken packet."""
-  try:
-    with av.open(str(path)) as container:
-      stream = container.streams.video[0]
-      for packet in container.demux(stream):
-        try:
-          frames = packet.decode()
-        except av.FFmpegError as error:
-          yield None, str(error)
-          continue
-        yield from ((frame, "") for frame in frames)
-  except (av.FFmpegError, OSError) as error:
-    yield None, str(error)

@@ -18,12 +18,10 @@ from ojd.specs import Bound
 from ojd.systems import delta as delta_lib
 from ojd.systems import offline_oracle as oracle_lib
 from ojd.systems.ams import ams
-from ojd.systems.baselines import copy_last, teacher
+from ojd.systems.baselines import copy_last, flow, teacher
 from ojd.systems.delta import delta, skip
-from ojd.systems.flow import flow
-from ojd.systems.jit import fixed, frozen, jit, scheduled
+from ojd.systems.jit import fixed, frozen, jit, jit_plus, scheduled
 from ojd.systems.jit_flow import jit_flow
-from ojd.systems.jit_plus import jit_plus
 from ojd.systems.offline_oracle import offline_oracle
 from ojd.systems.osvos import osvos
 from ojd.systems.shadowtutor import shadowtutor

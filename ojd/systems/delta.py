@@ -26,8 +26,7 @@ from ojd.models.delta.conversion import (
 )
 from ojd.models.student import Params, Student
 from ojd.specs import Bound, Range, extends, options_of
-from ojd.systems.jit import MANY, frozen, jit
-from ojd.systems.jit_plus import jit_plus
+from ojd.systems.jit import MANY, frozen, jit, jit_plus
 from ojd.tasks import segmentation
 from ojd.updates.step import Tx
 

@@ -16,8 +16,7 @@ from ojd import distill
 from ojd.models import optical_flow
 from ojd.models.student import Student
 from ojd.specs import extends
-from ojd.systems.jit import JitState, forward, jit
-from ojd.systems.jit_plus import jit_plus
+from ojd.systems.jit import JitState, forward, jit, jit_plus
 from ojd.tasks import segmentation
 from ojd.types import IGNORE
 from ojd.updates.step import Tx

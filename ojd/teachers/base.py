@@ -1,10 +1,15 @@
 """The teacher protocol and the table of names.
 
 `--teacher=NAME[:PRESET][:OPTION=VALUE]...` names a row of TEACHERS; the options
-are the keywords of its factory. `--teacher=package.module:factory` is a custom
-teacher. A new teacher is a module with `make_teacher(context, *, options)` and
-a row. The module is imported when the teacher is made, so that the others do
-not import torch.
+are the keywords of its factory. A new teacher is a module with
+`make_teacher(context, *, options)` and a row. The module is imported when the
+teacher is made, so that the others do not import torch.
+
+`--teacher=package.module:factory[:OPTION=VALUE]...` is a custom teacher: the
+factory is called with the options as keywords. It returns a callable with
+`class_names`, "background" first. Called with a frame [H, W, 3] uint8, that
+returns `Instances` or a class map [H, W] of integers, 255 where it does not
+know.
 """
 
 import importlib
@@ -17,6 +22,7 @@ import numpy as np
 from ojd import labels as labels_lib
 from ojd import specs
 from ojd.errors import UserError
+from ojd.labels import BACKGROUND_NAME
 from ojd.types import (
   MAX_CLASSES,
   Instances,
@@ -78,7 +84,6 @@ TEACHERS = {
   ),
   "mask_rcnn_tiny": Row("ojd.teachers.tiny"),
 }
-_CUSTOM = "ojd.teachers.custom"  # package.module:factory
 
 
 def is_of_one_stream(text: str) -> bool:
@@ -117,7 +122,7 @@ def make_teacher(text: str, context: Context) -> Teacher:
       f"--teacher={text}: unknown; known are {', '.join(TEACHERS)} and "
       "package.module:factory"
     )
-  return importlib.import_module(_CUSTOM).make_teacher(name, rest)
+  return make_custom(name, rest)
 
 
 def create(text: str, *, height: int, width: int) -> Teacher:
@@ -196,3 +201,67 @@ def _check_instances(instances, height, width, num_classes):
   ids = np.asarray(instances.class_ids)
   if count and (ids.min() < 0 or ids.max() >= num_classes):
     raise UserError(f"--teacher: a class id is not from 0 to {num_classes - 1}")
+
+
+class Custom:
+  """A callable of the user's as a Teacher."""
+
+  is_free = False
+
+  def __init__(self, label_fn, class_names: tuple[str, ...]):
+    self.class_names = class_names
+    self._label_fn = label_fn
+
+  def __call__(self, sample: Sample) -> Instances | np.ndarray:
+    answer = self._label_fn(sample.frame)
+    if isinstance(answer, Instances):
+      return Instances(*(np.asarray(part) for part in answer))
+    return _as_class_map(answer)
+
+
+def _as_class_map(answer: Any) -> np.ndarray:
+  """The class map as uint8, if it holds whole numbers that fit."""
+  classes = np.asarray(answer)
+  if classes.dtype == np.uint8:
+    return classes
+  is_whole = np.issubdtype(classes.dtype, np.integer) or classes.dtype == bool
+  if not is_whole or classes.size == 0 or classes.min() < 0:
+    raise UserError(
+      f"--teacher: the answer is {classes.shape} {classes.dtype}, neither "
+      "Instances nor a class map [H, W] of whole numbers"
+    )
+  if classes.max() > 255:
+    raise UserError(f"--teacher: a class map holds {classes.max()}")
+  return classes.astype(np.uint8)
+
+
+def make_custom(module_name: str, text: str) -> Custom:
+  """Imports a module and calls its factory.
+
+  Args:
+    module_name: package.module.
+    text: factory[:OPTION=VALUE]...
+  """
+  where = f"--teacher={module_name}:{text}"
+  name = text.partition(":")[0]
+  try:
+    module = importlib.import_module(module_name)
+  except ImportError as error:
+    raise UserError(f"{where} cannot be imported: {error}") from None
+  factory = getattr(module, name, None)
+  if not callable(factory):
+    raise UserError(f"{where}: {module_name} has no such function")
+  if name == text:
+    made = factory()
+  else:
+    made = specs.bind(text, {name: specs.Entry(factory)}, "teacher").make()
+  names = getattr(made, "class_names", None)
+  is_named = isinstance(names, tuple | list) and len(names) > 1
+  if not (is_named and all(isinstance(name, str) for name in names)):
+    raise UserError(f"{where} returns nothing with a list of class_names")
+  if names[0] != BACKGROUND_NAME or not callable(made):
+    raise UserError(
+      f'{where}: class_names begins with "background", and it is called with '
+      "a frame"
+    )
+  return Custom(made, tuple(names))

@@ -14,10 +14,10 @@ record loses that record and no other.
 
 import bisect
 import itertools
-import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 
 from ojd.errors import UserError
@@ -30,23 +30,28 @@ LOG = "answers.bin"
 _FORMER = "recording.json"  # of the first version
 _FORMAT = log_lib.Format(b"OJDA", 1, "recording", is_lazy=True)
 _MAX_FRAMES = 2**31
-_MAX_NAMES = 2**16
-_MAX_SIDE = 2**13
 _LVS = "lvs"  # the kind in the identity of such a stream
 _RENUMBERED = ("window", "concat")  # and of those with numbers of their own
 
 
-class Description(NamedTuple):
+_Side = Annotated[int, msgspec.Meta(ge=1, le=2**13)]
+_Frames = Annotated[int, msgspec.Meta(ge=1, le=_MAX_FRAMES)]
+_Names = Annotated[
+  tuple[str, ...], msgspec.Meta(min_length=1, max_length=2**16)
+]
+
+
+class Description(msgspec.Struct, frozen=True):
   """Whose answers a recording holds, and to what."""
 
-  kind: str  # "instances" or "class_map"
+  kind: Literal["instances", "class_map"]
   teacher: str  # as --teacher named it
-  class_names: tuple[str, ...]  # of the teacher
+  class_names: _Names  # of the teacher
   stream: dict[str, Any]  # identity of the frames it saw
-  height: int  # of those frames
-  width: int
-  num_frames: int | None  # of the stream; None where the end is not known
-  every: int = 1  # every n-th frame is recorded
+  height: _Side  # of those frames
+  width: _Side
+  num_frames: _Frames | None  # of the stream; None: its end is not known
+  every: _Frames = 1  # every n-th frame is recorded
 
 
 class MissingFrameError(LookupError):
@@ -128,7 +133,7 @@ class Writer:
         f"{self.path} holds files that are not of a recording; "
         "name a new folder"
       )
-    identity = description._asdict()
+    identity = msgspec.structs.asdict(description)
     self._log = log_lib.Writer(self.path / LOG, _FORMAT, identity)
 
   @property
@@ -187,35 +192,10 @@ def _refuse_former(path):
 
 def _parse(content, path):
   """The Description of a log's identity."""
-  missing = [n for n in Description._fields if n not in content]
-  if missing:
-    raise UserError(f"{path} describes no recording: {missing[0]} is missing")
-  about = Description(*(content[name] for name in Description._fields))
-  names = about.class_names
-  is_right = {
-    "kind": about.kind in ("instances", "class_map"),
-    "teacher": isinstance(about.teacher, str),
-    "class_names": isinstance(names, list)
-    and 0 < len(names) <= _MAX_NAMES
-    and all(isinstance(name, str) for name in names),
-    "stream": isinstance(about.stream, dict),
-    "height": _is_count(about.height, _MAX_SIDE),
-    "width": _is_count(about.width, _MAX_SIDE),
-    "num_frames": about.num_frames is None
-    or _is_count(about.num_frames, _MAX_FRAMES),
-    "every": _is_count(about.every, _MAX_FRAMES),
-  }
-  for name, is_so in is_right.items():
-    if not is_so:
-      value = json.dumps(getattr(about, name))[:80]
-      raise UserError(
-        f"{path} does not describe a recording: {name} is {value}"
-      )
-  return about._replace(class_names=tuple(names))
-
-
-def _is_count(value, most):
-  return type(value) is int and 1 <= value <= most
+  try:
+    return msgspec.convert(content, Description)
+  except msgspec.ValidationError as error:
+    raise UserError(f"{path} does not describe a recording: {error}") from None
 
 
 class Recorded:

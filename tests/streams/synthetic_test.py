@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from ojd.streams import base
-from ojd.streams.synthetic import bodies, draws, places, walls, world
-from ojd.streams.synthetic import pen as pen_lib
+from ojd.streams.synthetic import bodies, draws, places, raster, walls, world
 from tests import binaries
 from tests.reference import damage
 from tests.reference.refusals import refused
@@ -172,7 +171,7 @@ def test_twice_as_far_is_half_as_high():
   look = bodies.draw_look(draws.generator(0))
   heights = []
   for z in (5.0, 10.0, 20.0):
-    pen = pen_lib.Pen(Image.new("RGB", (1280, 800)), view, (0.5, -0.3))
+    pen = raster.Pen(Image.new("RGB", (1280, 800)), view, (0.5, -0.3))
     pen.begin(1, 0.0, z, haze=0.0, gain=1.0, rough=1.0)
     pose = bodies.walk_pose(look.height, 1.0, 0.4, 0.0)
     bodies.draw_walker(pen, look, pose, 0.0, z, 0.0)
@@ -191,7 +190,7 @@ def test_backdrop_and_actors_share_one_projection():
   window = world.Window(-0.6, 0.1, 1.4, 0.84)
   view = world.view_at(lens, window, 420)
   plate = walls.Plate(None, -1.2, -0.05, 300.0, lens, False)
-  put = pen_lib.Pen(Image.new("RGB", (700, 420)), view, (0, 0)).place(0, 0, 0)
+  put = raster.Pen(Image.new("RGB", (700, 420)), view, (0, 0)).place(0, 0, 0)
   for x, y, z in ((0.0, 0.0, 5.0), (-3.0, 1.7, 9.0), (12.0, 6.0, 40.0)):
     column, row = plate.at(x, y, z)
     u, v = column / 300.0 - 1.2, row / 300.0 - 0.05

@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import hypothesis
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ ABOUT = recorded.Description("class_map", "oracle", NAMES, {"seed": 3}, H, W, 9)
 
 
 def _open_writer(path, kind="class_map"):
-  return recorded.Writer(path, ABOUT._replace(kind=kind))
+  return recorded.Writer(path, msgspec.structs.replace(ABOUT, kind=kind))
 
 
 def _class_map(t):
@@ -223,7 +224,7 @@ def test_neither_bombs_nor_many_huge_masks_are_unpacked():
   ],
 )
 def test_bad_descriptions_are_refused(tmp_path, changes, word):
-  identity = ABOUT._asdict() | changes
+  identity = msgspec.structs.asdict(ABOUT) | changes
   log_lib.Writer(tmp_path / recorded.LOG, recorded._FORMAT, identity).close()
   with refused(word, str(tmp_path)) as error:
     recorded.Recording(tmp_path)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from ojd.streams.synthetic import draws, greens, places, streets, walls, world
-from ojd.streams.synthetic.pen import LAMP
+from ojd.streams.synthetic.raster import LAMP
 
 _SHARPNESS = 1.13  # backdrop pixels a picture pixel, unzoomed: the mean zoom
 

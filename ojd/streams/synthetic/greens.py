@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from ojd.streams.synthetic import bodies, draws, props, trips, world
+from ojd.streams.synthetic import bodies, draws, props, world
 
 
 class ParkPlan(NamedTuple):
@@ -89,13 +89,13 @@ def draw_park_flows(lens: world.Lens, plan: ParkPlan):
   )  # fmt: skip
   deep = [(start[0], start[1] + 1.0), *deep]
   flows = [
-    trips.walkers_across(lens, *near, 1, 6.0, dogs=2, jog=0.3),
-    trips.walkers_across(lens, *near, -1, 7.0, dogs=3, jog=0.3),
-    trips.walkers_across(lens, *far, 1, 13.0, dogs=3),
-    trips.walkers_across(lens, *far, -1, 14.0),
-    trips.riders_across(lens, plan.near_path, 1, 8.0),
-    trips.riders_across(lens, plan.far_path, -1, 11.0),
-    trips.walkers_on(deep, 14.0, 0.3),
+    world.walkers_across(lens, *near, 1, 6.0, dogs=2, jog=0.3),
+    world.walkers_across(lens, *near, -1, 7.0, dogs=3, jog=0.3),
+    world.walkers_across(lens, *far, 1, 13.0, dogs=3),
+    world.walkers_across(lens, *far, -1, 14.0),
+    world.riders_across(lens, plan.near_path, 1, 8.0),
+    world.riders_across(lens, plan.far_path, -1, 11.0),
+    world.walkers_on(deep, 14.0, 0.3),
     _loose_dogs(lens, plan),
   ]
   return tuple(flows)
@@ -108,10 +108,10 @@ def _loose_dogs(lens: world.Lens, plan: ParkPlan) -> world.Flow:
   def draw(rng, number: int, time: float):
     way = 1 if number % 2 else -1
     z0, z1, z2 = (draws.between(rng, first + 0.6, last) for _ in range(3))
-    ends = trips.across(lens, z0, z2, way, 0.8)
+    ends = world.across(lens, z0, z2, way, 0.8)
     points = world.corner(ends[0], (draws.between(rng, -2, 2), z1), ends[1],
                           3.0)  # fmt: skip
-    return (trips.dog(rng, points, time, draws.between(rng, 2.5, 4.0)),)
+    return (world.dog(rng, points, time, draws.between(rng, 2.5, 4.0)),)
 
   return world.Flow(7.0, 0.0, 2.0 * world.edge_x(lens, last, 2.0) / 2.4, draw)
 

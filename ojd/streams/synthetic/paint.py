@@ -16,11 +16,11 @@ from ojd.streams.synthetic import (
   greens,
   places,
   props,
+  raster,
   vehicles,
-  weather,
   world,
 )
-from ojd.streams.synthetic.pen import MAX_THINGS, Pen, texture
+from ojd.streams.synthetic.raster import MAX_THINGS, Pen, texture
 from ojd.streams.synthetic.world import View
 
 _NEAREST = 3.0  # metres
@@ -155,14 +155,14 @@ def expose(
   place = places.build(key)
   pixels = texture(pen.image, pen.things, place.haze)
   image = Image.fromarray(pixels)
-  image = weather.light(image, key, time, dark)
+  image = raster.light(image, key, time, dark)
   if dark > 0.3:
-    image = weather.bloom(image, dark)
-  image = weather.fall(image, place, time, dark)
+    image = raster.bloom(image, dark)
+  image = raster.fall(image, place, time, dark)
   image = image.filter(
     ImageFilter.BoxBlur(0.3 * math.sqrt(image.height / 192.0))
   )
-  return np.array(weather.sense(image, key, t, dark))
+  return np.array(raster.sense(image, key, t, dark))
 
 
 def _backdrop(key, window, size, dark: float) -> Image.Image:

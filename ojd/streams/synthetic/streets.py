@@ -6,7 +6,7 @@ takes the slot of one that goes straight on: no two are ever in one spot.
 
 from typing import NamedTuple
 
-from ojd.streams.synthetic import draws, props, trips, world
+from ojd.streams.synthetic import draws, props, world
 
 FAR_END = 120.0  # metres: where the side street is lost in haze
 KIOSK_Z = 47.0  # who walks in the side street comes from behind a kiosk
@@ -99,12 +99,12 @@ def draw_flows(lens: world.Lens, plan: StreetPlan):
   """Returns the flows of a street."""
   far_walk = (plan.far_kerb + 0.8, plan.houses - 0.7)
   flows = [
-    trips.walkers_across(lens, 5.5, 7.2, 1, 4.6, dogs=3),
-    trips.walkers_across(lens, 5.7, 7.4, -1, 4.9, dogs=5),
-    trips.walkers_across(lens, *far_walk, 1, 11.0, dogs=4),
-    trips.walkers_across(lens, *far_walk, -1, 12.0),
-    trips.riders_across(lens, plan.near_kerb + 0.55, plan.side, 6.0),
-    trips.riders_across(lens, plan.far_kerb - 0.5, -plan.side, 9.0),
+    world.walkers_across(lens, 5.5, 7.2, 1, 4.6, dogs=3),
+    world.walkers_across(lens, 5.7, 7.4, -1, 4.9, dogs=5),
+    world.walkers_across(lens, *far_walk, 1, 11.0, dogs=4),
+    world.walkers_across(lens, *far_walk, -1, 12.0),
+    world.riders_across(lens, plan.near_kerb + 0.55, plan.side, 6.0),
+    world.riders_across(lens, plan.far_kerb - 0.5, -plan.side, 9.0),
     _lane(lens, plan, "near", plan.side, 5.0),
     _lane(lens, plan, "far", -plan.side, 5.4),
   ]
@@ -115,7 +115,7 @@ def draw_flows(lens: world.Lens, plan: StreetPlan):
     end = (side * world.edge_x(lens, z, 1.0), z)
     points = world.corner((x - side, KIOSK_Z - 1.0), (x, z), end, 1.0)
     points = [(door, KIOSK_Z + 0.8), (x - side, KIOSK_Z + 0.3), *points]
-    flows.append(trips.walkers_on(points, 15.0, 0.2))
+    flows.append(world.walkers_on(points, 15.0, 0.2))
   return tuple(flows)
 
 
@@ -132,7 +132,7 @@ def _lane(lens, plan: StreetPlan, name: str, way: int, headway: float):
   def draw(rng, number: int, time: float):
     route, ahead = routes[number % len(routes)]
     kind = kinds[number % len(kinds)]
-    trip = trips.vehicle(rng, kind, route, time - ahead / _SPEED, _SPEED)
+    trip = world.vehicle(rng, kind, route, time - ahead / _SPEED, _SPEED)
     return (trip,)
 
   lead = max(ahead for _, ahead in routes) / _SPEED
