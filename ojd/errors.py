@@ -1,4 +1,4 @@
-"""The one error a person can cause and mend, told in one line."""
+"""The one error a person can cause and mend, in one line."""
 
 
 class UserError(ValueError):

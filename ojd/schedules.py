@@ -19,11 +19,6 @@ class Schedule(NamedTuple):
   stride: Callable[[Any], jax.Array]  # int32, frames from key to key
 
 
-def should_label(schedule: Schedule, state: Any, t: ArrayLike) -> jax.Array:
-  """Whether frame t is a key frame; bool."""
-  return schedule.next_key(state, t) == t
-
-
 class BackoffState(NamedTuple):
   """State of the exponential back-off and of the fixed stride."""
 

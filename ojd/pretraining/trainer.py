@@ -202,11 +202,11 @@ def carry_on(
   state = _begin(folder, about, state, mesh)
   step_fn = _compiled(step_fn, mesh)
   for step in range(int(state.step), num_steps):
-    wish = should_stop()
-    if wish and mesh is None:
+    is_stopped = should_stop()
+    if is_stopped and mesh is None:
       _save(folder / _STATE, state)
       break
-    state, loss, is_over = step_fn(state, wish, batch_fn(step))
+    state, loss, is_over = step_fn(state, is_stopped, batch_fn(step))
     report_fn(StepReport(step, float(loss)))
     if is_over or (step + 1) % save_every == 0 or step + 1 == num_steps:
       _save(folder / _STATE, state)
@@ -231,11 +231,14 @@ def _begin(folder, about, state, mesh):
 
 
 def _compiled(step_fn, mesh):
-  """(state, wish, batch) -> (state, loss, whether to stop)."""
+  """(state, is_stopped, batch) -> (state, loss, whether to stop)."""
   if mesh is not None:
     return data_parallel.parallel(mesh, step_fn)
   step_fn = jax.jit(step_fn, donate_argnums=0)
-  return lambda state, wish, batch: (*step_fn(state, *batch), wish)
+  return lambda state, is_stopped, batch: (
+    *step_fn(state, *batch),
+    is_stopped,
+  )
 
 
 def forget(folder: pathlib.Path) -> None:

@@ -10,8 +10,9 @@ The classes become 1, 2, ... in the order of their grey values; "background" is
 always 0 and "ignore" always 255. Without masks the file is not needed.
 """
 
-import json
+from typing import Annotated
 
+import msgspec
 import numpy as np
 from PIL import Image
 
@@ -23,6 +24,18 @@ from ojd.types import IGNORE, MAX_CLASSES
 
 IGNORE_NAME = "ignore"
 DEFAULT_FPS = 25.0
+
+
+class _Unlabelled(msgspec.Struct):
+  """What stream.json says of a stream."""
+
+  fps: Annotated[float, msgspec.Meta(ge=0.01, le=1000)] = DEFAULT_FPS
+
+
+class _Labelled(_Unlabelled, kw_only=True):
+  """And of its masks."""
+
+  classes: dict[int, str]  # by grey value
 
 
 class FolderStream(images.FilesStream):
@@ -96,22 +109,14 @@ def _read_description(root, needs_classes):
         '{"fps": 25, "classes": {"0": "background", "255": "object"}}'
       )
     return DEFAULT_FPS, {}
+  kind = _Labelled if needs_classes else _Unlabelled
   try:
-    description = json.loads(path.read_text())
-    fps = float(description.get("fps", DEFAULT_FPS))
-    known = description["classes"] if needs_classes else {}
-    classes = {int(k): str(v) for k, v in known.items()}
-  except (
-    *(OSError, ValueError, OverflowError),
-    *(TypeError, AttributeError, KeyError, RecursionError),
-  ) as error:
+    found = msgspec.json.decode(path.read_bytes(), type=kind)
+  except (OSError, ValueError, RecursionError) as error:
     raise UserError(
-      f"--stream: {path} is not a description of a stream "
-      f"({type(error).__name__}: {error})"
+      f"--stream: {path} is not a description of a stream ({error})"
     ) from None
-  if not 0.01 <= fps <= 1000:
-    raise UserError(f"--stream: {path} says {fps} frames a second")
-  return fps, classes
+  return found.fps, found.classes if needs_classes else {}
 
 
 def _class_table(root, classes):

@@ -173,7 +173,7 @@ class _Feed:
         connection.container.close()
         if not reason or self._stopped.is_set():
           return
-        self._tell(f"{self._source.shown}: {reason}; it is opened again")
+        self._note(f"{self._source.shown}: {reason}; it is opened again")
         connection = self._reconnect()
     finally:
       self._finish()
@@ -211,7 +211,7 @@ class _Feed:
         self.num_dropped += 1
       self._news.notify_all()
 
-  def _tell(self, problem):
+  def _note(self, problem):
     with self._news:
       self._problem = problem
       self._news.notify_all()
@@ -225,7 +225,7 @@ class _Feed:
       except SourceError as error:
         if self._clock() - self._seen > limits.give_up:
           gone = f"{limits.give_up:g} s without a frame"
-          self._tell(f"{self._source.shown}: {gone} ({error}); it is given up")
+          self._note(f"{self._source.shown}: {gone} ({error}); it is given up")
           return None
         pause = min(2 * pause, limits.longest_pause)
       else:

@@ -9,7 +9,7 @@ sampled and trained on less often.
 
 import functools
 import math
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from ojd import distill, schedules, updates
 from ojd.errors import UserError
 from ojd.models.student import Params, Student
 from ojd.specs import Range
-from ojd.systems.jit import serve_fn
+from ojd.systems.jit import look, serve_fn
 from ojd.tasks import segmentation
 from ojd.types import Frame, Labels, StepInfo, Task
 from ojd.updates import partition, replay_buffer
@@ -36,15 +36,14 @@ _MAX_MEMORY = 8 << 30  # bytes of samples
 
 
 class _Timing(NamedTuple):
-  """When there are samples and training rounds; as of `ams`."""
+  """When there are samples and training rounds; the options of `ams`."""
 
   fps: float
   sampling_rate: float
   train_period: float
-  horizon: float
-  is_sampling_adaptive: bool
-  is_training_adaptive: bool
-  is_one_time: bool
+  adaptive_sampling: bool
+  adaptive_training: bool
+  one_time: bool
 
 
 class AmsState(NamedTuple):
@@ -64,14 +63,6 @@ class AmsState(NamedTuple):
   round_t: jax.Array  # int32, the frame of the last round
   due: jax.Array  # int32, the next sample
   t: jax.Array  # int32, the frame that comes next
-
-
-class _Look(NamedTuple):
-  """What a student makes of a sample."""
-
-  answer: Any
-  miou: jax.Array  # float32
-  loss: jax.Array  # float32
 
 
 def ams(
@@ -115,17 +106,14 @@ def ams(
   """
   task = task or segmentation(student.num_classes)
   timing = _Timing(
-    fps,
-    sampling_rate,
-    train_period,
-    horizon if num_frames is None else min(horizon, num_frames / fps),
-    adaptive_sampling,
-    adaptive_training,
-    one_time,
+    *(fps, sampling_rate, train_period),
+    *(adaptive_sampling, adaptive_training, one_time),
   )
+  if num_frames is not None:
+    horizon = min(horizon, num_frames / fps)
   # There is one sample a frame at most.
   rate = min(sampling_rate, fps)
-  capacity = math.ceil(timing.horizon * rate) + 1
+  capacity = math.ceil(horizon * rate) + 1
   num_turns = iterations * (_ONE_ROUND if one_time else 1)
 
   def init(rng_key, frame):
@@ -135,7 +123,7 @@ def ams(
     )
     if num_bytes > _MAX_MEMORY:
       raise UserError(
-        f"ams:horizon={timing.horizon:g}: {capacity} samples of "
+        f"ams:horizon={horizon:g}: {capacity} samples of "
         f"{frame.shape[0]}x{frame.shape[1]} pixels are more than "
         f"{_MAX_MEMORY >> 30} GB"
       )
@@ -148,8 +136,8 @@ def ams(
       times=jnp.zeros(capacity, jnp.int32),
       num_seen=none,
       key=jax.random.fold_in(rng_key, 1),
-      rate=jnp.asarray(timing.sampling_rate, jnp.float32),
-      training=schedules.training_period(timing.train_period),
+      rate=jnp.asarray(sampling_rate, jnp.float32),
+      training=schedules.training_period(train_period),
       similarity=zero,
       num_pairs=none,
       num_rounds=none,
@@ -159,14 +147,14 @@ def ams(
     )
 
   def learn(state, frame, labels):
-    before = _look(student, task, state.params, frame, labels)
+    before = look(student, task, state.params, frame, labels)
     state = _remember(state, frame, labels, task)
     is_due = _is_round_due(state, timing)
     none, zero = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
 
     def train():
       newest = (state.num_seen - 1) % capacity
-      count = _num_within(state, round(timing.horizon * timing.fps))
+      count = _num_within(state, round(horizon * fps))
       after_round = train_round(
         *(student, task, tx, state.params, state.opt_state),
         Samples(state.memory, newest, count),
@@ -177,7 +165,7 @@ def ams(
         batch_size=batch_size,
       )
       params, opt_state, *counts = after_round
-      after = _look(student, task, params, frame, labels)
+      after = look(student, task, params, frame, labels)
       num_lost = after_round.num_updates + after_round.num_refused
       # A round that diverges is undone.
       return jax.tree.map(
@@ -192,7 +180,7 @@ def ams(
       lambda: (state.params, state.opt_state, before, (none, none, zero)),
     )
     state = _rated(state, timing, is_due)
-    interval = jnp.round(timing.fps / state.rate).astype(jnp.int32)
+    interval = jnp.round(fps / state.rate).astype(jnp.int32)
     interval = jnp.maximum(interval, 1)
     state = state._replace(
       params=params,
@@ -225,13 +213,6 @@ def ams(
   return distill.System(init, next_key, learn, predict, serving)
 
 
-def _look(student, task, params, frame, labels) -> _Look:
-  output = student.apply(params, frame)
-  answer = task.decode(output)
-  accuracy = task.accuracy(labels, answer)
-  return _Look(answer, accuracy, task.loss(output, labels))
-
-
 def _remember(state, frame, labels, task):
   """The sample in memory, and how much it looks like the one before."""
   capacity = len(state.times)
@@ -250,9 +231,9 @@ def _remember(state, frame, labels, task):
 
 def _is_round_due(state, timing):
   """Whether a period has passed since the last round."""
-  period = state.training.period * (_ONE_TIME if timing.is_one_time else 1)
+  period = state.training.period * (_ONE_TIME if timing.one_time else 1)
   is_due = state.t - state.round_t >= jnp.round(period * timing.fps)
-  return is_due & (state.num_rounds == 0) if timing.is_one_time else is_due
+  return is_due & (state.num_rounds == 0) if timing.one_time else is_due
 
 
 def _num_within(state, num_frames):
@@ -265,12 +246,12 @@ def _num_within(state, num_frames):
 def _rated(state, timing, is_due):
   """After a round the rates follow the labels since the one before."""
   rate, training = state.rate, state.training
-  if timing.is_sampling_adaptive:
+  if timing.adaptive_sampling:
     similarity = state.similarity / jnp.maximum(state.num_pairs, 1)
     greatest = timing.sampling_rate
     moved = schedules.sampling_rate(rate, similarity, greatest)
     rate = jnp.where(state.num_pairs > 0, moved, rate)
-  if timing.is_training_adaptive:
+  if timing.adaptive_training:
     training = schedules.advance_training(
       training, rate, timing.train_period, timing.sampling_rate
     )

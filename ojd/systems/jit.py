@@ -228,6 +228,24 @@ def serve_fn(student: Student, task: Task) -> Callable[[Params, Frame], Any]:
   return lambda params, frame: task.decode(student.apply(params, frame))
 
 
+class Look(NamedTuple):
+  """What a student makes of a labelled frame."""
+
+  answer: Any
+  miou: jax.Array  # float32
+  loss: jax.Array  # float32
+
+
+def look(
+  student: Student, task: Task, params: Params, frame: Frame, labels: Any
+) -> Look:
+  """The answer to a frame, and how it agrees with the labels."""
+  output = student.apply(params, frame)
+  answer = task.decode(output)
+  accuracy = task.accuracy(labels, answer)
+  return Look(answer, accuracy, task.loss(output, labels))
+
+
 def forward(student: Student, tx: Tx, state: JitState, frame: Frame) -> Any:
   """The student's output on a frame between key frames."""
   params = updates.serving_params(tx, state.params, state.opt_state)

@@ -18,7 +18,7 @@ from ojd import distill, losses, schedules
 from ojd.errors import UserError
 from ojd.models.student import Params, Student
 from ojd.specs import Range
-from ojd.systems.jit import MANY
+from ojd.systems.jit import MANY, look
 from ojd.tasks import segmentation
 from ojd.types import Frame, Labels, StepInfo
 
@@ -34,13 +34,6 @@ class OsvosState(NamedTuple):
   parent: Params | tuple[()]  # the first parameters; empty in mode A
   schedule: schedules.BackoffState
   t: jax.Array  # int32, the frame that comes next
-
-
-class _Judgement(NamedTuple):
-  params: Params
-  classes: jax.Array  # [H, W] uint8
-  miou: jax.Array  # float32
-  loss: jax.Array  # float32
 
 
 class _Round(NamedTuple):
@@ -91,21 +84,17 @@ def osvos(
   def next_key(state):
     return schedule.next_key(state.schedule, state.t)
 
-  def judge(params, frame, labels):
-    logits = student.apply(params, frame)
-    classes = task.decode(logits)
-    accuracy = task.accuracy(labels, classes)
-    return _Judgement(params, classes, accuracy, task.loss(logits, labels))
-
   def learn(state, frame, labels):
     start = state.parent if mode == "B" else state.params
-    before = judge(state.params, frame, labels)
+    before = look(student, task, state.params, frame, labels)
     training = _train(student, tx, start, frame, labels, num_passes)
-    after = judge(training.params, frame, labels)
+    after = look(student, task, training.params, frame, labels)
     # A round that diverges is undone.
     is_good = jnp.isfinite(after.loss)
     pick = functools.partial(jnp.where, is_good)
-    kept = jax.tree.map(pick, after, before)
+    params, kept = jax.tree.map(
+      pick, (training.params, after), (state.params, before)
+    )
     undone = jnp.where(is_good, 0, training.num_updates)
     info = StepInfo(
       is_key=jnp.ones((), bool),
@@ -117,8 +106,7 @@ def osvos(
       loss=kept.loss,
       grad_norm=training.grad_norm,
     )
-    state = state._replace(params=kept.params, t=state.t + 1)
-    return state, kept.classes, info
+    return state._replace(params=params, t=state.t + 1), kept.answer, info
 
   def predict(state, frame):
     classes = task.decode(student.apply(state.params, frame))

@@ -188,14 +188,12 @@ def saves(change: Change, conv: ConvLayer) -> float:
   return 1 - change.macs(conv) / conv.macs
 
 
-def where_it_saves(
-  change: Change, least: float = 0.0
-) -> Callable[[ConvLayer], Change | None]:
-  """`change` where it saves more than the share `least`, elsewhere None.
+def where_it_saves(change: Change) -> Callable[[ConvLayer], Change | None]:
+  """`change` where it saves work, elsewhere None.
 
   A bottleneck of few channels may cost more than the layer that it replaces.
   """
-  return lambda conv: change if saves(change, conv) > least else None
+  return lambda conv: change if saves(change, conv) > 0 else None
 
 
 def _bias(layer, bias_twice):

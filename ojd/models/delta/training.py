@@ -108,7 +108,7 @@ def pair_losses(
   """The terms on one pair.
 
   Args:
-    net: a student whose rules tell their changes, and gates if they have any.
+    net: a student whose rules report their changes, and gates if they have any.
     params: of it.
     frames: [2, H, W, 3] uint8, the key frame and a later one.
     labels: of the later one.
@@ -121,12 +121,12 @@ def pair_losses(
     )
   _, cache = net.apply_key(params, frames[0])
   between = net.apply_delta(params, cache, frames[1], rng_key)
-  tells = conversion.at(between.aux, net.converted[0].path)
+  found = conversion.at(between.aux, net.converted[0].path)
   changed = cost = jnp.float32(0)
-  if "change" in tells:
+  if "change" in found:
     _, target = net.apply_key(params, frames[1])
     changed = change_loss(between.aux, cache, target, net.converted)
-  if "open" in tells:
+  if "open" in found:
     cost = open_share(between.aux, net.converted)
   return Losses(
     task=losses.weighted_cross_entropy(between.logits, labels),

@@ -33,10 +33,10 @@ class SyntheticStream:
   def __init__(self, options: Options, height: int, width: int):
     """Prepares a stream; nothing is drawn before the first read."""
     self.options = options
-    # Streams that never come back are told as they were before any could.
-    told = _OPTIONS if options.cycle else _OPTIONS[:-1]
+    # Streams that never come back have the identity of before any could.
+    named = _OPTIONS if options.cycle else _OPTIONS[:-1]
     address = "&".join(
-      f"{name}={_text(getattr(options, name))}" for name in told
+      f"{name}={_text(getattr(options, name))}" for name in named
     )
     self.spec = base.StreamSpec(
       height=height,

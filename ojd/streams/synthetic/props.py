@@ -57,48 +57,9 @@ def half_width(prop: Prop) -> float:
 
 def draw_prop(pen, prop: Prop, time: float) -> None:
   """Draws the prop; leaves move a little with the wind."""
-  _KINDS[prop.kind][0](pen, prop, time)
-
-
-def _rect(pen, put, aside, low, half, high, colour) -> None:
-  left, top = put(aside - half, high)
-  right, bottom = put(aside + half, low)
-  pen.polygon((left, top, right, top, right, bottom, left, bottom), colour)
-
-
-def _draw_lamp(pen, prop: Prop, time: float) -> None:
-  del time  # nothing on it moves
   put = pen.place(prop.x, prop.z, 0.0)
-  h = prop.size
-  _rect(pen, put, 0.0, 0.0, 0.12, 0.5, draws.tone(prop.colour, 0.8))
-  _rect(pen, put, 0.0, 0.0, 0.055, h, prop.colour)
-  arm = 1.0 if prop.seed % 2 else -1.0
-  q = pen.view.k / prop.z
-  pen.line((put(0.0, h), put(0.9 * arm, h + 0.12)), 0.09 * q, prop.colour)
-  colour = (255, 253, 248) if pen.lit else (210, 208, 196)
-  pen.ellipse(*put(1.0 * arm, h + 0.06), 0.26 * q, 0.09 * q, colour)
-
-
-def _draw_tree(pen, prop: Prop, time: float) -> None:
-  put = pen.place(prop.x, prop.z, 0.0)
-  h, q = prop.size, pen.view.k / prop.z
-  trunk = (92, 72, 54)
-  foot, middle, top = put(0.0, 0.0), put(0.03 * h, 0.32 * h), put(0.0, 0.75 * h)
-  pen.ribbon(foot, middle, top, 0.036 * h * q, 0.025 * h * q, 0.012 * h * q,
-             trunk)  # fmt: skip
-  pen.line((middle, put(0.15 * h, 0.62 * h)), 0.02 * h * q, trunk)
-  _draw_blobs(pen, prop, put, q, time)
-
-
-def _draw_bush(pen, prop: Prop, time: float) -> None:
-  put = pen.place(prop.x, prop.z, 0.0)
-  q = pen.view.k / prop.z
-  _rect(pen, put, 0.0, 0.0, prop.size * 0.8, prop.size * 0.3,
-        draws.tone(prop.colour, 0.66))  # fmt: skip
-  _draw_blobs(pen, prop, put, q, time)
-
-
-def _draw_blobs(pen, prop: Prop, put, q, time) -> None:
+  q = pen.view.k / prop.z  # pixels a metre
+  _KINDS[prop.kind][0](pen, prop, put, q)
   h = prop.size
   for i, (aside, up, radius, gain) in enumerate(prop.blobs):
     wind = 0.006 * h * math.sin(1.7 * time + i + prop.seed)
@@ -107,9 +68,37 @@ def _draw_blobs(pen, prop: Prop, put, q, time) -> None:
     pen.ellipse(*put(aside * h + wind, up * h), across, across * 0.85, colour)
 
 
-def _draw_barrier(pen, prop: Prop, time: float) -> None:
-  del time  # nothing on it moves
-  put = pen.place(prop.x, prop.z, 0.0)
+def _rect(pen, put, aside, low, half, high, colour) -> None:
+  left, top = put(aside - half, high)
+  right, bottom = put(aside + half, low)
+  pen.polygon((left, top, right, top, right, bottom, left, bottom), colour)
+
+
+def _draw_lamp(pen, prop: Prop, put, q) -> None:
+  h = prop.size
+  _rect(pen, put, 0.0, 0.0, 0.12, 0.5, draws.tone(prop.colour, 0.8))
+  _rect(pen, put, 0.0, 0.0, 0.055, h, prop.colour)
+  arm = 1.0 if prop.seed % 2 else -1.0
+  pen.line((put(0.0, h), put(0.9 * arm, h + 0.12)), 0.09 * q, prop.colour)
+  colour = (255, 253, 248) if pen.lit else (210, 208, 196)
+  pen.ellipse(*put(1.0 * arm, h + 0.06), 0.26 * q, 0.09 * q, colour)
+
+
+def _draw_tree(pen, prop: Prop, put, q) -> None:
+  h = prop.size
+  trunk = (92, 72, 54)
+  foot, middle, top = put(0.0, 0.0), put(0.03 * h, 0.32 * h), put(0.0, 0.75 * h)
+  pen.ribbon(foot, middle, top, 0.036 * h * q, 0.025 * h * q, 0.012 * h * q,
+             trunk)  # fmt: skip
+  pen.line((middle, put(0.15 * h, 0.62 * h)), 0.02 * h * q, trunk)
+
+
+def _draw_bush(pen, prop: Prop, put, q) -> None:
+  _rect(pen, put, 0.0, 0.0, prop.size * 0.8, prop.size * 0.3,
+        draws.tone(prop.colour, 0.66))  # fmt: skip
+
+
+def _draw_barrier(pen, prop: Prop, put, q) -> None:
   h = prop.size
   for aside in (-1.0, 1.0):
     _rect(pen, put, aside * h, 0.0, 0.04, h, (90, 92, 96))
@@ -120,9 +109,7 @@ def _draw_barrier(pen, prop: Prop, time: float) -> None:
   _rect(pen, put, 0.0, 0.3 * h, 1.1 * h, 0.38 * h, (200, 198, 192))
 
 
-def _draw_bin(pen, prop: Prop, time: float) -> None:
-  del time  # nothing on it moves
-  put = pen.place(prop.x, prop.z, 0.0)
+def _draw_bin(pen, prop: Prop, put, q) -> None:
   h = prop.size
   _rect(pen, put, 0.0, 0.0, 0.24 * h, 0.86 * h, prop.colour)
   _rect(pen, put, 0.08 * h, 0.0, 0.16 * h, 0.86 * h,
@@ -131,26 +118,21 @@ def _draw_bin(pen, prop: Prop, time: float) -> None:
   _rect(pen, put, 0.0, 0.45 * h, 0.15 * h, 0.62 * h, (214, 212, 206))
 
 
-def _draw_pillar(pen, prop: Prop, time: float) -> None:
+def _draw_pillar(pen, prop: Prop, put, q) -> None:
   """Draws an advertising pillar with a painted figure, which is nobody."""
-  del time  # nothing on it moves
-  put = pen.place(prop.x, prop.z, 0.0)
   h = prop.size
   _rect(pen, put, 0.0, 0.0, 0.2 * h, 0.92 * h, prop.colour)
   _rect(pen, put, 0.1 * h, 0.0, 0.1 * h, 0.92 * h,
         draws.tone(prop.colour, 0.8))  # fmt: skip
   _rect(pen, put, 0.0, 0.92 * h, 0.23 * h, h, (60, 64, 62))
   _rect(pen, put, -0.03 * h, 0.2 * h, 0.14 * h, 0.84 * h, (222, 214, 190))
-  q = pen.view.k / prop.z
   pen.ellipse(*put(-0.03 * h, 0.7 * h), 0.045 * h * q, 0.055 * h * q,
               (206, 160, 128))  # fmt: skip
   coat = ((60, 90, 150), (170, 50, 50), (50, 110, 80))[prop.seed % 3]
   _rect(pen, put, -0.03 * h, 0.34 * h, 0.08 * h, 0.62 * h, coat)
 
 
-def _draw_bench(pen, prop: Prop, time: float) -> None:
-  del time  # nothing on it moves
-  put = pen.place(prop.x, prop.z, 0.0)
+def _draw_bench(pen, prop: Prop, put, q) -> None:
   h = prop.size
   for aside in (-0.8, 0.8):
     _rect(pen, put, aside * h, 0.0, 0.05 * h, 0.95 * h, (52, 54, 54))
@@ -158,9 +140,7 @@ def _draw_bench(pen, prop: Prop, time: float) -> None:
     _rect(pen, put, 0.0, low * h, 1.0 * h, (low + 0.12) * h, prop.colour)
 
 
-def _draw_kiosk(pen, prop: Prop, time: float) -> None:
-  del time  # nothing on it moves
-  put = pen.place(prop.x, prop.z, 0.0)
+def _draw_kiosk(pen, prop: Prop, put, q) -> None:
   h = prop.size
   _rect(pen, put, 0.0, 0.0, 0.36 * h, 0.88 * h, prop.colour)
   _rect(pen, put, 0.0, 0.36 * h, 0.3 * h, 0.7 * h, (70, 76, 82))

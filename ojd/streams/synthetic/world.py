@@ -19,9 +19,11 @@ from ojd.streams.synthetic import bodies, cycles, draws, vehicles
 MAX_ASPECT = 1.8
 PAN = 0.17  # how far the window leaves the middle, in plane units
 TILT = 0.012
+_SHAKE = 0.003
 MARGIN = 0.04
 EDGE_U = MAX_ASPECT / 2 + PAN + MARGIN  # nothing beyond is ever seen
 EDGE_V = TILT + MARGIN
+_CORNER_STEPS = 10
 
 
 class Lens(NamedTuple):
@@ -59,13 +61,13 @@ class View(NamedTuple):
   eye: float
 
 
-def draw_motion(rng, shake: float = 0.003) -> Motion:
+def draw_motion(rng) -> Motion:
   """Draws the movements of a camera held by hand or on a tripod."""
   return Motion(
     pan=draws.waves(rng, PAN - 0.01, (0.031, 0.083)),
     zoom=draws.waves(rng, 1.0, (0.023, 0.061)),
-    shake_u=draws.waves(rng, shake, (0.7, 1.3, 2.9)),
-    shake_v=draws.waves(rng, shake, (0.9, 1.7, 3.1)),
+    shake_u=draws.waves(rng, _SHAKE, (0.7, 1.3, 2.9)),
+    shake_v=draws.waves(rng, _SHAKE, (0.9, 1.7, 3.1)),
   )
 
 
@@ -180,7 +182,7 @@ def make_route(points) -> Route:
   return Route(tuple(points), tuple(lengths))
 
 
-def corner(start, turn, end, radius: float, steps: int = 10):
+def corner(start, turn, end, radius: float):
   """Returns points of a line from start to end with a round turn between."""
 
   def towards(target):
@@ -190,8 +192,8 @@ def corner(start, turn, end, radius: float, steps: int = 10):
 
   a, c = towards(start), towards(end)
   points = [start]
-  for i in range(steps + 1):
-    s = i / steps
+  for i in range(_CORNER_STEPS + 1):
+    s = i / _CORNER_STEPS
     points.append(
       tuple(
         (1 - s) ** 2 * p + 2 * s * (1 - s) * q + s**2 * r
@@ -343,7 +345,7 @@ def riders_across(lens: Lens, z: float, way: int, headway: float) -> Flow:
   return Flow(headway, 0.0, slowest + headway, draw)
 
 
-def walkers_on(points, headway: float, spread: float, jog=0.15) -> Flow:
+def walkers_on(points, headway: float, spread: float) -> Flow:
   """Returns people who follow a polyline, spread sideways, both ways."""
   length = make_route(points).lengths[-1]
 
@@ -352,6 +354,6 @@ def walkers_on(points, headway: float, spread: float, jog=0.15) -> Flow:
     moved = [(x + shift, z + shift) for x, z in points]
     if number % 2:
       moved.reverse()
-    return (walker(rng, moved, time, jog=jog),)
+    return (walker(rng, moved, time),)
 
   return Flow(headway, 0.0, length / 1.1 + 5.0, draw)

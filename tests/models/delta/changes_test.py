@@ -107,7 +107,6 @@ def test_bottleneck_that_costs_more_is_left_out():
   assert changes.saves(pair, wide) == pytest.approx(1 - 4 * 144 / 2304)
   change_of = changes.where_it_saves(pair)
   assert change_of(narrow) is None and change_of(wide) is pair
-  assert changes.where_it_saves(pair, 0.8)(wide) is None
   rule_of = changes.rules(change_of)
   assert rule_of(narrow) is None and rule_of(wide) is not None
 
