@@ -135,11 +135,8 @@ def _paint_objects(plate: walls.Plate, place, rng) -> None:
 def _paint_trees(plate, place, rng, depth, height, number) -> None:
   reach = world.edge_x(place.lens, depth, 5.0)
   mist = 1.0 - np.exp(-depth / place.clarity)
-  plate.polygon(
-    ((-reach, -1.0, depth), (reach, -1.0, depth), (reach, height * 0.3, depth),
-     (-reach, height * 0.3, depth)),
-    draws.mix((52, 72, 44), place.haze, mist),
-  )  # fmt: skip
+  hedge = draws.mix((52, 72, 44), place.haze, mist)
+  plate.rectangle(-reach, -1.0, reach, height * 0.3, depth, hedge)
   for i in range(number):
     x = -reach + 2 * reach * (i + draws.between(rng, 0.0, 1.0)) / number
     colour = draws.vary(rng, (70, 96, 54), 16)
@@ -155,11 +152,8 @@ def _paint_statue(plate: walls.Plate, rng, plan) -> None:
   for half, low, high, gain in (
     (0.6, 0.0, 1.1, 0.85), (0.22, 1.1, 1.9, 0.95), (0.28, 1.9, 2.6, 1.0),
   ):  # fmt: skip
-    plate.polygon(
-      ((x - half, low, z), (x + half, low, z), (x + half, high, z),
-       (x - half, high, z)),
-      draws.tone(stone, gain),
-    )  # fmt: skip
+    tone = draws.tone(stone, gain)
+    plate.rectangle(x - half, low, x + half, high, z, tone)
   plate.disc(x, 2.8, z, 0.16, stone)
   x, z = plan.pond_x * -1.5, 34.0
   colour = draws.vary(rng, (176, 60, 48), 20)
@@ -167,11 +161,7 @@ def _paint_statue(plate: walls.Plate, rng, plan) -> None:
     (3.2, 0.0, 2.7, colour), (2.8, 1.2, 2.1, (60, 66, 72)),
     (3.6, 2.7, 3.2, (90, 84, 80)),
   ):  # fmt: skip
-    plate.polygon(
-      ((x - half, low, z), (x + half, low, z), (x + half, high, z),
-       (x - half, high, z)),
-      paint,
-    )  # fmt: skip
+    plate.rectangle(x - half, low, x + half, high, z, paint)
 
 
 def _paint_stand(plate: walls.Plate, place, rng) -> None:
@@ -180,10 +170,8 @@ def _paint_stand(plate: walls.Plate, place, rng) -> None:
   reach = world.edge_x(place.lens, plan.stand + 10.0, 2.0)
   for row in range(14, -1, -1):
     z, y = plan.stand + 0.8 * row, 1.0 + 0.62 * row
-    plate.polygon(
-      ((-reach, 0.0, z), (reach, 0.0, z), (reach, y, z), (-reach, y, z)),
-      (104 - 2 * row, 106 - 2 * row, 112 - 2 * row),
-    )
+    grey = (104 - 2 * row, 106 - 2 * row, 112 - 2 * row)
+    plate.rectangle(-reach, 0.0, reach, y, z, grey)
     seats = rng.random(int(2 * reach / 0.75)) < 0.8
     for i in np.flatnonzero(seats):
       x = -reach + 0.75 * (i + 0.3 * rng.random())
@@ -193,16 +181,10 @@ def _paint_stand(plate: walls.Plate, place, rng) -> None:
   x, z = -reach, plan.far_line + 2.2
   while x < reach:
     end = x + draws.between(rng, 4.0, 8.0)
-    plate.polygon(
-      ((x, 0.0, z), (end, 0.0, z), (end, 1.0, z), (x, 1.0, z)),
-      draws.vary(rng, draws.pick(rng, walls.CLOTH), 10),
-    )
+    board = draws.vary(rng, draws.pick(rng, walls.CLOTH), 10)
+    plate.rectangle(x, 0.0, end, 1.0, z, board)
     for letter in np.arange(x + 0.6, end - 0.6, 0.8):
-      plate.polygon(
-        ((letter, 0.3, z), (letter + 0.4, 0.3, z), (letter + 0.4, 0.7, z),
-         (letter, 0.7, z)),
-        (214, 214, 208),
-      )  # fmt: skip
+      plate.rectangle(letter, 0.3, letter + 0.4, 0.7, z, (214, 214, 208))
     x = end
   _paint_goal(plate, plan)
 

@@ -35,6 +35,13 @@ class Plate(NamedTuple):
     """Fills a polygon of world points."""
     self.draw.polygon([self.at(*point) for point in points], colour)
 
+  def rectangle(self, left, low, right, high, z, colour) -> None:
+    """Fills a rectangle that faces the eye."""
+    self.polygon(
+      ((left, low, z), (right, low, z), (right, high, z), (left, high, z)),
+      colour,
+    )
+
   def disc(self, x, y, z, radius: float, colour, flat: float = 1.0) -> None:
     """Fills a circle that faces the eye."""
     column, row = self.at(x, y, z)
@@ -179,8 +186,5 @@ def _paint_roof(plate: Plate, rng, ends, z: float, height: float) -> None:
     tile,
   )  # fmt: skip
   x = draws.between(rng, left + 1.0, right - 1.0)
-  plate.polygon(
-    ((x, height, z), (x + 0.7, height, z), (x + 0.7, height + rise + 0.8, z),
-     (x, height + rise + 0.8, z)),
-    draws.tone(tile, 0.8),
-  )  # fmt: skip
+  top = height + rise + 0.8
+  plate.rectangle(x, height, x + 0.7, top, z, draws.tone(tile, 0.8))
