@@ -50,6 +50,7 @@ _TEACHER_BATCH = flags.DEFINE_integer(
   "teacher_batch",
   None,
   "the most frames in a batch of the teacher; empty: 1 on a CPU, 8 on a GPU",
+  lower_bound=1,
 )
 _STORE = flags.DEFINE_string(
   "student_store",
@@ -58,13 +59,16 @@ _STORE = flags.DEFINE_string(
   "the workdir; none: no warm start",
 )
 _MAX_STUDENTS = flags.DEFINE_integer(
-  "max_students", 16, "the most students in it"
+  "max_students", 16, "the most students in it", lower_bound=1
 )
 _REALTIME = flags.DEFINE_bool(
   "realtime", False, "play files at their own rate, as cameras would"
 )
 _DEVICES = flags.DEFINE_integer(
-  "devices", None, "of this machine; empty: all, on a CPU one for each core"
+  "devices",
+  None,
+  "of this machine; empty: all, on a CPU one for each core",
+  lower_bound=1,
 )
 _RAY = flags.DEFINE_string(
   "ray",
@@ -73,10 +77,15 @@ _RAY = flags.DEFINE_string(
   "here; HOST:PORT; local, one that is started for this fleet; needs ojd[ray]",
 )
 _ACTORS = flags.DEFINE_integer(
-  "actors", None, "of Ray, that run streams; empty: one for each node"
+  "actors",
+  None,
+  "of Ray, that run streams; empty: one for each node",
+  lower_bound=1,
 )
 _ACTOR_GPUS = flags.DEFINE_float("actor_gpus", 0.0, "of each of them")
-_REPLICAS = flags.DEFINE_integer("replicas", 1, "of the teacher, on Ray")
+_REPLICAS = flags.DEFINE_integer(
+  "replicas", 1, "of the teacher, on Ray", lower_bound=1
+)
 _REPLICA_GPUS = flags.DEFINE_float(
   "replica_gpus", 0.0, "of each of them; 0.5: two share one"
 )
@@ -161,16 +170,9 @@ def _request() -> runner.Request:
     config = run_flags.with_workdir(config, tempfile.mkdtemp(prefix="ojd-"))
   path = _folder(config)
   entries = _entries()
-  for name, value in (
-    ("teacher_rate", _TEACHER_RATE.value),
-    ("teacher_batch", _TEACHER_BATCH.value),
-    ("max_students", _MAX_STUDENTS.value),
-    ("devices", _DEVICES.value),
-    ("actors", _ACTORS.value),
-    ("replicas", _REPLICAS.value),
-  ):
-    if value is not None and not 0 < value < 1e9:
-      raise UserError(f"--{name}={value}: above 0")
+  rate = _TEACHER_RATE.value
+  if rate is not None and not 0 < rate < float("inf"):
+    raise UserError(f"--teacher_rate={rate}: above 0")
   store = path / folder.STUDENTS
   if _STORE.value:
     store = workdir.expand(_STORE.value, "student_store")
@@ -179,7 +181,7 @@ def _request() -> runner.Request:
     config,
     entries,
     command=" ".join(["python -m experiments.fleet", *sys.argv[1:]]),
-    teacher_rate=_TEACHER_RATE.value,
+    teacher_rate=rate,
     student_store=None if _STORE.value == "none" else store,
     max_students=_MAX_STUDENTS.value,
     is_paced=_REALTIME.value,

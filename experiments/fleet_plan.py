@@ -45,10 +45,16 @@ _SIZES = flags.DEFINE_list(
   "numbers of streams to plan for",
 )
 _STREAMS = flags.DEFINE_integer(
-  "plan_streams", 1000, "number of streams of the closer look at one size"
+  "plan_streams",
+  1000,
+  "number of streams of the closer look at one size",
+  lower_bound=1,
 )
 _BATCH = flags.DEFINE_integer(
-  "plan_batch", 1, "most frames in a batch of a simulated teacher"
+  "plan_batch",
+  1,
+  "most frames in a batch of a simulated teacher",
+  lower_bound=1,
 )
 _MORE = flags.DEFINE_float(
   "plan_more",
@@ -60,6 +66,7 @@ _PER_DEVICE = flags.DEFINE_integer(
   0,
   "streams that share a device of the recorded kind, for prediction and "
   "learning in turn; 0: each has its own",
+  lower_bound=0,
 )
 _TEACHER_MS = flags.DEFINE_float(
   "plan_teacher_ms",
@@ -75,7 +82,9 @@ _DEVICE_SPEED = flags.DEFINE_float(
 _FPS = flags.DEFINE_float(
   "plan_fps", None, "frames a second of streams whose runs do not say it"
 )
-_SEED = flags.DEFINE_integer("plan_seed", 0, "of the simulations")
+_SEED = flags.DEFINE_integer(
+  "plan_seed", 0, "of the simulations", lower_bound=0
+)
 _EXPORT = flags.DEFINE_string(
   "export_traces",
   "",
@@ -128,15 +137,6 @@ def _make(output):
 
 
 def _terms():
-  least = {
-    "plan_batch": (_BATCH.value, 1),
-    "plan_streams": (_STREAMS.value, 1),
-    "streams_per_device": (_PER_DEVICE.value, 0),
-    "plan_seed": (_SEED.value, 0),
-  }
-  for name, (value, bound) in least.items():
-    if value < bound:
-      raise UserError(f"--{name}={value}: at least {bound}")
   if not 0 < _MORE.value <= 1:
     raise UserError(f"--plan_more={_MORE.value:g}: above 0, at most 1")
   for holder in (_LATENCY, _FPS, _TEACHER_MS, _DEVICE_SPEED):

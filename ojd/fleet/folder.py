@@ -10,8 +10,10 @@ report/index.html   what a person looks at
 """
 
 import dataclasses
-import json
 import pathlib
+from typing import Any, Literal
+
+import msgspec
 
 from ojd.errors import UserError
 from ojd.fleet.listing import Entry
@@ -21,9 +23,17 @@ from ojd.streams import base
 
 FLEET, SUMMARY, REPORT = "fleet.json", "summary.json", "report"
 STREAMS, STARTS, STUDENTS = "streams", "starts", "students"
-_FORMAT = 1
 # What each stream has of its own.
 _NOT_SHARED = ("stream", "workdir", "init", "eval_every")
+
+
+class _Fleet(msgspec.Struct):
+  """The content of fleet.json."""
+
+  flags: dict[str, Any]  # those that the streams share
+  streams: dict[str, str]  # addresses without passwords, by name
+  command: str = ""
+  format: Literal[1] = 1
 
 
 def known_names(path: pathlib.Path, config: RunConfig) -> dict[str, str]:
@@ -45,31 +55,25 @@ def known_names(path: pathlib.Path, config: RunConfig) -> dict[str, str]:
   found = _read(path)
   now = _shared(config)
   differing = [
-    f"--{name} ({found['flags'].get(name)}, now {value})"
+    f"--{name} ({found.flags.get(name)}, now {value})"
     for name, value in now.items()
-    if found["flags"].get(name, value) != value
+    if found.flags.get(name, value) != value
   ]
   if differing:
     raise UserError(
       f"--workdir={path} holds a fleet with other {'; '.join(differing)}; "
       "name a new folder"
     )
-  return {uri: name for name, uri in found["streams"].items()}
+  return {uri: name for name, uri in found.streams.items()}
 
 
-def _read(path):
+def _read(path) -> _Fleet:
   try:
-    found = json.loads((path / FLEET).read_text())
-    is_whole = found["format"] == _FORMAT and all(
-      isinstance(found[part], dict) for part in ("flags", "streams")
-    )
-  except (OSError, ValueError, KeyError, TypeError, RecursionError):
-    is_whole = False
-  if not is_whole:
+    return msgspec.json.decode((path / FLEET).read_bytes(), type=_Fleet)
+  except (OSError, RecursionError, msgspec.MsgspecError):
     raise UserError(
       f"--workdir={path}: its {FLEET} cannot be read; name a new folder"
-    )
-  return found
+    ) from None
 
 
 def _shared(config):
@@ -83,14 +87,9 @@ def create(
   """Writes fleet.json; streams that were there before stay known."""
   streams = {}
   if (path / FLEET).exists():
-    streams = _read(path)["streams"]
+    streams = _read(path).streams
   streams |= {entry.name: base.without_password(entry.uri) for entry in entries}
-  content = {
-    "format": _FORMAT,
-    "command": command,
-    "flags": _shared(config),
-    "streams": streams,
-  }
+  content = msgspec.to_builtins(_Fleet(_shared(config), streams, command))
   try:
     (path / STREAMS).mkdir(exist_ok=True)
     workdir.write_json(path / FLEET, content)

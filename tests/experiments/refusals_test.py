@@ -49,7 +49,7 @@ CASES = {
     (["--smoke", "--stream=a.mp4"], "--stream: the streams of a fleet are in"),
     (["--smoke", "--wandb"], "--wandb: a process has one run there"),
     (["--smoke", "--teacher_rate=0"], "--teacher_rate=0.0: above 0"),
-    (["--smoke", "--devices=-1"], "--devices=-1: above 0"),
+    (["--smoke", "--devices=-1"], "--devices=-1: -1 is not a positive integer"),
     (["--smoke", "--ray=nowhere"], "--ray=nowhere: auto, local or HOST:PORT"),
     (["--simulate"], "--runs=NAME=DIR,... is missing"),
   ],
