@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import Case
-from ojd.network import conditions, link, mask_code, simulation, weights
+from ojd.network import mask_code, simulation, weights
 from ojd.run import config as config_lib
 from ojd.run import report, runner, workdir
 from ojd.run.config import RunConfig
@@ -33,7 +33,7 @@ _NUM_COORDS, _FRACTION, _PERIOD = 2_113_043, 0.05, 10
 _MBPS = (80, 40, 20, 8)
 # A device that takes 143 ms a frame, a server that takes 50 ms for the teacher
 # and 10 for an update.
-_PACE = conditions.Pace(teacher_ms=50, update_ms=10, device_ms=143)
+_PACE = simulation.Pace(teacher_ms=50, update_ms=10, device_ms=143)
 _RTT_MS = 20
 
 _CONFIG = RunConfig(
@@ -90,7 +90,7 @@ def traffic(at):
 def throughput(mbps, at):
   """A frame of ShadowTutor over a frame answered by the teacher, remotely."""
   rows = _run(at.size, "shadowtutor")
-  network = link.Link(up_mbps=mbps, down_mbps=mbps, rtt_ms=_RTT_MS)
+  network = simulation.Link(up_mbps=mbps, down_mbps=mbps, rtt_ms=_RTT_MS)
   # As many frames a second as the device can take.
   least = config_lib.bound_system(_CONFIG).options["delta_min"]
   rules = simulation.Rules(1e3, _PACE, least)
@@ -110,7 +110,7 @@ def retimed(rows, network, rules, seed=0):
 
   Exact for methods that wait: what they learn does not depend on the network.
   """
-  timeline = simulation.Timeline(link.init(network, seed))
+  timeline = simulation.Timeline(simulation.init(network, seed))
   for t, row in enumerate(rows):
     timeline = simulation.begin_frame(rules, timeline, t)
     if "bytes_up" in row:

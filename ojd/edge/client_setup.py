@@ -14,11 +14,10 @@ from ojd.edge.player import Pace, Player
 from ojd.errors import UserError
 from ojd.labels import ClassGroups
 from ojd.models import export, pretrained
-from ojd.network import layout as layout_lib
 from ojd.network.conditions import Upload
 from ojd.network.messages import JPEG, Terms
 from ojd.network.uplink import Uplink
-from ojd.network.weights import Weights
+from ojd.network.weights import Weights, layout_of
 from ojd.run import build, workdir
 from ojd.run.config import RunConfig
 from ojd.streams import base as streams
@@ -68,7 +67,7 @@ def make_player(
     *(spec.height, spec.width, spec.fps, settings.codec),
     student_lib.classes_text(groups),
   )
-  device = Device(Weights(first, layout_lib.layout_of(first)), terms, stage)
+  device = Device(Weights(first, layout_of(first)), terms, stage)
   upload = Upload(codec=settings.codec, kbps=settings.kbps)
   client = Client(
     device,

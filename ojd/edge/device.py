@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ojd.network import layout as layout_lib
 from ojd.network import weights
 from ojd.network.messages import (
   FULL,
@@ -158,7 +157,7 @@ class Device:
   def connected(self, now: float) -> Hello:
     """There is a connection; the word to begin it with."""
     self._is_connecting, self._connected_at, self._beats = True, now, []
-    digest = layout_lib.digest_of(self.held.params, self.held.layout)
+    digest = weights.digest_of(self.held.params, self.held.layout)
     return Hello(
       self._layout, self.terms, digest, self.session, self.held.version
     )
@@ -209,7 +208,7 @@ class Device:
 
   def _begin(self, welcome):
     try:
-      layout = layout_lib.with_trainable(
+      layout = weights.with_trainable(
         self.held.params, self.held.layout, welcome.trainable
       )
     except ValueError as error:

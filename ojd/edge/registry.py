@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol
 
 from ojd.edge.session import Rules, Session
 from ojd.edge.store import Store
-from ojd.network import layout as layout_lib
 from ojd.network import messages
 from ojd.network.messages import (
   NO_SESSION,
@@ -28,7 +27,7 @@ from ojd.network.messages import (
   VersionError,
   WireError,
 )
-from ojd.network.weights import Params, Weights
+from ojd.network.weights import Params, Weights, digest_of, layout_of
 
 _MAX_SHOWN = 200  # characters of a text that is not the server's
 
@@ -54,13 +53,26 @@ class Room(NamedTuple):
 
 
 class Offer(NamedTuple):
-  """What a server has for devices."""
+  """What a server has for devices, and whom it suits."""
 
   first: Weights  # what each of them begins with
   schedule: Schedule  # at first
   classes: str  # as in `messages.Terms`
   # What is wrong with a device's frames; empty: nothing.
   check_terms: Callable[[Terms], str] = lambda terms: ""
+
+  def mismatch(self, hello: Hello) -> str:
+    """Why a device cannot be served; empty: it can."""
+    there, here = hello.terms.classes, self.classes
+    if there != here:
+      return (
+        f"other classes: the device tells {_quoted(there)} apart, the server "
+        f"{_quoted(here)}; give both the same --classes"
+      )
+    # As a device tells it, who does not know what trains.
+    if hello.layout != layout_of(self.first.params).digest:
+      return "another network: give both the same --model"
+    return self.check_terms(hello.terms)
 
 
 @dataclasses.dataclass
@@ -85,7 +97,7 @@ class Registry:
   ):
     self.offer, self._rules, self._room = offer, rules, room
     self._store, self._note, self._clock = store, note_fn, clock
-    self._admission = _Admission(offer, room.max_bytes)
+    self._first_digest = digest_of(offer.first.params, offer.first.layout)
     self._seats: collections.OrderedDict[bytes, _Seat] = (
       collections.OrderedDict()
     )
@@ -190,7 +202,7 @@ class Registry:
       self._changed.notify_all()
 
   def _admit(self, peer, hello):
-    problem = self._admission.mismatch(hello)
+    problem = self.offer.mismatch(hello)
     if problem:
       self._end(peer, Error(problem, is_final=True))
       return
@@ -198,7 +210,7 @@ class Registry:
     session = seat.session if seat is not None else self._restore(hello)
     is_new = session is None
     if is_new:
-      session = self._admission.begin(hello, self._rules)
+      session = self._begin(hello)
     number = session.number
     if seat is None and not self._make_room():
       text = f"the server is full: {self._room.max_sessions} devices"
@@ -206,7 +218,7 @@ class Registry:
       return
     # Nor is what a file holds, if the device is farther.
     is_behind = seat is None and hello.version > session.held.version
-    wants = (is_new or is_behind) and self._admission.should_adopt(hello)
+    wants = (is_new or is_behind) and self._should_adopt(hello)
     replies = session.connect(hello, self._clock(), wants)
     self._take_over(number)
     self._seats[number] = _Seat(session, peer)
@@ -217,6 +229,23 @@ class Registry:
       f"{terms.fps:g} fps, {terms.codec}, version {hello.version}"
     )
     self._put(self._seats[number], replies)
+
+  def _should_adopt(self, hello):
+    """Whether a device whose session nobody knows was trained before.
+
+    What it has learned is worth more than what devices begin with.
+    """
+    num_bytes = 4 * self.offer.first.layout.num_coords + 1000
+    fits = num_bytes <= self._room.max_bytes
+    is_other = hello.weights != self._first_digest
+    return hello.version > 0 and is_other and fits
+
+  def _begin(self, hello):
+    """A session whose device begins anew, or goes on with what it holds."""
+    number, first = secrets.token_bytes(SESSION_BYTES), self.offer.first
+    if hello.weights == self._first_digest or self._should_adopt(hello):
+      first = first._replace(version=hello.version)
+    return Session(number, hello.terms, first, self.offer.schedule, self._rules)
 
   def _take_over(self, number):
     """Whoever had the session is told, and goes."""
@@ -289,47 +318,6 @@ def _name(number):
   return number[:3].hex()
 
 
-class _Admission:
-  """An offer, and whom it suits."""
-
-  def __init__(self, offer: Offer, max_bytes: int):
-    self._offer, self._max_bytes = offer, max_bytes
-    first = offer.first
-    # As a device tells it, who does not know what trains.
-    self._layout = layout_lib.layout_of(first.params).digest
-    self._first_digest = layout_lib.digest_of(first.params, first.layout)
-
-  def mismatch(self, hello: Hello) -> str:
-    """Why a device cannot be served; empty: it can."""
-    there, here = hello.terms.classes, self._offer.classes
-    if there != here:
-      return (
-        f"other classes: the device tells {_quoted(there)} apart, the server "
-        f"{_quoted(here)}; give both the same --classes"
-      )
-    if hello.layout != self._layout:
-      return "another network: give both the same --model"
-    return self._offer.check_terms(hello.terms)
-
-  def should_adopt(self, hello: Hello) -> bool:
-    """Whether a device whose session nobody knows was taught before.
-
-    What it has learned is worth more than what devices begin with.
-    """
-    is_other = hello.weights != self._first_digest
-    num_bytes = 4 * self._offer.first.layout.num_coords + 1000
-    fits = num_bytes <= self._max_bytes
-    return hello.version > 0 and is_other and fits
-
-  def begin(self, hello: Hello, rules: Rules) -> Session:
-    """A session whose device begins anew, or goes on with what it holds."""
-    number, first = secrets.token_bytes(SESSION_BYTES), self._offer.first
-    if hello.weights == self._first_digest or self.should_adopt(hello):
-      first = first._replace(version=hello.version)
-    return Session(number, hello.terms, first, self._offer.schedule, rules)
-
-
 def _quoted(text):
-  return repr(
-    text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
-  )
+  is_short = len(text) <= _MAX_SHOWN
+  return repr(text if is_short else text[: _MAX_SHOWN - 3] + "...")

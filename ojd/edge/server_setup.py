@@ -13,9 +13,8 @@ from ojd.edge import training
 from ojd.edge.registry import Offer
 from ojd.edge.training import RemoteSystem
 from ojd.errors import UserError
-from ojd.network import layout as layout_lib
 from ojd.network.messages import H264, Schedule, Terms
-from ojd.network.weights import Weights
+from ojd.network.weights import Weights, layout_of
 from ojd.run import build, compilation
 from ojd.run import config as config_lib
 from ojd.run.config import RunConfig, settled
@@ -92,7 +91,7 @@ def _make_parts(config, teacher):
       "student alone would answer otherwise; take shadowtutor, ams or jit"
     )
   params = student_lib.first_weights(student, config.seed)
-  layout = layout_lib.layout_of(params, _trainable(config, params))
+  layout = layout_of(params, _trainable(config, params))
   # Until devices are told more.
   if remote.is_batched:
     options = method.options

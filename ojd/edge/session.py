@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ojd.network import layout as layout_lib
 from ojd.network import weights
 from ojd.network.messages import (
   FULL,
@@ -73,7 +72,7 @@ class Session:
     self.schedule = schedule
     self.counts = Counts()
     self.learned: Any = None  # what the trainer keeps of it
-    self._digest = layout_lib.digest_of(held.params, held.layout)
+    self._digest = weights.digest_of(held.params, held.layout)
     self._in_flight: Update | None = None
     self._sent_at = 0.0
     self._base_digest = b""  # of the weights that it fits
@@ -124,7 +123,7 @@ class Session:
       more = self._send_whole(max(version, hello.version) + 1, now)
     welcome = Welcome(
       *(self.number, self.held.version, self.schedule, wants_weights),
-      layout_lib.trainable_bits(self.held.layout),
+      weights.trainable_bits(self.held.layout),
     )
     return [welcome, *more]
 
@@ -278,4 +277,4 @@ class Session:
 
   def _hold(self, held):
     self.held = held
-    self._digest = layout_lib.digest_of(held.params, held.layout)
+    self._digest = weights.digest_of(held.params, held.layout)

@@ -13,10 +13,8 @@ import safetensors
 import safetensors.numpy
 
 from ojd.errors import UserError
-from ojd.network import layout as layout_lib
-from ojd.network.layout import Layout
 from ojd.network.messages import WireError
-from ojd.network.weights import Weights
+from ojd.network.weights import Layout, Weights, check_layout
 
 _ENDING = ".safetensors"
 
@@ -63,7 +61,7 @@ class Store:
           return None
         version = int(about["version"])
         params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-      layout_lib.check(params, layout)
+      check_layout(params, layout)
     except (OSError, safetensors.SafetensorError, KeyError, ValueError):
       raise WireError(f"{path} is damaged") from None
     return Weights(params, layout, version)

@@ -9,18 +9,10 @@ from typing import NamedTuple
 
 from ojd.errors import UserError
 from ojd.network import messages
-from ojd.network.link import Link
+from ojd.network.simulation import Link, Pace
 
 IDEAL = "ideal"
 ORIGINAL, DECODED = "original", "decoded"
-
-
-class Pace(NamedTuple):
-  """How long something takes, in milliseconds of the stream's time."""
-
-  teacher_ms: float = 0.0  # a frame that the server labels
-  update_ms: float = 0.0  # an update of the student there
-  device_ms: float = 0.0  # a frame on the device
 
 
 class Upload(NamedTuple):

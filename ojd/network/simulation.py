@@ -1,17 +1,132 @@
-"""Simulated frames, messages and waiting, on the clock of a device.
+"""A simulated network between a device and its server, in stream time.
 
 A device takes frames as they come, or as fast as it can where it is behind. A
 server does one thing after the other. Moments are seconds of the stream.
+
+A direction carries one message after the other: the next waits until the line
+is free. A message is packets of 1,400 bytes. Those that are lost are sent again
+a round trip later, all in one round, until none is; meanwhile others may use
+the line, but none arrives before it. After its last byte has left, a message
+needs half a round trip and a jitter. During an outage nothing moves: what is to
+be sent and what is on its way wait until its end.
+
+The draws of a message follow from the seed, the direction and its number there,
+so that a run that is taken up again meets the same network.
 """
 
 import math
 from typing import Any, NamedTuple
 
-from ojd.network import link as link_lib
-from ojd.network.conditions import Pace
-from ojd.network.link import DOWN, UP, LinkState
+import msgspec
+import numpy as np
 
+UP, DOWN = "up", "down"
+PACKET_BYTES = 1400
 _MAX_FRAME = 2**31 - 2
+
+
+class Pace(NamedTuple):
+  """How long something takes, in milliseconds of the stream's time."""
+
+  teacher_ms: float = 0.0  # a frame that the server labels
+  update_ms: float = 0.0  # an update of the student there
+  device_ms: float = 0.0  # a frame on the device
+
+
+class Link(NamedTuple):
+  """What a network is like; as it is by default, everything is there at once.
+
+  `ojd.network.conditions` reads one and says what its numbers may be.
+  """
+
+  up_mbps: float | None = None  # 10^6 bits a second; None: as fast as may be
+  down_mbps: float | None = None
+  rtt_ms: float = 0.0
+  jitter_ms: float = 0.0  # a message's own is anything up to it
+  loss: float = 0.0  # of a packet, a probability
+  outages: tuple[tuple[float, float], ...] = ()  # (start, end), seconds
+
+
+class Line(NamedTuple):
+  """One direction."""
+
+  free_at: float = 0.0  # when the next message may be begun, seconds
+  last_arrival: float = 0.0
+  num_messages: int = 0
+  num_bytes: int = 0  # of the messages
+  num_resent: int = 0  # bytes that were sent again
+
+
+class LinkState(NamedTuple):
+  """A network in use."""
+
+  link: Link
+  seed: int
+  up: Line
+  down: Line
+
+
+def init(link: Link, seed: int = 0) -> LinkState:
+  """A network that nothing was sent over; the seed is 0 or more."""
+  return LinkState(link, seed, Line(), Line())
+
+
+def send(
+  state: LinkState, direction: str, num_bytes: int, now: float
+) -> tuple[LinkState, float]:
+  """Sends a message.
+
+  Args:
+    state: of the network.
+    direction: UP or DOWN.
+    num_bytes: of the message, 0 or more.
+    now: seconds of the stream.
+
+  Returns:
+    The state afterwards, and when the message is there: not before those sent
+    earlier in its direction.
+  """
+  if num_bytes < 0 or not math.isfinite(now):
+    raise ValueError(f"{num_bytes} bytes at {now} s")
+  link, line = state.link, getattr(state, direction)
+  mbps = link.up_mbps if direction == UP else link.down_mbps
+  rng = np.random.default_rng(
+    (state.seed, int(direction == UP), line.num_messages)
+  )
+  num_resent, num_rounds = _losses(num_bytes, link.loss, rng)
+  busy = 0.0 if mbps is None else 8e-6 * (num_bytes + num_resent) / mbps
+  delay = link.rtt_ms * (0.5 + num_rounds) + link.jitter_ms * rng.random()
+  left = _later(max(now, line.free_at), busy, link.outages)
+  arrival = max(_later(left, 1e-3 * delay, link.outages), line.last_arrival)
+  line = Line(
+    free_at=left,
+    last_arrival=arrival,
+    num_messages=line.num_messages + 1,
+    num_bytes=line.num_bytes + num_bytes,
+    num_resent=line.num_resent + num_resent,
+  )
+  return state._replace(**{direction: line}), arrival
+
+
+def _losses(num_bytes, loss, rng):
+  """(bytes sent again, how often there was something to be sent again)."""
+  num_lost, num_resent, num_rounds = -(-num_bytes // PACKET_BYTES), 0, 0
+  while loss and (num_lost := int(rng.binomial(num_lost, loss))):
+    num_resent += num_lost * min(PACKET_BYTES, num_bytes)
+    num_rounds += 1
+  return num_resent, num_rounds
+
+
+def _later(begin, seconds, outages):
+  """When something that takes so long is done, if it rests during outages."""
+  for start, end in outages:
+    if begin >= end:
+      continue
+    if begin + seconds <= start and begin < start:
+      break
+    seconds -= max(start - begin, 0.0)
+    begin = end
+  return begin + seconds
 
 
 class Rules(NamedTuple):
@@ -62,9 +177,7 @@ def send_frames(
     num_frames: that the teacher labels.
     num_updates: of the student, then.
   """
-  network, there = link_lib.send(
-    timeline.network, UP, num_bytes, timeline.clock
-  )
+  network, there = send(timeline.network, UP, num_bytes, timeline.clock)
   pace = rules.pace
   busy = num_frames * pace.teacher_ms + num_updates * pace.update_ms
   free = max(there, timeline.server_free) + 1e-3 * busy
@@ -80,7 +193,7 @@ def send_update(
     The timeline, and how many frames after t the device holds it.
   """
   leaves = max(timeline.clock, timeline.server_free)
-  network, there = link_lib.send(timeline.network, DOWN, num_bytes, leaves)
+  network, there = send(timeline.network, DOWN, num_bytes, leaves)
   frame, latest = _frame_at(rules, timeline, t, there), rules.wait_after
   if latest is not None and frame > t + latest:
     frame = t + latest
@@ -136,11 +249,11 @@ def summary(
   }
 
 
-def dump(timeline: Timeline) -> dict[str, Any]:
-  """The timeline as JSON has it."""
-  return timeline._asdict() | {"network": link_lib.dump(timeline.network)}
+def dump(timeline: Timeline) -> Any:
+  """The timeline as JSON has it, with every number as it is."""
+  return msgspec.to_builtins(timeline)
 
 
-def load(content: dict[str, Any]) -> Timeline:
+def load(content: Any) -> Timeline:
   """The timeline that was dumped."""
-  return Timeline(**content | {"network": link_lib.load(content["network"])})
+  return msgspec.convert(content, Timeline)

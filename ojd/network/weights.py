@@ -1,5 +1,8 @@
 """Weights that both ends hold alike, and the updates from version to version.
 
+P is the number of coordinates. The ravelled vector, [P] float32, is all arrays
+one after the other, by sorted name and each in C order.
+
 An update brings new values of some coordinates: all P of them, those of the
 layout's static mask, or any mask. Values are new ones and not differences: what
 a device holds afterwards does not depend on rounding before. They may travel as
@@ -8,16 +11,17 @@ bits. An update with a value beyond the range of float16 goes as float32:
 nothing is clipped. Values that are not finite do not travel.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from ojd.network import layout as layout_lib
 from ojd.network import mask_code
-from ojd.network.layout import Layout
 from ojd.network.messages import (
+  DIGEST_BYTES,
   DTYPES,
   FULL,
   NO_SESSION,
@@ -32,6 +36,118 @@ Params = Mapping[str, np.ndarray]  # float32, by name
 Chosen = str | np.ndarray  # FULL, STATIC or a mask, [P] bool
 UNSCHEDULED = Schedule()
 _WIRE_TYPES = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+
+
+class Layout(NamedTuple):
+  """What is agreed upon before the first message; a digest tells it."""
+
+  names: tuple[str, ...]  # sorted
+  shapes: tuple[tuple[int, ...], ...]
+  trainable: tuple[str, ...]  # sorted; the names in the static mask
+  digest: bytes  # of all of the above
+
+  @property
+  def sizes(self) -> list[int]:
+    """Coordinates of each array; their sum is P."""
+    return [math.prod(shape) for shape in self.shapes]
+
+  @property
+  def num_coords(self) -> int:
+    """P."""
+    return sum(self.sizes)
+
+
+def layout_of(params: Params, trainable: Iterable[str] | None = None) -> Layout:
+  """The layout of weights by name.
+
+  Args:
+    params: float32 arrays by name.
+    trainable: the names that training moves where it moves these alone; all
+      where None.
+
+  Raises:
+    ValueError: not such arrays, or a trainable name among them is missing.
+  """
+  names = tuple(sorted(params))
+  for name in names:
+    if params[name].dtype != np.float32:
+      raise ValueError(f"{name} is {params[name].dtype}, not float32")
+  shapes = tuple(tuple(int(n) for n in params[name].shape) for name in names)
+  trainable = names if trainable is None else tuple(sorted(set(trainable)))
+  missing = set(trainable) - set(names)
+  if missing:
+    raise ValueError(f"{min(missing)} is trainable, but there is no such array")
+  agreed = json.dumps(["float32", names, shapes, trainable])
+  digest = hashlib.sha256(agreed.encode()).digest()[:DIGEST_BYTES]
+  return Layout(names, shapes, trainable, digest)
+
+
+def ravel(params: Params, layout: Layout) -> np.ndarray:
+  """The ravelled vector, a copy."""
+  check_layout(params, layout)
+  parts = [params[name].ravel() for name in layout.names]
+  return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def unravel(vector: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
+  """The arrays by name, views of the vector."""
+  *parts, _ = np.split(vector, np.cumsum(layout.sizes))
+  return {
+    name: part.reshape(shape)
+    for name, shape, part in zip(
+      layout.names, layout.shapes, parts, strict=True
+    )
+  }
+
+
+def check_layout(params: Params, layout: Layout) -> None:
+  """Raises a ValueError where weights are of another layout."""
+  if tuple(sorted(params)) != layout.names:
+    raise ValueError("the arrays have other names than the layout")
+  for name, shape in zip(layout.names, layout.shapes, strict=True):
+    found = params[name]
+    if found.shape != shape or found.dtype != np.float32:
+      raise ValueError(
+        f"{name} is {found.shape} {found.dtype}, not {shape} float32"
+      )
+
+
+def static_indices(layout: Layout) -> np.ndarray:
+  """Where the coordinates of the trainable arrays are, ascending, int64."""
+  sizes, trainable = layout.sizes, set(layout.trainable)
+  is_moving = [name in trainable for name in layout.names]
+  return np.flatnonzero(np.repeat(np.array(is_moving, bool), sizes))
+
+
+def digest_of(params: Params, layout: Layout) -> bytes:
+  """What tells two sets of weights apart, bit for bit, of the same names."""
+  digest = hashlib.sha256()
+  for name in layout.names:
+    digest.update(np.ascontiguousarray(params[name]).data)
+  return digest.digest()[:DIGEST_BYTES]
+
+
+def trainable_bits(layout: Layout) -> bytes:
+  """A bit for each array in its order, the first one the highest of a byte."""
+  trainable = set(layout.trainable)
+  bits = [name in trainable for name in layout.names]
+  return np.packbits(np.array(bits, bool)).tobytes()
+
+
+def with_trainable(params: Params, layout: Layout, bits: bytes) -> Layout:
+  """The layout whose trainable arrays are those of `trainable_bits`.
+
+  Raises:
+    ValueError: these are bits for another number of arrays.
+  """
+  num = len(layout.names)
+  if len(bits) != -(-num // 8):
+    raise ValueError(f"{8 * len(bits)} bits for {num} arrays")
+  is_in = np.unpackbits(np.frombuffer(bits, np.uint8)).astype(bool)
+  if is_in[num:].any():
+    raise ValueError(f"a bit beyond those of {num} arrays")
+  names = (n for n, x in zip(layout.names, is_in[:num], strict=True) if x)
+  return layout_of(params, names)
 
 
 class Weights(NamedTuple):
@@ -55,9 +171,9 @@ def changed(held: Weights, params: Params, dtype: str = "float32") -> Chosen:
     whole takes fewer bytes than to say which of them differ; else a mask, [P].
   """
   layout = held.layout
-  new = layout_lib.ravel(params, layout).view(np.uint32)
-  mask = new != layout_lib.ravel(held.params, layout).view(np.uint32)
-  static, num = layout_lib.static_indices(layout), np.count_nonzero(mask)
+  new = ravel(params, layout).view(np.uint32)
+  mask = new != ravel(held.params, layout).view(np.uint32)
+  static, num = static_indices(layout), np.count_nonzero(mask)
   if np.count_nonzero(mask[static]) < num:
     return mask
   *parts, _ = np.split(mask, np.cumsum(layout.sizes))
@@ -101,7 +217,7 @@ def advance(
     ValueError: other weights, or some moved that were not chosen.
   """
   layout, where = held.layout, _indices(chosen, held.layout)
-  vector = layout_lib.ravel(params, layout)
+  vector = ravel(params, layout)
   values = _sent(vector[where], dtype)
   encoding, mask = _encode_mask(chosen, layout, code)
   dtype = values.dtype.name
@@ -109,7 +225,7 @@ def advance(
     encoding, dtype, mask, values.astype(_WIRE_TYPES[dtype]).tobytes()
   )
   vector[where] = values
-  copy = layout_lib.unravel(vector, layout)
+  copy = unravel(vector, layout)
   _check_others(held, copy, payload)
   version = held.version + 1
   update = Update(
@@ -124,7 +240,7 @@ def whole(
   schedule: Schedule = UNSCHEDULED,
 ) -> Update:
   """The update that gives a device all weights, whatever it holds."""
-  values = _sent(layout_lib.ravel(held.params, held.layout), "float32")
+  values = _sent(ravel(held.params, held.layout), "float32")
   payload = Payload(FULL, "float32", b"", values.astype("<f4").tobytes())
   return Update(
     *(session, held.version, held.version, held.layout.digest),
@@ -164,9 +280,9 @@ def _applied(held, payload: Payload):
   if not np.isfinite(values).all():
     raise WireError("a value is not finite")
   where = _decode_mask(payload, held.layout, num)
-  vector = layout_lib.ravel(held.params, held.layout)
+  vector = ravel(held.params, held.layout)
   vector[where] = values
-  return layout_lib.unravel(vector, held.layout)
+  return unravel(vector, held.layout)
 
 
 def _check_others(held, copy, payload):
@@ -189,7 +305,7 @@ def _indices(chosen, layout):
   if chosen == FULL:
     return np.arange(layout.num_coords)
   if chosen == STATIC:
-    return layout_lib.static_indices(layout)
+    return static_indices(layout)
   raise ValueError(f"{chosen!r} is no choice of coordinates")
 
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from ojd.models.pretrained import flatten
 from ojd.network import conditions as conditions_lib
-from ojd.network import layout, messages, simulation, uplink, weights
-from ojd.network import link as link_lib
+from ojd.network import messages, simulation, uplink, weights
 from ojd.run import build
 from ojd.run import config as config_lib
 from ojd.run.sources import AnsweredBy, Example, InStep
@@ -45,7 +44,7 @@ class SimulatedNetwork(InStep):
       self._conditions.pace,
       first if self._remote.waits else None,
     )
-    network = link_lib.init(self._conditions.link, config.seed)
+    network = simulation.init(self._conditions.link, config.seed)
     self._timeline = simulation.Timeline(network)
     # Frames from key to key, as the device knows them.
     self._interval = first
@@ -63,7 +62,7 @@ class SimulatedNetwork(InStep):
     params = _named(context.executor.state.staged)
     trainable = None if trains is None else trains(params)
     self._sent = weights.Weights(
-      params, layout.layout_of(params, trainable), self._timeline.num_updates
+      params, weights.layout_of(params, trainable), self._timeline.num_updates
     )
 
   def request(self, sample, record):

@@ -25,8 +25,7 @@ from ojd.edge.player import Pace
 from ojd.edge.store import Store
 from ojd.models import export
 from ojd.network import messages
-from ojd.network.layout import layout_of
-from ojd.network.weights import Weights
+from ojd.network.weights import Weights, layout_of
 from ojd.run import build
 from ojd.run import config as config_lib
 from ojd.tasks.segmentation import classify

@@ -233,8 +233,8 @@ _TERMS = edge_world.TERMS
 def test_other_terms_end_in_a_line_at_both_ends(change, words):
   world, client = _begun()
   check = lambda terms: "too small" if terms.height == 7 else ""
-  admission = world.registry._admission
-  admission._offer = admission._offer._replace(check_terms=check)
+  registry = world.registry
+  registry.offer = registry.offer._replace(check_terms=check)
   other = world.client()
   other.connect()
   hello = messages.decode(other.up.pop())

@@ -3,8 +3,8 @@
 import pytest
 
 from ojd.network import conditions
-from ojd.network.conditions import Conditions, Pace, Upload
-from ojd.network.link import Link
+from ojd.network.conditions import Conditions, Upload
+from ojd.network.simulation import Link, Pace
 from tests.reference.refusals import refused
 
 

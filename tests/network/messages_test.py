@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.network import layout as layout_lib
 from ojd.network import mask_code, messages, weights
 from ojd.network.messages import (
   Ack,
@@ -37,7 +36,7 @@ def _held():
     "b/bias": rng.normal(size=60).astype(np.float16),
   }
   params = {name: array.astype(np.float32) for name, array in params.items()}
-  layout = layout_lib.layout_of(params, ["b/bias"])
+  layout = weights.layout_of(params, ["b/bias"])
   return weights.Weights(params, layout, 3)
 
 
@@ -299,7 +298,7 @@ def test_20000_messages_of_an_enemy():
 
 def test_device_needs_numpy_alone():
   code = (
-    "import sys; from ojd.network import link, messages, weights\n"
+    "import sys; from ojd.network import messages, simulation, weights\n"
     "assert not {'jax', 'torch', 'flax'} & set(sys.modules)"
   )
   subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.network import layout as layout_lib
 from ojd.network import mask_code, messages, weights
 from ojd.network.messages import FULL, STATIC, Schedule, WireError
 from ojd.network.weights import Weights
@@ -26,7 +25,7 @@ def _params(*sizes, seed=0):
 
 def _held(*sizes, trainable=None, version=0):
   params = _params(*sizes)
-  return Weights(params, layout_lib.layout_of(params, trainable), version)
+  return Weights(params, weights.layout_of(params, trainable), version)
 
 
 @st.composite
@@ -41,16 +40,16 @@ def cases(draw):
     for name, shape in shapes.items()
   }
   trainable = [name for name in params if rng.random() < 0.5]
-  layout = layout_lib.layout_of(params, trainable)
+  layout = weights.layout_of(params, trainable)
   fraction = draw(st.sampled_from([0, 1]) | st.floats(0, 1))
   mask = rng.random(layout.num_coords) < fraction
-  static = layout_lib.static_indices(layout)
+  static = weights.static_indices(layout)
   chosen, where = draw(
     st.sampled_from([(FULL, slice(None)), (STATIC, static), (mask, mask)])
   )
-  vector = layout_lib.ravel(params, layout)
+  vector = weights.ravel(params, layout)
   vector[where] = scale * rng.normal(size=vector[where].shape)
-  trained = layout_lib.unravel(vector, layout)
+  trained = weights.unravel(vector, layout)
   held = Weights(params, layout, draw(st.integers(0, 2**60)))
   return held, trained, chosen, where
 
@@ -75,11 +74,9 @@ def test_device_holds_what_the_server_goes_on_with(case, dtype, code):
   assert device.version == server.version == held.version + 1
   assert _bits(held.params) == before
   # What is sent is rounded, and nothing else.
-  expected = layout_lib.ravel(trained, held.layout)
+  expected = weights.ravel(trained, held.layout)
   expected[where] = expected[where].astype(update.payload.dtype)
-  assert _bits(layout_lib.unravel(expected, held.layout)) == _bits(
-    server.params
-  )
+  assert _bits(weights.unravel(expected, held.layout)) == _bits(server.params)
   for name, array in device.params.items():
     assert array.shape == held.params[name].shape
     assert array.dtype == np.float32
@@ -193,13 +190,13 @@ def _two(num=(400, 300)):
     name: rng.normal(size=n).astype(np.float32)
     for name, n in zip("ab", num, strict=True)
   }
-  return Weights(params, layout_lib.layout_of(params, ["b"]), 5)
+  return Weights(params, weights.layout_of(params, ["b"]), 5)
 
 
 def _moved(held, where):
-  vector = layout_lib.ravel(held.params, held.layout)
+  vector = weights.ravel(held.params, held.layout)
   vector[where] += 1
-  return layout_lib.unravel(vector, held.layout)
+  return weights.unravel(vector, held.layout)
 
 
 @hypothesis.given(
@@ -241,20 +238,20 @@ def test_zeros_of_both_signs_differ():
 
 def test_bits_name_the_trainable_arrays():
   params = {str(i): np.zeros(1, np.float32) for i in range(9)}
-  whole = layout_lib.layout_of(params)
-  some = layout_lib.layout_of(params, ["0", "2", "8"])
-  bits = layout_lib.trainable_bits(some)
+  whole = weights.layout_of(params)
+  some = weights.layout_of(params, ["0", "2", "8"])
+  bits = weights.trainable_bits(some)
   assert bits == b"\xa0\x80"
-  assert layout_lib.with_trainable(params, whole, bits) == some
+  assert weights.with_trainable(params, whole, bits) == some
   for wrong in (b"\xa0", b"\xa0\x80\x00", b"\xa0\x40"):
     with pytest.raises(ValueError, match="arrays"):
-      layout_lib.with_trainable(params, whole, wrong)
+      weights.with_trainable(params, whole, wrong)
 
 
 def test_digest_tells_every_bit():
   held = _two()
-  digest = layout_lib.digest_of(held.params, held.layout)
+  digest = weights.digest_of(held.params, held.layout)
   copy = {name: array.copy() for name, array in held.params.items()}
-  assert layout_lib.digest_of(copy, held.layout) == digest
+  assert weights.digest_of(copy, held.layout) == digest
   copy["b"].view(np.uint32)[299] ^= 1
-  assert layout_lib.digest_of(copy, held.layout) != digest
+  assert weights.digest_of(copy, held.layout) != digest

@@ -10,10 +10,9 @@ import numpy as np
 
 from ojd.edge.device import Device, Hangup
 from ojd.edge.registry import Offer, Registry
-from ojd.network import layout as layout_lib
 from ojd.network import messages
 from ojd.network.messages import Frames, Schedule, Terms, Update, WireError
-from ojd.network.weights import Weights
+from ojd.network.weights import Weights, layout_of
 
 SHAPES = {"a/kernel": (3, 4), "b/kernel": (5, 6), "c/bias": (7,)}
 TRAINABLE = ("b/kernel", "c/bias")
@@ -28,7 +27,7 @@ def first(version=0, trainable=TRAINABLE):
     name: rng.normal(size=shape).astype(np.float32)
     for name, shape in SHAPES.items()
   }
-  return Weights(params, layout_lib.layout_of(params, trainable), version)
+  return Weights(params, layout_of(params, trainable), version)
 
 
 def bits(held):

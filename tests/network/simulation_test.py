@@ -1,4 +1,4 @@
-"""A network that is reckoned: its arithmetic by hand, and its order."""
+"""A simulated network: its arithmetic by hand, and its order."""
 
 import json
 
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from ojd.network import link as link_lib
-from ojd.network.link import DOWN, UP, Link
+from ojd.network import simulation
+from ojd.network.simulation import DOWN, UP, Link, Timeline
 
 _quick = hypothesis.settings(max_examples=100, deadline=None)
 
@@ -17,7 +17,7 @@ def _send_all(state, messages):
   """[(direction, bytes, now)] -> the state and when each is there."""
   arrivals = []
   for message in messages:
-    state, arrival = link_lib.send(state, *message)
+    state, arrival = simulation.send(state, *message)
     arrivals.append(arrival)
   return state, arrivals
 
@@ -25,14 +25,14 @@ def _send_all(state, messages):
 def _each_second(link, num, num_bytes):
   """The state, and how long messages up take that go a second apart."""
   state, arrivals = _send_all(
-    link_lib.init(link), [(UP, num_bytes, float(t)) for t in range(num)]
+    simulation.init(link), [(UP, num_bytes, float(t)) for t in range(num)]
   )
   return state, np.array(arrivals) - np.arange(num)
 
 
-def test_arrivals_reckoned_by_hand():
+def test_arrivals_by_hand():
   # 8 Mbps are a byte a microsecond; half a round trip is 30 ms.
-  state = link_lib.init(Link(up_mbps=8, down_mbps=0.8, rtt_ms=60))
+  state = simulation.init(Link(up_mbps=8, down_mbps=0.8, rtt_ms=60))
   state, arrivals = _send_all(
     state,
     [
@@ -61,12 +61,12 @@ def test_arrivals_reckoned_by_hand():
 )
 def test_outage(num_bytes, now, arrival):
   link = Link(up_mbps=8, rtt_ms=200, outages=((10.0, 15.0), (20.0, 22.0)))
-  _, got = link_lib.send(link_lib.init(link), UP, num_bytes, now)
+  _, got = simulation.send(simulation.init(link), UP, num_bytes, now)
   assert got == pytest.approx(arrival, rel=1e-12)
 
 
 def test_outage_of_a_link_without_any_delay():
-  state = link_lib.init(Link(outages=((10.0, 15.0),)))
+  state = simulation.init(Link(outages=((10.0, 15.0),)))
   messages = (UP, 10**9, 9.5), (UP, 0, 10), (DOWN, 7, 14.9)
   state, arrivals = _send_all(state, messages)
   assert arrivals == [9.5, 15.0, 15.0]
@@ -90,7 +90,7 @@ def test_what_loss_costs():
   assert share == pytest.approx(0.25, rel=0.1)
   # 1.25 times a millisecond to send, 50 to go, 0.25 times 100 to hear of it.
   assert np.mean(late) == pytest.approx(0.00125 + 0.05 + 0.025, rel=0.1)
-  state, arrival = link_lib.send(state, DOWN, 1400 * 10_000, 0.0)
+  state, arrival = simulation.send(state, DOWN, 1400 * 10_000, 0.0)
   resent = state.down.num_resent
   assert resent % 1400 == 0
   assert resent == pytest.approx(0.25 * 1400 * 10_000, rel=0.05)
@@ -121,7 +121,7 @@ _links = st.builds(
 @_quick
 @hypothesis.given(_links, _messages, st.integers(0, 99))
 def test_nothing_overtakes_or_comes_before_it_is_sent(link, messages, seed):
-  state, arrivals = _send_all(link_lib.init(link, seed), messages)
+  state, arrivals = _send_all(simulation.init(link, seed), messages)
   for arrival, (_, _, now) in zip(arrivals, messages, strict=True):
     assert arrival >= now
     assert not any(s < arrival < e for s, e in link.outages)
@@ -136,12 +136,13 @@ def test_nothing_overtakes_or_comes_before_it_is_sent(link, messages, seed):
 @_quick
 @hypothesis.given(_links, _messages, st.integers(0, 30), st.integers(0, 99))
 def test_taken_up_again_it_goes_on_as_it_would_have(link, messages, cut, seed):
-  start = link_lib.init(link, seed)
+  start = simulation.init(link, seed)
   whole = _send_all(start, messages)
   assert _send_all(start, messages) == whole
   state, before = _send_all(start, messages[:cut])
-  text = json.dumps(link_lib.dump(state), allow_nan=False)
-  again = link_lib.load(json.loads(text))
+  content = simulation.dump(Timeline(state))
+  text = json.dumps(content, allow_nan=False)
+  again = simulation.load(json.loads(text)).network
   assert again == state
   state, after = _send_all(again, messages[cut:])
   assert (state, before + after) == whole
@@ -150,7 +151,7 @@ def test_taken_up_again_it_goes_on_as_it_would_have(link, messages, cut, seed):
 def test_another_seed_is_another_network():
   link = Link(rtt_ms=10, jitter_ms=10)
   arrivals = {
-    link_lib.send(link_lib.init(link, seed), way, 1, 0.0)[1]
+    simulation.send(simulation.init(link, seed), way, 1, 0.0)[1]
     for seed in (0, 1, 0)
     for way in (UP, DOWN)
   }
@@ -158,7 +159,7 @@ def test_another_seed_is_another_network():
 
 
 def test_what_cannot_be_sent():
-  state = link_lib.init(Link())
+  state = simulation.init(Link())
   for num_bytes, now in ((-1, 0.0), (1, np.nan), (1, np.inf)):
     with pytest.raises(ValueError):
-      link_lib.send(state, UP, num_bytes, now)
+      simulation.send(state, UP, num_bytes, now)
