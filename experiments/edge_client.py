@@ -25,7 +25,8 @@ import tempfile
 from absl import flags
 
 from experiments import cli, edge_flags, progress, run_flags
-from ojd.edge import access, client_setup
+from ojd.edge import access
+from ojd.edge import player as player_lib
 from ojd.edge.player import Pace, Player
 from ojd.errors import UserError
 from ojd.network import messages
@@ -81,7 +82,7 @@ def main() -> int:
   if _SMOKE.value and not config.workdir:
     config = run_flags.with_workdir(config, tempfile.mkdtemp(prefix="ojd-"))
   config_lib.check(config)
-  client_setup.check_workdir(config)
+  player_lib.check_workdir(config)
   edge_flags.check_positive(
     up_kbps=_KBPS.value,
     wait_seconds=_WAIT_SECONDS.value,
@@ -120,7 +121,7 @@ def _play(config, dial):
   interrupt, notes = cli.Interrupt(), queue.SimpleQueue()
   options = config_lib.bound_system(config).options
   wait_after = options["delta_min"] if _WAIT.value or _SMOKE.value else None
-  settings = client_setup.Settings(
+  settings = player_lib.Settings(
     dial,
     *(_CODEC.value, _KBPS.value, _PROGRAM.value),
     Pace(_REAL_TIME.value, wait_after, _WAIT_SECONDS.value),
@@ -128,7 +129,7 @@ def _play(config, dial):
   )
   watcher = progress.watcher()
   try:
-    player = client_setup.make_player(
+    player = player_lib.make_player(
       config,
       settings,
       note_fn=notes.put,

@@ -23,7 +23,7 @@ from absl import flags
 
 from experiments import cli, edge_flags, run_flags
 from ojd.edge import access as access_lib
-from ojd.edge import server_setup
+from ojd.edge import training
 from ojd.edge.registry import Registry, Room
 from ojd.edge.server import Doors, Server
 from ojd.edge.session import Rules
@@ -95,7 +95,7 @@ def main() -> int:
   )
   compilation.enable_cache(compilation.default_cache())
   interrupt = cli.Interrupt()
-  parts = server_setup.make_parts(config)
+  parts = training.make_parts(config)
   try:
     registry = _registry(config, parts)
     server = Server(address, access, registry, _doors())

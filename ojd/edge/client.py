@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from websockets import exceptions
 from websockets.sync import client as websockets_client
-from websockets.sync.client import ClientConnection
 
 from ojd.edge import access
 from ojd.edge.access import Dial, Timing
@@ -46,7 +45,6 @@ class Counts:
   bytes_down: int = 0
   num_keys: int = 0  # frames that were sent
   num_replaced: int = 0  # frames that newer ones took the place of, unsent
-  num_connects: int = 0
   num_problems: int = 0
 
 
@@ -167,12 +165,31 @@ class Client:
 
   def _connect(self, stack):
     """A connection, which ends with the stack; None where there is none."""
+    dial, headers = self._dial, {}
+    if dial.token:
+      headers["Authorization"] = f"Bearer {dial.token}"
     try:
-      return _connect(self._dial, self._timing, self._max_bytes, stack)
-    except _Refused as error:
-      self.refusal = str(error)
-    except _Unreachable as error:
-      self._trouble(str(error))
+      return stack.enter_context(
+        websockets_client.connect(
+          dial.url,
+          ssl=dial.tls,
+          additional_headers=headers,
+          user_agent_header=None,
+          max_size=self._max_bytes,
+          proxy=None if dial.is_loopback else True,
+          **access.keep_alive(self._timing),
+        )
+      )
+    except ssl.SSLCertVerificationError as error:
+      self.refusal = f"the server is not who it says: {error.verify_message}"
+    except exceptions.InvalidStatus as error:
+      status = error.response.status_code
+      if status == 401:
+        self.refusal = "the server refuses the token (HTTP 401)"
+      else:
+        self._trouble(f"HTTP {status}")
+    except (OSError, exceptions.WebSocketException, EOFError) as error:
+      self._trouble(_words_of(error))
     return None
 
   def _talk(self, connection):
@@ -183,7 +200,6 @@ class Client:
     receiver = threading.Thread(
       target=self._receive, args=(connection, ended), daemon=True
     )
-    self.counts.num_connects += 1
     try:
       self._send(connection, self.device.connected(time.monotonic()))
       receiver.start()
@@ -315,55 +331,6 @@ def pauses(
   while True:
     yield pause * rng.uniform(0.5, 1.0)
     pause = min(longest, 2 * pause)
-
-
-class _Unreachable(Exception):
-  """There is no connection now; another time there may be one."""
-
-
-class _Refused(Exception):
-  """There will be none, however often it is tried."""
-
-
-def _connect(
-  dial: Dial, timing: Timing, max_bytes: int, stack: contextlib.ExitStack
-) -> ClientConnection:
-  """A connection that ends with the stack.
-
-  Args:
-    dial: whom to speak to.
-    timing: of the connection.
-    max_bytes: of a message that comes.
-    stack: closes it.
-
-  Raises:
-    _Unreachable: or _Refused, in one line.
-  """
-  headers = {}
-  if dial.token:
-    headers["Authorization"] = f"Bearer {dial.token}"
-  try:
-    connecting = websockets_client.connect(
-      dial.url,
-      ssl=dial.tls,
-      additional_headers=headers,
-      user_agent_header=None,
-      max_size=max_bytes,
-      proxy=None if dial.is_loopback else True,
-      **access.keep_alive(timing),
-    )
-    return stack.enter_context(connecting)
-  except ssl.SSLCertVerificationError as error:
-    raise _Refused(
-      f"the server is not who it says: {error.verify_message}"
-    ) from None
-  except exceptions.InvalidStatus as error:
-    status = error.response.status_code
-    if status == 401:
-      raise _Refused("the server refuses the token (HTTP 401)") from None
-    raise _Unreachable(f"HTTP {status}") from None
-  except (OSError, exceptions.WebSocketException, EOFError) as error:
-    raise _Unreachable(_words_of(error)) from None
 
 
 def _words_of(error: Exception) -> str:

@@ -123,7 +123,6 @@ class Counts:
 
   num_updates: int = 0  # applied
   num_whole: int = 0  # of them with all weights
-  num_repeated: int = 0  # that were held already
   num_resyncs: int = 0
   num_welcomes: int = 0
   rtt_ms: float | None = None  # of the latest heartbeat
@@ -226,7 +225,6 @@ class Device:
     if update.session != self.session:
       raise WireError("an update for another session")
     if update.new_version <= self.held.version:
-      self.counts.num_repeated += 1
       return [Ack(self.held.version)]
     is_whole = update.payload.encoding == FULL
     if not is_whole and update.base_version != self.held.version:

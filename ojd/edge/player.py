@@ -6,6 +6,7 @@ since the latest key frame that they may know of (missing before there is one),
 and `eval_miou` where the stream has labels.
 """
 
+import dataclasses
 import pathlib
 import threading
 import time
@@ -17,40 +18,23 @@ import numpy as np
 
 from ojd import labels, metrics
 from ojd.edge import student as student_lib
+from ojd.edge.access import Dial, Timing
 from ojd.edge.client import Client, Picture
-from ojd.edge.device import ServedWeights
-from ojd.network.weights import Params
-from ojd.run import workdir, writers
+from ojd.edge.device import Device
+from ojd.errors import UserError
+from ojd.labels import ClassGroups
+from ojd.models import export, pretrained
+from ojd.network.conditions import Upload
+from ojd.network.messages import JPEG, Terms
+from ojd.network.uplink import Uplink
+from ojd.network.weights import Weights, layout_of
+from ojd.run import build, workdir, writers
+from ojd.run.config import RunConfig
 from ojd.streams import base as streams
 from ojd.streams import prefetch
-from ojd.types import Frame, Sample, check_frame
-
-# (parameters on the device, frame) -> classes [H, W] uint8
-Answer = Callable[[Any, Frame], jax.Array]
-
-
-class Staged(NamedTuple):
-  """Weights where the student runs, ready to be taken between two frames."""
-
-  params: Any
-  version: int
-  key_t: int | None
-
-
-class Stage:
-  """Where whoever receives weights leaves them, and the player finds them."""
-
-  def __init__(self, put: Callable[[Params], Any]):
-    """`put` brings arrays by name to the device, in the thread that receives.
-
-    The latest is one reference: it is exchanged in one step.
-    """
-    self._put = put
-    self.latest: Staged | None = None
-
-  def __call__(self, served: ServedWeights) -> None:
-    params = jax.block_until_ready(self._put(served.held.params))
-    self.latest = Staged(params, served.held.version, served.key_t)
+from ojd.systems.jit import serve_fn
+from ojd.tasks import segmentation
+from ojd.types import Sample, check_frame
 
 
 class Pace(NamedTuple):
@@ -94,8 +78,8 @@ class Player:
     self,
     stream: streams.Stream,
     groups: labels.ClassGroups,
-    answer: Answer,
-    stage: Stage,
+    answer: student_lib.Answer,
+    stage: student_lib.Stage,
     client: Client,
     path: pathlib.Path,
     *,
@@ -279,20 +263,110 @@ def _mean(total, count):
   return round(total / count, 3) if count else None
 
 
-def student_stage(
-  answer: Answer, first: Params, version: int = 0
-) -> tuple[Answer, Stage]:
-  """A student that runs here, by `System.answer`, and its first weights."""
-  put = lambda named: jax.device_put(student_lib.unflatten(named))
-  stage = Stage(put)
-  stage.latest = Staged(put(first), version, None)
-  return jax.jit(answer), stage
+class Settings(NamedTuple):
+  """What a device has beside the flags of a run."""
+
+  dial: Dial
+  codec: str = JPEG
+  kbps: float = 200.0  # of clips
+  program: str = ""  # a file; empty: this package's student
+  pace: Pace = Pace()
+  patience: float = 30.0  # seconds until an answer is not waited for
+  timing: Timing = Timing()
 
 
-def program_stage(
-  program: Callable[..., jax.Array], first: Params, version: int = 0
-) -> tuple[Answer, Stage]:
-  """The same of a program that was exported (`ojd.models.export`)."""
-  stage = Stage(lambda named: jax.device_put(dict(named)))
-  stage.latest = Staged(jax.device_put(dict(first)), version, None)
-  return lambda params, frame: program(params, frame[None])[0], stage
+def make_player(
+  config: RunConfig,
+  settings: Settings,
+  *,
+  note_fn: Callable[[str], None] = lambda line: None,
+  **options: Any,
+) -> Player:
+  """Opens the stream of a checked config and makes its student.
+
+  Args:
+    config: of the stream and the student.
+    settings: of the device.
+    note_fn: told in a line what the network does, by any thread.
+    **options: of the `Player`.
+  """
+  stream = build.open_stream(config)
+  spec = stream.spec
+  groups = student_lib.groups_of(_classes(config, spec))
+  student = build.make_student(config, groups)
+  first = student_lib.first_weights(student, config.seed)
+  if settings.program:
+    program = export.load(settings.program)
+    answer, stage = student_lib.program_stage(program, first)
+  else:
+    serve = serve_fn(student, segmentation(student.num_classes))
+    answer, stage = student_lib.student_stage(serve, first)
+  terms = Terms(
+    *(spec.height, spec.width, spec.fps, settings.codec),
+    student_lib.classes_text(groups),
+  )
+  device = Device(Weights(first, layout_of(first)), terms, stage)
+  upload = Upload(codec=settings.codec, kbps=settings.kbps)
+  client = Client(
+    device,
+    settings.dial,
+    Uplink(upload, spec.height, spec.width),
+    timing=settings.timing,
+    patience=settings.patience,
+    note_fn=note_fn,
+  )
+  path = _open_workdir(config, settings, groups, spec)
+  return Player(
+    *(stream, groups, answer, stage, client, path),
+    num_frames=config.num_frames,
+    pace=settings.pace,
+    **options,
+  )
+
+
+def _classes(config: RunConfig, spec: streams.StreamSpec) -> str:
+  """What to tell apart: as asked, as of the stream, as the first weights do."""
+  text = config.classes.strip() or spec.default_classes
+  if text:
+    return text
+  names = spec.class_names
+  if config.init != "random":
+    given = pretrained.load(build.init_path(config))
+    names = given.class_names or names
+  if len(names) < 2:
+    raise UserError("--classes is missing: what does the server tell apart?")
+  return ";".join(names[1:])
+
+
+def check_workdir(config: RunConfig) -> pathlib.Path:
+  """The folder of a run, or a UserError where one is there already."""
+  path = workdir.expand(config.workdir)
+  if any((path / n).exists() for n in (workdir.CONFIG, workdir.METRICS)):
+    raise UserError(
+      f"--workdir={config.workdir} holds a run already; name another folder"
+    )
+  return path
+
+
+def _open_workdir(config, settings, groups: ClassGroups, spec) -> pathlib.Path:
+  """A folder that holds no run yet, with this one's config.json."""
+  path = check_workdir(config)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+      f"--workdir={config.workdir} cannot be written: {error.strerror}"
+    ) from None
+  given = dataclasses.asdict(config)
+  given["stream"] = streams.without_password(config.stream)
+  about = {
+    "flags": given,
+    "server": settings.dial.url,
+    "codec": settings.codec,
+    "program": settings.program,
+    "stream": spec.identity,
+    "class_names": list(groups.names),
+    "versions": workdir.versions(),
+  }
+  workdir.create(path, about)
+  return path

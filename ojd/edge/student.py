@@ -1,19 +1,23 @@
-"""The student that a server and a device have in common before they connect.
+"""The student at both ends: its first weights, and where a device runs it.
 
-Both make the same one of the same flags: then no weights travel at first.
+Both ends make the same one of the same flags: then no weights travel at first.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import traverse_util
 
 from ojd import labels
+from ojd.edge.device import ServedWeights
 from ojd.labels import BACKGROUND_NAME, ClassGroups
 from ojd.models import pretrained
 from ojd.models.student import Params, Student
+from ojd.network.weights import Params as NamedParams
+from ojd.types import Frame
 
 # A network's parameters do not depend on what its first frame shows, nor on
 # its size.
@@ -33,7 +37,7 @@ def flatten(params: Params) -> dict[str, np.ndarray]:
   return {k: np.asarray(v, np.float32) for k, v in flat.items()}
 
 
-def unflatten(named: Mapping[str, np.ndarray]) -> Params:
+def unflatten(named: NamedParams) -> Params:
   """The parameters again."""
   return traverse_util.unflatten_dict(dict(named), sep="/")
 
@@ -51,3 +55,50 @@ def groups_of(text: str) -> ClassGroups:
   """The groups of a text, whoever the teacher is; a UserError if none."""
   names = dict.fromkeys(part.strip() for part in re.split("[;=,]", text))
   return labels.parse_groups(text, (BACKGROUND_NAME, *names))
+
+
+# (parameters on the device, frame) -> classes [H, W] uint8
+Answer = Callable[[Any, Frame], jax.Array]
+
+
+class Staged(NamedTuple):
+  """Weights where the student runs, ready to be taken between two frames."""
+
+  params: Any
+  version: int
+  key_t: int | None
+
+
+class Stage:
+  """Where whoever receives weights leaves them, and the player finds them."""
+
+  def __init__(self, put: Callable[[NamedParams], Any]):
+    """`put` brings arrays by name to the device, in the thread that receives.
+
+    The latest is one reference: it is exchanged in one step.
+    """
+    self._put = put
+    self.latest: Staged | None = None
+
+  def __call__(self, served: ServedWeights) -> None:
+    params = jax.block_until_ready(self._put(served.held.params))
+    self.latest = Staged(params, served.held.version, served.key_t)
+
+
+def student_stage(
+  answer: Answer, first: NamedParams, version: int = 0
+) -> tuple[Answer, Stage]:
+  """A student that runs here, by `System.answer`, and its first weights."""
+  put = lambda named: jax.device_put(unflatten(named))
+  stage = Stage(put)
+  stage.latest = Staged(put(first), version, None)
+  return jax.jit(answer), stage
+
+
+def program_stage(
+  program: Callable[..., jax.Array], first: NamedParams, version: int = 0
+) -> tuple[Answer, Stage]:
+  """The same of a program that was exported (`ojd.models.export`)."""
+  stage = Stage(lambda named: jax.device_put(dict(named)))
+  stage.latest = Staged(jax.device_put(dict(first)), version, None)
+  return lambda params, frame: program(params, frame[None])[0], stage

@@ -1,9 +1,11 @@
 """Training rounds for all devices of a server, one after the other.
 
-A thread takes key frames from the registry, asks the teacher, trains the
-device's student by the pure functions of a system, and hands back.
+`make_parts` makes teacher, student and system of a run's flags. A thread takes
+key frames from the registry, asks the teacher, trains the device's student by
+the pure functions of the system, and hands back.
 """
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,17 +13,26 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ojd import distill
+from ojd import distill, labels
 from ojd.edge import student as student_lib
-from ojd.edge.registry import Registry
+from ojd.edge.registry import Offer, Registry
 from ojd.edge.session import Session
+from ojd.errors import UserError
 from ojd.models.student import Student
 from ojd.network import uplink
-from ojd.network.messages import Frames, Schedule, Terms
-from ojd.network.weights import Params
-from ojd.teachers import labelers
+from ojd.network.messages import H264, Frames, Schedule, Terms
+from ojd.network.weights import Params, Weights, layout_of
+from ojd.run import build, compilation
+from ojd.run import config as config_lib
+from ojd.run.config import RunConfig, settled
+from ojd.streams.base import MAX_SIDE, MIN_SIDE, StreamSpec
+from ojd.teachers import labelers, process
 from ojd.types import Frame, Labels, Sample, StepInfo
 
+# They answer about frames of a stream that the server does not have.
+_TIED_TEACHERS = ("ground_truth", "recorded")
+_MAX_SYSTEMS = 8  # sizes of frames whose programs are kept
+_ANY_FPS = 25.0  # where it is not known, or decides nothing
 MAX_SKIP = 1 << 20  # frames; 12 hours at 24 a second
 
 
@@ -35,7 +46,6 @@ class FrameCount(NamedTuple):
 
   next_t: int = 0
   origin: int = 0  # the device's index of frame 0
-  num_jumps: int = 0
 
   def advance(self, time: float, fps: float) -> tuple["FrameCount", int]:
     """Counts the frame that a device saw at `time`, in finite seconds.
@@ -48,7 +58,7 @@ class FrameCount(NamedTuple):
     if 0 <= num_skipped <= MAX_SKIP:
       return self._replace(next_t=self.next_t + num_skipped + 1), num_skipped
     t = self.next_t
-    return FrameCount(t + 1, index - t, self.num_jumps + 1), 0
+    return FrameCount(t + 1, index - t), 0
 
 
 class RemoteSystem(NamedTuple):
@@ -204,3 +214,144 @@ class Trainer:
   def join(self, timeout: float) -> None:
     """Waits for the end of the training round that is under way."""
     self._thread.join(timeout)
+
+
+class ServerParts(NamedTuple):
+  """What a server needs beside its sockets."""
+
+  offer: Offer
+  systems: Callable[[Terms], RemoteSystem]
+  labeler: labelers.Labeler
+  dtype: str  # in which values travel
+
+
+def make_parts(config: RunConfig) -> ServerParts:
+  """Opens the teacher and makes the system of a checked config.
+
+  Raises:
+    UserError: its system or its teacher cannot serve devices.
+  """
+  _check(config)
+  config = settled(config)
+  teacher = build.open_teacher(config, _spec(config))
+  try:
+    return _make_parts(config, teacher)
+  except BaseException:
+    if isinstance(teacher, process.InProcess):
+      teacher.close()
+    raise
+
+
+def _check(config):
+  name = config.teacher.partition(":")[0]
+  if name in _TIED_TEACHERS:
+    raise UserError(
+      f"--teacher={config.teacher} answers about a stream of its own, and a "
+      "device's is another; name a teacher that looks at frames"
+    )
+  if build.method_of(config).prepare is not None:
+    raise UserError(
+      f"--system={config.system} learns from the whole stream beforehand, and "
+      "a device's is not known"
+    )
+
+
+def _spec(config):
+  """What is known of the streams of devices that are not there yet."""
+  size = config.height or MIN_SIDE, config.width or MIN_SIDE
+  return _spec_of(Terms(*size, _ANY_FPS, "", ""))
+
+
+def _spec_of(terms):
+  """What is known of a device's stream."""
+  size, kind = (terms.height, terms.width), {"kind": "edge"}
+  return StreamSpec(*size, terms.fps, None, (), kind, is_live=True)
+
+
+def _make_parts(config, teacher):
+  groups = labels.parse_groups(config.classes, teacher.class_names)
+  student = build.make_student(config, groups)
+  method = config_lib.bound_system(config)
+  remote = method.row.remote
+  if remote is None or method.options.get("norm") == "key_frame":
+    raise UserError(
+      f"--system={config.system}: a device that holds the "
+      "student alone would answer otherwise; take shadowtutor, ams or jit"
+    )
+  params = student_lib.first_weights(student, config.seed)
+  layout = layout_of(params, _trainable(config, params))
+  # Until devices are told more.
+  if remote.is_batched:
+    options = method.options
+    first = Schedule(0, options["sampling_rate"], options["train_period"])
+  else:
+    first = Schedule(stride=remote.first_interval(method.options, _ANY_FPS))
+  offer = Offer(
+    Weights(params, layout),
+    first,
+    student_lib.classes_text(groups),
+    lambda terms: _problem(config, student, terms, remote.is_batched),
+  )
+
+  @functools.lru_cache(_MAX_SYSTEMS)
+  def system_for(height, width, fps):
+    terms = Terms(height, width, fps, "", "")
+    system_of = lambda student: build.make_system(
+      config, student, _spec_of(terms)
+    )
+    return make_system(student, system_of, height, width, config.seed)
+
+  # Some systems count in seconds.
+  fps_of = lambda terms: terms.fps if remote.is_batched else _ANY_FPS
+  systems = lambda terms: system_for(terms.height, terms.width, fps_of(terms))
+  if config.height and config.width:
+    _compile(systems, offer, config)
+  labeler = _labeler(teacher, groups)
+  return ServerParts(offer, systems, labeler, remote.dtype)
+
+
+def _trainable(config, params):
+  trains = build.trains_of(config)
+  return None if trains is None else trains(list(params))
+
+
+def _compile(systems, offer, config):
+  """Compiles what training waits for first, where the size is known."""
+  size = config.height, config.width
+  system = systems(Terms(*size, _ANY_FPS, "", offer.classes))
+  frame = np.zeros((*size, 3), np.uint8)
+  blank = Labels(np.zeros(size, np.uint8), np.zeros(size, np.float32))
+  state = system.begin(offer.first.params)
+  state, _ = system.learn(system.skip(state, 1), frame, blank)
+  system.serving_params(state), system.schedule(state)
+  compilation.return_memory()
+
+
+def _labeler(teacher, groups):
+  if isinstance(teacher, process.InProcess):
+    teacher.set_groups(groups)
+    return teacher
+  return labelers.InStep(teacher, groups)
+
+
+def _problem(config, student, terms, is_batched):
+  """Why frames of a device cannot be learned from; empty: they can."""
+  size = terms.height, terms.width
+  if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+    return f"frames of {size[0]}x{size[1]}: {MIN_SIDE} to {MAX_SIDE} a side"
+  wanted = config.height or size[0], config.width or size[1]
+  if size != wanted:
+    return (
+      f"frames of {size[0]}x{size[1]}, and the server takes "
+      f"{wanted[0]}x{wanted[1]} alone"
+    )
+  if terms.codec == H264 and not is_batched:
+    return (
+      f"--codec=h264 sends clips, and --system={config.system} takes frames "
+      "one by one"
+    )
+  try:
+    build.make_system(config, student, _spec_of(terms))
+  except UserError as error:
+    return str(error)
+  return ""

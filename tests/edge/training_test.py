@@ -10,8 +10,8 @@ import pytest
 from hypothesis import strategies as st
 
 from ojd import systems, updates
-from ojd.edge import server_setup, training
 from ojd.edge import student as student_lib
+from ojd.edge import training
 from ojd.edge.training import FrameCount
 from ojd.errors import UserError
 from ojd.network.messages import Terms
@@ -59,7 +59,7 @@ def test_system_goes_on_from_any_weights():
 @pytest.fixture(scope="module")
 def made(small_students):
   del small_students
-  return server_setup.make_parts(edge_run.CONFIG)
+  return training.make_parts(edge_run.CONFIG)
 
 
 def test_sizes_that_are_served(made):
@@ -94,7 +94,7 @@ def test_systems_are_shared_and_few(made):
 )
 def test_what_cannot_be_served(config, words):
   with pytest.raises(UserError, match=words):
-    server_setup.make_parts(config)
+    training.make_parts(config)
 
 
 def _ticks(times, fps=10.0):
@@ -109,14 +109,14 @@ def test_clock_counts_frames():
   ticks = list(_ticks([0.0, 0.8, 1.61, 1.7]))
   assert [t for t, _, _ in ticks] == [0, 8, 16, 17]
   assert [num for _, num, _ in ticks] == [0, 7, 7, 0]
-  assert ticks[-1][2] == FrameCount(18, 0, 0)
+  assert ticks[-1][2] == FrameCount(18, 0)
 
 
 @pytest.mark.parametrize("jump", [-5.0, 0.0, 1e9, -1e300, 1e300])
 def test_clock_that_jumps_counts_on(jump):
   ticks = list(_ticks([0.0, 2.0, jump, jump + 0.5]))
   assert [t for t, _, _ in ticks[:3]] == [0, 20, 21]
-  assert ticks[2][1] == 0 and ticks[2][2].num_jumps == 1
+  assert ticks[2][1] == 0
   # From there on by the clock as it is; a double tells no half of 1e300.
   assert ticks[3][0] == (26 if abs(jump) < 1e300 else 22)
 

@@ -6,7 +6,8 @@ import pathlib
 
 import numpy as np
 
-from ojd.edge import access, client_setup, server_setup
+from ojd.edge import access, training
+from ojd.edge import player as player_lib
 from ojd.edge.access import Timing
 from ojd.edge.player import Pace
 from ojd.edge.registry import Registry, Room
@@ -57,7 +58,7 @@ class Place:
 
   def __init__(self, config=CONFIG, who=None, store=None, timing=QUICK):
     self.notes = []
-    made = server_setup.make_parts(config)
+    made = training.make_parts(config)
     max_bytes = 1 << 20
     self.registry = Registry(
       made.offer,
@@ -95,7 +96,7 @@ def player(path: pathlib.Path, url: str, **options):
   should_stop = options.pop("should_stop", lambda: False)
   dial = options.pop("dial", None) or access.client_dial(url, "", "")
   defaults = {"codec": "raw", "pace": Pace(wait_after=1), "timing": QUICK}
-  settings = client_setup.Settings(dial, **(defaults | options))
-  return client_setup.make_player(
+  settings = player_lib.Settings(dial, **(defaults | options))
+  return player_lib.make_player(
     config, settings, note_fn=notes.append, should_stop=should_stop
   )
