@@ -11,6 +11,7 @@ A field's annotation is what its bytes are checked by, before they take memory;
 `__post_init__` has what relates fields to each other.
 """
 
+import numbers
 import struct
 import typing
 import zlib
@@ -219,8 +220,19 @@ class Bye(_Message):
 Message = (
   Hello | Welcome | Frames | Update | Ack | Resync | Heartbeat | Error | Bye
 )
+
+
+def _plain(value):
+  """A number of numpy's, or a fraction, as Python has it."""
+  if isinstance(value, numbers.Integral):
+    return int(value)
+  if isinstance(value, numbers.Real):
+    return float(value)
+  raise TypeError(f"a {type(value).__name__} in a message")
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_plain)
 _DECODER = msgspec.msgpack.Decoder(Message)
-_ENCODER = msgspec.msgpack.Encoder()
 
 
 def encode(message: Message, max_bytes: int = MAX_BYTES) -> bytes:

@@ -1,5 +1,6 @@
 """Messages come back as they went, and an enemy's end in one line."""
 
+import fractions
 import struct
 import subprocess
 import sys
@@ -108,6 +109,14 @@ def test_any_frames_come_back(session, times, data):
   terms = TERMS._replace(classes=data.draw(st.text().filter(str.isprintable)))
   hello = Hello(session, terms, session, session, len(chunks))
   assert messages.decode(messages.encode(hello)) == hello
+
+
+def test_numbers_of_any_library_travel():
+  """A container says its rate as a fraction, time stamps make it numpy's."""
+  for fps in (np.float64(12.5), fractions.Fraction(25, 2), np.float32(12.5)):
+    hello = Hello(DIGEST, TERMS._replace(height=np.int64(480), fps=fps))
+    found = messages.decode(messages.encode(hello)).terms
+    assert found == TERMS._replace(fps=12.5) and type(found.fps) is float
 
 
 _HELLO = Hello(DIGEST, TERMS)
