@@ -10,6 +10,8 @@ from ojd.network import mask_code, messages, weights
 from ojd.network.messages import FULL, STATIC, Schedule, WireError
 from ojd.network.weights import Weights
 
+LAST = "layer1/kernel"  # of two
+
 
 def _bits(params):
   return {name: array.tobytes() for name, array in params.items()}
@@ -164,7 +166,7 @@ def test_all_weights_fit_any_version():
 )
 def test_sizes_of_shadow_tutor(chosen, num_bytes):
   """483,873 weights, of which the last 103,465 are trained."""
-  held = _held((380_408,), (103_465,), trainable=["layer1/kernel"])
+  held = _held((380_408,), (103_465,), trainable=[LAST])
   update, _ = weights.advance(held, held.params, chosen)
   assert update.payload.mask == b""
   assert len(update.payload.values) == num_bytes
@@ -184,15 +186,6 @@ def test_bandwidth_of_adaptive_model_streaming():
     assert found == pytest.approx(kbps, rel=0.02)
 
 
-def _two(num=(400, 300)):
-  rng = np.random.default_rng(0)
-  params = {
-    name: rng.normal(size=n).astype(np.float32)
-    for name, n in zip("ab", num, strict=True)
-  }
-  return Weights(params, weights.layout_of(params, ["b"]), 5)
-
-
 def _moved(held, where):
   vector = weights.ravel(held.params, held.layout)
   vector[where] += 1
@@ -204,7 +197,7 @@ def _moved(held, where):
 )
 @hypothesis.settings(deadline=None, max_examples=60)
 def test_device_ends_with_what_was_trained(seed, share, place):
-  held = _two()
+  held = _held((400,), (300,), trainable=[LAST])
   where = np.random.default_rng(seed).random(700) < share
   if place == "b":
     where[:400] = False
@@ -222,17 +215,17 @@ def test_device_ends_with_what_was_trained(seed, share, place):
 
 
 def test_one_of_very_many_is_not_worth_a_mask():
-  held = _two((1, 1 << 17))
+  held = _held((1,), (1 << 17,), trainable=[LAST])
   most = np.arange((1 << 17) + 1) > 1
   assert weights.changed(held, _moved(held, most), "float16") == "static"
   assert weights.changed(held, _moved(held, most)).sum() == (1 << 17) - 1
 
 
 def test_zeros_of_both_signs_differ():
-  held = _two()
-  held.params["a"][0] = 0.0
-  other = {**held.params, "a": held.params["a"].copy()}
-  other["a"][0] = -0.0
+  held = _held((400,), (300,), trainable=[LAST])
+  held.params["layer0/kernel"][0] = 0.0
+  other = {**held.params, "layer0/kernel": held.params["layer0/kernel"].copy()}
+  other["layer0/kernel"][0] = -0.0
   assert weights.changed(held, other).sum() == 1
 
 
@@ -249,9 +242,9 @@ def test_bits_name_the_trainable_arrays():
 
 
 def test_digest_tells_every_bit():
-  held = _two()
+  held = _held((400,), (300,), trainable=[LAST])
   digest = weights.digest_of(held.params, held.layout)
   copy = {name: array.copy() for name, array in held.params.items()}
   assert weights.digest_of(copy, held.layout) == digest
-  copy["b"].view(np.uint32)[299] ^= 1
+  copy[LAST].view(np.uint32)[299] ^= 1
   assert weights.digest_of(copy, held.layout) != digest
