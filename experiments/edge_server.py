@@ -24,8 +24,8 @@ from absl import flags
 from experiments import cli, edge_flags, run_flags
 from ojd.edge import access as access_lib
 from ojd.edge import training
-from ojd.edge.registry import Registry, Room
-from ojd.edge.server import Doors, Server
+from ojd.edge.registry import Capacity, Registry
+from ojd.edge.server import ConnectionLimits, Server
 from ojd.edge.session import Rules
 from ojd.edge.store import Store
 from ojd.edge.training import Trainer
@@ -98,7 +98,7 @@ def main() -> int:
   parts = training.make_parts(config)
   try:
     registry = _registry(config, parts)
-    server = Server(address, access, registry, _doors())
+    server = Server(address, access, registry, _connection_limits())
   except BaseException:
     parts.labeler.close()
     raise
@@ -124,7 +124,7 @@ def _registry(config, parts):
   return Registry(
     parts.offer,
     Rules(_QUEUE.value, _RATE.value, dtype=parts.dtype),
-    Room(_SESSIONS.value, _FORGET.value, _max_bytes()),
+    Capacity(_SESSIONS.value, _FORGET.value, _max_bytes()),
     store=store,
     note_fn=_note,
   )
@@ -135,8 +135,10 @@ def _max_bytes():
   return int(1e6 * _MESSAGE.value)
 
 
-def _doors():
-  return Doors(_max_bytes(), 2 * _SESSIONS.value + 16, edge_flags.timing())
+def _connection_limits():
+  return ConnectionLimits(
+    _max_bytes(), 2 * _SESSIONS.value + 16, edge_flags.timing()
+  )
 
 
 def _smoke_device(url):

@@ -44,7 +44,7 @@ class Peer(Protocol):
     """Ends the connection, when all is sent that was put."""
 
 
-class Room(NamedTuple):
+class Capacity(NamedTuple):
   """How much a server takes."""
 
   max_sessions: int = 16  # connected, or kept for those that come back
@@ -76,7 +76,7 @@ class Offer(NamedTuple):
 
 
 @dataclasses.dataclass
-class _Seat:
+class _Entry:
   session: Session
   peer: Peer | None
   left_at: float = 0.0
@@ -89,16 +89,16 @@ class Registry:
     self,
     offer: Offer,
     rules: Rules = Rules(),  # noqa: B008, a constant
-    room: Room = Room(),  # noqa: B008, a constant
+    capacity: Capacity = Capacity(),  # noqa: B008, a constant
     *,
     store: Store | None = None,
     note_fn: Callable[[str], None] = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
   ):
-    self.offer, self._rules, self._room = offer, rules, room
+    self.offer, self._rules, self._capacity = offer, rules, capacity
     self._store, self._note, self._clock = store, note_fn, clock
     self._first_digest = digest_of(offer.first.params, offer.first.layout)
-    self._seats: collections.OrderedDict[bytes, _Seat] = (
+    self._entries: collections.OrderedDict[bytes, _Entry] = (
       collections.OrderedDict()
     )
     self._numbers: dict[Peer, bytes] = {}
@@ -108,7 +108,7 @@ class Registry:
   def receive(self, peer: Peer, data: bytes) -> None:
     """Takes a message; one that cannot be ends the connection in a line."""
     try:
-      message = messages.decode(data, self._room.max_bytes)
+      message = messages.decode(data, self._capacity.max_bytes)
       with self._changed:
         self._handle(peer, message)
     except VersionError as error:
@@ -122,21 +122,21 @@ class Registry:
     """The connection is over; its session waits for another one."""
     with self._changed:
       number = self._numbers.pop(peer, None)
-      seat = self._seats.get(number) if number else None
-      if seat is not None and seat.peer is peer:
-        seat.peer, seat.left_at = None, self._clock()
+      entry = self._entries.get(number) if number else None
+      if entry is not None and entry.peer is peer:
+        entry.peer, entry.left_at = None, self._clock()
         self._note(f"device {_name(number)} is gone")
 
   def tick(self) -> None:
     """To be called now and then: sends again, and forgets who stays away."""
     with self._changed:
       now = self._clock()
-      for number, seat in list(self._seats.items()):
-        if seat.peer is not None:
+      for number, entry in list(self._entries.items()):
+        if entry.peer is not None:
           # On a slow way an update may be on it for long.
-          if seat.peer.is_idle:
-            self._put(seat, seat.session.tick(now))
-        elif now - seat.left_at >= self._room.forget_seconds:
+          if entry.peer.is_idle:
+            self._put(entry, entry.session.tick(now))
+        elif now - entry.left_at >= self._capacity.forget_seconds:
           self._forget(number)
 
   def take(self, timeout: float | None = None) -> tuple[Session, Frames] | None:
@@ -146,8 +146,8 @@ class Registry:
       number = self._due()
       if number is None or self.is_closed:
         return None
-      self._seats.move_to_end(number)
-      session = self._seats[number].session
+      self._entries.move_to_end(number)
+      session = self._entries[number].session
       return session, session.take()
 
   def learned(self, session: Session, params: Params, schedule: Schedule):
@@ -164,23 +164,23 @@ class Registry:
   def sessions(self) -> list[tuple[Session, bool]]:
     """All that are known, and whether each is connected."""
     with self._changed:
-      return [(s.session, s.peer is not None) for s in self._seats.values()]
+      return [(s.session, s.peer is not None) for s in self._entries.values()]
 
   def close(self) -> None:
     """Nothing is given to `take` any more, and every device is told so."""
     with self._changed:
       self.is_closed = True
-      for seat in self._seats.values():
-        if seat.peer is not None:
-          seat.peer.put(messages.encode(Bye()))
-          seat.peer.close()
+      for entry in self._entries.values():
+        if entry.peer is not None:
+          entry.peer.put(messages.encode(Bye()))
+          entry.peer.close()
       self._changed.notify_all()
 
   def _due(self):
     """The number of the session that waits, the least recently served."""
-    for number, seat in self._seats.items():
+    for number, entry in self._entries.items():
       # Whoever is gone has newer frames when he comes back.
-      if seat.peer is not None and seat.session.has_frames:
+      if entry.peer is not None and entry.session.has_frames:
         return number
     return None
 
@@ -197,8 +197,8 @@ class Registry:
         self._note(f"device {_name(number)} says: {message.text}")
       peer.close()
     else:
-      seat = self._seats[number]
-      self._put(seat, seat.session.handle(message, self._clock()))
+      entry = self._entries[number]
+      self._put(entry, entry.session.handle(message, self._clock()))
       self._changed.notify_all()
 
   def _admit(self, peer, hello):
@@ -206,29 +206,29 @@ class Registry:
     if problem:
       self._end(peer, Error(problem, is_final=True))
       return
-    seat = self._seats.get(hello.session)
-    session = seat.session if seat is not None else self._restore(hello)
+    entry = self._entries.get(hello.session)
+    session = entry.session if entry is not None else self._restore(hello)
     is_new = session is None
     if is_new:
       session = self._begin(hello)
     number = session.number
-    if seat is None and not self._make_room():
-      text = f"the server is full: {self._room.max_sessions} devices"
+    if entry is None and not self._make_room():
+      text = f"the server is full: {self._capacity.max_sessions} devices"
       self._end(peer, Error(text))
       return
     # Nor is what a file holds, if the device is farther.
-    is_behind = seat is None and hello.version > session.held.version
+    is_behind = entry is None and hello.version > session.held.version
     wants = (is_new or is_behind) and self._should_adopt(hello)
     replies = session.connect(hello, self._clock(), wants)
     self._take_over(number)
-    self._seats[number] = _Seat(session, peer)
+    self._entries[number] = _Entry(session, peer)
     self._numbers[peer] = number
     terms, how = hello.terms, "is new" if is_new else "is back"
     self._note(
       f"device {_name(number)} {how}: {terms.height}x{terms.width}, "
       f"{terms.fps:g} fps, {terms.codec}, version {hello.version}"
     )
-    self._put(self._seats[number], replies)
+    self._put(self._entries[number], replies)
 
   def _should_adopt(self, hello):
     """Whether a device whose session nobody knows was trained before.
@@ -236,7 +236,7 @@ class Registry:
     What it has learned is worth more than what devices begin with.
     """
     num_bytes = 4 * self.offer.first.layout.num_coords + 1000
-    fits = num_bytes <= self._room.max_bytes
+    fits = num_bytes <= self._capacity.max_bytes
     is_other = hello.weights != self._first_digest
     return hello.version > 0 and is_other and fits
 
@@ -249,12 +249,12 @@ class Registry:
 
   def _take_over(self, number):
     """Whoever had the session is told, and goes."""
-    seat = self._seats.get(number)
-    if seat is None or seat.peer is None:
+    entry = self._entries.get(number)
+    if entry is None or entry.peer is None:
       return
-    del self._numbers[seat.peer]
+    del self._numbers[entry.peer]
     text = "another client has taken up this session"
-    self._end(seat.peer, Error(text, is_final=True))
+    self._end(entry.peer, Error(text, is_final=True))
 
   def _restore(self, hello):
     """A session that an earlier server knew; None without any."""
@@ -272,25 +272,25 @@ class Registry:
 
   def _make_room(self):
     """Forgets who has been away for longest, if need be and possible."""
-    if len(self._seats) < self._room.max_sessions:
+    if len(self._entries) < self._capacity.max_sessions:
       return True
-    away = [(s.left_at, n) for n, s in self._seats.items() if s.peer is None]
+    away = [(s.left_at, n) for n, s in self._entries.items() if s.peer is None]
     if not away:
       return False
     self._forget(min(away)[1])
     return True
 
   def _forget(self, number):
-    del self._seats[number]
+    del self._entries[number]
     self._note(f"device {_name(number)} is forgotten")
 
   def _deliver(self, session, replies):
-    seat = self._seats.get(session.number)
-    if seat is None or seat.session is not session:
+    entry = self._entries.get(session.number)
+    if entry is None or entry.session is not session:
       return  # forgotten during training
     if self._store is not None:
       self._save(session)
-    self._put(seat, replies)
+    self._put(entry, replies)
 
   def _save(self, session):
     try:
@@ -298,14 +298,14 @@ class Registry:
     except OSError as error:
       self._note(f"warning: weights cannot be kept: {error.strerror or error}")
 
-  def _put(self, seat, replies):
-    if seat.peer is None:
+  def _put(self, entry, replies):
+    if entry.peer is None:
       return
     try:
       for message in replies:
-        seat.peer.put(messages.encode(message))
+        entry.peer.put(messages.encode(message))
     except WireError as error:  # larger than any message may be
-      self._end(seat.peer, Error(str(error), is_final=True))
+      self._end(entry.peer, Error(str(error), is_final=True))
 
   def _end(self, peer, error: Error):
     self._note(f"a device was sent away: {error.text}")

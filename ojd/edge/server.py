@@ -27,7 +27,7 @@ _TICK_SECONDS = 0.5
 _CLOSE_SECONDS = 5.0
 
 
-class Doors(NamedTuple):
+class ConnectionLimits(NamedTuple):
   """How much a server lets in."""
 
   max_bytes: int = messages.MAX_BYTES  # of a message
@@ -46,7 +46,11 @@ class Server:
   """Listens from its making to `close`."""
 
   def __init__(
-    self, address: str, access: Access, registry: Registry, doors: Doors
+    self,
+    address: str,
+    access: Access,
+    registry: Registry,
+    limits: ConnectionLimits,
   ):
     """Listens, or raises a UserError in words for the flag `--listen`.
 
@@ -54,13 +58,13 @@ class Server:
       address: as a person gave it.
       access: who may speak, and where.
       registry: of the devices; it is closed with the server.
-      doors: how much is let in.
+      limits: how much is let in.
     """
     self._registry = registry
-    self._access, self._doors = access, doors
+    self._access, self._limits = access, limits
     self.traffic = Traffic()
     self._lock = threading.Lock()
-    self._room = threading.Semaphore(doors.max_connections)
+    self._free = threading.Semaphore(limits.max_connections)
     self._closing = threading.Event()
     self._server = self._listen(address)
     # Before a thread is given to it, or even a handshake.
@@ -79,7 +83,7 @@ class Server:
       thread.start()
 
   def _listen(self, address):
-    place, timing = self._access.place, self._doors.timing
+    place, timing = self._access.place, self._limits.timing
     try:
       listening = socket.create_server(place.sockaddr[:2], family=place.family)
     except OSError as error:
@@ -97,7 +101,7 @@ class Server:
       # No page of a browser is to speak to a server on its user's machine.
       origins=[None],
       process_request=self._admit,
-      max_size=self._doors.max_bytes,
+      max_size=self._limits.max_bytes,
       max_queue=2,
       server_header=None,
       **access_lib.keep_alive(timing),
@@ -105,15 +109,15 @@ class Server:
 
   def _bounded(self, handler: Callable):
     def handle(connection, address):
-      if not self._room.acquire(blocking=False):
+      if not self._free.acquire(blocking=False):
         connection.close()
         return
       try:
         with contextlib.suppress(OSError):
-          access_lib.bound_sends(connection, self._doors.timing.timeout)
+          access_lib.bound_sends(connection, self._limits.timing.timeout)
         handler(connection, address)
       finally:
-        self._room.release()
+        self._free.release()
 
     return handle
 
@@ -130,7 +134,7 @@ class Server:
     sender.start()
     try:
       # Whoever has nothing to say at first is not waited for.
-      seconds = self._doors.timing.opening
+      seconds = self._limits.timing.opening
       while not peer.is_closed:
         data = connection.recv(timeout=seconds)
         seconds = None

@@ -71,7 +71,7 @@ class Session:
     self.held = held
     self.schedule = schedule
     self.counts = Counts()
-    self.learned: Any = None  # what the trainer keeps of it
+    self.training_state: Any = None  # what the trainer keeps of it
     self._digest = weights.digest_of(held.params, held.layout)
     self._in_flight: Update | None = None
     self._sent_at = 0.0

@@ -130,7 +130,7 @@ def _field(state: Any, *names: str) -> float:
   return 0.0 if state is None else float(state)
 
 
-class _Learned(NamedTuple):
+class _TrainingState(NamedTuple):
   """A device's student, as its last training round left it."""
 
   terms: Terms  # that its state was made for
@@ -191,13 +191,13 @@ class Trainer:
       on, and what went wrong.
     """
     images = uplink.decode_frames(frames)
-    system, learned = self._systems(session.terms), session.learned
-    if learned is None or learned.terms != session.terms:
-      learned = _Learned(session.terms, system.begin(session.held.params))
+    system, kept = self._systems(session.terms), session.training_state
+    if kept is None or kept.terms != session.terms:
+      kept = _TrainingState(session.terms, system.begin(session.held.params))
     problem, has_learned = "", False
     for time, image in zip(frames.times, images, strict=True):
-      count, num = learned.count.advance(time, session.terms.fps)
-      state = system.skip(learned.state, num)
+      count, num = kept.count.advance(time, session.terms.fps)
+      state = system.skip(kept.state, num)
       self._labeler.ask(Sample(count.next_t - 1, image, None))
       answer = self._labeler.answer(wait=True)
       if answer.labels is None:
@@ -205,10 +205,10 @@ class Trainer:
       else:
         state, _ = system.learn(state, image, answer.labels)
         has_learned = True
-      learned = learned._replace(state=state, count=count)
-    session.learned = learned
-    schedule = system.schedule(learned.state)
-    params = system.serving_params(learned.state) if has_learned else None
+      kept = kept._replace(state=state, count=count)
+    session.training_state = kept
+    schedule = system.schedule(kept.state)
+    params = system.serving_params(kept.state) if has_learned else None
     return params, schedule, problem
 
   def join(self, timeout: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ojd.edge import store
-from ojd.edge.registry import Room
+from ojd.edge.registry import Capacity
 from ojd.edge.session import Rules
 from ojd.network import messages, weights
 from ojd.network.messages import Ack, Frames, Heartbeat, Resync, Schedule
@@ -305,7 +305,7 @@ def test_no_device_starves():
 
 
 def test_room_is_bounded_and_those_who_left_give_way():
-  world = World(room=Room(max_sessions=2, forget_seconds=60.0))
+  world = World(capacity=Capacity(max_sessions=2, forget_seconds=60.0))
   clients = [world.joined() for _ in range(3)]
   assert clients[2].errors == ["the server is full: 2 devices"]
   assert not clients[2].is_refused  # another time there may be room
@@ -362,7 +362,7 @@ def _enemy(valid, seed):
 
 
 def test_10000_messages_of_an_enemy_to_the_server():
-  world = World(room=Room(max_bytes=10_000, max_sessions=4))
+  world = World(capacity=Capacity(max_bytes=10_000, max_sessions=4))
   good, other = world.joined(), world.client()
   hello = messages.encode(other.device.connected(world.now))
   world.clients.remove(other)

@@ -10,8 +10,8 @@ from ojd.edge import access, training
 from ojd.edge import player as player_lib
 from ojd.edge.access import Timing
 from ojd.edge.player import Pace
-from ojd.edge.registry import Registry, Room
-from ojd.edge.server import Doors, Server
+from ojd.edge.registry import Capacity, Registry
+from ojd.edge.server import ConnectionLimits, Server
 from ojd.edge.session import Rules
 from ojd.edge.training import Trainer
 from ojd.run.config import RunConfig
@@ -63,14 +63,14 @@ class Place:
     self.registry = Registry(
       made.offer,
       Rules(max_rate=1000.0),
-      Room(max_bytes=max_bytes),
+      Capacity(max_bytes=max_bytes),
       store=store,
       note_fn=self.notes.append,
     )
     address = "127.0.0.1:0"
     who = who or access.server_access(address, "", "", "")
-    doors = Doors(max_bytes, timing=timing)
-    self.server = Server(address, who, self.registry, doors)
+    limits = ConnectionLimits(max_bytes, timing=timing)
+    self.server = Server(address, who, self.registry, limits)
     self.trainer = Trainer(self.registry, made.systems, made.labeler)
     self.url = self.server.url
     self.port = int(self.url.rpartition(":")[2])

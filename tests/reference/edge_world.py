@@ -152,17 +152,15 @@ class World:
     """Training rounds for all that waits; some move all, some a little."""
     while (taken := self.registry.take(0)) is not None:
       session, _ = taken
-      session.learned = session.learned or dict(session.held.params)
+      params = dict(session.training_state or session.held.params)
       share = self.rng.choice([0.0, 0.1, 1.0])
       for name in TRAINABLE:
-        array = session.learned[name]
-        move = self.rng.random(array.shape) < share
-        session.learned[name] = (array + move).astype(np.float32)
+        move = self.rng.random(params[name].shape) < share
+        params[name] = (params[name] + move).astype(np.float32)
+      session.training_state = params
       stride = int(self.rng.integers(1, 9))
-      self.registry.learned(
-        session, dict(session.learned), Schedule(stride=stride)
-      )
-      self.history.append(bits(session.held._replace(params=session.learned)))
+      self.registry.learned(session, params, Schedule(stride=stride))
+      self.history.append(bits(session.held._replace(params=params)))
 
   def play(self, client, num_frames=1, fault=_pass_on):
     """Frames of a client's stream, a tenth of a second apart."""
