@@ -102,7 +102,8 @@ def _decode_gaps(data, num_places, num_coords):
   quotients = _inflate(data[num_low:], most, _RAW_WBITS)
   quotients = np.frombuffer(quotients, np.uint8)
   ends = np.flatnonzero(quotients != _ESCAPE)
-  if len(ends) != num_places or (ends[-1:] + 1 != len(quotients)).any():
+  num_used = ends[-1] + 1 if len(ends) else 0
+  if (len(ends), num_used) != (num_places, len(quotients)):
     raise WireError(f"a mask of other than {num_places} gaps")
   quotient = _ESCAPE * (np.diff(ends, prepend=-1) - 1) + quotients[ends]
   places = np.cumsum((quotient << shift) + low + 1) - 1

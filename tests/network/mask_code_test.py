@@ -2,6 +2,7 @@
 
 import gzip
 import time
+import zlib
 
 import hypothesis
 import numpy as np
@@ -156,6 +157,7 @@ _BOMB = mask_code.encode(np.zeros(8 << 24, bool), [8 << 24], GZIP)[1]
     (GAPS, _GAPS[:60], [5000], 250, "does not unpack"),
     (GAPS, b"", [5000], 250, "does not unpack"),
     (GAPS, b"", [5000], 1, "cut off"),
+    (GAPS, zlib.compress(b"\xff", wbits=-15), [5000], 0, "other than 0 gaps"),
     (GAPS, _BOMB, [5000], 250, "cannot be unpacked"),
   ],
 )
