@@ -23,12 +23,10 @@ from absl import flags
 
 from experiments import cli, edge_flags, run_flags
 from ojd.edge import access as access_lib
-from ojd.edge import training
-from ojd.edge.registry import Capacity, Registry
-from ojd.edge.server import ConnectionLimits, Server
+from ojd.edge import server as server_lib
+from ojd.edge.registry import Capacity
 from ojd.edge.session import Rules
 from ojd.edge.store import Store
-from ojd.edge.training import Trainer
 from ojd.run import compilation
 from ojd.run import config as config_lib
 
@@ -95,50 +93,36 @@ def main() -> int:
   )
   compilation.enable_cache(compilation.default_cache())
   interrupt = cli.Interrupt()
-  parts = training.make_parts(config)
+  served = server_lib.serve(
+    config,
+    address,
+    access,
+    rules=Rules(_QUEUE.value, _RATE.value),
+    capacity=Capacity(
+      _SESSIONS.value, _FORGET.value, int(1e6 * _MESSAGE.value)
+    ),
+    timing=edge_flags.timing(),
+    store=_store(config),
+    note_fn=_note,
+  )
+  url = served.server.url
+  print(f"listening on {url}", flush=True)
+  device = _smoke_device(url) if _SMOKE.value else None
   try:
-    registry = _registry(config, parts)
-    server = Server(address, access, registry, _connection_limits())
-  except BaseException:
-    parts.labeler.close()
-    raise
-  trainer = Trainer(registry, parts.systems, parts.labeler)
-  print(f"listening on {server.url}", flush=True)
-  device = _smoke_device(server.url) if _SMOKE.value else None
-  try:
-    _watch(registry, server, interrupt, device)
+    _watch(served, interrupt, device)
   finally:
-    server.close()
-    trainer.join(_LOG_SECONDS)
-  print(_in_words(registry, server))
+    served.close(_LOG_SECONDS)
+  print(_in_words(served))
   if device is not None:
     return device.returncode or 0
   return interrupt.exit_code()
 
 
-def _registry(config, parts):
-  store = None
-  if config.workdir:
-    folder = pathlib.Path(config.workdir).expanduser() / _SESSIONS_FOLDER
-    store = Store(folder, _KEPT.value)
-  return Registry(
-    parts.offer,
-    Rules(_QUEUE.value, _RATE.value, dtype=parts.dtype),
-    Capacity(_SESSIONS.value, _FORGET.value, _max_bytes()),
-    store=store,
-    note_fn=_note,
-  )
-
-
-def _max_bytes():
-  """Of a message."""
-  return int(1e6 * _MESSAGE.value)
-
-
-def _connection_limits():
-  return ConnectionLimits(
-    _max_bytes(), 2 * _SESSIONS.value + 16, edge_flags.timing()
-  )
+def _store(config):
+  if not config.workdir:
+    return None
+  folder = pathlib.Path(config.workdir).expanduser() / _SESSIONS_FOLDER
+  return Store(folder, _KEPT.value)
 
 
 def _smoke_device(url):
@@ -146,7 +130,7 @@ def _smoke_device(url):
   return subprocess.Popen([*command, f"--server={url}"])
 
 
-def _watch(registry, server, interrupt, device):
+def _watch(served, interrupt, device):
   """Waits for the end; logs every few seconds what was done."""
   logged, last = "", time.monotonic()
   while not interrupt.is_wanted():
@@ -155,25 +139,26 @@ def _watch(registry, server, interrupt, device):
       return
     if time.monotonic() - last < _LOG_SECONDS:
       continue
-    last, words = time.monotonic(), _in_words(registry, server)
+    last, words = time.monotonic(), _in_words(served)
     if words != logged:
       _note(words)
     logged = words
 
 
-def _in_words(registry, server):
+def _in_words(served):
   """The server so far, in a line."""
-  sessions = registry.sessions()
+  sessions = served.registry.sessions()
   counts = [session.counts for session, _ in sessions]
   total = lambda name: sum(getattr(count, name) for count in counts)
   lost = total("num_refused") + total("num_dropped")
+  traffic = served.server.traffic
   return (
     f"{sum(there for _, there in sessions)} of {len(sessions)} devices are "
     f"connected, "
     f"{total('num_frames')} key frames ({lost} skipped), "
     f"{total('num_rounds')} training rounds ({total('num_failed')} failed), "
     f"{total('num_updates')} updates; "
-    f"{server.traffic.up / 1e6:.2f} MB up, {server.traffic.down / 1e6:.2f} down"
+    f"{traffic.up / 1e6:.2f} MB up, {traffic.down / 1e6:.2f} down"
   )
 
 

@@ -95,7 +95,7 @@ class Registry:
     note_fn: Callable[[str], None] = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
   ):
-    self.offer, self._rules, self._capacity = offer, rules, capacity
+    self.offer, self._rules, self.capacity = offer, rules, capacity
     self._store, self._note, self._clock = store, note_fn, clock
     self._first_digest = digest_of(offer.first.params, offer.first.layout)
     self._entries: collections.OrderedDict[bytes, _Entry] = (
@@ -108,7 +108,7 @@ class Registry:
   def receive(self, peer: Peer, data: bytes) -> None:
     """Takes a message; one that cannot be ends the connection in a line."""
     try:
-      message = messages.decode(data, self._capacity.max_bytes)
+      message = messages.decode(data, self.capacity.max_bytes)
       with self._changed:
         self._handle(peer, message)
     except VersionError as error:
@@ -136,7 +136,7 @@ class Registry:
           # On a slow way an update may be on it for long.
           if entry.peer.is_idle:
             self._put(entry, entry.session.tick(now))
-        elif now - entry.left_at >= self._capacity.forget_seconds:
+        elif now - entry.left_at >= self.capacity.forget_seconds:
           self._forget(number)
 
   def take(self, timeout: float | None = None) -> tuple[Session, Frames] | None:
@@ -213,7 +213,7 @@ class Registry:
       session = self._begin(hello)
     number = session.number
     if entry is None and not self._make_room():
-      text = f"the server is full: {self._capacity.max_sessions} devices"
+      text = f"the server is full: {self.capacity.max_sessions} devices"
       self._end(peer, Error(text))
       return
     # Nor is what a file holds, if the device is farther.
@@ -236,7 +236,7 @@ class Registry:
     What it has learned is worth more than what devices begin with.
     """
     num_bytes = 4 * self.offer.first.layout.num_coords + 1000
-    fits = num_bytes <= self._capacity.max_bytes
+    fits = num_bytes <= self.capacity.max_bytes
     is_other = hello.weights != self._first_digest
     return hello.version > 0 and is_other and fits
 
@@ -272,7 +272,7 @@ class Registry:
 
   def _make_room(self):
     """Forgets who has been away for longest, if need be and possible."""
-    if len(self._entries) < self._capacity.max_sessions:
+    if len(self._entries) < self.capacity.max_sessions:
       return True
     away = [(s.left_at, n) for n, s in self._entries.items() if s.peer is None]
     if not away:

@@ -18,21 +18,16 @@ from websockets.sync import server as websockets_server
 
 from ojd.edge import access as access_lib
 from ojd.edge.access import Access, Timing
-from ojd.edge.registry import Registry
+from ojd.edge.registry import Capacity, Registry
+from ojd.edge.session import Rules
+from ojd.edge.store import Store
+from ojd.edge.training import Trainer, make_parts
 from ojd.errors import UserError
-from ojd.network import messages
+from ojd.run.config import RunConfig
 
 _MAX_WAITING = 64  # messages for a device that does not take them
 _TICK_SECONDS = 0.5
 _CLOSE_SECONDS = 5.0
-
-
-class ConnectionLimits(NamedTuple):
-  """How much a server lets in."""
-
-  max_bytes: int = messages.MAX_BYTES  # of a message
-  max_connections: int = 64  # those that are still to say who they are, too
-  timing: Timing = Timing()
 
 
 class Traffic(NamedTuple):
@@ -50,7 +45,7 @@ class Server:
     address: str,
     access: Access,
     registry: Registry,
-    limits: ConnectionLimits,
+    timing: Timing = Timing(),  # noqa: B008, a constant
   ):
     """Listens, or raises a UserError in words for the flag `--listen`.
 
@@ -58,13 +53,14 @@ class Server:
       address: as a person gave it.
       access: who may speak, and where.
       registry: of the devices; it is closed with the server.
-      limits: how much is let in.
+      timing: of the connections.
     """
     self._registry = registry
-    self._access, self._limits = access, limits
+    self._access, self._timing = access, timing
     self.traffic = Traffic()
     self._lock = threading.Lock()
-    self._free = threading.Semaphore(limits.max_connections)
+    # Those that are still to say who they are count, too.
+    self._free = threading.Semaphore(2 * registry.capacity.max_sessions + 16)
     self._closing = threading.Event()
     self._server = self._listen(address)
     # Before a thread is given to it, or even a handshake.
@@ -83,7 +79,7 @@ class Server:
       thread.start()
 
   def _listen(self, address):
-    place, timing = self._access.place, self._limits.timing
+    place = self._access.place
     try:
       listening = socket.create_server(place.sockaddr[:2], family=place.family)
     except OSError as error:
@@ -101,10 +97,10 @@ class Server:
       # No page of a browser is to speak to a server on its user's machine.
       origins=[None],
       process_request=self._admit,
-      max_size=self._limits.max_bytes,
+      max_size=self._registry.capacity.max_bytes,
       max_queue=2,
       server_header=None,
-      **access_lib.keep_alive(timing),
+      **access_lib.keep_alive(self._timing),
     )
 
   def _bounded(self, handler: Callable):
@@ -114,7 +110,7 @@ class Server:
         return
       try:
         with contextlib.suppress(OSError):
-          access_lib.bound_sends(connection, self._limits.timing.timeout)
+          access_lib.bound_sends(connection, self._timing.timeout)
         handler(connection, address)
       finally:
         self._free.release()
@@ -134,7 +130,7 @@ class Server:
     sender.start()
     try:
       # Whoever has nothing to say at first is not waited for.
-      seconds = self._limits.timing.opening
+      seconds = self._timing.opening
       while not peer.is_closed:
         data = connection.recv(timeout=seconds)
         seconds = None
@@ -166,6 +162,59 @@ class Server:
     ending.join(_CLOSE_SECONDS)
     for thread in self._threads:
       thread.join(_CLOSE_SECONDS)
+
+
+class RunningServer(NamedTuple):
+  """A server at work, with what it consists of."""
+
+  registry: Registry
+  server: Server
+  trainer: Trainer
+
+  def close(self, seconds: float) -> None:
+    """Ends all; a training round under way may take so long."""
+    self.server.close()
+    self.trainer.join(seconds)
+
+
+def serve(
+  config: RunConfig,
+  address: str,
+  access: Access,
+  *,
+  rules: Rules = Rules(),  # noqa: B008, a constant
+  capacity: Capacity = Capacity(),  # noqa: B008, a constant
+  timing: Timing = Timing(),  # noqa: B008, a constant
+  store: Store | None = None,
+  note_fn: Callable[[str], None] = lambda line: None,
+) -> RunningServer:
+  """Serves devices by the teacher and the system of a checked config.
+
+  Args:
+    config: of teacher, system and student.
+    address: HOST:PORT as a person gave it.
+    access: who may speak, and where.
+    rules: of a device; values travel as the system has it.
+    capacity: of all devices.
+    timing: of the connections.
+    store: of what devices hold; None: they send it.
+    note_fn: told in a line what happens, by any thread.
+
+  Raises:
+    UserError: in a line, why this cannot be served.
+  """
+  parts = make_parts(config)
+  try:
+    rules = rules._replace(dtype=parts.dtype)
+    registry = Registry(
+      parts.offer, rules, capacity, store=store, note_fn=note_fn
+    )
+    server = Server(address, access, registry, timing)
+  except BaseException:
+    parts.labeler.close()
+    raise
+  trainer = Trainer(registry, parts.systems, parts.labeler)
+  return RunningServer(registry, server, trainer)
 
 
 class _Peer:

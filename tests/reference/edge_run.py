@@ -6,14 +6,13 @@ import pathlib
 
 import numpy as np
 
-from ojd.edge import access, training
+from ojd.edge import access
 from ojd.edge import player as player_lib
+from ojd.edge import server as server_lib
 from ojd.edge.access import Timing
 from ojd.edge.player import Pace
-from ojd.edge.registry import Capacity, Registry
-from ojd.edge.server import ConnectionLimits, Server
+from ojd.edge.registry import Capacity
 from ojd.edge.session import Rules
-from ojd.edge.training import Trainer
 from ojd.run.config import RunConfig
 from ojd.types import Instances
 
@@ -57,27 +56,23 @@ class Place:
   """A server that listens on a free port of loopback."""
 
   def __init__(self, config=CONFIG, who=None, store=None, timing=QUICK):
-    self.notes = []
-    made = training.make_parts(config)
-    max_bytes = 1 << 20
-    self.registry = Registry(
-      made.offer,
-      Rules(max_rate=1000.0),
-      Capacity(max_bytes=max_bytes),
+    self.notes, address = [], "127.0.0.1:0"
+    self.running = server_lib.serve(
+      config,
+      address,
+      who or access.server_access(address, "", "", ""),
+      rules=Rules(max_rate=1000.0),
+      capacity=Capacity(max_bytes=1 << 20),
+      timing=timing,
       store=store,
       note_fn=self.notes.append,
     )
-    address = "127.0.0.1:0"
-    who = who or access.server_access(address, "", "", "")
-    limits = ConnectionLimits(max_bytes, timing=timing)
-    self.server = Server(address, who, self.registry, limits)
-    self.trainer = Trainer(self.registry, made.systems, made.labeler)
+    self.registry, self.server, self.trainer = self.running
     self.url = self.server.url
     self.port = int(self.url.rpartition(":")[2])
 
   def close(self):
-    self.server.close()
-    self.trainer.join(20)
+    self.running.close(20)
 
   def session(self):
     ((session, _),) = self.registry.sessions()
