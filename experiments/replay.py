@@ -41,7 +41,6 @@ from ojd.run import (
   replay,
   runner,
   sweep,
-  sweep_table,
   workdir,
 )
 from ojd.run import config as config_lib
@@ -202,13 +201,13 @@ def _sweep(path):
   if own["learning_rate"] is None:
     own["learning_rate"] = updates.bind(own["update"]).options["learning_rate"]
   title = f"{run.config.stream}, {trials[0].num_frames} frames"
-  sweep_table.write(trials, own, title, out)
-  print(sweep_table.text(trials))
+  sweep.write(trials, own, title, out)
+  print(sweep.table(trials))
   spent = time.perf_counter() - begun
   print(
     f"{len(trials)} combinations, {trials[0].num_frames} frames: "
     f"{spent:.1f} s\n"
-    f"{out / sweep_table.TABLE}, {out / sweep_table.HEAT_MAP}"
+    f"{out / sweep.TABLE}, {out / sweep.HEAT_MAP}"
   )
   return 0
 

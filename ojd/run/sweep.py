@@ -6,16 +6,19 @@ needs no more memory than a short one.
 """
 
 import contextlib
+import csv
 import dataclasses
 import functools
 import itertools
 import math
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib import colors, figure, patches
 
 from ojd import distill, metrics, systems
 from ojd import labels as labels_lib
@@ -36,9 +39,11 @@ NAMES = {
   **dict.fromkeys((*config_lib.CONSTANTS[1:], "stride", "seed"), int),
 }
 MAX_COMBINATIONS = 1024
+TABLE, HEAT_MAP = "sweep.csv", "sweep.png"
 _MAX_TRIALS = 16  # at once; each has a student and its gradients
 _CHUNK = 16  # frames
 _AXIS = "trials"
+_MAX_PANELS = 12  # pairs of heat maps in one picture
 
 
 class Trial(NamedTuple):
@@ -50,6 +55,11 @@ class Trial(NamedTuple):
   num_keys: int
   num_updates: int
   costs: Costs = Costs()  # of the method
+
+  @property
+  def key_fraction(self) -> float:
+    """Of its frames those that are key frames."""
+    return self.num_keys / self.num_frames
 
   @property
   def speedup(self) -> float:
@@ -119,30 +129,13 @@ def sweep(
     note_fn: called with a line about what is unusual.
   """
   first, end = recorded_run.frame_range(run, from_frame, to_frame)
-  system = config_lib.bound_system(run.config)
-  update = config_lib.bound_update(run.config)
-  if "refresh_every" in system.options:
-    # Side by side every trial would compute both speeds on each frame.
-    raise UserError(
-      f"--sweep: --system={run.config.system} has a student of two speeds; "
-      "sweep a run of its base, as jit"
-    )
-  for name in grid:
-    known = {"seed"} | system.options.keys()
-    if name not in known | (update.options.keys() if update else set()):
-      raise UserError(
-        f"--sweep: {name} makes no difference to --system={run.config.system}"
-      )
-  if first > 0 and "seed" in grid:
-    raise UserError("--sweep: seed matters at the beginning of a run only")
+  _check(run, grid, first)
   wanted = combinations(grid, run.config)
   job = recorded_run.open_job(run)
-  student = build.make_student(job.config, job.groups)
-  make_system = functools.partial(_make_system, job, student)
-  state = None
+  state = None  # each trial makes its own
   if first > 0:
     _, state = recorded_run.state_before(run, first, note_fn)
-  begin = _Beginning(state, run.num_seen(first))
+  programs = _compile(job, state)
   num_turns = -(-len(wanted) // _MAX_TRIALS)
   num_trials = -(-len(wanted) // num_turns)
   trials = []
@@ -154,19 +147,32 @@ def sweep(
     # The last turn may be short of trials, but is not compiled again for it.
     full = part + part[:1] * (num_trials - len(part))
     frames = _frames(run, job, first, end, note_fn if not turn else None)
-    trials += _run_trials(job, make_system, begin, full, frames, done)[
-      : len(part)
-    ]
+    clock = run.num_seen(first)
+    trials += _run_trials(job, programs, clock, full, frames, done)[: len(part)]
   return trials
 
 
-class _Beginning(NamedTuple):
-  state: distill.State | None  # None: each trial makes its own
-  clock: int  # frames that it has seen
+def _check(run, grid, first):
+  """Raises a UserError where a constant cannot be swept."""
+  system = config_lib.bound_system(run.config)
+  update = config_lib.bound_update(run.config)
+  if "refresh_every" in system.options:
+    raise UserError(  # every trial would compute both speeds on each frame
+      f"--sweep: --system={run.config.system} has a student of two speeds; "
+      "sweep a run of its base, as jit"
+    )
+  known = {"seed"} | system.options.keys()
+  known |= update.options.keys() if update else set()
+  for name in grid:
+    if name not in known:
+      raise UserError(
+        f"--sweep: {name} makes no difference to --system={run.config.system}"
+      )
+  if first > 0 and "seed" in grid:
+    raise UserError("--sweep: seed matters at the beginning of a run only")
 
 
 class _Frame(NamedTuple):
-  t: int
   frame: np.ndarray
   labels: Labels
   expected: np.ndarray  # [H, W] uint8, what the student is judged by
@@ -199,23 +205,51 @@ def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
         expected = labels_lib.regrouped(job.truth_groups, sample.truth)
         if expected is None:  # a frame without any truth
           expected = np.full(sample.frame.shape[:2], IGNORE, np.uint8)
-      yield _Frame(sample.t, sample.frame, answer.labels, expected)
+      yield _Frame(sample.frame, answer.labels, expected)
+
+
+def _compile(job, state):
+  """Two programs of all trials of a turn, whose constants are columns by name.
+
+  The first makes their states, [trials, ...] each leaf: copies of `state`, or
+  new ones where that is None. The second is `scan_stream` of all.
+  """
+  student = build.make_student(job.config, job.groups)
+  spec, seed = job.stream.spec, job.config.seed
+  task = segmentation(len(job.groups.names))
+
+  def make_system(values):
+    """The job's with traced constants in the place of its own."""
+    return build.make_system(job.config, student, spec, values)
+
+  def init(values):
+    if state is not None:
+      return state
+    frame = np.zeros((spec.height, spec.width, 3), np.uint8)
+    key = jax.random.key(values.get("seed", seed))
+    return make_system(values).init(key, frame)
+
+  def advance(values, state, frames, labels, clock):
+    return distill.scan_stream(
+      *(make_system(values), state, frames, labels, clock),
+      axis_name=_AXIS,
+      without_weight=task.without_weight,
+    )
+
+  advance = jax.vmap(advance, (0, 0, None, None, None), axis_name=_AXIS)
+  return jax.jit(jax.vmap(init)), jax.jit(advance, donate_argnums=1)
 
 
 def _run_trials(
-  job, make_system, begin, wanted, frames, progress_fn
+  job, programs, clock, wanted, frames, progress_fn
 ) -> list[Trial]:
   """All combinations over all frames, a chunk at a time."""
   columns = {
     name: jnp.array([values[name] for values in wanted]) for name in wanted[0]
   }
   num_classes, size = len(job.groups.names), len(wanted)
-  task = segmentation(num_classes)
-  advance = jax.jit(
-    _advance(make_system, task.without_weight), donate_argnums=1
-  )
-  state = _first_states(job, make_system, begin, columns)
-  clock, done = begin.clock, 0
+  (init, advance), done = programs, 0
+  state = init(columns)
   confusion = np.zeros((size, num_classes, num_classes), np.int64)
   num_keys, num_updates = np.zeros(size, int), np.zeros(size, int)
   while chunk := list(itertools.islice(frames, _CHUNK)):
@@ -223,10 +257,8 @@ def _run_trials(
     # What follows the last frame is a copy of it, and counts for nothing.
     padded = chunk + chunk[-1:] * (_CHUNK - count)
     images = np.stack([x.frame for x in padded])
-    labels = Labels(
-      np.stack([np.asarray(x.labels.classes) for x in padded]),
-      np.stack([np.asarray(x.labels.weights) for x in padded]),
-    )
+    stack = lambda *parts: np.stack(parts)
+    labels = jax.tree.map(stack, *(x.labels for x in padded))
     state, (classes, infos) = advance(columns, state, images, labels, clock)
     classes = np.asarray(classes)
     for trial, i in itertools.product(range(size), range(count)):
@@ -252,34 +284,117 @@ def _run_trials(
   ]
 
 
-def _advance(make_system, without_weight):
-  """(columns, states, frames, labels, clock) -> states, (classes, infos)."""
+def rows(trials: list[Trial]) -> list[dict[str, Any]]:
+  """A row a trial, the most accurate first."""
+  ordered = sorted(trials, key=lambda trial: -trial.miou)
+  return [
+    {
+      **trial.values,
+      "miou": round(trial.miou, 6),
+      "num_key_frames": trial.num_keys,
+      "key_frame_fraction": round(trial.key_fraction, 6),
+      "num_updates": trial.num_updates,
+      "speedup_paper_model": round(trial.speedup, 3),
+    }
+    for trial in ordered
+  ]
 
-  def one(values, state, frames, labels, clock):
-    return distill.scan_stream(
-      *(make_system(values), state, frames, labels, clock),
-      axis_name=_AXIS,
-      without_weight=without_weight,
+
+def table(trials: list[Trial]) -> str:
+  """The table for a terminal."""
+  found = rows(trials)
+  cells = [list(found[0])] + [[f"{x:g}" for x in r.values()] for r in found]
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  return "\n".join(
+    "  ".join(x.rjust(w) for x, w in zip(row, widths, strict=True))
+    for row in cells
+  )
+
+
+def write(
+  trials: list[Trial], own: dict[str, Any], title: str, folder: pathlib.Path
+) -> None:
+  """Writes the table and the picture.
+
+  Args:
+    trials: every combination.
+    own: the run's own constants, which get a frame in the picture.
+    title: of the picture.
+    folder: is made; older files of the same names are replaced.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / TABLE).open("w", newline="") as file:
+      found = rows(trials)
+      writer = csv.DictWriter(file, found[0])
+      writer.writeheader()
+      writer.writerows(found)
+    draw(trials, own, title).savefig(folder / HEAT_MAP, dpi=110)
+  except OSError as error:
+    raise UserError(f"--out={folder}: {error.strerror}") from None
+
+
+# What is drawn of trials: a title, a value, how that stands in its cell.
+_MAPS = (
+  ("mIoU", lambda trial: trial.miou, "{:.3f}"),
+  ("key frames", lambda trial: trial.key_fraction, "{:.1%}"),
+)
+
+
+def draw(trials: list[Trial], own: dict[str, Any], title: str) -> figure.Figure:
+  """Two heat maps for every combination beyond the first two constants."""
+  down, *rest = trials[0].values
+  across, others = (rest or [None])[0], rest[1:]
+  key_of = lambda trial: [trial.values[name] for name in others]
+  groups = itertools.groupby(sorted(trials, key=key_of), key_of)
+  groups = [(key, list(group)) for key, group in groups][:_MAX_PANELS]
+  tall = len({trial.values[down] for trial in trials})
+  wide = len({trial.values.get(across) for trial in trials})
+  size = (2 * (1.6 + 0.9 * wide), len(groups) * (1.3 + 0.45 * tall) + 0.5)
+  fig = figure.Figure(
+    figsize=(max(size[0], 6.5), size[1]), layout="constrained"
+  )
+  fig.suptitle(title, fontsize=10)
+  axes = fig.subplots(len(groups), len(_MAPS), squeeze=False)
+  for row, (key, group) in zip(axes, groups, strict=True):
+    note = ", ".join(f"{n}={v:g}" for n, v in zip(others, key, strict=True))
+    for ax, (name, value, form) in zip(row, _MAPS, strict=True):
+      ax.set_title(f"{name}  {note}".strip(), fontsize=9, loc="left")
+      limits = colors.Normalize(*(f(map(value, trials)) for f in (min, max)))
+      cells = [(x.values, value(x)) for x in group]
+      _draw_map(ax, cells, (down, across), form, limits, own)
+  return fig
+
+
+def _draw_map(ax, cells, names, form, limits, own):
+  """A cell a trial; that of the run's own constants has a frame."""
+  ys, xs = (sorted({at.get(name) for at, _ in cells}) for name in names)
+  grid = np.full((len(ys), len(xs)), np.nan)
+  for at, value in cells:
+    y, x = ys.index(at.get(names[0])), xs.index(at.get(names[1]))
+    grid[y, x] = value
+    mine = all(own.get(name) == v for name, v in at.items())
+    ax.text(
+      *(x, y, form.format(value)),
+      ha="center",
+      va="center",
+      fontsize=8,
+      fontweight="bold" if mine else None,
+      color="black" if limits(value) > 0.5 else "white",
     )
-
-  return jax.vmap(one, (0, 0, None, None, None), axis_name=_AXIS)
-
-
-def _first_states(job, make_system, begin, columns):
-  """The state of every trial, [trials, ...] each leaf."""
-  spec, seed = job.stream.spec, job.config.seed
-  frame = np.zeros((spec.height, spec.width, 3), np.uint8)
-
-  def one(values):
-    if begin.state is not None:
-      return begin.state
-    key = jax.random.key(values.get("seed", seed))
-    return make_system(values).init(key, frame)
-
-  size = len(next(iter(columns.values())))
-  return jax.jit(jax.vmap(one, axis_size=size))(columns)
-
-
-def _make_system(job, student, values):
-  """A job's system with traced constants in the place of its own."""
-  return build.make_system(job.config, student, job.stream.spec, values)
+    if mine:
+      corner = x - 0.48, y - 0.46
+      frame = patches.Rectangle(
+        corner, 0.96, 0.92, fill=False, ec="red", lw=1.6
+      )
+      ax.add_patch(frame)
+  ax.imshow(grid, norm=limits, aspect="auto")
+  for axis, values, name in (
+    (ax.yaxis, ys, names[0]),
+    (ax.xaxis, xs, names[1]),
+  ):
+    if name:
+      axis.set_ticks(range(len(values)), [f"{v:g}" for v in values], fontsize=8)
+      axis.set_label_text(name, fontsize=8)
+    else:
+      axis.set_ticks([])
