@@ -1,4 +1,4 @@
-"""The list of a site's streams: a file with a line for each."""
+"""The list of a fleet's streams: a file with a line for each."""
 
 import pathlib
 import re

@@ -257,7 +257,7 @@ class _Fleet:
     )
 
   def _save_student(self, one, index):
-    """Saves what a stream has learnt for later ones."""
+    """Saves what a stream has learned for later ones."""
     store = self._request.student_store
     if store is None or not one.summary["num_key_frames"]:
       return
