@@ -72,33 +72,28 @@ class Staged(NamedTuple):
 class Stage:
   """Where whoever receives weights leaves them, and the player finds them."""
 
-  def __init__(self, put: Callable[[NamedParams], Any]):
+  def __init__(self, put: Callable[[NamedParams], Any], first: NamedParams):
     """`put` brings arrays by name to the device, in the thread that receives.
 
     The latest is one reference: it is exchanged in one step.
     """
     self._put = put
-    self.latest: Staged | None = None
+    self.latest = Staged(put(first), 0, None)
 
   def __call__(self, served: ServedWeights) -> None:
     params = jax.block_until_ready(self._put(served.held.params))
     self.latest = Staged(params, served.held.version, served.key_t)
 
 
-def student_stage(
-  answer: Answer, first: NamedParams, version: int = 0
-) -> tuple[Answer, Stage]:
-  """A student that runs here, by `System.answer`, and its first weights."""
-  put = lambda named: jax.device_put(unflatten(named))
-  stage = Stage(put)
-  stage.latest = Staged(put(first), version, None)
+def student_stage(answer: Answer, first: NamedParams) -> tuple[Answer, Stage]:
+  """A student that runs here, by `serve_fn`, and its first weights."""
+  stage = Stage(lambda named: jax.device_put(unflatten(named)), first)
   return jax.jit(answer), stage
 
 
 def program_stage(
-  program: Callable[..., jax.Array], first: NamedParams, version: int = 0
+  program: Callable[..., jax.Array], first: NamedParams
 ) -> tuple[Answer, Stage]:
   """The same of a program that was exported (`ojd.models.export`)."""
-  stage = Stage(lambda named: jax.device_put(dict(named)))
-  stage.latest = Staged(jax.device_put(dict(first)), version, None)
+  stage = Stage(lambda named: jax.device_put(dict(named)), first)
   return lambda params, frame: program(params, frame[None])[0], stage
