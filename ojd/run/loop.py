@@ -83,10 +83,8 @@ class Loop:
     self.knows = knows
     self.reference = outputs_lib.reference_of(start)
     if start is None:
-      self.stats, self.next_t = (
-        stats_lib.RunStats.empty(len(job.groups.names)),
-        0,
-      )
+      self.stats = stats_lib.RunStats.empty(len(job.groups.names))
+      self.next_t = 0
     else:
       self.stats, self.next_t = start.stats, start.t
       self.stages.restore(start.seconds, start.counts)
@@ -225,7 +223,7 @@ class Loop:
     record, labels = FrameRecord(sample.t), None
     example, problem = self.source.request(sample, record)
     if example is None:
-      answer = self._predict(sample, record)
+      answer, record.num_updates = self._predict(sample, record), 0
       self.source.predicted(answer, record)
     else:
       answer = self._learn(example, sample, record)
@@ -248,16 +246,13 @@ class Loop:
     problem = problem.removeprefix(labelers.DEFERRED)
     self._report_progress("; ".join(filter(None, (problem, trouble))))
 
-  def _predict(self, sample, record):
+  def _predict(self, sample, record, *, readonly=False):
+    """The answer to a frame; `readonly`: the state stays as it is."""
     with self.stages("predict"):
-      answer = self.executor.predict(sample.frame)
-    record.num_updates = 0
-    record.ms_predict = self.stages.milliseconds("predict")
-    return answer
-
-  def _predict_readonly(self, sample, record):
-    with self.stages("predict"):
-      answer = self.executor.predict_readonly(sample.frame)
+      if readonly:
+        answer = self.executor.predict_readonly(sample.frame)
+      else:
+        answer = self.executor.predict(sample.frame)
     record.ms_predict = self.stages.milliseconds("predict")
     return answer
 
@@ -265,7 +260,7 @@ class Loop:
     """Learns from an example; the answer to the frame at hand."""
     answer, frame, labels = None, example.sample.frame, example.labels
     if example.answered_by is AnsweredBy.BEFORE:
-      answer = self._predict_readonly(sample, record)
+      answer = self._predict(sample, record, readonly=True)
     index, before = self.stats.num_keys, None
     if self.outputs.wants_key(index):
       with self.stages("write"):
@@ -300,7 +295,7 @@ class Loop:
         )
         self.outputs.write_key(index, key_frame)
     if example.answered_by is AnsweredBy.AFTER:
-      answer = self._predict_readonly(sample, record)
+      answer = self._predict(sample, record, readonly=True)
     return after if answer is None else answer
 
   def _evaluate(self, sample, answer, labels, record):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -68,13 +69,19 @@ class Shared(NamedTuple):
   line_fn: outputs.LineFn = lambda line: None  # takes each line of the metrics
 
 
-class _Calls(NamedTuple):
-  """What a run reports, and how it is stopped."""
+class _Request(NamedTuple):
+  """A run that is asked for, and whom it reports to."""
 
+  job: build.Job
+  fork: fork_lib.Fork | None
+  path: pathlib.Path
+  description: dict[str, Any]  # the content of config.json
+  stages: stats.Stages
   progress_fn: ProgressFn  # called after every frame
   should_stop: Callable[[], bool]  # before every frame
   note_fn: Callable[[str], None]  # with what happens beside
-  display: Display | None  # the live view
+  display: Display | None
+  shared: Shared
 
 
 def run(
@@ -103,7 +110,6 @@ def run(
     shared: what it does not make of its own; not for forks.
   """
   stages = stats.Stages()
-  calls = _Calls(progress_fn, should_stop, note_fn, display)
   if fork is None:
     job = shared.make_job(config)
   else:
@@ -119,10 +125,11 @@ def run(
         if not (path / workdir.REPORT / "index.html").exists():
           report.write_report(path)
         return Outcome(status, summary)
-      loop = _open_loop(
-        job, fork, path, status, description, stages, calls, shared
+      request = _Request(
+        *(job, fork, path, description, stages),
+        *(progress_fn, should_stop, note_fn, display, shared),
       )
-      summary = loop.run()
+      summary = _open_loop(request, *_begin(request, status)).run()
       if display is not None:
         display.end(summary)
       if summary["finished"]:
@@ -178,52 +185,85 @@ def _describe(job, fork, command):
   return description
 
 
-def _open_loop(job, fork, path, status, description, stages, calls, shared):
-  """The loop of a run that is new, or at the snapshot where it resumes."""
-  # 1. Its own latest checkpoint; 2. the moment of a fork; 3. the beginning.
+def _begin(
+  request: _Request, status: workdir.Status
+) -> tuple[
+  build.Job, checkpoint_lib.Checkpointer | None, checkpoint_lib.Snapshot | None
+]:
+  """Makes the folder the run's, and finds where it begins or resumes.
+
+  That is its own latest checkpoint, else the moment of its fork, else the
+  beginning of the stream.
+
+  Returns:
+    The job with what its method has learned beforehand, its checkpoints, if it
+    has any, and the snapshot to go on from; None at the beginning.
+  """
+  job, fork, path, *_ = request
+  note_fn = request.note_fn
   checkpointer, start, branch = None, None, None
   if job.config.checkpoint_every:
-    checkpointer = _checkpointer(job, path, description)
-    start = _latest(checkpointer, calls.note_fn)
+    names = ("flags", "stream", "versions")
+    about = {name: request.description[name] for name in names}
+    checkpointer = checkpoint_lib.Checkpointer(
+      path, checkpoint_lib.abstract(job), about
+    )
+    start, problems = checkpointer.latest()
+    for problem in problems:
+      note_fn(f"passed over a checkpoint: {problem}")
+    if start is not None:
+      note_fn(f"going on with frame {start.t}")
   if fork is not None and start is None:
-    branch = fork_lib.first_snapshot(fork, job, calls.note_fn)
+    branch = fork_lib.first_snapshot(fork, job, note_fn)
   if status is workdir.Status.UNFINISHED and start is None:
     workdir.set_aside(path)
-  workdir.create(path, description)
-  prepared = preparing.prepare(job, stages, calls.note_fn, calls.should_stop)
+  workdir.create(path, request.description)
+  prepared = preparing.prepare(
+    job, request.stages, note_fn, request.should_stop
+  )
   if prepared is None:
     # It stops before its first frame, and has no student to save.
     checkpointer = None
-  job = prepared or job
   if branch is not None:
-    start = branch
     fork_lib.write_parent(fork, path)
     if checkpointer is not None:  # nothing but the parent could make it again
-      checkpointer.save(branch, lambda: None)
+      checkpointer.save(branch)
+  return prepared or job, checkpointer, start or branch
+
+
+def _open_loop(
+  request: _Request,
+  job: build.Job,
+  checkpointer: checkpoint_lib.Checkpointer | None,
+  start: checkpoint_lib.Snapshot | None,
+) -> Loop:
+  """The loop of a run from a snapshot on, with all that it writes."""
+  path, fork, shared = request.path, request.fork, request.shared
+  first_t = start.t if start else 0
   if fork is None:
     labeler, knows = shared.make_labeler(job), lambda t: False
   else:
     labeler, knows = fork_lib.make_labeler(fork, job)
   log = trajectory.TrajectoryWriter(
     path / workdir.TRAJECTORY,
-    workdir.log_identity(description),
-    start=start.t if start else 0,
+    workdir.log_identity(request.description),
+    start=first_t,
     # A live stream shows other frames now than those it was asked about.
     is_repeatable=not (job.config.async_teacher or job.stream.spec.is_live),
   )
   curves, problems = trackers.open_trackers(
-    path, dataclasses.asdict(job.config), start.t if start else 0
+    path, dataclasses.asdict(job.config), first_t
   )
   for problem in filter(None, [log.problem, *problems]):
-    calls.note_fn(problem)
-  progress_fn, views = _views(job, path, start, calls, shared)
+    request.note_fn(problem)
+  progress_fn, views = _views(request, start)
   return Loop(
     job,
     path,
     make_source(job),
-    stages=stages,
+    stages=request.stages,
     progress_fn=progress_fn,
-    should_stop=calls.should_stop,
+    should_stop=request.should_stop,
     executor=shared.executor,
     labeler=labeler,
     knows=knows,
@@ -245,33 +285,17 @@ def make_source(job: build.Job) -> sources.InStep:
   return sources.InStep()
 
 
-def _views(job, path, start, calls, shared):
+def _views(request, start):
   """Whom the frames are reported to, and what shows them."""
-  display = calls.display
+  display, job = request.display, request.job
   if display is None:
-    return calls.progress_fn, {"line_fn": shared.line_fn}
+    return request.progress_fn, {"line_fn": request.shared.line_fn}
   about = About(job.config.stream, job.config.system, job.groups.names)
-  num_past = start.stats.num_frames if start else 0
-  display.begin(about, report.read_metrics(path / workdir.METRICS)[:num_past])
+  past = report.read_metrics(request.path / workdir.METRICS)
+  display.begin(about, past[: start.stats.num_frames if start else 0])
 
   def progress_fn(progress):
-    calls.progress_fn(progress)
+    request.progress_fn(progress)
     display.progress(progress)
 
   return progress_fn, {"more_sinks": (display,), "line_fn": display.line}
-
-
-def _checkpointer(job, path, description):
-  """Of the checkpoints of a job in its workdir."""
-  about = {name: description[name] for name in ("flags", "stream", "versions")}
-  return checkpoint_lib.Checkpointer(path, checkpoint_lib.abstract(job), about)
-
-
-def _latest(checkpointer, note_fn):
-  """The snapshot where the run resumes; None at the beginning."""
-  snapshot, problems = checkpointer.latest()
-  for problem in problems:
-    note_fn(f"passed over a checkpoint: {problem}")
-  if snapshot is not None:
-    note_fn(f"going on with frame {snapshot.t}")
-  return snapshot

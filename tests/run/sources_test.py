@@ -153,7 +153,7 @@ def test_without_labels_the_answers_at_key_frames_are_evaluated(tmp_path):
   stream = scenes.Stream(NUM_FRAMES, has_truth=False)
   loop = _loop(tmp_path, stream, _Labeler(stream, [3] * 30))
   said, predict = [], loop._predict
-  loop._predict = lambda *args: said.append(predict(*args)) or said[-1]
+  loop._predict = lambda *a, **b: said.append(predict(*a, **b)) or said[-1]
   summary, lines, _ = loop_run.run(loop, tmp_path)
   keys = [line for line in lines if line["is_key"]]
   assert [line for line in lines if "eval_miou" in line] == keys
