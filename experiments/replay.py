@@ -103,12 +103,12 @@ def _counter(run):
   """Prints how far the replay is, every few seconds."""
   counters = []
 
-  def tell(done, total):
+  def report(done, total):
     if not counters:
       counters.append(progress.counter("frame", total))
     counters[0](done, f"of {run.path}")
 
-  return tell
+  return report
 
 
 def _replay(path):

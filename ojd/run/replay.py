@@ -129,7 +129,7 @@ class _Comparison:
     self._judge(step)
     # The next frame need not be the one after: unreadable ones are left out.
     while self._snapshots and self._snapshots[0] <= step.sample.t + 1:
-      self._compare_point(self._snapshots.pop(0), step)
+      self._compare_snapshot(self._snapshots.pop(0), step)
 
   def _diverge(self, t, words, leaf="", num_leaves=0):
     if self._divergence is None:
@@ -175,7 +175,7 @@ class _Comparison:
     labels = self._labels.get(step.sample.t)
     return None if labels is None else np.asarray(labels.classes)
 
-  def _compare_point(self, t, step):
+  def _compare_snapshot(self, t, step):
     snapshot, _ = self._checkpointer.latest(at_most=t)
     if snapshot is None or snapshot.t != t or t != step.sample.t + 1:
       return

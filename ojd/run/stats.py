@@ -124,7 +124,7 @@ class RunStats:
   stride: int = 0
   # Frames from requests to the updates; None where the stream waits.
   total_delay: int | None = None
-  link: dict[str, Any] | None = None  # of `linked`; None without a network
+  link: dict[str, Any] | None = None  # of the network; None without one
   next_key: int = 0
   first_frame_seconds: float | None = None  # from the start to the answer
   gmac_per_frame: float | None = None  # of the student's answers

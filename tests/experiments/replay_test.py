@@ -109,8 +109,8 @@ def test_full_disk_ends_a_run_with_one_line_and_loses_nothing(run, tmp_path):
   assert result.returncode == 1, result.stderr
   (line,) = [x for x in result.stderr.splitlines() if x.startswith("error: ")]
   assert "could not be written" in line and "Traceback" not in result.stderr
-  told = (path / workdir.METRICS).read_text().splitlines()
-  assert told and all(json.loads(x)["t"] == t for t, x in enumerate(told))
+  lines = (path / workdir.METRICS).read_text().splitlines()
+  assert lines and all(json.loads(x)["t"] == t for t, x in enumerate(lines))
 
   result = binaries.succeed("online_distill", *flags)
   assert small_run.lines(path) == small_run.lines(run)

@@ -34,8 +34,8 @@ def _parse(*lines):
   """Config and command line of each line of words, or what is wrong."""
   command = [sys.executable, "-c", _PARSE]
   options = {"cwd": binaries.ROOT, "text": True, "input": json.dumps(lines)}
-  told = subprocess.check_output(command, **options)
-  return [json.loads(line) for line in told.splitlines()]
+  said = subprocess.check_output(command, **options)
+  return [json.loads(line) for line in said.splitlines()]
 
 
 def test_masks_are_a_choice_and_a_switch():

@@ -1,4 +1,4 @@
-"""Runs of students of two speeds: their work, their files, told again."""
+"""Runs of students of two speeds: their work, their files, replayed."""
 
 import dataclasses
 

@@ -91,7 +91,7 @@ def test_panels_are_frame_labels_before_and_after():
     np.testing.assert_allclose(panel, _blend(label), atol=3)
 
 
-def test_words_say_what_was_learnt():
+def test_words_say_what_was_learned():
   once = [t[0] for t in overlay._key_titles(_record(40, num_updates=1))]
   assert once[:3] == ["frame 40", "teacher", "student before   0.250"]
   assert once[3] == "student after 1 update   0.750"
@@ -115,7 +115,7 @@ class _Swapped(loop_run.Teacher):
 
 def test_a_run_pictures_the_student_before_and_after(tmp_path, monkeypatch):
   """And but for the pictures it is the run that it is without."""
-  records, stories, stream = [], [], scenes.Stream()
+  records, lines, stream = [], [], scenes.Stream()
   put = sinks.KeyPictures.put
   note = lambda self, i, record: records.append(record) or put(self, i, record)
   monkeypatch.setattr(sinks.KeyPictures, "put", note)
@@ -125,10 +125,10 @@ def test_a_run_pictures_the_student_before_and_after(tmp_path, monkeypatch):
     path.mkdir()
     job = loop_run.job(path, stream, teacher, overlay=has_pictures)
     loop.Loop(job, path, sources.InStep()).run()
-    stories.append(small_run.lines(path))
+    lines.append(small_run.lines(path))
     assert (path / workdir.REPORT / "keys").exists() == has_pictures
-  assert stories[0] == stories[1] and len(stories[0]) == 30
-  keys = [line for line in stories[0] if line["is_key"]]
+  assert lines[0] == lines[1] and len(lines[0]) == 30
+  keys = [line for line in lines[0] if line["is_key"]]
   assert [x.t for x in records] == [key["t"] for key in keys]
   for key, x in zip(keys, records, strict=True):
     np.testing.assert_array_equal(x.frame, stream.frames[x.t])

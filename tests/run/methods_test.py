@@ -188,11 +188,11 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path):
 
 
 def test_sweep_of_strides_of_flow(tmp_path):
-  """Lanes whose teacher is asked at other times share one callback."""
+  """Trials whose teacher is asked at other times share one callback."""
   first, _ = _run(tmp_path / "4", "flow:stride=4", num_frames=12)
-  lanes = sweep.sweep(recorded_run.read(tmp_path / "4"), {"stride": [4, 6]})
-  assert [lane.num_keys for lane in lanes] == [3, 2]
+  trials = sweep.sweep(recorded_run.read(tmp_path / "4"), {"stride": [4, 6]})
+  assert [trial.num_keys for trial in trials] == [3, 2]
   other, _ = _run(tmp_path / "6", "flow:stride=6", num_frames=12)
-  for lane, summary in zip(lanes, (first, other), strict=True):
-    assert lane.miou == pytest.approx(summary["miou"]["mean"], abs=1e-9)
-    assert round(lane.speedup, 3) == summary["speedup_paper_model"]
+  for trial, summary in zip(trials, (first, other), strict=True):
+    assert trial.miou == pytest.approx(summary["miou"]["mean"], abs=1e-9)
+    assert round(trial.speedup, 3) == summary["speedup_paper_model"]

@@ -1,4 +1,4 @@
-"""Runs told again: what is equal, what is found where something was changed."""
+"""Replayed runs: what is equal, what is found where something was changed."""
 
 import dataclasses
 import json
@@ -57,7 +57,7 @@ def test_untouched_run_is_bit_equal_without_its_teacher(whole, monkeypatch):
   assert found.miou_there == pytest.approx(there)
 
 
-def test_run_with_norms_of_key_frames_is_told_alike(whole, tmp_path):
+def test_run_with_norms_of_key_frames_is_replayed_alike(whole, tmp_path):
   small_run.run(tmp_path, system="jit:norm=key_frame")
   found = _replay(tmp_path)
   assert found.is_equal and found.num_checkpoints >= 2
@@ -93,13 +93,13 @@ def test_other_parameters_are_named_with_frame_leaf_and_size(whole, copy):
   run = recorded_run.read(copy)
   _, checkpointer, _ = recorded_run.open_again(run)
   at = _steps(copy)[-2]
-  point, _ = checkpointer.latest(at_most=at)
-  kernel = point.state.params["logits"]["kernel"]
-  point.state.params["logits"]["kernel"] = kernel.at[0, 0, 0, 0].add(0.5)
+  snapshot, _ = checkpointer.latest(at_most=at)
+  kernel = snapshot.state.params["logits"]["kernel"]
+  snapshot.state.params["logits"]["kernel"] = kernel.at[0, 0, 0, 0].add(0.5)
   later = [t for t in _steps(copy) if t > at]
   checkpointer._latest = None
   checkpointer._keep_every = 1
-  checkpointer.save(point)
+  checkpointer.save(snapshot)
   checkpointer.close()
   # Saving a checkpoint drops those after it.
   for t in later:
@@ -119,10 +119,10 @@ def _params(path):
   run = recorded_run.read(path)
   job, checkpointer, _ = recorded_run.open_again(run)
   try:
-    point, _ = checkpointer.latest()
+    snapshot, _ = checkpointer.latest()
   finally:
     checkpointer.close()
-  return state_arrays.parameters(point.state)
+  return state_arrays.parameters(snapshot.state)
 
 
 @pytest.mark.parametrize("leaf", ["", "logits.kernel"])
@@ -165,9 +165,9 @@ def test_taken_student_is_that_of_the_log_and_runs_elsewhere(whole, tmp_path):
   frames = np.stack([next(samples).frame for _ in range(3)])
   classes = np.asarray(program(found.params, frames))
   assert classes.shape == (3, 48, 64) and classes.dtype == np.uint8
-  told, _, executor = recorded_run.open_again(run)
+  job, _, executor = recorded_run.open_again(run)
   start = recorded_run.Start(0, executor.first_state(), False)
-  steps = recorded_run.frames(run, told, executor, start, 40)
+  steps = recorded_run.frames(run, job, executor, start, 40)
   by_t = {step.sample.t: step.classes for step in steps}
   # No key frame in between: the same student answered all three.
   assert not any(key < t <= key + 2 for t in hashes)
@@ -185,7 +185,7 @@ def test_taken_student_begins_a_run(whole, tmp_path):
     np.testing.assert_array_equal(x, last[name], err_msg=name)
 
 
-def test_late_labels_are_told_late(tmp_path):
+def test_late_labels_are_replayed_late(tmp_path):
   small_run.run(tmp_path, async_teacher=True)
   run = recorded_run.read(tmp_path)
   assert any(r.decision.key_t is not None for r in run.log if r.decision)
@@ -194,7 +194,7 @@ def test_late_labels_are_told_late(tmp_path):
   assert replay.replay(run, _steps(tmp_path)[0]).is_equal
 
 
-def test_run_that_was_stopped_is_told_as_far_as_it_came(copy):
+def test_run_that_was_stopped_is_replayed_as_far_as_it_came(copy):
   metrics = copy / workdir.METRICS
   lines = metrics.read_text().splitlines(keepends=True)
   metrics.write_text("".join(lines[:22]) + lines[22][:10])
@@ -224,7 +224,7 @@ def test_what_is_not_this_run_is_refused(copy, change, words):
     recorded_run.read(copy)
 
 
-def test_what_cannot_be_told_again_is_refused(whole):
+def test_what_cannot_be_replayed_is_refused(whole):
   run = recorded_run.read(whole)
   other = dataclasses.replace(run.config, stream="synthetic:sports?seed=9")
   with pytest.raises(UserError, match="are others now"):

@@ -51,7 +51,7 @@ def _loop(path, *, every, frames=None, has_truth=True, is_late=False):
   return made, problems
 
 
-def _loop_story(path, summary):
+def _outcome(path, summary):
   lines, counts = small_run.lines(path), small_run.counts(summary)
   masks = {p.name: p.read_bytes() for p in (path / workdir.MASKS).glob("*.png")}
   log = (path / workdir.TRAJECTORY / trajectory.LOG).read_bytes()
@@ -63,19 +63,19 @@ def whole(request, tmp_path_factory):
   path = tmp_path_factory.mktemp("runs") / "whole"
   made, _ = _loop(path, every=1, has_truth=request.param)
   summary = made.run()
-  return request.param, _loop_story(path, summary), made.executor.state
+  return request.param, _outcome(path, summary), made.executor.state
 
 
 @pytest.mark.parametrize("frames", [0, 1, 6, 7, 14, 31])
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_stopped_and_resumed_loop_is_the_same(tmp_path, whole, frames, every):
-  has_truth, story, state = whole
+  has_truth, outcome, state = whole
   path = tmp_path / "run"
   _loop(path, every=every, frames=frames, has_truth=has_truth)[0].run()
   made, problems = _loop(path, every=every, has_truth=has_truth)
   assert problems == [] and made.next_t == min(frames, LOOP_FRAMES)
   summary = made.run()
-  assert _loop_story(path, summary) == story
+  assert _outcome(path, summary) == outcome
   assert summary["resumed"] == 1
   jax.tree.map(np.testing.assert_array_equal, made.executor.state, state)
 
@@ -88,7 +88,7 @@ def _as_killed(path, after):
 
 
 def test_what_came_after_the_checkpoint_is_done_again(tmp_path, whole):
-  has_truth, story, _ = whole
+  has_truth, outcome, _ = whole
   path = tmp_path / "run"
   _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
   _as_killed(path, -2)
@@ -98,7 +98,7 @@ def test_what_came_after_the_checkpoint_is_done_again(tmp_path, whole):
   made, problems = _loop(path, every=1, has_truth=has_truth)
   assert problems == [] and made.next_t < 20
   again = [t for t, _ in log.records if t >= made.next_t]
-  assert _loop_story(path, made.run()) == story
+  assert _outcome(path, made.run()) == outcome
   # What the teacher said is not asked for again.
   assert again and not set(again) & set(made.job.teacher.calls)
 
@@ -121,7 +121,7 @@ def test_another_course_is_reported_and_replaces_the_old_one(tmp_path):
 
 
 def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole):
-  has_truth, story, _ = whole
+  has_truth, outcome, _ = whole
   path = tmp_path / "run"
   _loop(path, every=1, frames=20, has_truth=has_truth)[0].run()
   folder = path / workdir.CHECKPOINTS
@@ -132,7 +132,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, whole):
   made, problems = _loop(path, every=1, has_truth=has_truth)
   assert len(problems) == 1 and "damaged" in problems[0]
   assert 0 < made.next_t < last
-  assert _loop_story(path, made.run()) == story
+  assert _outcome(path, made.run()) == outcome
 
 
 def test_late_answers_are_not_waited_for_by_a_checkpoint(tmp_path):

@@ -391,7 +391,7 @@ def _error_of(act, *args):
   ],
 )
 def test_full_disk_ends_the_run_and_spoils_nothing(tmp_path, wanted, limit):
-  opened, told = sinks.open_sinks(tmp_path, 25.0, NAMES, **wanted), []
+  opened, errors = sinks.open_sinks(tmp_path, 25.0, NAMES, **wanted), []
   noise = np.random.default_rng(0).integers(0, 3, (60, 64, 64), np.uint8)
   with contextlib.ExitStack() as stack:
     for t, classes in enumerate(noise):
@@ -399,9 +399,9 @@ def test_full_disk_ends_the_run_and_spoils_nothing(tmp_path, wanted, limit):
         for sink in opened:
           sink.cut()()
         stack.enter_context(_limited(limit))
-      told += [_error_of(x.put, _record(t, classes)) for x in opened]
-    told += [_error_of(sink.close) for sink in opened]
-  assert errno.EFBIG in told
+      errors += [_error_of(x.put, _record(t, classes)) for x in opened]
+    errors += [_error_of(sink.close) for sink in opened]
+  assert errno.EFBIG in errors
   for name in (workdir.OVERLAY_PARTS, workdir.MASK_PARTS):
     for part in (tmp_path / name).glob("*"):
       assert len(_video(part)[1]) == 20
@@ -427,8 +427,8 @@ def test_incomplete_join_replaces_nothing(tmp_path):
   wanted = {"masks": "video", "video": True, "start": 12}
   opened = sinks.open_sinks(tmp_path, 25.0, NAMES, **wanted)
   with _limited(min(map(len, before)) - 1):
-    told = [_error_of(sink.close) for sink in opened]
-  assert [x for x in told if x] == 2 * [errno.EFBIG]
+    errors = [_error_of(sink.close) for sink in opened]
+  assert [x for x in errors if x] == 2 * [errno.EFBIG]
   assert [path.read_bytes() for path in paths] == before
   assert not [x for x in tmp_path.rglob("*") if ".part" in x.name]
 
@@ -463,6 +463,6 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
   code = "import sys; from tests.run import sinks_test as t; "
   code += "t.print_growth(sys.argv[1])"
   command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
-  told = subprocess.check_output(command, cwd=binaries.ROOT)
+  errors = subprocess.check_output(command, cwd=binaries.ROOT)
   # 2,500 class maps alone are 14.6 MiB, with the frames 59.
-  assert float(told) < 10
+  assert float(errors) < 10

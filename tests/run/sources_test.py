@@ -70,7 +70,7 @@ def _simulate(stream, delays):
   """What must happen, frame by frame: (asked, k or None, updates, mIoU)."""
   learn, predict = jax.jit(SYSTEM.learn), jax.jit(SYSTEM.predict)
   state = SYSTEM.init(jax.random.key(0), np.zeros((16, 20, 3), np.uint8))
-  request, num_asked, stride, due, story = None, 0, 2, 0, []
+  request, num_asked, stride, due, expected_keys = None, 0, 2, 0, []
   for s, frame in enumerate(stream.frames):
     k, is_asked, count = None, False, 0
     if request is not None and s - request == delays[num_asked - 1]:
@@ -90,8 +90,8 @@ def _simulate(stream, delays):
     confusion = confusion_matrix(
       stream.labels.classes[s], np.asarray(classes), 3
     )
-    story.append((is_asked, k, count, run_miou(confusion)))
-  return story, state
+    expected_keys.append((is_asked, k, count, run_miou(confusion)))
+  return expected_keys, state
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_loop_does_what_a_simulation_does(tmp_path, delays):
   stream = scenes.Stream(NUM_FRAMES)
   labeler = _Labeler(stream, delays)
   summary, lines, keys, _ = _run(tmp_path, stream, labeler)
-  story, state = _simulate(stream, delays)
-  asked, key_ts, counts, mious = zip(*story, strict=True)
+  expected_keys, state = _simulate(stream, delays)
+  asked, key_ts, counts, mious = zip(*expected_keys, strict=True)
   assert [line.get("asked", False) for line in lines] == list(asked)
   assert [line.get("key_t") for line in lines] == list(key_ts)
   assert [line["num_updates"] for line in lines] == list(counts)

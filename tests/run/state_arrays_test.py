@@ -1,4 +1,4 @@
-"""Hashes of arrays: what they tell apart, and what they do not."""
+"""Hashes of arrays: what they distinguish, and what they do not."""
 
 import hashlib
 from typing import NamedTuple

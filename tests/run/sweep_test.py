@@ -1,4 +1,4 @@
-"""Sweeps: every trial is the life that a run alone would have had."""
+"""Sweeps: every trial is what a run alone would be."""
 
 import csv
 import inspect
@@ -22,7 +22,7 @@ def parent(small_students, tmp_path_factory):
   return path
 
 
-def test_lanes_are_runs_of_their_own(parent, tmp_path):
+def test_trials_are_runs_of_their_own(parent, tmp_path):
   """To the rounding of sums that are made in another order."""
   grid = sweep.parse("learning_rate=0.003,0.03;a_thresh=0.2,0.8;seed=2,3")
   trials = sweep.sweep(recorded_run.read(parent), grid)
@@ -72,8 +72,8 @@ def test_recorded_labels_need_no_teacher(tmp_path, monkeypatch):
   summary = small_run.run(run, **flags).summary
   assert summary["eval_frames"] == 20
   monkeypatch.delattr(teachers, "make_teacher")
-  notes, told = [], recorded_run.read(run)
-  (trial,) = sweep.sweep(told, {"u_max": [3]}, note_fn=notes.append)
+  notes, made = [], recorded_run.read(run)
+  (trial,) = sweep.sweep(made, {"u_max": [3]}, note_fn=notes.append)
   assert notes == []
   assert trial.num_updates == summary["num_updates"] > 0
 

@@ -1,4 +1,4 @@
-"""Every gradient step in a run: by the loop, from a checkpoint, in lanes."""
+"""Every gradient step in a run: by the loop, from a checkpoint, in a batch."""
 
 import functools
 
@@ -64,24 +64,26 @@ def test_student_that_is_taken_is_the_one_that_answers(runs, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["partial", "top_k", "replay"])
-def test_lanes_are_single_scans(name):
+def test_batched_scans_are_single_scans(name):
   student = from_linen(small_run.SmallNet(3))
   frames, labels = scenes.coloured_squares(8)
 
   def run(rate, axis_name=None):
     tx = updates.STEPS[name].factory(learning_rate=rate)
     system = systems.fixed(student, tx, stride=3, u_max=2, a_thresh=0.95)
-    state, told = host_loop.scan(system, frames, labels, axis_name=axis_name)
-    return system.serving.params(state), told
+    state, infos_of = host_loop.scan(
+      system, frames, labels, axis_name=axis_name
+    )
+    return system.serving.params(state), infos_of
 
   rates = jnp.array([0.001, 0.01])
-  in_lanes = jax.vmap(functools.partial(run, axis_name="a"), axis_name="a")
-  lanes, single = jax.jit(in_lanes)(rates), jax.jit(run)
+  batched = jax.vmap(functools.partial(run, axis_name="a"), axis_name="a")
+  many, single = jax.jit(batched)(rates), jax.jit(run)
   close = functools.partial(np.testing.assert_allclose, rtol=1e-2, atol=1e-3)
   for i, rate in enumerate(rates):
-    mine, (answers, told) = jax.tree.map(lambda x, i=i: x[i], lanes)
+    mine, (answers, infos_of) = jax.tree.map(lambda x, i=i: x[i], many)
     params, (classes, infos) = single(rate)
     assert int(infos.num_updates.sum()) > 0
-    np.testing.assert_array_equal(told.num_updates, infos.num_updates)
+    np.testing.assert_array_equal(infos_of.num_updates, infos.num_updates)
     assert np.mean(answers == classes) > 0.99
     jax.tree.map(close, mine, params)
