@@ -60,7 +60,6 @@ class Client:
     timing: Timing = Timing(),  # noqa: B008, a constant
     patience: float = 30.0,
     note_fn: Callable[[str], None] = lambda line: None,
-    seed: int | None = None,
   ):
     """Does nothing yet.
 
@@ -71,13 +70,11 @@ class Client:
       timing: of the connection.
       patience: seconds after which a key frame's answer is not waited for.
       note_fn: told in a line what happens, by any thread.
-      seed: of the pauses; None: of the machine's own randomness.
     """
     self.device, self.counts = device, Counts()
     self._dial, self._uplink, self._timing = dial, uplink, timing
     self._patience, self._note = patience, note_fn
-    self._pauses = pauses(random.Random(seed))
-    self._rng_seed = seed
+    self._pauses = pauses(random.Random())
     self.refusal = ""  # why there will be no server; empty: there may be one
     self._max_bytes = 6 * device.held.layout.num_coords + (1 << 20)
     self._waiting: list[Picture] = []  # to be sent, a key frame or samples
@@ -309,7 +306,7 @@ class Client:
     for reply in self.device.handle(message, time.monotonic()):
       self._send(connection, reply)
     if not was_ready and self.is_connected:
-      self._pauses = pauses(random.Random(self._rng_seed))
+      self._pauses = pauses(random.Random())
       self._told = ""
       if self.device.counts.num_welcomes > 1:
         self._note("there is a server again")
