@@ -157,7 +157,8 @@ class _Driver:
         worker.status = worker.actor.status.remote()
       elif ray.wait([worker.status], timeout=0)[0]:
         self._read_status(worker)
-    self._show("", total(ray_actors.replica_counts(self._replicas)))
+    self._counts = total(ray_actors.replica_counts(self._replicas))
+    self._show()
 
   def _read_status(self, worker):
     """Takes the status that was asked for, if it comes."""
@@ -170,7 +171,7 @@ class _Driver:
         self._show(words)
       worker.handles = list(status.handles)
 
-  def _show(self, news, counts=Counts()):  # noqa: B008, a constant
+  def _show(self, news=""):
     handles = dict(self._ended)
     for worker in self._workers:
       known = {one.name: one for one in worker.handles}
@@ -179,7 +180,7 @@ class _Driver:
         handles[entry.name] = known.get(entry.name, new)
     seconds = time.perf_counter() - self._began
     self._progress_fn(
-      runner.Progress(list(handles.values()), counts, seconds, news)
+      runner.Progress(list(handles.values()), self._counts, seconds, news)
     )
 
   def _use_new_nodes(self):
