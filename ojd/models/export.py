@@ -6,7 +6,6 @@ it and those of the six months after; the parameters are in a file beside it, as
 safetensors, which lasts.
 """
 
-import os
 import pathlib
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from flax import traverse_util
 from jax import export as jax_export
 
 from ojd.errors import UserError
+from ojd.formats.replacing import replacing
 from ojd.models.pretrained import flatten
 from ojd.models.student import Params
 from ojd.types import Frame
@@ -57,9 +57,8 @@ def save(
   program = jax_export.export(jax.jit(answer), platforms=PLATFORMS)(
     shapes, frames
   )
-  beside = path.with_name(path.name + ".part")
-  beside.write_bytes(program.serialize())
-  os.replace(beside, path)
+  with replacing(path) as beside:
+    beside.write_bytes(program.serialize())
 
 
 def load(path: pathlib.Path | str) -> Program:

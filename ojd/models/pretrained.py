@@ -8,7 +8,6 @@ not hold are random.
 """
 
 import json
-import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from ojd.errors import UserError
+from ojd.formats.replacing import replacing
 from ojd.labels import ClassGroups
 from ojd.models.student import Params, Student
 
@@ -60,9 +60,8 @@ def save(
     "class_names": json.dumps(pretrained.class_names),
     "about": json.dumps(pretrained.about),
   }
-  beside = path.with_name(path.name + ".part")
-  safetensors.numpy.save_file(params, beside, metadata)
-  os.replace(beside, path)
+  with replacing(path) as beside:
+    safetensors.numpy.save_file(params, beside, metadata)
 
 
 def load(path: pathlib.Path) -> Pretrained:

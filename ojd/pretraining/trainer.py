@@ -7,7 +7,6 @@ with the same batch, but for rounding.
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from jax.sharding import Mesh
 
 from ojd import losses, updates
 from ojd.errors import UserError
+from ojd.formats.replacing import replacing
 from ojd.models.student import Params, Student
 from ojd.pretraining import data_parallel
 from ojd.types import Labels
@@ -267,9 +267,8 @@ def _claim(path, recipe):
 def _save(path, state):
   if not data_parallel.is_first_host():
     return
-  beside = path.with_suffix(".part")
-  beside.write_bytes(flax.serialization.to_bytes(jax.device_get(state)))
-  os.replace(beside, path)
+  with replacing(path) as beside:
+    beside.write_bytes(flax.serialization.to_bytes(jax.device_get(state)))
 
 
 def _restore(path, state):

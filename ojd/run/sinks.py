@@ -3,7 +3,6 @@
 A sink is added by a class with `write(FrameImages)` and a line in `open_sinks`.
 """
 
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from PIL import Image
 
 from ojd import labels
 from ojd.formats import class_maps
+from ojd.formats.replacing import replacing
 from ojd.run import overlay, palette, workdir, writers
 from ojd.run.overlay import FrameImages
 from ojd.types import BACKGROUND
@@ -341,18 +341,16 @@ def detections(t: int, classes: np.ndarray) -> list[dict[str, Any]]:
 
 def _make_array(source, path):
   """Writes JSON lines as one JSON array, a line at a time, in one step."""
-  beside = path.with_name(path.name + ".part")
-  try:
-    with source.open() as lines, beside.open("w") as array:
-      before = "[\n"
-      for line in lines:
-        array.write(before + line.rstrip("\n"))
-        before = ",\n"
-      array.write("\n]\n" if before != "[\n" else "[]\n")
-    os.replace(beside, path)
-  except OSError:
-    beside.unlink(missing_ok=True)
-    raise
+  with (
+    replacing(path) as beside,
+    source.open() as lines,
+    beside.open("w") as array,
+  ):
+    before = "[\n"
+    for line in lines:
+      array.write(before + line.rstrip("\n"))
+      before = ",\n"
+    array.write("\n]\n" if before != "[\n" else "[]\n")
 
 
 class AreaLines:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from ojd.errors import UserError
 from ojd.formats import class_maps
+from ojd.formats.replacing import replacing
 from ojd.streams import base
 
 if TYPE_CHECKING:
@@ -183,13 +184,11 @@ def expand(text: str, flag: str = "workdir") -> pathlib.Path:
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
   """config.json; a UserError where this program did not write it."""
-  try:
-    config = json.loads((path / CONFIG).read_text())
-    config = config if isinstance(config["flags"], dict) else {}["flags"]
-  except (OSError, ValueError, KeyError, TypeError):
+  config = read_json(path / CONFIG)
+  if config is None or not isinstance(config.get("flags"), dict):
     raise UserError(
       f"--workdir={path}: its {CONFIG} cannot be read; name a new folder"
-    ) from None
+    )
   there = config.get("format", 1)
   if there != _FORMAT:
     raise UserError(
@@ -291,10 +290,5 @@ def read_json(path: pathlib.Path, most: int = -1) -> dict[str, Any] | None:
 
 def write_json(path: pathlib.Path, content: Any) -> None:
   """Replaces a JSON file in one step: a reader sees the old or the new."""
-  beside = path.with_name(path.name + ".part")
-  try:
+  with replacing(path) as beside:
     beside.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(beside, path)
-  except OSError:
-    beside.unlink(missing_ok=True)
-    raise

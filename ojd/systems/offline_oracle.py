@@ -5,7 +5,6 @@ which no one can do live: a bound on what specialising offline could give.
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 
 from ojd import distill
 from ojd.errors import UserError
+from ojd.formats.replacing import replacing
 from ojd.models import pretrained
 from ojd.models.student import Student
 from ojd.pretraining import trainer
@@ -216,6 +216,5 @@ def _read_count(path, about):
 
 
 def _write(path, content):
-  beside = path.with_suffix(".part")
-  beside.write_text(json.dumps(content))
-  os.replace(beside, path)
+  with replacing(path) as beside:
+    beside.write_text(json.dumps(content))

@@ -7,7 +7,6 @@ ends with the same weights.
 """
 
 import math
-import os
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ojd.errors import UserError
+from ojd.formats.replacing import replacing
 from ojd.teachers import detector, tiny
 
 _WARM_UP = 200  # steps
@@ -202,10 +202,9 @@ def _update(model, tx, batch, rate, is_dense):
 
 
 def _save(path, recipe, model, tx, step):
-  beside = path.with_suffix(".part")
   state = {"model": model.state_dict(), "tx": tx.state_dict(), "step": step}
-  torch.save(state | {"recipe": recipe._asdict()}, beside)
-  os.replace(beside, path)
+  with replacing(path) as beside:
+    torch.save(state | {"recipe": recipe._asdict()}, beside)
 
 
 def _restore(path, recipe, model, tx):

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import json
+import os
 import pathlib
 import resource
 import subprocess
@@ -299,7 +300,7 @@ def test_array_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
   _write(tmp_path, range(2), boxes=True)
   path = tmp_path / workdir.BOX_LIST
   before = path.read_bytes()
-  monkeypatch.setattr(sinks.os, "replace", _no_room)
+  monkeypatch.setattr(os, "replace", _no_room)
   with pytest.raises(OSError, match="No space"):
     sinks._make_array(tmp_path / workdir.BOXES, path)
   assert path.read_bytes() == before
