@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import queue
 import threading
@@ -20,6 +19,7 @@ import av
 import numpy as np
 
 from ojd.formats import log as log_lib
+from ojd.formats.replacing import replacing
 from ojd.types import StepInfo
 
 _QUEUE_LENGTH = 8  # then the stream waits: memory stays bounded
@@ -203,7 +203,8 @@ class Codec(NamedTuple):
   """How pictures become a video."""
 
   name: str  # as FFmpeg calls it
-  suffix: str  # of the container
+  container: str  # as FFmpeg calls it
+  suffix: str  # of its files
   pixels: str  # of the pictures given
   coded_pixels: str
   options: dict[str, str]
@@ -212,10 +213,12 @@ class Codec(NamedTuple):
 
 
 # For any browser.
-H264 = Codec("libx264", ".mp4", "rgb24", "yuv420p", {}, keeps_gaps=False)
+H264 = Codec(
+  *("libx264", "mp4", ".mp4", "rgb24", "yuv420p"), {}, keeps_gaps=False
+)
 # Lossless; every frame stands alone and has a checksum.
 LABELS = Codec(
-  *("ffv1", ".mkv", "gray", "gray"),
+  *("ffv1", "matroska", ".mkv", "gray", "gray"),
   {"level": "3", "g": "1", "slicecrc": "1"},
   keeps_gaps=True,
 )
@@ -303,30 +306,25 @@ class PartedVideo:
 
 def _join(parts, path, codec, rate):
   """Joins videos without coding them anew, into a whole file or none."""
-  beside = path.with_name(f"{path.stem}.part{path.suffix}")
-  try:
-    with av.open(beside, "w") as joined:
-      stream, num_frames = None, 0
-      for part in parts:
-        with av.open(part) as video:
-          (source,) = video.streams.video
-          stream = stream or joined.add_stream_from_template(source)
-          shift = 0
-          if not codec.keeps_gaps:
-            shift = round(num_frames / rate / source.time_base)
-          for packet in video.demux(source):
-            if packet.dts is None:  # the end
-              continue
-            num_frames += 1
-            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-            packet.stream = stream
-            joined.mux(packet)
-    os.replace(beside, path)
-  except BaseException:
-    # On a full disk its room is what others need.
-    with contextlib.suppress(OSError):
-      beside.unlink(missing_ok=True)
-    raise
+  with (
+    replacing(path) as beside,
+    av.open(beside, "w", format=codec.container) as joined,
+  ):
+    stream, num_frames = None, 0
+    for part in parts:
+      with av.open(part) as video:
+        (source,) = video.streams.video
+        stream = stream or joined.add_stream_from_template(source)
+        shift = 0
+        if not codec.keeps_gaps:
+          shift = round(num_frames / rate / source.time_base)
+        for packet in video.demux(source):
+          if packet.dts is None:  # the end
+            continue
+          num_frames += 1
+          packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+          packet.stream = stream
+          joined.mux(packet)
 
 
 def drop_from(folder: pathlib.Path, start: int) -> None:
