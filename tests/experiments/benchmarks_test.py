@@ -4,7 +4,6 @@ import functools
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -21,12 +20,8 @@ from experiments.benchmarks import (
   student,
   torch_networks,
 )
-from ojd import distill
 from ojd.models import jitnet
-from ojd.types import Labels
 from tests import binaries
-from tests.reference import scenes
-from tests.reference.loop_run import SYSTEM
 
 # From Flax names to torch's, one after the other.
 _NAMES = {
@@ -82,63 +77,6 @@ def test_torch_update_lowers_the_loss():
   assert agreement() > max(before, 0.5)
 
 
-NUM_FRAMES = 14
-
-
-def _streams(num_streams):
-  """Frames [T, S, ...] and labels that make the key frames differ."""
-  made = lambda seed: scenes.coloured_squares(NUM_FRAMES, seed=seed)
-  frames, labels = zip(*map(made, range(num_streams)), strict=True)
-  frames = np.stack(frames, 1)
-  # By the labels of the last nothing is there: it is right at once.
-  classes = np.stack([x.classes for x in labels], 1)
-  classes[:, -1] = 0
-  weights = np.stack([x.weights for x in labels], 1)
-  keys = jax.random.split(jax.random.key(0), num_streams)
-  return streams.init(SYSTEM, keys, frames[0]), frames, Labels(classes, weights)
-
-
-@pytest.mark.parametrize(
-  ("num_devices", "bucket"), [(1, None), (2, None), (1, 1), (1, 3)]
-)
-def test_many_streams_are_streams_alone(num_devices, bucket):
-  states, frames, labels = _streams(4)
-  run = streams.scan_over(jax.devices()[:num_devices], SYSTEM, bucket=bucket)
-  ended, (classes, infos) = run(states, frames, labels, 0)
-  keys = np.asarray(infos.is_key)
-  assert len({tuple(each) for each in keys.T}) > 1, "all are due together"
-  scan = jax.jit(functools.partial(distill.scan_stream, SYSTEM))
-  for i in range(4):
-    alone, (expected, info) = scan(
-      jax.tree.map(lambda x, i=i: x[i], states),
-      frames[:, i],
-      Labels(labels.classes[:, i], labels.weights[:, i]),
-    )
-    np.testing.assert_array_equal(keys[:, i], info.is_key)
-    np.testing.assert_array_equal(infos.num_updates[:, i], info.num_updates)
-    np.testing.assert_allclose(infos.loss[:, i], info.loss, atol=1e-5)
-    np.testing.assert_array_equal(classes[:, i], expected)
-    close = lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-5)
-    jax.tree.map(close, ended, alone)
-
-
-@pytest.mark.parametrize("bucket", [None, 1])
-def test_only_due_streams_learn(bucket):
-  """Learning is called for the due streams only: counted, not assumed."""
-  called = []
-
-  def counted(*args):
-    jax.debug.callback(lambda: called.append(None))
-    return SYSTEM.learn(*args)
-
-  states, frames, labels = _streams(3)
-  spied = SYSTEM._replace(learn=counted)
-  scan = jax.jit(functools.partial(streams.scan, spied, bucket=bucket))
-  _, (_, infos) = scan(states, frames, labels)
-  jax.effects_barrier()
-  assert len(called) == int(jnp.sum(infos.is_key)) < 3 * NUM_FRAMES
-
-
 def test_every_entry_says_what_it_measures():
   for name in benchmarks.ENTRIES:
     entry = benchmarks.load(name)
@@ -167,6 +105,7 @@ def test_json_is_a_list_of_results(tmp_path):
     student.key_norm,
     checkpoint.share,
     delta.follow,
+    functools.partial(streams.many, 2),
   ],
 )
 def test_entries_measure(case):
