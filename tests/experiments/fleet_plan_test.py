@@ -55,16 +55,16 @@ def run(tmp_path):
 def test_a_plan_is_printed_and_written_and_its_runs_may_go(tmp_path, run):
   kept, plan = tmp_path / "kept", tmp_path / "plan"
   terms = ["--sizes=20,4", "--plan_streams=40", "--latency=0.1"]
-  told = _drive(
+  printed = _drive(
     plan,
     [f"--runs=street={run},{run}", f"--runs={run}", *terms],
     [f"--runs=street={run}", f"--export_traces={kept}"],
     [f"--runs={kept / 'street.json'}", *terms],
   )
-  assert "refused" not in told
-  assert told.count("exit 0") == 3
-  assert f"{plan / 'plan.png'}" in told
-  first, _, last = told.split("exit 0")[:3]
+  assert "refused" not in printed
+  assert printed.count("exit 0") == 3
+  assert f"{plan / 'plan.png'}" in printed
+  first, _, last = printed.split("exit 0")[:3]
   rows = [line.split() for line in first.splitlines()]
   assert [r[1] for r in rows if r and r[0] == "made"][:2] == ["4", "20"]
   # The same numbers from the file as from the run.
@@ -97,8 +97,8 @@ def test_bad_requests_are_a_line(tmp_path, run):
     (f"--runs=a={run},{run}", "--export_traces=x"): "a file is of one",
     (f"--check={tmp_path}",): "no fleet ran here",
   }
-  told = _drive(tmp_path / "plan", *map(list, cases))
-  found = [x for x in told.splitlines() if x.startswith("refused")]
+  printed = _drive(tmp_path / "plan", *map(list, cases))
+  found = [x for x in printed.splitlines() if x.startswith("refused")]
   assert len(found) == len(cases)
   for line, words in zip(found, cases.values(), strict=True):
     assert words in line

@@ -101,14 +101,14 @@ def _play(**pace):
   `bad` falls to nothing between two updates. `pace`: seconds a frame takes.
   """
   shared = budget.StreamTimeLimiter(2.0, list(pace), 0.8)
-  told = {name: [] for name in pace}
+  granted_at = {name: [] for name in pace}
 
   def live(name):
     for t in range(32):
       time.sleep(pace[name])
       line = {}
       if shared.acquire(name, t / 4):
-        told[name].append(t)
+        granted_at[name].append(t)
         before = 0.2 if name == "bad" else 0.9
         line = {"miou_before": before, "miou_after": 0.95}
       shared.advance(name, line, (t + 1) / 4)
@@ -116,7 +116,7 @@ def _play(**pace):
 
   with futures.ThreadPoolExecutor(len(pace)) as pool:
     list(pool.map(live, pace))
-  return told, shared
+  return granted_at, shared
 
 
 def test_decisions_follow_from_the_streams_alone():

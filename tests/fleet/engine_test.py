@@ -61,10 +61,10 @@ def test_slots_are_streams_alone(devices, num_slots, at_once):
   engine = _make_engine(devices, num_slots, *at_once)
   num = devices * num_slots
   with futures.ThreadPoolExecutor(num) as pool:
-    told = list(pool.map(functools.partial(_live, engine), range(num)))
+    played = list(pool.map(functools.partial(_live, engine), range(num)))
   engine.close()
   assert engine.num_requests == NUM_FRAMES * num >= engine.num_batches
-  for slot, (classes, num_updates, state) in enumerate(told):
+  for slot, (classes, num_updates, state) in enumerate(played):
     *_, (ended, expected) = _alone(slot % 3)
     np.testing.assert_array_equal(classes, expected[0])
     np.testing.assert_array_equal(num_updates, expected[1].num_updates)

@@ -45,7 +45,7 @@ def test_a_fleet_that_ran_as_simulated(tmp_path):
 
 def test_answers_that_came_late_and_in_batches(tmp_path):
   # Two share 150 ms, as a frame takes 100 alone and 50 more; the third waits
-  # for them. Learnt on the third frame.
+  # for them. Learned on the third frame.
   late = {"key_t": 0, "delay": 3}
   for name in "ab":
     _stream(tmp_path, name, [_key(3, 0.0, 150.0, **late, batch=2)], 9)

@@ -124,9 +124,9 @@ def test_an_address_without_a_cluster_is_one_line(
     monkeypatch.setattr(cluster, "_TRY", program)
     patience = 0.5 if "sleep" in program else 30.0
     monkeypatch.setattr(cluster, "_ANSWER_SECONDS", patience)
-  with pytest.raises(UserError) as told:
+  with pytest.raises(UserError) as refusal:
     cluster.connect(address)
-  line = str(told.value)
+  line = str(refusal.value)
   assert line.startswith(f"--ray={address}: ") and words in line
   assert "\n" not in line and "Start one" not in line
 

@@ -135,8 +135,8 @@ def test_a_newcomer_begins_with_the_best_student(site, tmp_path):
     progress_fn=lambda progress: news.append(progress.news),
   )
   assert found["streams"]["new"]["started_from"] == "again"
-  told = [words for words in news if "begins with the student of" in words]
-  assert len(told) == 1 and "of again: mIoU" in told[0]
+  chosen = [words for words in news if "begins with the student of" in words]
+  assert len(chosen) == 1 and "of again: mIoU" in chosen[0]
   assert sum("broken.safetensors is passed over" in x for x in news) == 1
   start = folder.start_of(tmp_path / "site", "new")
   about = json.loads(start.with_suffix(".json").read_text())

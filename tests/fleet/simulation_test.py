@@ -100,7 +100,7 @@ def test_batches_by_hand():
 
 
 def test_a_key_frame_that_is_late_comes_strides_later():
-  # Due after 100 ms, learnt after 260: at 300, by strides of 100.
+  # Due after 100 ms, learned after 260: at 300, by strides of 100.
   late = _trace(100, 60.0, learn=200.0, stride=100)
   assert timeline(late).period == pytest.approx(0.3)
   outcome = _run([late], [0.0], Pool(1), end=0.65)
@@ -119,13 +119,13 @@ def test_updates_on_a_shared_device_wait_for_each_other():
   outcome = _run(streams, [0.0, 0.0], Pool(1), end=1.0, per_device=2)
   lost = 0.1 * (0.11 + 0.21) / (2 * 9)
   assert outcome.lost == pytest.approx(lost)
-  # Alone each would have learnt after 60.
+  # Alone each would have learned after 60.
   assert outcome.lost_waiting == pytest.approx(lost - 0.1 * 0.06 / 9)
   with pytest.raises(UserError, match="takes 1.25 devices"):
     Devices(streams * 3, range(5), 5)
 
 
-# The first key frame is learnt to 0.6, the second to 0.5; nothing is forgotten.
+# The first key frame is learned to 0.6, the second to 0.5; nothing is forgotten.
 _STEPS = {"before": [0.5, 0.6], "after": [0.6, 0.5], "following": [0.6, 0.5]}
 
 
