@@ -125,7 +125,7 @@ def test_updates_on_a_shared_device_wait_for_each_other():
     Devices(streams * 3, range(5), 5)
 
 
-# The first key frame is learned to 0.6, the second to 0.5; nothing is forgotten.
+# The first key frame is learned to 0.6, the second to 0.5; nothing is lost.
 _STEPS = {"before": [0.5, 0.6], "after": [0.6, 0.5], "following": [0.6, 0.5]}
 
 
