@@ -279,10 +279,6 @@ class Appender:
     self.end, self._is_torn = end, True
     self._mend()
 
-  def sync(self) -> None:
-    """Returns once the disk has everything, power failing or not."""
-    os.fsync(self._file.fileno())
-
   def close(self) -> None:
     self._file.close()
 
@@ -291,8 +287,7 @@ class Writer:
   """Appends records to a log, new or begun before.
 
   A begun log is continued after its last whole record. Each record reaches the
-  file at once, so that it outlives the process; `sync` makes it outlive the
-  machine.
+  file at once, so that it outlives the process.
   """
 
   def __init__(
@@ -363,10 +358,6 @@ class Writer:
     if index < len(self.spans):
       self._appender.truncate(self.spans[index].start)
       del self.spans[index:]
-
-  def sync(self) -> None:
-    """Returns once the disk has every record."""
-    self._appender.sync()
 
   def close(self) -> None:
     """Closes the file, which is whole at any time."""

@@ -300,10 +300,6 @@ class TrajectoryWriter:
     """Drops the records of frame t and later."""
     self._log.truncate_from(t)
 
-  def sync(self) -> None:
-    """Returns once the disk has every record."""
-    self._log.sync()
-
   def close(self) -> None:
     """Closes the log, which is whole at any time."""
     self._log.close()
