@@ -16,6 +16,7 @@ A colon inside a value is kept: after the first option, a piece without `=`
 belongs to the value before it (`flow:flow=raft:FILE`).
 """
 
+import collections
 import functools
 import inspect
 import math
@@ -30,6 +31,7 @@ from ojd.errors import UserError
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 _UNBOUNDED = 2**30 - 1  # a bound of the machine's, not of the option
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_KINDS = {int: "integer", float: "number", bool: "true|false"}
 
 
 class Range(NamedTuple):
@@ -106,9 +108,7 @@ class Option(NamedTuple):
     if isinstance(self.kind, tuple):
       words = "|".join(map(str, self.kind))
     else:
-      words = {int: "integer", float: "number", bool: "true|false"}.get(
-        self.kind, "text"
-      )
+      words = _KINDS.get(self.kind, "text")
     words += f", {self.range}" if self.range else ""
     return words + (", or none" if self.is_optional else "")
 
@@ -202,9 +202,8 @@ def parse(text: str, flag: str) -> Spec:
         f"--{flag}={text}: {piece!r} is no OPTION=VALUE, and a preset comes "
         "right after the name"
       )
-  seen = [key for key, _ in options]
-  for key in seen:
-    if seen.count(key) > 1:
+  for key, count in collections.Counter(key for key, _ in options).items():
+    if count > 1:
       raise UserError(f"--{flag}={text}: {key} is given twice")
   return Spec(text, name, preset, tuple(options))
 
@@ -246,9 +245,8 @@ def bind(
     if name not in known:
       raise UserError(f"--{flag}={text}: {_refusal(spec.name, name, known)}")
     where = f"--{flag}={text}: {name}={word}"
-    chosen[name] = _checked(
-      _parsed(word, known[name], where), known[name], where
-    )
+    value = _parsed(word, known[name], where)
+    chosen[name] = _checked(value, known[name], where)
   for name, value in given.items():
     where = f"--{name}={as_text(value)}"
     if name not in known:
@@ -293,10 +291,9 @@ def describe(table: Mapping[str, Row]) -> str:
   for name, row in table.items():
     lines.append(f"{name}: {' '.join(summary_of(row.factory).split())}")
     for preset, stands_for in row.presets.items():
-      words = " ".join(
-        f"{key}={as_text(value)}" for key, value in stands_for.options.items()
-      )
-      lines.append(f"  {name}:{preset}" + (f"  {words}" if words else ""))
+      pairs = stands_for.options.items()
+      words = " ".join(f"{key}={as_text(value)}" for key, value in pairs)
+      lines.append(f"  {name}:{preset}  {words}".rstrip())
     lines += [
       f"  {option.name}={as_text(option.default)}  "
       f"{option.about or '(undocumented)'} ({option.values()})"

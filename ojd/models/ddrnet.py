@@ -186,7 +186,6 @@ def ddrnet23(
   """DDRNet-23: a branch of high resolution beside a deep one.
 
   Args:
-    num_classes: C, background included.
     width: multiplies all widths.
   """
   return DDRNet23(num_classes, width)
@@ -198,7 +197,6 @@ def ddrnet23_slim(
   """DDRNet-23-slim: half as wide as `ddrnet23` but for its pyramid.
 
   Args:
-    num_classes: C, background included.
     width: multiplies all widths.
   """
   return DDRNet23Slim(num_classes, width)

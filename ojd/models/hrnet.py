@@ -140,7 +140,6 @@ def hrnet_w18_small(
   """HRNet-W18-Small-v2: branches of four sizes.
 
   Args:
-    num_classes: C, background included.
     width: multiplies all widths.
   """
   return HRNetW18Small(num_classes, width)

@@ -141,7 +141,6 @@ def jitnet(
   """JITNet, the student of the paper: a small residual U-Net.
 
   Args:
-    num_classes: C, background included.
     width: multiplies all widths, down to a floor.
     num_units: residual units a block.
   """

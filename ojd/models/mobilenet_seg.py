@@ -174,7 +174,6 @@ def mobilenet_v2(
   """MobileNetV2 with the head of DeepLabV3.
 
   Args:
-    num_classes: C, background included.
     width: multiplies the backbone's widths, to multiples of eight.
   """
   return MobileNetSeg(num_classes, width)

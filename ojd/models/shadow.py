@@ -99,7 +99,6 @@ def shadow(
   """ShadowTutor's student, of about JITNet's shape and half its work.
 
   Args:
-    num_classes: C, background included.
     width: multiplies all widths.
   """
   return ShadowStudent(num_classes, width)

@@ -221,8 +221,6 @@ def make(bound: Bound, student: Student, tx: Tx, **context: Any) -> System:
 
   Args:
     bound: of `bind`.
-    student: init and apply of one frame.
-    tx: the gradient step.
     **context: what is known of the stream and the student (`fps`,
       `num_frames`, `trained`); a factory gets what it takes.
   """

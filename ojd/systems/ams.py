@@ -87,7 +87,6 @@ def ams(
   Devices via Adaptive Model Streaming", ICCV 2021), server and device in one.
 
   Args:
-    student: init and apply of one frame.
     tx: the gradient step; `updates.top_k` is the paper's.
     fps: frames a second of the stream.
     num_frames: of the stream, where it is known: no more is remembered.
@@ -313,9 +312,7 @@ def train_round(
   """Updates on batches drawn with replacement; the key is consumed.
 
   Args:
-    student: init and apply of one frame.
     task: what labels are.
-    tx: the gradient step.
     params: the student's parameters.
     opt_state: of `tx`, first of `updates.start`.
     samples: to be drawn from.

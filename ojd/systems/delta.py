@@ -78,8 +78,6 @@ def delta(
   2022, with the intervals published for segmentation.
 
   Args:
-    student: init and apply of one frame.
-    tx: the gradient step of the base.
     trained: changes that were trained beforehand; None: pairs of small
       convolutions, fitted to each layer.
     base: the method that learns on key frames.
@@ -135,8 +133,6 @@ def skip(
   2021.
 
   Args:
-    student: init and apply of one frame.
-    tx: the gradient step of the base.
     trained: gates that were trained beforehand; None: the norm of the change.
     base: the method that learns on key frames.
     eps: the change from which on an output is computed.

@@ -66,8 +66,6 @@ def jit(
   Model Distillation for Efficient Video Inference", ICCV 2019).
 
   Args:
-    student: init and apply of one frame.
-    tx: the gradient step.
     task: what labels are; None: segmentation over the student's classes.
     a_thresh: accuracy that ends the updates and, exceeded, doubles the stride.
     delta_min: least frames between teacher calls.
@@ -95,8 +93,6 @@ def fixed(
   `jit` with `delta_min` and `delta_max` equal to the stride.
 
   Args:
-    student: init and apply of one frame.
-    tx: the gradient step.
     stride: frames from one teacher call to the next.
     **options: those of `jit`.
   """
@@ -111,7 +107,6 @@ def frozen(
   `jit` whose teacher is never asked.
 
   Args:
-    student: init and apply of one frame.
     tx: no step is ever made.
     task: as of `jit`.
   """
@@ -139,8 +134,6 @@ def scheduled(
   """Adapts on the key frames of any schedule that follows the accuracy.
 
   Args:
-    student: init and apply of one frame.
-    tx: the gradient step.
     schedule: when to ask the teacher.
     a_thresh: accuracy that ends the updates.
     u_max: most updates on a key frame.
@@ -276,8 +269,6 @@ def jit_plus(
   `step_scale=0` and `stride_scale=1`.
 
   Args:
-    student: init and apply of one frame.
-    tx: the gradient step.
     a_thresh: accuracy that, exceeded before any update, doubles the stride.
     pre_update_schedule: whether the stride follows the accuracy before the
       updates rather than after them.

@@ -59,8 +59,6 @@ def jit_flow(
   """Where jit's student is unsure, the last labels carried by optical flow.
 
   Args:
-    student: init and apply of one frame.
-    tx: the gradient step.
     base: the method that learns on key frames.
     flow: dis:ultrafast, dis:fast, dis:medium or raft:FILE.
     **options: those of the base.

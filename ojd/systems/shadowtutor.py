@@ -26,7 +26,6 @@ def shadowtutor(student: Student, tx: Tx, **options: Any) -> distill.System:
   Inference", ICPP 2020).
 
   Args:
-    student: init and apply of one frame.
     tx: the gradient step; what it does not train is never sent.
     a_thresh: accuracy that, exceeded, ends the updates, and keeps the stride.
     **options: those of `jit`.

@@ -7,6 +7,7 @@ of `ojd.labels.from_instances`.
 """
 
 import contextlib
+import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -125,6 +126,20 @@ def to_instances(output: dict[str, torch.Tensor]) -> Instances:
     class_ids=output["labels"].cpu().numpy().astype(np.int32),
     masks=(output["masks"][:, 0] >= labels_lib.MIN_MASK).cpu().numpy(),
   )
+
+
+def read_state(path: pathlib.Path | str, name: str) -> dict[str, Any]:
+  """A state dict of a file; `name` says in an error what was asked for."""
+  try:
+    # weights_only: an untrusted pickle must not run.
+    return torch.load(path, map_location="cpu", weights_only=True)
+  except Exception as error:  # a broken file breaks its reader in any way
+    raise UserError(f"{name} cannot be read: {in_brief(error)}") from None
+
+
+def in_brief(error: Exception) -> str:
+  """The beginning of an error of torch, in one line."""
+  return " ".join(str(error).split())[:120]
 
 
 def pick_device(name: str) -> torch.device:

@@ -3,7 +3,6 @@
 import pathlib
 from typing import Literal
 
-import torch
 from torchvision.models import detection
 
 from ojd.errors import UserError
@@ -45,7 +44,11 @@ def make_teacher(
   dtype = detector.pick_dtype(half, place)
   state = None
   if weights != detector.RANDOM:
-    state = _read(weights) if weights else _download(published)
+    state = (
+      detector.read_state(weights, f"--teacher: weights={weights}")
+      if weights
+      else _download(published)
+    )
   # weights_backbone=None: the backbone is in the weights, or random as well.
   model = build(
     weights=None,
@@ -68,18 +71,9 @@ def _load(model, state, path):
   try:
     model.load_state_dict(state)
   except (RuntimeError, TypeError, AttributeError) as error:
+    words = detector.in_brief(error)
     raise UserError(
-      f"--teacher: weights={path} is of another network: {_in_brief(error)}"
-    ) from None
-
-
-def _read(path):
-  try:
-    # weights_only: an untrusted pickle must not run.
-    return torch.load(path, map_location="cpu", weights_only=True)
-  except Exception as error:  # a broken file breaks its reader in any way
-    raise UserError(
-      f"--teacher: weights={path} cannot be read: {_in_brief(error)}"
+      f"--teacher: weights={path} is of another network: {words}"
     ) from None
 
 
@@ -92,7 +86,3 @@ def _download(weights):
       f"--teacher=mask_rcnn: {name} could not be downloaded from {weights.url} "
       f"({error}); fetch it by hand and give --teacher=mask_rcnn:weights={name}"
     ) from None
-
-
-def _in_brief(error):
-  return " ".join(str(error).split())[:120]

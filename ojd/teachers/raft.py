@@ -50,13 +50,7 @@ def _missing(side):
 
 
 def _load(path):
-  try:
-    # weights_only: an untrusted pickle must not run.
-    state = torch.load(path, map_location="cpu", weights_only=True)
-  except Exception as error:  # a broken file breaks its reader in any way
-    raise UserError(
-      f"flow=raft:{path} cannot be read: {' '.join(str(error).split())[:120]}"
-    ) from None
+  state = detector.read_state(path, f"flow=raft:{path}")
   for build in _BUILDERS:
     model = build(weights=None)
     try:

@@ -211,11 +211,7 @@ def _restore(path, recipe, model, tx):
   """Loads the latest state of this recipe; returns the next step."""
   if not path.exists():
     return 0
-  try:
-    state = torch.load(path, weights_only=True)
-  except Exception as error:  # of a dozen kinds
-    words = str(error).split("\n")[0]
-    raise UserError(f"{path} cannot be read: {words}") from None
+  state = detector.read_state(path, str(path))
   for name, value in recipe._asdict().items():
     if state["recipe"].get(name) != value:
       raise UserError(

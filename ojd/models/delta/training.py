@@ -294,7 +294,6 @@ def convolutions(
   """Each layer chooses between one like its own and a pair of small ones.
 
   Args:
-    student: init and apply of one frame.
     gamma: how many times fewer channels the pair has than its layer.
     policy: channels of the pair follow those of the output (out) or the fewer
       of both sides (min).
@@ -313,7 +312,6 @@ def blocks(
   """A small network replaces each residual block.
 
   Args:
-    student: init and apply of one frame.
     gamma: how many times fewer channels it has than its block.
   """
   return blocks_lib.convert_blocks(student, blocks_lib.thinner(gamma))
@@ -323,7 +321,6 @@ def skip(student: Student, *, block: skip_lib.Block = 1) -> DeltaStudent:
   """Gates decide where a convolution is computed.
 
   Args:
-    student: init and apply of one frame.
     block: side of the blocks of pixels that a gate opens as one.
   """
   return convert(student, skip_lib.skip(skip_lib.by_gumbel(), block=block))
