@@ -5,7 +5,6 @@ are too many, those that were not written for longest go.
 """
 
 import contextlib
-import os
 import pathlib
 
 import numpy as np
@@ -13,6 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from ojd.errors import UserError
+from ojd.formats.replacing import replacing
 from ojd.network.messages import WireError
 from ojd.network.weights import Layout, Weights, check_layout
 
@@ -34,13 +34,11 @@ class Store:
 
   def save(self, session: bytes, held: Weights) -> None:
     """Writes what a device holds now; an OSError leaves what was there."""
-    path = self._path(session)
-    beside = path.with_name(path.name + ".part")
     about = {"version": str(held.version), "layout": held.layout.digest.hex()}
     arrays = {k: np.ascontiguousarray(v) for k, v in held.params.items()}
     try:
-      safetensors.numpy.save_file(arrays, beside, about)
-      os.replace(beside, path)
+      with replacing(self._path(session)) as beside:
+        safetensors.numpy.save_file(arrays, beside, about)
     except safetensors.SafetensorError as error:
       raise OSError(str(error)) from None
     self._thin()

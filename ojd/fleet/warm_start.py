@@ -7,7 +7,6 @@ chooses; here the labels of the new stream do).
 """
 
 import dataclasses
-import os
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from ojd.errors import UserError
 from ojd.fleet import folder, handle
 from ojd.fleet.handle import StreamHandle
 from ojd.fleet.teachers import Teachers
+from ojd.formats.replacing import replacing
 from ojd.labels import ClassGroups
 from ojd.models import pretrained
 from ojd.models.student import Params
@@ -50,9 +50,8 @@ def saved_students(store: pathlib.Path) -> list[pathlib.Path]:
 def checkout(store: pathlib.Path, name: str, target: pathlib.Path) -> None:
   """Copies a student of the store, whole or not at all."""
   target.parent.mkdir(parents=True, exist_ok=True)
-  part = target.with_name(target.name + ".part")
-  shutil.copyfile(store / f"{name}{_SUFFIX}", part)
-  os.replace(part, target)
+  with replacing(target) as beside:
+    shutil.copyfile(store / f"{name}{_SUFFIX}", beside)
 
 
 def save(
