@@ -33,7 +33,6 @@ setuptools.setup(
     "launch": ["tables/*.toml"],
     "ojd.models": ["assets/*.safetensors"],
     "ojd.report": ["assets/*", "templates/*"],
-    "ojd.run": ["assets/*"],
     "ojd.serve": ["assets/*"],
     "ojd.teachers": ["assets/*.safetensors"],
   },

@@ -19,7 +19,7 @@ from absl import flags
 
 from experiments import cli, run_flags
 from ojd.errors import UserError
-from ojd.run import report_index
+from ojd.report import runs_page
 
 _OUT = flags.DEFINE_string(
   "out", "", "the page about all runs; empty: index.html in their common folder"
@@ -34,15 +34,15 @@ def main(words: list[str]) -> None:
     folders += _tiny_runs()
   if not folders:
     raise UserError("name a workdir, several, or the folder that holds them")
-  found = [path for folder in folders for path in report_index.find(folder)]
+  found = [path for folder in folders for path in runs_page.find(folder)]
   workdirs = list({path.resolve(): path for path in found}.values())
   if found == folders and len(workdirs) == 1 and not _OUT.value:
-    report_index.rewrite_one(workdirs[0])
+    runs_page.rewrite_one(workdirs[0])
     print(workdirs[0] / "report" / "index.html")
     return
   target = pathlib.Path(_OUT.value) if _OUT.value else _common(workdirs)
-  entries = report_index.rewrite(workdirs, print)
-  report_index.write(entries, target)
+  entries = runs_page.rewrite(workdirs, print)
+  runs_page.write(entries, target)
   print(f"all: {target}")
 
 

@@ -22,9 +22,10 @@ import numpy as np
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.measure import Case
+from ojd.formats import run_files
 from ojd.network import mask_code, simulation, weights
 from ojd.run import config as config_lib
-from ojd.run import report, runner, workdir
+from ojd.run import runner, workdir
 from ojd.run.config import RunConfig
 
 # What is published of Adaptive Model Streaming: its student's coordinates, the
@@ -139,7 +140,7 @@ def _run(size, system):
     )
     config_lib.check(config)
     runner.run(config, "")
-    return report.read_metrics(path / workdir.METRICS)
+    return run_files.read_metrics(path / workdir.METRICS)
 
 
 CASES = [

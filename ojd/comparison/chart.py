@@ -9,16 +9,8 @@ from matplotlib import axes, figure, ticker
 
 from ojd.comparison.spec import SystemEntry
 from ojd.comparison.table import PARTIAL, Table, differs_in_work
-from ojd.run import report_svg
-from ojd.run.report_runs import MAX_CURVES
+from ojd.report import charts
 
-_PALETTE = (
-  *("#1763c7", "#c75300", "#16794f", "#a11a6b", "#6b4fc9", "#8a6d00"),
-  *("#0e8a9c", "#b3261e", "#5c7a00", "#7a4a2b", "#4a5568", "#d0408f"),
-)
-# What stands for the colours of a page.
-_LINES = [f"#0104{i:02x}" for i in range(MAX_CURVES)]
-_VARIABLES = {color: f"var(--run-{i})" for i, color in enumerate(_LINES)}
 _LONG_LABEL = 12  # letters
 _MARKERS = "osD^v"  # the next once all colours are taken
 
@@ -99,7 +91,7 @@ def write_png(
   """The chart as a picture by itself, with its legend."""
   fig = figure.Figure(figsize=(8, 5), layout="constrained")
   ax = fig.subplots()
-  _draw(ax, found, axis.label, _PALETTE, "#222222")
+  _draw(ax, found, axis.label, charts.PALETTE, "#222222")
   ax.grid(color="#dddddd", lw=0.6)
   ax.set_axisbelow(True)
   if found:
@@ -121,15 +113,15 @@ def svg(
   height = 2.6 + 0.16 * width
   fig = figure.Figure(figsize=(width, height))
   ax = fig.subplots()
-  _draw(ax, found, axis.label, _LINES, report_svg.INK)
-  report_svg.style(ax)
+  _draw(ax, found, axis.label, charts.CURVES, charts.INK)
+  charts.style(ax)
   fig.subplots_adjust(
     left=0.55 / width,
     right=1 - 0.15 / width,
     top=1 - 0.1 / height,
     bottom=0.45 / height,
   )
-  return report_svg.element(fig, prefix, _VARIABLES)
+  return charts.element(fig, prefix)
 
 
 def _draw(ax: axes.Axes, found, label, colors, ink):

@@ -7,13 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ojd.comparison import davis_metrics, temporal_metrics
-from ojd.run import (
-  recorded_run,
-  report,
-  report_text,
-  state_arrays,
-  workdir,
-)
+from ojd.formats import run_files
+from ojd.report import values
+from ojd.run import recorded_run, state_arrays, workdir
 
 # Beside the run's own files.
 FILE = "measures.json"
@@ -81,37 +77,37 @@ def read(path: pathlib.Path, wanted: frozenset[str] = frozenset()) -> Numbers:
   """The numbers of a finished run, of those to be measured the wanted ones."""
   summary = workdir.read_summary(path) or {}
   found = {n: summary[n] for n in Numbers._fields if n in summary}
-  link = report_text.mapping(summary, "link")
+  link = values.mapping(summary, "link")
   found |= {name: link.get(there) for name, there in _OF_LINK.items()}
-  found["miou"] = report_text.mapping(summary, "miou").get("mean")
+  found["miou"] = values.mapping(summary, "miou").get("mean")
   measured = workdir.read_json(path / FILE, _MAX_FILE) or {}
   for name in wanted:
-    found |= report_text.mapping(measured, name)
+    found |= values.mapping(measured, name)
   found["ms_update"] = _ms_update(path)
   found["ms_paper_model"] = _ms_paper_model(summary)
   return Numbers(
     **{
       name: float(x)
       for name, x in found.items()
-      if name in Numbers._fields and report_text.is_number(x)
+      if name in Numbers._fields and values.is_number(x)
     }
   )
 
 
 def _ms_paper_model(summary):
   """Of the average frame: what a mean of speed-ups does not tell."""
-  teacher = report_text.mapping(summary, "paper_ms").get("teacher")
+  teacher = values.mapping(summary, "paper_ms").get("teacher")
   speedup = summary.get("speedup_paper_model")
-  are_known = all(map(report_text.is_number, (teacher, speedup)))
+  are_known = all(map(values.is_number, (teacher, speedup)))
   return teacher / speedup if are_known and speedup > 0 else None
 
 
 def _ms_update(path):
   """Time spent learning, by update."""
   spent = updates = 0.0
-  for row in report.read_metrics(path / workdir.METRICS):
+  for row in run_files.read_metrics(path / workdir.METRICS):
     count, ms = row.get("num_updates"), row.get("ms_learn")
-    if report_text.is_number(count) and report_text.is_number(ms) and count:
+    if values.is_number(count) and values.is_number(ms) and count:
       spent, updates = spent + ms, updates + count
   return spent / updates if updates else None
 

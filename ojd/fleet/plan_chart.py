@@ -1,16 +1,13 @@
 """A plan in three charts: teachers by size, latency, what waiting costs."""
 
+import itertools
 import pathlib
 
 from matplotlib import axes, figure, lines, ticker
 
 from ojd.fleet.plan import Alone, Point, Terms
+from ojd.report.charts import PALETTE
 
-# Those of the other charts.
-_COLORS = (
-  *("#1763c7", "#c75300", "#16794f", "#a11a6b", "#6b4fc9", "#8a6d00"),
-  *("#0e8a9c", "#b3261e", "#5c7a00", "#7a4a2b", "#4a5568", "#d0408f"),
-)
 _INK, _SOFT, _GRID = "#222222", "#888888", "#dddddd"
 _PERCENTILES = (("p50", "-"), ("p95", "--"), ("p99", ":"))
 
@@ -32,7 +29,7 @@ def write_png(
     path: of the picture.
   """
   fig = figure.Figure(figsize=(15, 4.8), layout="constrained")
-  colors = {name: _COLORS[i % len(_COLORS)] for i, name in enumerate(facts)}
+  colors = dict(zip(facts, itertools.cycle(PALETTE)))
   teachers, latency, lost = fig.subplots(1, 3)
   _draw_sizes(teachers, sizes, facts, terms, colors)
   _draw_latency(latency, sweep, terms, colors)
@@ -89,11 +86,11 @@ def _draw_latency(ax, points, terms, colors):
   ax.axhline(terms.latency, color=_INK, lw=0.8)
   ax.set_yscale("log")
   ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))
-  told = [(scene, color, "-") for scene, color in colors.items()]
-  told += [(name, _SOFT, line) for name, line in _PERCENTILES]
+  entries = [(scene, color, "-") for scene, color in colors.items()]
+  entries += [(name, _SOFT, line) for name, line in _PERCENTILES]
   handles = [
     lines.Line2D([], [], color=color, ls=line, lw=1.4, label=label)
-    for label, color, line in told
+    for label, color, line in entries
   ]
   ax.legend(handles=handles, fontsize=8, frameon=False)
   title = f"Latency of {_streams(points)}\nthe line across: what is asked for"

@@ -19,7 +19,7 @@ from ojd.fleet import plan, simulation
 from ojd.fleet import trace as trace_lib
 from ojd.fleet.simulation import Devices
 from ojd.fleet.trace import KeyFrames, Trace
-from ojd.run import report
+from ojd.report import run_results
 
 _NEEDED = (
   *("stride", "num_updates", "miou_before", "miou_after"),
@@ -112,8 +112,8 @@ def text(streams: list[Stream], sides: tuple[Side, Side]) -> str:
 
 
 def _read_stream(path, more, fps):
-  report.check(path)
-  run = report.read(path)
+  run_results.check(path)
+  run = run_results.read(path)
   fps = trace_lib.frame_rate(run.config, path, fps)
   rows = trace_lib.key_rows(run.rows, _NEEDED, path)
   if not rows:

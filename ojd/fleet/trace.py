@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ojd.errors import UserError
-from ojd.run import report, report_text
+from ojd.report import run_results, values
 
 _MAX_FILE = 1 << 24  # bytes
 _FROM_ROWS = (
@@ -109,8 +109,8 @@ def _key_frames(columns):
 
 
 def _read_run(path, fps):
-  report.check(path)
-  run = report.read(path)
+  run_results.check(path)
+  run = run_results.read(path)
   flags = run.config["flags"]
   if not run.summary.get("finished"):
     raise UserError(f"{path}: the run is not finished; the same command does")
@@ -136,7 +136,7 @@ def _read_run(path, fps):
   columns["interval"] = np.diff([row["t"] for row in keys])
   columns["miou_next"] = [row["miou_before"] for row in keys[1:]]
   spent = [row.get("ms_predict") for row in run.rows]
-  spent = [ms for ms in spent if report_text.is_number(ms)]
+  spent = [ms for ms in spent if values.is_number(ms)]
   return Trace(
     fps=frame_rate(run.config, path, fps),
     ms_predict=float(np.mean(spent)) if spent else 0.0,
@@ -150,7 +150,7 @@ def _source(run):
   source = {name: run.config["flags"].get(name) for name in named}
   source |= {name: run.config.get(name) for name in ("devices", "versions")}
   source["num_frames"] = run.summary.get("num_frames")
-  source["miou"] = report_text.mapping(run.summary, "miou").get("mean")
+  source["miou"] = values.mapping(run.summary, "miou").get("mean")
   return source
 
 
@@ -164,10 +164,10 @@ def frame_rate(
     path: of the run, for errors.
     default: taken where the config is silent.
   """
-  identity, every = report_text.mapping(config, "stream"), 1
+  identity, every = values.mapping(config, "stream"), 1
   while identity.get("kind") == "window":
     every *= identity.get("every", 1)
-    identity = report_text.mapping(identity, "of")
+    identity = values.mapping(identity, "of")
   options = str(identity.get("stream", "")).partition("?")[2]
   recorded = dict(urllib.parse.parse_qsl(options)).get("fps")
   fps = float(recorded) / every if recorded else default
@@ -185,7 +185,7 @@ def key_rows(
   """The lines of key frames; a UserError where one lacks a number."""
   keys = [row for row in rows if row.get("is_key")]
   for row in keys:
-    lacking = [n for n in needed if not report_text.is_number(row.get(n))]
+    lacking = [n for n in needed if not values.is_number(row.get(n))]
     if lacking:
       raise UserError(
         f"{path}: its key frame {row['t']} has no {lacking[0]}; record a run "

@@ -16,13 +16,13 @@ import numpy as np
 
 from ojd.distill import State
 from ojd.errors import UserError
+from ojd.formats import run_files
 from ojd.run import (
   build,
   recorded_run,
   state_arrays,
   stats,
   trajectory,
-  workdir,
 )
 from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import config as config_lib
@@ -96,7 +96,7 @@ def describe(fork: Fork) -> dict[str, Any]:
 def write_parent(fork: Fork, path: pathlib.Path) -> None:
   """Keeps the parent's metrics beside the fork's, for its report."""
   lines = "".join(json.dumps(row) + "\n" for row in fork.parent.rows)
-  (path / workdir.PARENT_METRICS).write_text(lines)
+  (path / run_files.PARENT_METRICS).write_text(lines)
 
 
 def make_job(fork: Fork, config: RunConfig) -> build.Job:

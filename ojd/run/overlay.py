@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ojd.run import palette
+from ojd.formats import palette
 from ojd.types import (
   BACKGROUND,
   IGNORE,

@@ -20,7 +20,8 @@ import numpy as np
 from ojd import labels
 from ojd.distill import State
 from ojd.errors import UserError
-from ojd.run import build, report, state_arrays, trajectory, workdir
+from ojd.formats import run_files
+from ojd.run import build, state_arrays, trajectory, workdir
 from ojd.run import checkpoint as checkpoint_lib
 from ojd.run import config as config_lib
 from ojd.run.config import RunConfig
@@ -98,7 +99,7 @@ def read(path: pathlib.Path) -> RecordedRun:
     ) from None
   config = dataclasses.replace(found.flags, workdir=str(path))
   config_lib.check(dataclasses.replace(config, init="random"))
-  rows = report.read_metrics(path / workdir.METRICS)
+  rows = run_files.read_metrics(path / workdir.METRICS)
   frames = [row["t"] for row in rows]
   if not rows or any(type(t) is not int for t in frames):
     raise UserError(f"--workdir={path}: no frame of this run is on record")

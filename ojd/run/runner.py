@@ -6,13 +6,14 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from ojd.formats import run_files
+from ojd.report import run_page
 from ojd.run import (
   build,
   compilation,
   network_source,
   outputs,
   preparing,
-  report,
   sinks,
   sources,
   stats,
@@ -123,7 +124,7 @@ def run(
       if status is workdir.Status.FINISHED:
         summary = workdir.read_summary(path)
         if not (path / workdir.REPORT / "index.html").exists():
-          report.write_report(path)
+          run_page.write(path)
         return Outcome(status, summary)
       request = _Request(
         *(job, fork, path, description, stages),
@@ -134,7 +135,7 @@ def run(
         display.end(summary)
       if summary["finished"]:
         workdir.drop_parts(path)
-      report.write_report(path)
+      run_page.write(path)
       return Outcome(status, summary)
 
 
@@ -291,7 +292,7 @@ def _views(request, start):
   if display is None:
     return request.progress_fn, {"line_fn": request.shared.line_fn}
   about = About(job.config.stream, job.config.system, job.groups.names)
-  past = report.read_metrics(request.path / workdir.METRICS)
+  past = run_files.read_metrics(request.path / workdir.METRICS)
   display.begin(about, past[: start.stats.num_frames if start else 0])
 
   def progress_fn(progress):

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from ojd import labels
-from ojd.formats import class_maps
+from ojd.formats import class_maps, palette
 from ojd.formats.replacing import replacing
-from ojd.run import overlay, palette, workdir, writers
+from ojd.run import overlay, workdir, writers
 from ojd.run.overlay import FrameImages
 from ojd.types import BACKGROUND
 

@@ -13,22 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ojd import costs as costs_lib
 from ojd import distill, metrics
 from ojd.models import student as student_lib
 from ojd.models.delta import conversion
 from ojd.teachers import labelers
 from ojd.types import Costs, StepInfo
 
-# Stages that are no part of the method: compiling, evaluating, what the teacher
-# does while the stream goes on, and what comes before the first frame.
-EXCLUDED_STAGES = (
-  "compile",
-  "evaluate",
-  "eval_teacher",
-  "eval_teacher_failed",
-  "teacher_async",
-  "pretrain",
-)
 # The first of these that was timed says how long the teacher takes.
 _TEACHER_STAGES = ("teacher", "teacher_async", "eval_teacher")
 _STUDENT = Costs()
@@ -85,7 +76,7 @@ class Stages:
     return sum(
       seconds
       for name, seconds in self.seconds.items()
-      if name not in EXCLUDED_STAGES
+      if name not in costs_lib.EXCLUDED_STAGES
     )
 
 
@@ -227,7 +218,7 @@ def summarize(
   """
   per_class = metrics.iou_per_class(stats.confusion)
   counts = stats.num_frames, stats.num_keys, stats.num_updates
-  paper = paper_speedup(*counts, costs)
+  paper = costs_lib.paper_speedup(*counts, costs)
   # Against the teacher on every frame.
   measured = stages.mean_of_teacher() * stats.fps(stages)
   late = {}
@@ -282,21 +273,6 @@ def peak_memory_mb() -> float:
       return round(int(found[1]) / (1 << 10), 1)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
-
-
-def paper_speedup(
-  num_frames: int, num_keys: int, num_updates: int, costs: Costs = _STUDENT
-) -> float:
-  """The speed-up over the teacher on every frame, by the paper's cost model.
-
-  300 N / (7 (N - n) + 300 n + 30 u) for a student of N frames, n of them key
-  frames, and u updates; its own answers on key frames are not charged. Methods
-  of other costs have theirs.
-  """
-  spent = costs.predict * (num_frames - num_keys)
-  spent += (costs.teacher + costs.training) * num_keys
-  spent += costs.update * num_updates
-  return costs.teacher * num_frames / spent if spent else 0.0
 
 
 def gmac_per_frame(

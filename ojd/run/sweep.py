@@ -20,10 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib import colors, figure, patches
 
+from ojd import costs as costs_lib
 from ojd import distill, metrics, systems
 from ojd import labels as labels_lib
 from ojd.errors import UserError
-from ojd.run import build, recorded_run, stats
+from ojd.run import build, recorded_run
 from ojd.run import config as config_lib
 from ojd.run.config import RunConfig
 from ojd.run.recorded_run import RecordedRun
@@ -64,7 +65,7 @@ class Trial(NamedTuple):
   @property
   def speedup(self) -> float:
     """By the paper's cost model."""
-    return stats.paper_speedup(
+    return costs_lib.paper_speedup(
       self.num_frames, self.num_keys, self.num_updates, self.costs
     )
 

@@ -32,6 +32,16 @@ from typing import TYPE_CHECKING, Any
 from ojd.errors import UserError
 from ojd.formats import class_maps
 from ojd.formats.replacing import replacing
+from ojd.formats.run_files import (
+  CHECKPOINTS,
+  CONFIG,
+  METRICS,
+  OVERLAY,
+  REPORT,
+  SUMMARY,
+  TRAJECTORY,
+  read_json,
+)
 from ojd.streams import base
 
 if TYPE_CHECKING:
@@ -39,13 +49,9 @@ if TYPE_CHECKING:
   from ojd.labels import ClassGroups
   from ojd.run.config import RunConfig
 
-CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
-OVERLAY, REPORT = "overlay.mp4", "report"
 MASKS, MASK_VIDEO = class_maps.FOLDER, class_maps.VIDEO
 BOXES, BOX_LIST = "boxes.jsonl", "boxes.json"
 BOX_CATEGORIES, AREAS = "boxes_categories.json", "areas.jsonl"
-CHECKPOINTS, TRAJECTORY = "checkpoints", "trajectory"
-PARENT_METRICS = "parent.jsonl"
 PREPARED = "prepared"
 TENSORBOARD, WANDB = "tensorboard", "wandb"
 OVERLAY_PARTS, MASK_PARTS = "overlay_parts", "masks_parts"
@@ -271,21 +277,6 @@ def num_interrupted(path: pathlib.Path) -> int:
   """How many runs in this folder were set aside."""
   attic = path / _INTERRUPTED
   return len(list(attic.iterdir())) if attic.is_dir() else 0
-
-
-def read_json(path: pathlib.Path, most: int = -1) -> dict[str, Any] | None:
-  """A JSON object of a file; None where there is no whole one.
-
-  Args:
-    path: of the file.
-    most: bytes that are read of it; -1: all.
-  """
-  try:
-    with path.open("rb") as file:
-      content = json.loads(file.read(most))
-  except (OSError, ValueError, RecursionError):
-    return None
-  return content if isinstance(content, dict) else None
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

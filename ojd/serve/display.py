@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from ojd.run import palette
+from ojd.formats import palette
 from ojd.run.overlay import FrameImages
 from ojd.run.runner import About
 from ojd.run.stats import Progress

@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ojd.errors import UserError
-from ojd.run import report_style
+from ojd.report import pages
 from ojd.serve import access, app
 from ojd.serve.display import LiveDisplay
 
@@ -191,7 +191,7 @@ def _url(place, port):
 
 def _read_files():
   """The page, as it is served."""
-  css = report_style.CSS + (_ASSETS / "live.css").read_text("utf-8")
+  css = pages.asset("report.css") + (_ASSETS / "live.css").read_text("utf-8")
   html, js = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
   return {
     "/": app.File(html, (_ASSETS / "live.html").read_bytes()),

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from ojd import schedules
+from ojd import costs, schedules
 from ojd.comparison import chart as charts
 from ojd.comparison import page as pages
 from ojd.comparison import table as tables
@@ -13,14 +13,13 @@ from ojd.comparison import text as texts
 from ojd.comparison.numbers import Numbers
 from ojd.comparison.spec import StreamEntry, parse_systems
 from ojd.comparison.table import Cell
-from ojd.run import stats
 
 FRAMES = 30_000
 SYSTEMS = parse_systems("jit:a_thresh=0.7,jit:a_thresh=0.8,jit:a_thresh=0.9")
 
 
 def _cell(stream, system, miou, keys, updates=0, seed=0, **more):
-  speedup = stats.paper_speedup(FRAMES, keys, updates)
+  speedup = costs.paper_speedup(FRAMES, keys, updates)
   numbers = Numbers(
     **{"miou": miou, "num_frames": FRAMES, "num_key_frames": keys},
     **{"num_updates": updates, "key_frame_fraction": keys / FRAMES},

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from ojd.formats import palette
 from ojd.metrics import confusion_matrix, run_miou
-from ojd.run import loop, overlay, palette, sinks, sources, workdir
+from ojd.run import loop, overlay, sinks, sources, workdir
 from ojd.types import Sample, StepInfo
 from tests.reference import loop_run, scenes, small_run
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ojd.run import overlay, palette
+from ojd.formats import palette
+from ojd.run import overlay
 from ojd.types import IGNORE
 
 NAMES = ("background", "car", "person")

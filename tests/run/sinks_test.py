@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from ojd.errors import UserError
-from ojd.formats import class_maps
-from ojd.run import overlay, palette, sinks, workdir
+from ojd.formats import class_maps, palette
+from ojd.run import overlay, sinks, workdir
 from tests import binaries
 
 NAMES = ("background", "person", "car")

@@ -8,8 +8,9 @@ import pytest
 
 from ojd import labels
 from ojd.metrics import confusion_matrix, run_miou
+from ojd.report import run_page
 from ojd.run import loop as loop_lib
-from ojd.run import report, runner
+from ojd.run import runner
 from ojd.teachers import labelers
 from tests.reference import loop_run, scenes
 from tests.reference.loop_run import GROUPS, NUM_FRAMES, SYSTEM
@@ -200,7 +201,7 @@ def test_pictures_and_report_know_how_old_the_labels_are(tmp_path):
   assert by_t[5].caption.reference_title == "teacher, 5 frames ago"
   assert by_t[5].caption.is_key and not by_t[0].caption.is_key
   np.testing.assert_array_equal(by_t[5].reference, stream.labels.classes[0])
-  page = report.write_report(tmp_path).read_text()
+  page = run_page.write(tmp_path).read_text()
   for words in ("5 frames late", "teacher, beside the stream", ">delay<"):
     assert words in page
 

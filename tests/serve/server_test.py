@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from ojd.errors import UserError
-from ojd.run import report_style
+from ojd.report import pages
 from ojd.serve import painter as painter_lib
 from ojd.serve.server import Limits, LiveView
 from tests.reference import live_run
@@ -149,7 +149,7 @@ def test_every_route_answers_get_and_head(shared):
     "/metrics": "text/plain; version=0.0.4; charset=utf-8",
     "/healthz": "text/plain; charset=utf-8",
   }
-  assert bodies["/live.css"].startswith(report_style.CSS.encode())
+  assert bodies["/live.css"].startswith(pages.asset("report.css").encode())
   assert b"ojd_updates_total 2.0\n" in bodies["/metrics"]
   for path in PATHS[:3]:  # the page asks nobody else
     assert b"http://" not in bodies[path] and b"https://" not in bodies[path]

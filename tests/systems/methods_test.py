@@ -5,9 +5,9 @@ import numpy as np
 import optax
 import pytest
 
+from ojd import costs as cost_model
 from ojd import systems, updates
 from ojd.models.student import from_linen
-from ojd.run import stats
 from ojd.types import Costs
 from tests.reference import (
   host_loop,
@@ -103,7 +103,7 @@ def test_methods_have_steps_of_their_own(text, update):
 
 def test_prices_are_those_of_the_papers():
   costs = lambda text: systems.costs_of(systems.bind(text))
-  speedup = lambda name, *work: stats.paper_speedup(*work, costs(name))
+  speedup = lambda name, *work: cost_model.paper_speedup(*work, costs(name))
   # Table 2: 2.2 times on 12.5% of the frames, 3.2 times on 6.2%.
   for name, stride, factor in (("flow:slow", 8, 2.2), ("flow:fast", 16, 3.2)):
     found = speedup(name, 16_000, 16_000 // stride, 0)

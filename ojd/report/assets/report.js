@@ -88,8 +88,8 @@
         `${number(data.after[key])}, ` +
         count(updates ?? 0, "update"),
     );
-    if (!since && data.learnt[key] !== null) {
-      words.push(`learnt from frame ${data.learnt[key]}`);
+    if (!since && data.learned[key] !== null) {
+      words.push(`learned from frame ${data.learned[key]}`);
     }
     return words;
   }

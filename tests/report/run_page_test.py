@@ -12,13 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.run import (
-  report,
-  report_chart,
-  report_costs,
-  report_moment,
-  report_page,
-)
+from ojd.formats import run_files
+from ojd.report import charts, pages, run_page, run_results, run_tables
 from tests import workdirs
 from tests.reference.refusals import refused
 
@@ -59,7 +54,7 @@ class _Reader(html.parser.HTMLParser):
 
 def _report(workdir):
   """The page of a workdir, read, after what every page must fulfil."""
-  page = report.write_report(workdir).read_text("utf-8")
+  page = run_page.write(workdir).read_text("utf-8")
   reader = _Reader()
   reader.feed(page)
   reader.close()
@@ -70,7 +65,7 @@ def _report(workdir):
   assert not re.search(r"url\((?!#)|@import", page)
   # Data, where there is a chart, and the one script that we wrote.
   *content, script = reader.scripts
-  assert script.strip() == report_page.asset("report.js").strip()
+  assert script.strip() == pages.asset("report.js").strip()
   assert page.count("<script") == len(reader.scripts)
   assert len(content) == ("svg" in reader.tags)
   reader.data = json.loads(content[0]) if content else None
@@ -121,7 +116,7 @@ def _write(path, rows=None, is_bare=False, **numbers):
 
 
 def _num_markers(page, prefix="wide"):
-  group = page[page.index(f'id="{prefix}-{report_chart.KEY_MARKERS}"') :]
+  group = page[page.index(f'id="{prefix}-{charts.KEY_MARKERS}"') :]
   return group[: group.index("</g>\n   </g>")].count("<use ")
 
 
@@ -150,7 +145,7 @@ def test_page_says_the_numbers(tmp_path):
   assert text.index("compile 12.00") > text.index("training, key frames")
   # Text from files is escaped.
   assert EVIL not in page
-  assert "&lt;script&gt;alert(&quot;1 &amp; 2&quot;)&lt;/script&gt;" in page
+  assert "&lt;script&gt;alert(&#34;1 &amp; 2&#34;)&lt;/script&gt;" in page
   assert "<span>&amp;&amp;</span> <span>x</span></pre>" in page
   # Colours come from the page.
   chart = page[page.index("<svg") : page.rindex("</svg>")]
@@ -166,7 +161,7 @@ def test_page_says_the_numbers(tmp_path):
 def test_chart_marks_every_key_frame_and_drops_a_torn_line(tmp_path, tail):
   path = _write(tmp_path) / "metrics.jsonl"
   path.write_bytes(path.read_bytes() + tail)
-  assert len(report.read_metrics(path)) == 100
+  assert len(run_files.read_metrics(path)) == 100
   page = _report(tmp_path).page
   assert _num_markers(page) == _num_markers(page, "narrow") == 10
 
@@ -254,10 +249,10 @@ def test_a_long_run_stays_small(tmp_path):
 
 
 def test_smoothing_keeps_constants_and_averages_the_rest():
-  np.testing.assert_allclose(report_chart.smooth(np.full(99, 0.3))[0], 0.3)
+  np.testing.assert_allclose(charts.smooth(np.full(99, 0.3))[0], 0.3)
   values = np.zeros(80)
   values[40] = 1.0
-  means, window = report_chart.smooth(values)
+  means, window = charts.smooth(values)
   assert window == 3
   np.testing.assert_allclose(means[38:43], [0, 1 / 3, 1 / 3, 1 / 3, 0])
 
@@ -265,7 +260,7 @@ def test_smoothing_keeps_constants_and_averages_the_rest():
 def test_thinning_keeps_the_greatest_of_each_column():
   t = np.array([0.0, 1.0, 2.0, 50.0, 51.0, 99.0])
   values = np.array([1.0, 8.0, 2.0, 0.0, 3.0, 5.0])
-  np.testing.assert_array_equal(report_chart._thin(t, values, 2), [1, 5])
+  np.testing.assert_array_equal(charts._thin(t, values, 2), [1, 5])
 
 
 def test_the_page_holds_the_numbers_of_every_frame(tmp_path):
@@ -285,38 +280,37 @@ def test_the_page_holds_the_numbers_of_every_frame(tmp_path):
   assert [found["t"][i] for i in found["key"]] == keys
   assert found["before"] == [0.4] * 9 and found["after"] == [0.8] * 9
   assert found["updates"] == [3] * 9
-  assert found["learnt"] == [17 if t == 20 else None for t in keys]
+  assert found["learned"] == [17 if t == 20 else None for t in keys]
 
 
 @pytest.mark.parametrize(
   "num_frames,every,num_keys", ((20_000, 8, 2500), (30_000, 3, 5000))
 )
 def test_of_a_long_run_key_frames_are_kept_first(num_frames, every, num_keys):
-  found = report_moment.data(_rows(num_frames, every), 25.0)
-  assert len(found["t"]) == report_moment.MAX_ROWS
+  found = run_page.frame_data(_rows(num_frames, every), 25.0)
+  assert len(found["t"]) == run_page.MAX_ROWS
   assert found["t"] == sorted(found["t"]) == found["place"]
   assert (found["t"][0], found["t"][-1] > num_frames - 20) == (0, True)
   assert len(found["key"]) == num_keys
   assert all(found["t"][i] % every == 0 for i in found["key"])
   gaps = np.diff(found["t"])
-  assert gaps.max() <= 3 * num_frames / report_moment.MAX_ROWS
+  assert gaps.max() <= 3 * num_frames / run_page.MAX_ROWS
 
 
 def test_unsorted_lines_are_put_in_order():
   rows = [{"t": 3}, {"t": 1, "is_key": True}, {"t": 3, "stride": 8}]
-  found = report_moment.data(rows, None)
+  found = run_page.frame_data(rows, None)
   assert found["t"] == [1, 3] and found["place"] == [1, 2]
   assert found["stride"] == [None, 8] and found["key"] == [0]
 
 
-def test_no_text_ends_the_element_of_the_data():
-  evil = {"</script><script>alert(1)//": "<!-- \u2028 </SCRIPT"}
-  element = report_page.script_json("x", evil)
-  assert element.count("<") == 2 and element.count(">") == 2
-  inside = element[element.index(">") + 1 : element.rindex("<")]
-  assert json.loads(inside) == evil
+def test_no_text_ends_the_element_of_the_data(tmp_path, monkeypatch):
+  evil = {"</script><script>alert(1)//": "<!-- \u2028 </SCRIPT & '"}
+  monkeypatch.setattr(run_page, "frame_data", lambda rows, fps: evil)
+  assert _report(_write(tmp_path)).data == evil
+  monkeypatch.setattr(run_page, "frame_data", lambda rows, fps: {"x": math.nan})
   with pytest.raises(ValueError):
-    report_page.script_json("x", math.nan)
+    run_page.write(tmp_path)
 
 
 def test_charts_say_where_their_frames_are(tmp_path):
@@ -326,7 +320,7 @@ def test_charts_say_where_their_frames_are(tmp_path):
   ).groups()
   wide = json.loads(html.unescape(words))
   _, _, width, height = map(float, box.split())
-  group = page[page.index(f'id="wide-{report_chart.KEY_MARKERS}"') :]
+  group = page[page.index(f'id="wide-{charts.KEY_MARKERS}"') :]
   found = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', group)[:10]
   (left, right), (first, last) = wide["x"], wide["xlim"]
   (low, high), (bottom, top) = wide["ylim"], wide["y"]
@@ -357,8 +351,8 @@ def test_sizes_of_folders_are_sums(tmp_path):
   folder.mkdir(parents=True)
   (folder / "a").write_bytes(bytes(1500))
   (folder.parent / "b").write_bytes(bytes(500))
-  assert report_costs.size_of(tmp_path / "checkpoints") == 2000
-  assert report_costs.size_of(tmp_path / "trajectory") == 0
+  assert run_tables.size_of(tmp_path / "checkpoints") == 2000
+  assert run_tables.size_of(tmp_path / "trajectory") == 0
   text = _report(_write(tmp_path)).text
   assert re.search(r"checkpoints to go on from 2\.0 kB 20 B", text)
   assert "trajectory the teacher" not in text
@@ -375,7 +369,7 @@ def test_key_frames_are_shown_with_their_gain(tmp_path):
   text = _report(_write(tmp_path, rows)).text
   assert re.search(r"frame 0 , 0\.400 \u2192 0\.800, 3 updates frame 12 ", text)
   assert re.search(
-    r"frame 12 , 0\.100 \u2192 0\.800, 3 updates, learnt at frame 20, "
+    r"frame 12 , 0\.100 \u2192 0\.800, 3 updates, learned at frame 20, "
     r"the greatest gain of these frame 30 ",
     text,
   )
@@ -397,19 +391,19 @@ def test_key_frames_are_shown_with_their_gain(tmp_path):
 )
 def test_damaged_folders_are_named(tmp_path, name, content, words):
   _write(tmp_path)
-  report.check(tmp_path)
+  run_results.check(tmp_path)
   (tmp_path / name).unlink()
   if content is not None:
     (tmp_path / name).write_text(content)
   with refused(words):
-    report.check(tmp_path)
+    run_results.check(tmp_path)
 
 
 def test_a_run_without_a_summary_yet_is_sound(tmp_path):
   (_write(tmp_path) / "summary.json").unlink()
-  report.check(tmp_path)
+  run_results.check(tmp_path)
   (tmp_path / "metrics.jsonl").write_text("")
-  report.check(tmp_path)
+  run_results.check(tmp_path)
 
 
 def test_what_is_no_number_or_beyond_all_bounds_is_left_out(tmp_path):

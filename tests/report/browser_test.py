@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.run import report, report_index
+from ojd.report import run_page, runs_page
 from tests import browser, workdirs
 
 keys = pytest.importorskip("selenium.webdriver.common.keys")
@@ -45,7 +45,7 @@ def address(lines, tmp_path_factory):
   config["class_names"][1] = EVIL
   (path / "config.json").write_text(json.dumps(config))
   workdirs.add_video(path, lines)
-  return report.write_report(path).as_uri()
+  return run_page.write(path).as_uri()
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ def test_without_scripts_all_is_there(driver, address):
 def test_a_run_without_a_video_has_its_numbers(driver, lines, tmp_path):
   workdirs.make(tmp_path / "run", lines)
   browser.set_screen(driver, 1280, 900)
-  driver.get(report.write_report(tmp_path / "run").as_uri())
+  driver.get(run_page.write(tmp_path / "run").as_uri())
   _point(driver, 21, click=True)
   assert _text(driver, ".caption").startswith("frame 21 \u00b7 mIoU ")
   assert len(_find_all(driver, ".buttons button")) == 2
@@ -304,8 +304,8 @@ def test_the_index_sorts_leads_to_reports_and_fits_a_phone(driver, tmp_path):
     numbers = {"miou": {"mean": miou}}
     workdirs.make(tmp_path / name, numbers=numbers, a_thresh=threshold)
   (tmp_path / "d" / "config.json").write_text("{")
-  entries = report_index.rewrite(report_index.find(tmp_path))
-  report_index.write(entries, tmp_path / "index.html")
+  entries = runs_page.rewrite(runs_page.find(tmp_path))
+  runs_page.write(entries, tmp_path / "index.html")
   browser.set_screen(driver, 1280, 900)
   driver.get((tmp_path / "index.html").as_uri())
   order = lambda: "".join(x.text for x in _find_all(driver, "tbody th"))

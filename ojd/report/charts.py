@@ -1,28 +1,111 @@
-"""The chart of a run: accuracy, updates and stride on one axis of frames.
+"""Charts as `<svg>` elements that take their colours and size from a page.
 
-After Figure 4 of the JITNet paper. Letters: F frames, E evaluated frames, K key
-frames.
+The chart of a run is after Figure 4 of the JITNet paper: accuracy, updates and
+stride on one axis of frames. Letters: F frames, E evaluated frames, K key
+frames, P points of a curve.
 """
 
+import html
+import io
+import json
 import math
+import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
-from matplotlib import figure, ticker
+from matplotlib import axes, figure, ticker
 
-from ojd.run import report_svg
-from ojd.run import report_text as text
+from ojd.report import values
 
 KEY_MARKERS = "key-frames"  # id of the group with one marker a key frame
-_MAX_COLUMNS = 400  # more points than that nobody sees apart
+# Of the curves of one chart, on white paper; --run-0, ... of the stylesheet.
+PALETTE = (
+  *("#1763c7", "#c75300", "#16794f", "#a11a6b", "#6b4fc9", "#8a6d00"),
+  *("#0e8a9c", "#b3261e", "#5c7a00", "#7a4a2b", "#4a5568", "#d0408f"),
+)
+MAX_CURVES = len(PALETTE)  # more colours nobody tells apart
 # What stands for a colour that the page decides, light or dark.
-_INK = report_svg.INK
-_LINE, _KEY, _STRIDE = (f"#0102{i:02x}" for i in range(3))
+INK, GRID, _LINE, _KEY, _STRIDE = (f"#0101{i:02x}" for i in range(5))
+CURVES = tuple(f"#0103{i:02x}" for i in range(MAX_CURVES))
 _VARIABLES = {
+  INK: "currentColor",
+  GRID: "var(--line)",
   _LINE: "var(--accent)",
   _KEY: "var(--key)",
   _STRIDE: "var(--stride)",
+  **{color: f"var(--run-{i})" for i, color in enumerate(CURVES)},
 }
+_MAX_COLUMNS = 400  # more points than that nobody sees apart
+_NUM_POINTS = 400  # of a curve
+_NUM_SPARKS = 60  # of a small one
+
+
+def for_screens(
+  draw: Callable[[float, str], str], wide: float
+) -> dict[str, str]:
+  """A chart for wide and one for narrow screens, by their class of CSS.
+
+  Args:
+    draw: takes a width in inches and a prefix of every id.
+    wide: the first width.
+  """
+  return {"wide": draw(wide, "wide"), "narrow": draw(4.4, "narrow")}
+
+
+def style(ax: axes.Axes) -> None:
+  """Makes the frame of a chart a few quiet lines."""
+  ax.patch.set_visible(False)
+  ax.grid(axis="y", color=GRID, lw=0.8)
+  ax.set_axisbelow(True)
+  ax.tick_params(colors=INK, labelsize=8, length=0)
+  for side in ("top", "right", "left"):
+    ax.spines[side].set_visible(False)
+  ax.spines["bottom"].set_color(GRID)
+
+
+def element(
+  fig: figure.Figure, prefix: str, plot: dict[str, Any] | None = None
+) -> str:
+  """The figure as an element of a page.
+
+  Args:
+    fig: the figure.
+    prefix: of every id, so that a page may hold several.
+    plot: where things are, for scripts, as the attribute `data-plot`.
+  """
+  target = io.StringIO()
+  with matplotlib.rc_context({"svg.fonttype": "none"}):
+    fig.savefig(target, format="svg", transparent=True)
+  svg = target.getvalue()
+  svg = svg[svg.index("<svg") :]
+  svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+  svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+  # Fonts come from the page as well, but not the sizes.
+  svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+  svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+  for color, variable in _VARIABLES.items():
+    svg = svg.replace(color, variable)
+  if plot is None:
+    return svg
+  words = html.escape(json.dumps(plot))
+  return svg.replace("<svg", f'<svg data-plot="{words}"', 1)
+
+
+def _place(ax):
+  """Where a chart lies: its ends in numbers and in the whole picture.
+
+  "x" and "y" are fractions of the picture's width and height from its upper
+  left corner; "xlim" and "ylim" are what is drawn there.
+  """
+  box = ax.get_position()
+  return {
+    "x": [round(float(x), 6) for x in (box.x0, box.x1)],
+    "y": [round(1 - float(y), 6) for y in (box.y0, box.y1)],
+    "xlim": [float(x) for x in ax.get_xlim()],
+    "ylim": [float(y) for y in ax.get_ylim()],
+  }
 
 
 class Series(NamedTuple):
@@ -57,25 +140,23 @@ def read_series(rows: list[dict[str, Any]]) -> Series:
 
 
 def _column(rows, name):
-  return np.array([number(row.get(name)) for row in rows], np.float64)
+  found = (row.get(name) for row in rows)
+  return np.array(
+    [x if values.is_number(x) else math.nan for x in found], np.float64
+  )
 
 
-def number(x: Any) -> float:
-  """A number from a file; NaN for anything else."""
-  return float(x) if text.is_number(x) else math.nan
-
-
-def smooth(values: np.ndarray) -> tuple[np.ndarray, int]:
+def smooth(series: np.ndarray) -> tuple[np.ndarray, int]:
   """Centred moving average, and over how many values; ends use fewer."""
-  window = len(values) // 40 | 1
+  window = len(series) // 40 | 1
   if window == 1:
-    return values, 1
+    return series, 1
   kernel = np.ones(window)
-  sums = np.convolve(values, kernel, "same")
-  return sums / np.convolve(np.ones(len(values)), kernel, "same"), window
+  sums = np.convolve(series, kernel, "same")
+  return sums / np.convolve(np.ones(len(series)), kernel, "same"), window
 
 
-def draw(
+def draw_run(
   series: Series,
   *,
   width: float,
@@ -103,7 +184,7 @@ def draw(
   _draw_updates(axes[2], series, columns)
   _draw_stride(axes[3], series)
   for ax in axes:
-    report_svg.style(ax)
+    style(ax)
   ends = [run.t[[0, -1]] for run in (series, beside) if run is not None]
   first, last = np.min(ends), np.max(ends)
   margin = max(1.0, 0.01 * (last - first))
@@ -111,7 +192,7 @@ def draw(
   axes[3].xaxis.set_major_locator(
     ticker.MaxNLocator(6, integer=True, min_n_ticks=1)
   )
-  axes[3].set_xlabel("frame", color=_INK, fontsize=9)
+  axes[3].set_xlabel("frame", color=INK, fontsize=9)
   fig.subplots_adjust(
     left=0.5 / width, right=1 - 0.1 / width, top=0.95, bottom=0.07, hspace=0.42
   )
@@ -120,7 +201,7 @@ def draw(
 
 def _draw_beside(axes, series):
   """The other run's mIoU, updates and stride, behind what is to come."""
-  grey = {"color": _INK, "alpha": 0.4}
+  grey = {"color": INK, "alpha": 0.4}
   means, _ = smooth(series.eval_miou)
   axes[0].plot(series.eval_t, means, lw=1.2, **grey)
   width = min(6.0, max(0.7, 400 / max(len(series.key_t), 1)))
@@ -130,19 +211,19 @@ def _draw_beside(axes, series):
 
 
 def _draw_miou(ax, series, columns):
-  t, values = series.eval_t, series.eval_miou
-  means, window = smooth(values)
+  t, miou = series.eval_t, series.eval_miou
+  means, window = smooth(miou)
   title = "mIoU of the student"
   if window > 1:
     title += f", and its mean over {window} evaluations"
   _set_title(ax, title if len(t) else "mIoU: no frame was evaluated")
   ax.set_ylim(-0.09, 1.04)
   if len(t) > 4 * columns:
-    _draw_envelope(ax, t, values, columns)
+    _draw_envelope(ax, t, miou, columns)
     shown = np.linspace(0, len(t) - 1, 2 * columns).astype(int)
     ax.plot(t[shown], means[shown], color=_LINE, lw=1.6)
   else:
-    ax.plot(t, values, color=_LINE, lw=0.8, alpha=0.35)
+    ax.plot(t, miou, color=_LINE, lw=0.8, alpha=0.35)
     dot = "o" if len(t) < 60 else None
     ax.plot(t, means, color=_LINE, lw=1.6, marker=dot, ms=3)
   key_t = series.key_t[_thin(series.key_t, series.updates, columns)]
@@ -155,20 +236,20 @@ def _draw_miou(ax, series, columns):
   markers.set_gid(KEY_MARKERS)
 
 
-def _draw_envelope(ax, t, values, columns):
+def _draw_envelope(ax, t, miou, columns):
   """Least and greatest value of each stretch: single ones are too many."""
   starts = np.linspace(0, len(t), columns, endpoint=False).astype(int)
-  low = np.minimum.reduceat(values, starts)
-  high = np.maximum.reduceat(values, starts)
+  low = np.minimum.reduceat(miou, starts)
+  high = np.maximum.reduceat(miou, starts)
   ax.fill_between(t[starts], low, high, color=_LINE, alpha=0.25, lw=0)
 
 
-def _thin(t, values, columns):
+def _thin(t, updates, columns):
   """Indices of the greatest value in each column of the picture."""
   if len(t) <= columns:
     return np.arange(len(t))
   column = ((t - t[0]) * columns / (t[-1] - t[0] + 1)).astype(int)
-  order = np.lexsort((np.nan_to_num(values), column))
+  order = np.lexsort((np.nan_to_num(updates), column))
   is_last = np.append(np.diff(column[order]) > 0, True)
   return order[is_last]
 
@@ -177,7 +258,7 @@ def _draw_agreement(ax, series, columns, threshold):
   _set_title(ax, "Agreement with the teacher: before \u25cb, after \u25cf")
   ax.set_ylim(-0.06, 1.06)
   if threshold is not None:
-    ax.axhline(threshold, color=_INK, lw=0.7, ls=(0, (4, 3)), alpha=0.7)
+    ax.axhline(threshold, color=INK, lw=0.7, ls=(0, (4, 3)), alpha=0.7)
   if not len(series.key_t):
     return _say(ax, "no key frames")
   kept = _thin(series.key_t, series.updates, columns // 2)
@@ -222,17 +303,73 @@ def _draw_stride(ax, series):
 def _say(ax, words):
   ax.set_yticks([])
   ax.text(
-    0.5, 0.5, words, color=_INK, alpha=0.7, transform=ax.transAxes,
+    0.5, 0.5, words, color=INK, alpha=0.7, transform=ax.transAxes,
     ha="center", va="center",
   )  # fmt: skip
 
 
 def _set_title(ax, words):
-  ax.set_title(words, loc="left", fontsize=9, color=_INK, pad=4)
+  ax.set_title(words, loc="left", fontsize=9, color=INK, pad=4)
 
 
 def _to_svg(fig, prefix):
   """The figure as an element that says where its frames are."""
-  top, bottom = (report_svg.place(ax) for ax in fig.axes[:: len(fig.axes) - 1])
+  top, bottom = _place(fig.axes[0]), _place(fig.axes[-1])
   plot = {**top, "bottom": bottom["y"][0]}
-  return report_svg.element(fig, prefix, _VARIABLES, plot)
+  return element(fig, prefix, plot)
+
+
+class Curve(NamedTuple):
+  """The smoothed mIoU of a run, at some of its frames."""
+
+  t: np.ndarray  # [P]
+  miou: np.ndarray  # [P]
+
+
+def curve(series: Series) -> Curve:
+  """Of a run; without points where nothing was evaluated."""
+  means, _ = smooth(series.eval_miou)
+  return _at_most(Curve(series.eval_t, means), _NUM_POINTS)
+
+
+def _at_most(line, most):
+  count = len(line.t)
+  kept = np.linspace(0, count - 1, min(count, most)).astype(int)
+  return Curve(line.t[kept], line.miou[kept])
+
+
+def draw_curves(curves: list[Curve], *, width: float, prefix: str) -> str:
+  """Draws at most MAX_CURVES, with at least a point each, as `<svg>`.
+
+  Args:
+    curves: the i-th has the colour --run-i of the page, the second half dashes.
+    width: in inches; the page scales the picture to its own width.
+    prefix: of every id.
+  """
+  fig = figure.Figure(figsize=(width, 2.2 + 0.16 * width))
+  ax = fig.subplots()
+  for i, one in enumerate(curves):
+    dashes = "-" if 2 * i < MAX_CURVES else (0, (4, 2))
+    alone = "o" if len(one.t) == 1 else None
+    ax.plot(
+      one.t, one.miou, color=CURVES[i], lw=1.5, ls=dashes, marker=alone, ms=4
+    )
+  ax.set_ylim(-0.04, 1.04)
+  ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True, min_n_ticks=1))
+  ax.set_xlabel("frame", color=INK, fontsize=9)
+  style(ax)
+  fig.subplots_adjust(
+    left=0.4 / width, right=1 - 0.1 / width, top=0.96, bottom=0.14
+  )
+  return element(fig, prefix)
+
+
+def spark(line: Curve) -> str:
+  """The points of a curve in a picture of 100 x 24; "" where there are none."""
+  points = _at_most(line, _NUM_SPARKS)
+  if not len(points.t):
+    return ""
+  span = max(float(points.t[-1] - points.t[0]), 1.0)
+  xs = 2 + 96 * (points.t - points.t[0]) / span
+  ys = 22 - 20 * np.clip(points.miou, 0, 1)
+  return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))

@@ -1,6 +1,6 @@
 """Values from files as words of a page; a dash for what is not known."""
 
-import html
+import json
 import math
 from typing import Any
 
@@ -13,11 +13,6 @@ def mapping(content: dict[str, Any], name: str) -> dict[str, Any]:
   return value if isinstance(value, dict) else {}
 
 
-def escape(text: Any) -> str:
-  """Text that HTML shows as it is."""
-  return html.escape(str(text))
-
-
 def is_number(x: Any) -> bool:
   """Whether a value from a file is a finite number."""
   if isinstance(x, int):  # JSON has whole numbers that no float can hold
@@ -25,15 +20,23 @@ def is_number(x: Any) -> bool:
   return isinstance(x, float) and math.isfinite(x)
 
 
+def number(x: Any) -> float | None:
+  """A value from a file where it is a number, else None."""
+  return x if is_number(x) else None
+
+
 def integer(x: Any) -> str:
+  """A whole number, as in 30,000."""
   return f"{int(x):,}" if is_number(x) else UNKNOWN
 
 
 def fixed(x: Any, digits: int) -> str:
+  """A number with so many digits after the point."""
   return f"{x:,.{digits}f}" if is_number(x) else UNKNOWN
 
 
 def percent(x: Any) -> str:
+  """A share, as in 1.6%."""
   return f"{100 * x:.1f}%" if is_number(x) else UNKNOWN
 
 
@@ -43,6 +46,7 @@ def times(x: Any) -> str:
 
 
 def memory(megabytes: Any) -> str:
+  """Of a process, as in 512 MB."""
   if is_number(megabytes) and megabytes >= 1024:
     return f"{megabytes / 1024:.1f} GB"
   return f"{megabytes:,.0f} MB" if is_number(megabytes) else UNKNOWN
@@ -58,6 +62,16 @@ def size(num_bytes: Any) -> str:
   return f"{num_bytes:,.0f} B"
 
 
-def count(x: Any, word: str) -> str:
+def counted(x: Any, word: str) -> str:
   """A number of things: "1 update", "8 updates"."""
   return f"{integer(x)} {word}{'' if x == 1 else 's'}"
+
+
+def plain(value: Any) -> str:
+  """A flag's value; text stands as it is."""
+  if value is None:
+    return UNKNOWN
+  return value if isinstance(value, str) else json.dumps(value)
+
+
+FILTERS = (integer, fixed, percent, times, memory, size, counted, plain)
