@@ -104,7 +104,7 @@ def test_times_are_those_by_hand(tmp_path):
   assert found["num_sent"] == len(keys)
   page = (tmp_path / workdir.REPORT / "index.html").read_text()
   assert f"{found['down_kbps']:.0f}" in page
-  assert "frames until what was learnt answers" in page
+  assert "frames until what was learned answers" in page
 
 
 def test_messages_are_timed_over_another_network(tmp_path):
