@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import pathlib
 import time
 import urllib.parse
 from collections.abc import AsyncGenerator, Iterator
@@ -35,13 +36,9 @@ _HEARTBEAT_SECONDS = 10.0  # after which silence is broken
 _PICTURE_SECONDS = 1.0  # to wait for a picture at a time
 _LINGER_SECONDS = 0.5
 _MAX_FIELDS = 8  # of a query
-_NO_TOKEN = """<!DOCTYPE html>
-<html lang="en"><title>Live view</title>
-<link rel="icon" href="data:,">
-<p>This live view needs its token: open it as <code>/?token=...</code>, or send
-<code>Authorization: Bearer ...</code>.
-<p>If you have just done so from a link: <a href="/">go on</a>.
-"""
+_NO_TOKEN = (pathlib.Path(__file__).parent / "assets" / "token.html").read_text(
+  "utf-8"
+)
 # They keep browsers from doing more with an answer than to show it.
 _HEADERS = {
   "Cache-Control": "no-store",
