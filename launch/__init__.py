@@ -4,5 +4,5 @@
 
 A table says which binary, with which flags, how often and what a run needs;
 `launch.local`, `launch.slurm` and `launch.ray` start the same commands and keep
-the same books, so that a launch goes on wherever the next one is made.
+the same registry, so that a launch goes on wherever the next one is made.
 """

@@ -8,8 +8,10 @@ import itertools
 import pathlib
 import typing
 
+import msgspec
+
 from launch.runs import Plan, Run, check_names, check_size, word, words_of
-from launch.table import Table
+from launch.table import KeyProblem, Table
 from ojd.comparison import folder as folders
 from ojd.comparison import spec
 from ojd.errors import UserError
@@ -21,7 +23,6 @@ _NOT_FLAGS = {
   **{"stream": "[comparison] streams", "system": "[comparison] systems"},
   **{"seed": "repeats", "workdir": "output"},
 }
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
 _KINDS = typing.get_type_hints(RunConfig)
 
 
@@ -33,16 +34,16 @@ def plan(table: Table, output: pathlib.Path) -> Plan:
   streams, systems = escaped(table.streams), escaped(table.systems)
   seeds = range(table.repeats or 1)
   check_size(len(streams), len(systems), len(seeds))
-  cells = itertools.product(
-    spec.parse_streams(streams), spec.parse_systems(",".join(systems)), seeds
-  )
+  parsed = spec.parse_streams(streams), spec.parse_systems(",".join(systems))
+  cells = itertools.product(*parsed, seeds)
   config = RunConfig(**flags)
   runs = [_cell(config, *cell, flags, output) for cell in cells]
   check_names(runs)
   settings = folders.settings(config, davis_measures=False)
 
   def prepare():
-    folders.inspect(output, settings)
+    if not folders.inspect(output, settings):
+      spec.check_used(config, parsed[0][0], parsed[1])
     try:
       output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,17 +63,16 @@ def _shared(flags):
   """The flags of all cells, as the types that they are of."""
   shared = {}
   for name, value in flags.items():
+    keys = ("flags", name)
     if name in _NOT_FLAGS:
-      raise UserError(f"[flags] {name}: it is {_NOT_FLAGS[name]} here")
+      raise KeyProblem(keys, f"it is {_NOT_FLAGS[name]} here")
     if name not in _KINDS:
-      raise UserError(f"[flags] {name} is no flag of online_distill")
+      raise KeyProblem(keys, "this is no flag of online_distill")
     kind = (typing.get_args(_KINDS[name]) or (_KINDS[name],))[0]
-    if kind is float and type(value) is int:
-      value = float(value)
-    if type(value) is not kind:
-      wanted = _WORDS.get(kind, "a text")
-      raise UserError(f"[flags] {name} = {value!r}: {wanted} is meant")
-    shared[name] = value
+    try:
+      shared[name] = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+      raise KeyProblem(keys, str(error)) from None
   return shared
 
 

@@ -6,12 +6,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from launch import ledger as ledgers
-from launch.ledger import Ledger
+from launch.registry import Registry, last_line
 from launch.runs import Run
 
 _LOOK_SECONDS = 0.1
-_TELL_SECONDS = 0.5  # between two looks into all logs
+_REPORT_SECONDS = 0.5  # between two looks into all logs
 
 
 class Task(Protocol):
@@ -64,7 +63,7 @@ WatchFn = Callable[[Progress], None]
 def drive(
   runs: Sequence[Run],
   num_done: int,
-  books: Ledger,
+  registry: Registry,
   start: StartFn,
   *,
   watch: WatchFn = lambda progress: None,
@@ -73,18 +72,18 @@ def drive(
 ) -> Ended:
   """Starts the runs in their order; leaves none of them going on.
 
-  A run that fails is told, and the others go on.
+  A run that fails is reported, and the others go on.
 
   Args:
     runs: what is to be run.
     num_done: how many were done before.
-    books: where their logs are.
+    registry: where their logs are.
     start: starts a run, if there is room for it.
     watch: called all the time.
     should_stop: asked all the time; runs are then told to end.
     clock: seconds.
   """
-  state = _State(runs, num_done, books, watch, clock)
+  state = _State(runs, num_done, registry, watch, clock)
   is_stopping = False
   try:
     while state.active or (state.waiting and not is_stopping):
@@ -101,7 +100,7 @@ def drive(
         code = task.poll()
         if code is not None:
           state.end(run, code, clock() - begun, is_stopping)
-      state.tell()
+      state.report()
       time.sleep(_LOOK_SECONDS)
   finally:
     for task, _ in state.active.values():
@@ -114,43 +113,43 @@ def drive(
 class _State:
   """What is waiting, what goes on, and what came of the rest."""
 
-  def __init__(self, runs, num_done, books, watch, clock):
+  def __init__(self, runs, num_done, registry, watch, clock):
     self.waiting = deque(runs)
     self.active: dict[Run, tuple[Task, float]] = {}
     self.num_done, self.num_stopped = num_done, 0
     self.failed: list[str] = []
-    self._books, self._watch, self._clock = books, watch, clock
+    self._registry, self._watch, self._clock = registry, watch, clock
     self._num_all = num_done + len(runs)
     self._begun, self._num_ended = clock(), 0
-    self._told = -math.inf
+    self._reported = -math.inf
 
   def begin(self, task):
     run = self.waiting.popleft()
     self.active[run] = task, self._clock()
-    self.tell(f"{run.name}: started")
+    self.report(f"{run.name}: started")
 
   def end(self, run, code, seconds, is_stopping):
     del self.active[run]
-    log = self._books.log(run)
+    log = self._registry.log(run)
     self._num_ended += 1
     if code == 0:
       self.num_done += 1
-      self.tell(f"{run.name}: done in {seconds:.0f} s")
+      self.report(f"{run.name}: done in {seconds:.0f} s")
     elif is_stopping:
       self.num_stopped += 1
-      self.tell(f"{run.name}: stopped")
+      self.report(f"{run.name}: stopped")
     else:
-      words = ledgers.last_line(log)
+      words = last_line(log)
       self.failed.append(f"{run.name}: code {code}: {words} ({log})")
-      self.tell(self.failed[-1])
+      self.report(self.failed[-1])
 
-  def tell(self, news=""):
+  def report(self, news=""):
     now = self._clock()
-    if not news and now - self._told < _TELL_SECONDS:
+    if not news and now - self._reported < _REPORT_SECONDS:
       return
-    self._told = now
+    self._reported = now
     active = [
-      Active(run.name, now - begun, ledgers.last_line(self._books.log(run)))
+      Active(run.name, now - begun, last_line(self._registry.log(run)))
       for run, (_, begun) in self.active.items()
     ]
     self._watch(

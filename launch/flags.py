@@ -9,10 +9,10 @@ from typing import NamedTuple
 from absl import flags
 
 from experiments import cli
-from launch import board, checking, drive, plan, supervised, table
-from launch import ledger as ledgers
+from launch import checking, display, drive, plan, supervised, table
+from launch import registry as registry_lib
 from launch.drive import Ended
-from launch.ledger import Ledger
+from launch.registry import Registry
 from launch.runs import Plan, Run
 from ojd.errors import UserError
 
@@ -35,7 +35,7 @@ class Work(NamedTuple):
   plan: Plan
   chosen: list[Run]
   missing: list[Run]  # of these
-  books: Ledger
+  registry: Registry
 
 
 def read(words: list[str]) -> Work:
@@ -49,9 +49,9 @@ def read(words: list[str]) -> Work:
     raise UserError(f"--grace={GRACE.value}: from 0 to {_MAX_GRACE:g} s")
   made = plan.make(table.read(table.find(words[0])), _OUTPUT.value)
   chosen = plan.select(made.runs, _ONLY.value)
-  books = ledgers.in_output(made.output)
-  missing = [run for run in chosen if not books.is_done(run)]
-  return Work(made, chosen, missing, books)
+  registry = registry_lib.in_output(made.output)
+  missing = [run for run in chosen if not registry.is_done(run)]
+  return Work(made, chosen, missing, registry)
 
 
 def was_list_wanted(work: Work) -> bool:
@@ -70,7 +70,7 @@ def prepared(work: Work) -> Iterator[None]:
   """Checks all commands, makes the output, and keeps other launchers out."""
   checking.check(work.missing)
   work.plan.prepare()
-  with ledgers.claim(work.books):
+  with registry_lib.claim(work.registry):
     yield
 
 
@@ -79,12 +79,12 @@ def run(
 ) -> tuple[Ended, cli.Interrupt]:
   """Starts what is missing, and shows it; how it ended, and who ended it."""
   # Not sooner: Ray has put its own in the place of what SIGTERM did before.
-  interrupt, watcher = cli.Interrupt(), board.watcher()
+  interrupt, watcher = cli.Interrupt(), display.watcher()
   try:
     ended = drive.drive(
       work.missing,
       len(work.chosen) - len(work.missing),
-      work.books,
+      work.registry,
       start,
       watch=watcher,
       should_stop=interrupt.is_wanted,
@@ -109,7 +109,7 @@ def conclude(work: Work, ended: Ended, interrupt: cli.Interrupt) -> int:
 
 def sum_up(work: Work) -> int:
   """Runs the last command where every run of the table is done."""
-  if not work.plan.last or not all(map(work.books.is_done, work.plan.runs)):
+  if not work.plan.last or not all(map(work.registry.is_done, work.plan.runs)):
     return 0
   # It ends with Ctrl-C as this process does: both are before the terminal.
   return subprocess.call([sys.executable, "-m", *work.plan.last])

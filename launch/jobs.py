@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launch import ledger as ledgers
-from launch.ledger import Ledger
+from launch import registry as registry_lib
+from launch.registry import Registry
 from launch.runs import Run
 from launch.supervised import Supervised
 from launch.table import Need
@@ -26,10 +26,10 @@ class Job:
   """A run as a job; submitit keeps it, and calls it on the node."""
 
   def __init__(
-    self, run: Run, books: Ledger, cores: int, folder: str, grace: float
+    self, run: Run, registry: Registry, cores: int, folder: str, grace: float
   ):
     """Takes what Supervised does."""
-    self._run, self._books, self._cores = run, books, cores
+    self._run, self._registry, self._cores = run, registry, cores
     self._folder, self._grace = folder, grace
     self._task: Supervised | None = None
 
@@ -37,7 +37,7 @@ class Job:
     """Runs the command to its end; raises where that was none."""
     task = self._task = Supervised(
       self._run,
-      self._books,
+      self._registry,
       cores=self._cores,
       folder=self._folder,
       grace=self._grace,
@@ -50,7 +50,7 @@ class Job:
       # to say, but not if it is over before that.
       time.sleep(_PREEMPTION_SECONDS)
     if code:
-      words = ledgers.last_line(self._books.log(self._run))
+      words = registry_lib.last_line(self._registry.log(self._run))
       raise RuntimeError(f"code {code}: {words}")
 
   def checkpoint(self) -> Any:
@@ -65,7 +65,9 @@ class Job:
     return {**self.__dict__, "_task": None}
 
 
-def submit(executor: Any, jobs: Mapping[Run, Job], books: Ledger) -> list[str]:
+def submit(
+  executor: Any, jobs: Mapping[Run, Job], registry: Registry
+) -> list[str]:
   """Submits jobs by an executor of submitit; their names."""
   runs, names = list(jobs), []
   for first in range(0, len(runs), _MAX_ARRAY):
@@ -73,7 +75,7 @@ def submit(executor: Any, jobs: Mapping[Run, Job], books: Ledger) -> list[str]:
     with executor.batch():
       submitted = [executor.submit(jobs[run]) for run in some]
     for run, job in zip(some, submitted, strict=True):
-      books.write_job(run, job.job_id)
+      registry.write_job(run, job.job_id)
       names.append(job.job_id)
   return names
 

@@ -66,7 +66,7 @@ def start(run, work, budget) -> drive.Task | None:
   gpus = {"CUDA_VISIBLE_DEVICES": ",".join(place.gpus)} if place.gpus else {}
   task = Supervised(
     run,
-    work.books,
+    work.registry,
     cores=place.cores,
     environment=gpus,
     grace=launch_flags.GRACE.value,

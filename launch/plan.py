@@ -5,8 +5,9 @@ import itertools
 import re
 from collections import Counter
 
+from launch import table as tables
 from launch.runs import Plan, Run, check_names, check_size, words_of
-from launch.table import COMPARE, FOLDER_FLAGS, Table
+from launch.table import COMPARE, FOLDER_FLAGS, KeyProblem, Table
 from ojd.errors import UserError
 from ojd.run import workdir
 
@@ -26,7 +27,7 @@ def make(table: Table, output: str = "") -> Plan:
     else:
       plan = _grid(table, path)
   except UserError as error:
-    raise UserError(f"{table.path}: {error}") from None
+    raise tables.located(table.path, table.text, error) from None
   return plan
 
 
@@ -78,16 +79,17 @@ def _check_flags(table, folder_flag):
     for choices in table.axes.values()
   ]
   counts = Counter(itertools.chain(*axes))
-  given = {*table.flags, *counts}
-  if folder_flag in given:
-    raise UserError(
-      f"{folder_flag}: every run has a folder of its own in the output"
-    )
-  if table.repeats is not None and "seed" in given:
-    raise UserError("seed: that is what repeats says; leave out one of them")
+  keys = {name: ("grid", name) for name in counts}
+  keys |= {name: ("flags", name) for name in table.flags}
+  if folder_flag in keys:
+    words = "every run has a folder of its own in the output"
+    raise KeyProblem(keys[folder_flag], words)
+  if table.repeats is not None and "seed" in keys:
+    words = "that is what repeats says; leave out one of them"
+    raise KeyProblem(keys["seed"], words)
   for name, count in counts.items():
     if count > 1:
-      raise UserError(f"[grid] {name} is on two axes")
+      raise KeyProblem(("grid", name), "it is on two axes")
 
 
 def select(runs: list[Run], parts: list[str]) -> list[Run]:

@@ -4,10 +4,10 @@ r"""Starts the runs of a table on a Ray cluster.
     python -m launch.ray smoke --address=local
 
 A run is a task that asks for its cores, memory and GPUs, runs the very command
-that launch.local would, and keeps the same books in OUTPUT, a folder that all
-nodes see. One whose node dies is begun elsewhere and goes on from its files.
-Ctrl-C ends all; the same command runs what is missing. The second starts a Ray
-of its own on this machine. Needs `pip install 'ojd[ray]'`.
+that launch.local would, and keeps the same registry in OUTPUT, a folder that
+all nodes see. One whose node dies is begun elsewhere and goes on from its
+files. Ctrl-C ends all; the same command runs what is missing. The second starts
+a Ray of its own on this machine. Needs `pip install 'ojd[ray]'`.
 """
 
 from absl import flags
@@ -40,7 +40,9 @@ def _connected(work):
   from launch import ray_tasks
 
   ray_tasks.check(work.plan.need)
-  return ray_tasks.starter(work.books, work.plan.need, launch_flags.GRACE.value)
+  return ray_tasks.starter(
+    work.registry, work.plan.need, launch_flags.GRACE.value
+  )
 
 
 if __name__ == "__main__":

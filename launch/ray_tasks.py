@@ -8,7 +8,7 @@ from collections.abc import Callable
 import ray
 from ray import exceptions as ray_exceptions
 
-from launch.ledger import Ledger
+from launch.registry import Registry
 from launch.runs import Run
 from launch.supervised import Supervised
 from launch.table import Need
@@ -64,7 +64,9 @@ class Task:
       ray.cancel(self._ref, force=True)
 
 
-def starter(books: Ledger, need: Need, grace: float) -> Callable[[Run], Task]:
+def starter(
+  registry: Registry, need: Need, grace: float
+) -> Callable[[Run], Task]:
   """What submits a run; Ray finds the place for it."""
   remote = ray.remote(run_here).options(
     num_cpus=need.cores,
@@ -73,14 +75,16 @@ def starter(books: Ledger, need: Need, grace: float) -> Callable[[Run], Task]:
     max_retries=_MAX_RETRIES,
   )
   folder = os.getcwd()
-  return lambda run: Task(remote.remote(run, books, need.cores, folder, grace))
+  return lambda run: Task(
+    remote.remote(run, registry, need.cores, folder, grace)
+  )
 
 
 def run_here(
-  run: Run, books: Ledger, cores: int, folder: str, grace: float
+  run: Run, registry: Registry, cores: int, folder: str, grace: float
 ) -> int:
   """Runs a command in this worker's place; its exit code."""
-  task = Supervised(run, books, cores=cores, folder=folder, grace=grace)
+  task = Supervised(run, registry, cores=cores, folder=folder, grace=grace)
   try:
     # Not wait(): a cancellation comes between two steps of Python.
     while (code := task.poll()) is None:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from launch.table import Flags, Need
 from ojd.errors import UserError
 
-# The folder in the output that holds logs and books of the launches.
-BOOKS = "launch"
+# The folder in the output that holds logs and registry of the launches.
+REGISTRY = "launch"
 MAX_RUNS = 10_000
 
 
@@ -56,5 +56,5 @@ def check_names(runs: list[Run]) -> None:
   (name, count), *_ = Counter(run.name for run in runs).most_common(1)
   if count > 1:
     raise UserError(f"two runs would be called {name!r}")
-  if any(run.name == BOOKS for run in runs):
-    raise UserError(f"{BOOKS!r} is where the logs lie; no run has that name")
+  if any(run.name == REGISTRY for run in runs):
+    raise UserError(f"{REGISTRY!r} is where the logs lie; no run has that name")

@@ -3,11 +3,11 @@ r"""Submits the runs of a table to Slurm, a job each.
     python -m launch.slurm table2 --partition=gpu --time=12:00:00
     python -m launch.slurm my/table.toml --output=/shared/runs --account=me
 
-Each job runs the very command that launch.local would, and keeps the same books
-in OUTPUT, a folder that all nodes see. One that is preempted or out of time is
-requeued and goes on where it stopped. The same command submits what is missing
-and not in the queue; when nothing is, it sums up, as launch.local does. Needs
-`pip install 'ojd[slurm]'`.
+Each job runs the very command that launch.local would, and keeps the same
+registry in OUTPUT, a folder that all nodes see. One that is preempted or out of
+time is requeued and goes on where it stopped. The same command submits what is
+missing and not in the queue; when nothing is, it sums up, as launch.local does.
+Needs `pip install 'ojd[slurm]'`.
 """
 
 import os
@@ -48,19 +48,19 @@ def main(words: list[str]) -> int:
   executor = _executor(work)
   with launch_flags.prepared(work):
     queued = _queued()
-    new = [run for run in work.missing if work.books.job(run) not in queued]
-    names = jobs_lib.submit(executor, _jobs(new, work), work.books)
+    new = [run for run in work.missing if work.registry.job(run) not in queued]
+    names = jobs_lib.submit(executor, _jobs(new, work), work.registry)
   ends = " to ".join(dict.fromkeys([*names[:1], *names[-1:]]))
   print(
     f"{so_far}, {num_missing - len(new)} are in the queue, {len(new)} were "
-    f"submitted{f' as {ends}' if names else ''}; logs: {work.books.folder}"
+    f"submitted{f' as {ends}' if names else ''}; logs: {work.registry.folder}"
   )
   return 0
 
 
 def _jobs(runs, work):
   more = (work.plan.need.cores, os.getcwd(), launch_flags.GRACE.value)
-  return {run: jobs_lib.Job(run, work.books, *more) for run in runs}
+  return {run: jobs_lib.Job(run, work.registry, *more) for run in runs}
 
 
 def _executor(work):
@@ -87,7 +87,7 @@ def _executor(work):
         "launch.local"
       )
   executor = submitit.AutoExecutor(
-    pathlib.Path.cwd() / work.books.folder / "slurm",
+    pathlib.Path.cwd() / work.registry.folder / "slurm",
     cluster="slurm",
     slurm_max_num_timeout=jobs_lib.MAX_REQUEUES,
   )

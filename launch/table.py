@@ -28,7 +28,10 @@ import os
 import pathlib
 import re
 import tomllib
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta
 
 from ojd.errors import UserError
 
@@ -44,23 +47,42 @@ FOLDER_FLAGS = {
 COMPARE = "compare"
 BUNDLED = pathlib.Path(__file__).parent / "tables"
 _MAX_FILE = 1 << 20  # bytes
-_KEYS = {
-  *("binary", "output", "repeats", "cores", "memory_gb", "gpus"),
-  *("flags", "grid", "comparison"),
-}
-_LISTS = ("streams", "systems")  # of a comparison
-_MAX_REPEATS, _MAX_NEED = 10_000, 100_000
 _VARIABLE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
 
 Flags = dict[str, Any]
+Keys = tuple[str, ...]  # from the top of a file to a value
+
+_Text = Annotated[str, Meta(min_length=1)]
+_Texts = Annotated[list[_Text], Meta(min_length=1)]
+_Repeats = Annotated[int, Meta(ge=1, le=10_000)]
+_Number = str | int | float | bool
+_FLAG = re.compile(r"[a-z][a-z0-9_]*")
 
 
-class Need(NamedTuple):
+class Need(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
   """What a run takes of a machine."""
 
-  cores: int = 1
-  memory_gb: float = 2.0
-  gpus: int = 0
+  cores: Annotated[int, Meta(ge=1, le=100_000)] = 1
+  memory_gb: Annotated[float, Meta(gt=0, le=100_000)] = 2.0
+  gpus: Annotated[int, Meta(ge=0, le=100_000)] = 0
+
+
+class _Comparison(msgspec.Struct, forbid_unknown_fields=True):
+  """Its streams and systems, as `--streams` and `--systems` take them."""
+
+  streams: _Texts
+  systems: _Texts
+
+
+class _File(Need, frozen=True, kw_only=True):
+  """A file as it is written."""
+
+  binary: _Text
+  output: _Text
+  repeats: _Repeats | None = None  # None: no --seed is given
+  flags: Flags = {}
+  grid: dict[str, Any] | None = None
+  comparison: _Comparison | None = None
 
 
 class Choice(NamedTuple):
@@ -74,14 +96,23 @@ class Table(NamedTuple):
   """A file of runs, as it says; nothing of it is multiplied out."""
 
   path: pathlib.Path
+  text: str
   binary: str
   output: str
-  repeats: int | None  # None: no --seed is given
+  repeats: int | None
   need: Need
   flags: Flags
   axes: dict[str, list[Choice]]
   streams: list[str]  # of a comparison, as are
   systems: list[str]
+
+
+class KeyProblem(UserError):
+  """What is wrong with the value of a key of a table."""
+
+  def __init__(self, keys: Keys, words: str):
+    super().__init__(f"{'.'.join(keys)}: {words}")
+    self.keys = keys
 
 
 def find(word: str) -> pathlib.Path:
@@ -99,13 +130,14 @@ def bundled() -> list[str]:
 
 
 def read(path: pathlib.Path) -> Table:
-  """Reads a file; a UserError says what in it is wrong."""
+  """Reads a file; a UserError names the line and the key that are wrong."""
   try:
     with path.open("rb") as file:
-      text = file.read(_MAX_FILE + 1)
-    if len(text) > _MAX_FILE:
+      data = file.read(_MAX_FILE + 1)
+    if len(data) > _MAX_FILE:
       raise ValueError(f"it has more than {_MAX_FILE >> 20} MB")
-    content = tomllib.loads(text.decode("utf-8"))
+    text = data.decode("utf-8")
+    content = tomllib.loads(text)
   except FileNotFoundError:
     raise UserError(
       f"{path}: there is no such table; bundled are {', '.join(bundled())}"
@@ -116,130 +148,107 @@ def read(path: pathlib.Path) -> Table:
     words = " ".join(str(error).split())
     raise UserError(f"{path} is no table in TOML: {words}") from None
   try:
-    return _table(path, content)
+    return _table(path, text, content)
   except UserError as error:
-    raise UserError(f"{path}: {error}") from None
+    raise located(path, text, error) from None
 
 
-def _table(path, content):
-  _refuse_others(content, _KEYS, "key")
-  binary = _typed(content, "binary", str)
-  if binary not in {COMPARE, *FOLDER_FLAGS}:
-    raise UserError(
-      f"binary = {binary!r}: not one that is launched; known are "
-      f"{', '.join([*FOLDER_FLAGS, COMPARE])}"
-    )
-  is_comparison = binary == COMPARE
+def located(path: pathlib.Path, text: str, error: UserError) -> UserError:
+  """The error with its file, and its line where the key stands in one."""
+  line = _line(text, error.keys) if isinstance(error, KeyProblem) else None
+  where = f"{path}, line {line}" if line else str(path)
+  return UserError(f"{where}: {error}")
+
+
+def _line(text, keys):
+  """Where a key is given, else what it would be in; None where neither is."""
+  found, section = {}, ()
+  for number, row in enumerate(text.splitlines(), 1):
+    if match := re.match(r"\s*\[+\s*([^\]=]+?)\s*\]", row):
+      section = _names(match[1])
+      found.setdefault(section, number)
+    elif match := re.match(r"\s*([\w.\"' -]+?)\s*=", row):
+      found.setdefault((*section, *_names(match[1])), number)
+  ends = (keys[:count] for count in range(len(keys), 0, -1))
+  return next((found[key] for key in ends if key in found), None)
+
+
+def _names(dotted):
+  return tuple(name.strip(" \"'") for name in dotted.split("."))
+
+
+def _table(path, text, content):
+  is_comparison = content.get("binary") == COMPARE
   wanted, other = ("comparison", "grid")[:: 1 if is_comparison else -1]
   if other in content:
-    raise UserError(f"[{other}] is not for {binary!r}: [{wanted}] is")
-  comparison = _section(content, "comparison")
-  _refuse_others(comparison, _LISTS, "key of [comparison]")
-  streams, systems = (
-    _texts(comparison, name) if is_comparison else [] for name in _LISTS
-  )
+    raise KeyProblem((other,), f"[{wanted}] is for this binary")
+  file = _typed(content, _File)
+  if file.binary not in {COMPARE, *FOLDER_FLAGS}:
+    known = ", ".join([*FOLDER_FLAGS, COMPARE])
+    raise KeyProblem(("binary",), f"{file.binary!r} is not one of {known}")
+  if is_comparison and file.comparison is None:
+    raise KeyProblem(("comparison",), "it is missing")
+  lists = {"streams": [], "systems": []}
+  for name in lists if is_comparison else ():
+    texts = getattr(file.comparison, name)
+    lists[name] = [_expanded(x, ("comparison", name)) for x in texts]
   return Table(
     path=path,
-    binary=binary,
-    output=_expanded(_typed(content, "output", str)),
-    repeats=_whole(content, "repeats", 1, _MAX_REPEATS, None),
-    need=_need(content),
-    flags=_flags(_section(content, "flags"), "flags"),
-    axes={
-      name: _axis(name, values)
-      for name, values in _section(content, "grid").items()
-    },
-    streams=streams,
-    systems=systems,
+    text=text,
+    binary=file.binary,
+    output=_expanded(file.output, ("output",)),
+    repeats=file.repeats,
+    need=Need(file.cores, file.memory_gb, file.gpus),
+    flags=_flags(file.flags, ("flags",)),
+    axes={name: _axis(name, x) for name, x in (file.grid or {}).items()},
+    **lists,
   )
 
 
-def _need(content):
-  default = Need()
-  memory = content.get("memory_gb", default.memory_gb)
-  is_number = isinstance(memory, int | float) and not isinstance(memory, bool)
-  if not is_number or not 0 < memory <= _MAX_NEED:
-    raise UserError(f"memory_gb = {memory!r}: a number above 0")
-  return Need(
-    _whole(content, "cores", 1, _MAX_NEED, default.cores),
-    float(memory),
-    _whole(content, "gpus", 0, _MAX_NEED, default.gpus),
-  )
-
-
-def _refuse_others(content, known, what):
-  for name in content:
-    if name not in known:
-      raise UserError(
-        f"{name!r} is no {what}; known are {', '.join(sorted(known))}"
-      )
-
-
-def _typed(content, name, kind):
-  if name not in content:
-    raise UserError(f"{name} is missing")
-  value = content[name]
-  if not isinstance(value, kind) or not value:
-    raise UserError(f"{name} = {value!r}: a text that is not empty")
-  return value
-
-
-def _whole(content, name, least, most, default):
-  value = content.get(name, default)
-  is_whole = isinstance(value, int) and not isinstance(value, bool)
-  if value is not default and not (is_whole and least <= value <= most):
-    raise UserError(
-      f"{name} = {value!r}: a whole number from {least} to {most}"
-    )
-  return value
-
-
-def _section(content, name):
-  section = content.get(name, {})
-  if not isinstance(section, dict):
-    raise UserError(f"{name} = {section!r}: a section, [{name}], is meant")
-  return section
-
-
-def _texts(section, name):
-  texts = section.get(name)
-  is_list = isinstance(texts, list) and texts
-  if not is_list or not all(isinstance(text, str) and text for text in texts):
-    raise UserError(f"[comparison] {name}: a list of texts, not {texts!r}")
-  return [_expanded(text) for text in texts]
+def _typed(value, kind, keys: Keys = ()):
+  """A value of a file as it must be."""
+  try:
+    return msgspec.convert(value, kind)
+  except msgspec.ValidationError as error:
+    words, _, place = str(error).partition(" - at `$")
+    keys += tuple(re.findall(r"\w+", place))
+    if match := re.search(r"(unknown|required) field `(\w+)`", words):
+      known = msgspec.structs.fields(_Comparison if keys else kind)
+      names = ", ".join(sorted(field.name for field in known))
+      words = f"there is no such key; known are {names}"
+      if match[1] == "required":
+        words = "it is missing"
+      keys += (match[2],)
+    raise KeyProblem(keys, words[:1].lower() + words[1:]) from None
 
 
 def _axis(name, values):
-  """The choices on an axis, told as values of one flag or as named groups."""
+  """The choices on an axis, given as values of one flag or as named groups."""
+  keys = ("grid", name)
   if not isinstance(values, list | dict) or not values:
-    raise UserError(
-      f"[grid] {name} = {values!r}: a list of values, or sections "
-      f"[grid.{name}.NAME] of flags"
+    raise KeyProblem(
+      keys, f"a list of values, or sections [grid.{name}.NAME] of flags"
     )
   if isinstance(values, list):
-    choices = (_flags({name: value}, "grid") for value in values)
+    choices = (_flags({name: value}, ("grid",)) for value in values)
     return [Choice(f"{name}={flags[name]}", flags) for flags in choices]
-  return [
-    Choice(choice, _flags(_section(values, choice), f"grid.{name}.{choice}"))
-    for choice in values
-  ]
+  sections = {x: _typed(values[x], Flags, (*keys, x)) for x in values}
+  return [Choice(x, _flags(sections[x], (*keys, x))) for x in values]
 
 
-def _flags(section, where):
+def _flags(section, keys):
   """Flags with plain values, their variables expanded."""
   flags = {}
   for name, value in section.items():
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-      raise UserError(f"[{where}] {name!r} is no name of a flag")
-    if not isinstance(value, str | int | float):
-      raise UserError(
-        f"[{where}] {name} = {value!r}: a text, a number, true or false"
-      )
-    flags[name] = _expanded(value) if isinstance(value, str) else value
+    here = (*keys, name)
+    if not _FLAG.fullmatch(name):
+      raise KeyProblem(here, "this is no name of a flag")
+    value = _typed(value, _Number, here)
+    flags[name] = _expanded(value, here) if isinstance(value, str) else value
   return flags
 
 
-def _expanded(text):
+def _expanded(text, keys):
   """A text with the environment's variables in it."""
 
   def of(match):
@@ -247,7 +256,7 @@ def _expanded(text):
     if name is None:
       return "$"
     if not os.environ.get(name):
-      raise UserError(f"${name} is not set; export {name}=... first")
+      raise KeyProblem(keys, f"${name} is not set; export {name}=... first")
     return os.environ[name]
 
   return _VARIABLE.sub(of, text)

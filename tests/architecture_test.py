@@ -62,9 +62,7 @@ WORDS = frozenset(
   zoo""".split()  # noqa: SIM905
 )
 # Rooms whose words are not changed yet.
-PENDING_WORDS = {
-  "launch": {"ledger"},
-}
+PENDING_WORDS = {}
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import time
 
 import psutil
 
-from launch import ledger as ledgers
+from launch import registry as registry_lib
 from launch.runs import Run
 from tests import binaries
 
@@ -41,10 +41,10 @@ def run(output, *words, name="run") -> Run:
   return Run(name, ("tests.busy", str(folder), *words), folder)
 
 
-def books(output) -> ledgers.Ledger:
+def registry(output) -> registry_lib.Registry:
   """Of a launch into the output."""
   (output / "launch").mkdir(exist_ok=True)
-  return ledgers.in_output(output)
+  return registry_lib.in_output(output)
 
 
 def wait_for(is_true, process=None):

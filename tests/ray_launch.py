@@ -5,7 +5,7 @@ import sys
 
 from experiments import cli
 from launch import drive
-from launch import ledger as ledgers
+from launch import registry as registry_lib
 from launch.runs import Run
 from launch.table import Need
 from ojd.errors import UserError
@@ -25,12 +25,12 @@ def main() -> int:
       ray_tasks.check(need)
     except UserError as error:
       print("refused:", error, flush=True)
-  books, interrupt = ledgers.in_output(output), cli.Interrupt()
+  registry, interrupt = registry_lib.in_output(output), cli.Interrupt()
   ended = drive.drive(
     [_run(output / f"r{i}", what) for i, what in enumerate(sys.argv[2:])],
     0,
-    books,
-    ray_tasks.starter(books, _NEED, 5.0),
+    registry,
+    ray_tasks.starter(registry, _NEED, 5.0),
     watch=lambda progress: print(progress.news, flush=True),
     should_stop=interrupt.is_wanted,
   )

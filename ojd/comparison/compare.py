@@ -79,7 +79,7 @@ def run(
   _check(request)
   settings = folders.settings(request.config, davis_measures=request.has_davis)
   if not folders.inspect(request.output, settings):
-    _check_used(request)
+    spec.check_used(request.config, request.streams[0], request.systems)
   with workdir.claim(request.output, "output"):
     pool = Pool(request.num_jobs)
     try:
@@ -151,17 +151,6 @@ def _check(request):
       raise UserError(
         f"--systems: {system.label!r} is the same as {same.label!r}"
       )
-
-
-def _check_used(request):
-  """Refuses flags of a new comparison that none of its systems uses."""
-  stream, seed = request.streams[0], request.seeds[0]
-  configs = [_config(request, stream, x, seed) for x in request.systems]
-  for name in config_lib.OF_LEARNING:
-    value = getattr(request.config, name)
-    is_used = any(getattr(config, name) == value for config in configs)
-    if value is not None and not is_used:
-      raise UserError(f"--{name}={value}: none of the systems uses it")
 
 
 def _config(request, stream, system, seed):

@@ -252,3 +252,16 @@ def config_of(
   )
   # Flags of the whole comparison are for those systems that use them.
   return config_lib.without_unused(config, kept=system.flags.keys())
+
+
+def check_used(
+  shared: RunConfig, stream: StreamEntry, entries: Iterable[SystemEntry]
+) -> None:
+  """Refuses a flag of all systems that none of them uses."""
+  of = lambda x: config_of(shared, stream, x, shared.seed, pathlib.Path("run"))
+  configs = [of(entry) for entry in entries]
+  for name in config_lib.OF_LEARNING:
+    value = getattr(shared, name)
+    is_used = any(getattr(config, name) == value for config in configs)
+    if value is not None and not is_used:
+      raise UserError(f"--{name}={value}: none of the systems uses it")

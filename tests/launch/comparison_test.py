@@ -60,6 +60,16 @@ def test_every_stream_meets_every_system_and_seed(tmp_path):
   other = _plan(tmp_path, f"{HEAD}{BODY}", str(tmp_path / "out"))
   with refused("other --a_thresh (1.0, now None)"):
     other.prepare()
+  unused = _plan(
+    tmp_path,
+    f"{HEAD}[flags]\nu_max = 3\n"
+    + BODY.replace("jit:link=up_mbps=8,rtt_ms=5", "frozen").replace(
+      "fixed:stride=4", "teacher"
+    ),
+    str(tmp_path / "unused"),
+  )
+  with refused("--u_max=3: none of the systems uses it"):
+    unused.prepare()
   twice = BODY.replace("jit:link=up_mbps=8,rtt_ms=5", "fixed:stride=4")
   with refused("two runs would be called"):
     _plan(tmp_path, HEAD + twice)
@@ -68,10 +78,13 @@ def test_every_stream_meets_every_system_and_seed(tmp_path):
 @pytest.mark.parametrize(
   ("text", "words"),
   (
-    ("[flags]\nnix = 3", "[flags] nix is no flag of online_distill"),
-    ("[flags]\nheight = '64'", "height = '64': a whole number is meant"),
-    ("[flags]\nboxes = 1", "boxes = 1: true or false is meant"),
-    ("[flags]\ninit = 3", "init = 3: a text is meant"),
+    (
+      "[flags]\nnix = 3",
+      "line 5: flags.nix: this is no flag",
+    ),
+    ("[flags]\nheight = '64'", "flags.height: Expected `int"),
+    ("[flags]\nboxes = 1", "flags.boxes: Expected `bool`"),
+    ("[flags]\ninit = 3", "flags.init: Expected `str`"),
     ("[flags]\nsystem = 'jit'", "system: it is [comparison] systems here"),
     ("[flags]\nseed = 1", "seed: it is repeats here"),
     ("[flags]\na_thresh = 7", "--a_thresh=7.0: number, from 0 to 1"),
@@ -125,11 +138,11 @@ def test_second_table_is_printed_of_small_streams(tmp_path):
   assert result.returncode == 0, result.stderr
   assert "12 of 12 runs are done" in result.stdout
   assert (output / "table.txt").read_text().rstrip() in result.stdout
-  books = [*(output / "launch").glob("*.json")]
-  assert [json.loads(x.read_text())["code"] for x in books] == [0] * 12
+  registry = [*(output / "launch").glob("*.json")]
+  assert [json.loads(x.read_text())["code"] for x in registry] == [0] * 12
   # The comparison itself had nothing to do but to read, and so has another.
   summaries = [*output.glob("cells/*/summary.json")]
-  times = lambda: [path.stat().st_mtime_ns for path in (*summaries, *books)]
+  times = lambda: [path.stat().st_mtime_ns for path in (*summaries, *registry)]
   before = times()
   assert launch().stdout == result.stdout
   assert times() == before and len(before) == 24

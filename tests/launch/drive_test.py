@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from rich import console as rich_console
 
-from launch import board, drive, machine
+from launch import display, drive, machine
 from launch.runs import Run
 from launch.table import Need
 from tests import launches
@@ -55,14 +55,14 @@ class _Task:
 
 
 @pytest.fixture
-def books(tmp_path, monkeypatch):
+def registry(tmp_path, monkeypatch):
   monkeypatch.setattr(drive, "_LOOK_SECONDS", 0.0)
-  return launches.books(tmp_path)
+  return launches.registry(tmp_path)
 
 
-def test_all_run_in_order_in_the_places_there_are(books):
+def test_all_run_in_order_in_the_places_there_are(registry):
   fake, told = _Machine(2), []
-  ended = drive.drive(_runs(5), 3, books, fake.start, watch=told.append)
+  ended = drive.drive(_runs(5), 3, registry, fake.start, watch=told.append)
   assert ended == drive.Ended(8, [], 0)
   assert fake.log == [f"start r{i}" for i in range(5)] and fake.most == 2
   assert told[-1].num_done == told[-1].num_all == 8 and not told[-1].active
@@ -72,16 +72,16 @@ def test_all_run_in_order_in_the_places_there_are(books):
   )
 
 
-def test_wish_to_stop_reaches_all_that_run_and_starts_no_more(books):
+def test_wish_to_stop_reaches_all_that_run_and_starts_no_more(registry):
   fake, looks = _Machine(2, looks=10**9), iter([False, False, True])
   ended = drive.drive(
-    _runs(5), 0, books, fake.start, should_stop=lambda: next(looks, True)
+    _runs(5), 0, registry, fake.start, should_stop=lambda: next(looks, True)
   )
   assert fake.log == ["start r0", "start r1", "stop r0", "stop r1"]
   assert ended == drive.Ended(0, [], 5)
 
 
-def test_whatever_happens_nothing_is_left_running(books):
+def test_whatever_happens_nothing_is_left_running(registry):
   fake = _Machine(2, looks=10**9)
 
   def watch(progress):
@@ -89,15 +89,15 @@ def test_whatever_happens_nothing_is_left_running(books):
       raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
-    drive.drive(_runs(3), 0, books, fake.start, watch=watch)
+    drive.drive(_runs(3), 0, registry, fake.start, watch=watch)
   assert fake.log[2:] == ["kill r0", "kill r1"]
 
 
-def test_time_left_is_by_the_runs_that_ended(books):
+def test_time_left_is_by_the_runs_that_ended(registry):
   told = []
   clock = lambda: float(len(told))
   options = {"watch": told.append, "clock": clock}
-  drive.drive(_runs(4), 0, books, _Machine(1).start, **options)
+  drive.drive(_runs(4), 0, registry, _Machine(1).start, **options)
   first = next(p for p in told if p.num_done == 1)
   ended = told.index(first)  # seconds that the first one took
   assert first.eta == pytest.approx(ended * 3)
@@ -151,7 +151,7 @@ _PROGRESS = drive.Progress(
 
 def test_log_has_a_line_for_news_and_one_now_and_then():
   lines, now = [], [0.0]
-  log = board.Log(lambda: now[0], lines.append)
+  log = display.Log(lambda: now[0], lines.append)
   log(_PROGRESS)
   assert lines == []
   log(_PROGRESS._replace(news="c: done in 3 s"))
@@ -161,10 +161,10 @@ def test_log_has_a_line_for_news_and_one_now_and_then():
   assert lines == [f"{line}  c: done in 3 s", line]
 
 
-def test_board_shows_what_each_run_says():
+def test_display_shows_what_each_run_says():
   file = io.StringIO()
   console = rich_console.Console(file=file, force_terminal=True, width=78)
-  shown = board.Board(console)
+  shown = display.Display(console)
   shown(_PROGRESS._replace(news="c[d]: done in 3 s"))
   shown(_PROGRESS._replace(num_done=9, active=[]))  # too soon to be drawn
   shown.close()

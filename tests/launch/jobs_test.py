@@ -15,25 +15,25 @@ from tests.reference.refusals import refused
 
 
 @pytest.fixture
-def books(tmp_path, monkeypatch):
+def registry(tmp_path, monkeypatch):
   monkeypatch.chdir(binaries.ROOT)  # a job begins where it was submitted
-  return launches.books(tmp_path)
+  return launches.registry(tmp_path)
 
 
-def _jobs(runs, books):
-  about = (books, 1, str(binaries.ROOT), 20.0)
+def _jobs(runs, registry):
+  about = (registry, 1, str(binaries.ROOT), 20.0)
   return {run: jobs_lib.Job(run, *about) for run in runs}
 
 
-def test_requeued_job_runs_the_same_command_again(tmp_path, books):
+def test_requeued_job_runs_the_same_command_again(tmp_path, registry):
   run = launches.run(tmp_path, "once")
   executor = submitit.LocalExecutor(tmp_path / "jobs")
   executor.update_parameters(timeout_min=5)
   submitted, submit = [], executor.submit
   executor.submit = lambda job: submitted.append(submit(job)) or submitted[-1]
-  (name,) = jobs_lib.submit(executor, _jobs([run], books), books)
-  assert books.job(run) == name
-  assert books.job(launches.run(tmp_path, "wait")) is None
+  (name,) = jobs_lib.submit(executor, _jobs([run], registry), registry)
+  assert registry.job(run) == name
+  assert registry.job(launches.run(tmp_path, "wait")) is None
   launches.wait_for((run.folder / "begun").exists)
   (child,) = psutil.Process(int(name)).children()
   child.send_signal(signal.SIGUSR2)  # as Slurm does before the end
@@ -43,7 +43,7 @@ def test_requeued_job_runs_the_same_command_again(tmp_path, books):
   assert (run.folder / "ended").read_text() == "15\n"
   first, second = (run.folder / "begun").read_text().splitlines()
   assert first == second == str(list(run.command[1:]))
-  assert books.is_done(run)
+  assert registry.is_done(run)
 
 
 _PROGRAMS = {
@@ -82,9 +82,9 @@ def slurm(tmp_path, monkeypatch):
   return folder
 
 
-def test_generated_batch_runs_the_commands(tmp_path, books, slurm):
+def test_generated_batch_runs_the_commands(tmp_path, registry, slurm):
   runs = [launches.run(tmp_path, "end", x, name=f"r{x}") for x in "03"]
-  executor = submitit.AutoExecutor(books.folder / "slurm", cluster="slurm")
+  executor = submitit.AutoExecutor(registry.folder / "slurm", cluster="slurm")
   parameters = jobs_lib.parameters(
     Need(cores=2, memory_gb=1.5, gpus=1),
     **{"time_text": "1-02:03:04", "at_a_time": 7, "grace": 30.0},
@@ -92,9 +92,9 @@ def test_generated_batch_runs_the_commands(tmp_path, books, slurm):
     more=["constraint=a100", "nice=5"],
   )
   executor.update_parameters(**parameters)
-  names = jobs_lib.submit(executor, _jobs(runs, books), books)
+  names = jobs_lib.submit(executor, _jobs(runs, registry), registry)
   assert names == ["70_0", "70_1"]
-  assert [books.job(run) for run in runs] == names
+  assert [registry.job(run) for run in runs] == names
   script = (slurm / "script").read_text().splitlines()
   assert {
     *("#SBATCH --array=0-1%2", "#SBATCH --cpus-per-task=2"),
@@ -104,10 +104,10 @@ def test_generated_batch_runs_the_commands(tmp_path, books, slurm):
     *("#SBATCH --constraint=a100", "#SBATCH --nice=5"),
     "#SBATCH --job-name=ojd",
   } <= set(script)
-  launches.wait_for(lambda: all(books.record(run).exists() for run in runs))
-  assert [books.is_done(run) for run in runs] == [True, False]
+  launches.wait_for(lambda: all(registry.record(run).exists() for run in runs))
+  assert [registry.is_done(run) for run in runs] == [True, False]
   for run in runs:
-    record = json.loads(books.record(run).read_text())
+    record = json.loads(registry.record(run).read_text())
     assert record["command"] == list(run.command)
   failed = slurm / "srun.1"
   launches.wait_for(lambda: "code 3: the last line" in failed.read_text())
@@ -131,8 +131,10 @@ def test_launch_submits_what_is_neither_done_nor_in_the_queue(tmp_path, slurm):
   queue.write_text("70_1\n")
   (slurm / "full").unlink()
   assert launch() == now.format(0, 1, 1) + " as 70"
-  books = tmp_path / "out" / "launch"
-  records = lambda: [p for p in books.glob("*.json") if ".job." not in p.name]
+  registry = tmp_path / "out" / "launch"
+  records = lambda: [
+    p for p in registry.glob("*.json") if ".job." not in p.name
+  ]
   launches.wait_for(records)
   assert launch() == now.format(1, 1, 0)
 

@@ -20,7 +20,7 @@ from tests import binaries, launches
     ("local", ("thresholds", "--only=nix"), "--only=nix: no run has that"),
     ("local", ("thresholds", "--cores=100000"), "--cores=100000: from 1 to"),
     ("local", ("thresholds", "--memory_gb=1"), "1.5 GB of memory, and there"),
-    ("local", ("table2",), "table2.toml: $LVS is not set"),
+    ("local", ("table2",), "$LVS is not set; export LVS="),
     ("slurm", ("thresholds",), "there is no srun here"),
     ("slurm", ("thresholds", "--time=1"), "--time=1: [DAYS-]HH:MM:SS"),
     ("ray", ("thresholds", "--address=127.0.0.1:1"), "Connection refused"),

@@ -18,7 +18,7 @@ _SECONDS = 60
 
 
 def _start(tmp_path, *whats):
-  launches.books(tmp_path)
+  launches.registry(tmp_path)
   return subprocess.Popen(
     [sys.executable, "-m", "tests.ray_launch", str(tmp_path), *whats],
     cwd=binaries.ROOT,

@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from launch import ledger as ledgers
+from launch import registry as registry_lib
 from launch import supervised
 from tests import binaries, launches
 
@@ -22,7 +22,7 @@ _SECONDS = 30.0
 
 def _start(tmp_path, *words, grace=10.0, cores=1):
   return supervised.Supervised(
-    *(launches.run(tmp_path, *words), launches.books(tmp_path)),
+    *(launches.run(tmp_path, *words), launches.registry(tmp_path)),
     **{"cores": cores, "folder": str(binaries.ROOT), "grace": grace},
   )
 
@@ -56,19 +56,22 @@ def _record(tmp_path):
 
 
 @pytest.mark.parametrize("code", (0, 3))
-def test_end_is_in_the_books_and_words_in_the_log(tmp_path, code):
-  task, books = _start(tmp_path, "end", str(code)), launches.books(tmp_path)
+def test_end_is_in_the_registry_and_words_in_the_log(tmp_path, code):
+  task, registry = (
+    _start(tmp_path, "end", str(code)),
+    launches.registry(tmp_path),
+  )
   assert task.wait(_SECONDS) == code == task.poll()
   run = launches.run(tmp_path, "end", str(code))
-  assert books.is_done(run) == (code == 0)
-  assert not books.is_done(launches.run(tmp_path, "end", "4"))
+  assert registry.is_done(run) == (code == 0)
+  assert not registry.is_done(launches.run(tmp_path, "end", "4"))
   assert _record(tmp_path)["command"] == list(run.command)
-  assert ledgers.last_line(books.log(run)) == "the last line"
+  assert registry_lib.last_line(registry.log(run)) == "the last line"
   task.end()  # changes nothing
   assert task.poll() == code
-  # The books forget a run whose folder is gone.
+  # The registry forget a run whose folder is gone.
   (tmp_path / "run").rename(tmp_path / "away")
-  assert not books.is_done(run)
+  assert not registry.is_done(run)
 
 
 @pytest.mark.parametrize("is_scheduler", (True, False))

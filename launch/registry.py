@@ -1,4 +1,4 @@
-"""The books of launches in an output folder: what ran, and how it ended.
+"""The registry of launches in an output folder: what ran, and how it ended.
 
 launch/NAME.log        what the run printed
 launch/NAME.json       how its last start ended: command, code, seconds, host
@@ -11,7 +11,7 @@ command, and its folder is there.
 import pathlib
 from typing import NamedTuple
 
-from launch.runs import BOOKS, Run
+from launch.runs import REGISTRY, Run
 from ojd.errors import UserError
 from ojd.run import workdir
 
@@ -19,8 +19,8 @@ _MAX_FILE = 1 << 20  # bytes
 _LAST_BYTES = 4096  # of a log, to find its last line in
 
 
-class Ledger(NamedTuple):
-  """The books in one output folder."""
+class Registry(NamedTuple):
+  """The registry in one output folder."""
 
   folder: pathlib.Path
 
@@ -54,16 +54,16 @@ class Ledger(NamedTuple):
     return self.folder / f"{run.name}.job.json"
 
 
-def in_output(output: pathlib.Path) -> Ledger:
-  """The books of an output folder; nothing is made yet."""
-  return Ledger(output / BOOKS)
+def in_output(output: pathlib.Path) -> Registry:
+  """The registry of an output folder; nothing is made yet."""
+  return Registry(output / REGISTRY)
 
 
-def claim(books: Ledger):
-  """Makes the folder of the books and keeps other launchers out of it."""
-  if books.folder.exists() and not books.folder.is_dir():
-    raise UserError(f"--output: {books.folder} is a file")
-  return workdir.claim(books.folder, "output")
+def claim(registry: Registry):
+  """Makes the folder of the registry and keeps other launchers out of it."""
+  if registry.folder.exists() and not registry.folder.is_dir():
+    raise UserError(f"--output: {registry.folder} is a file")
+  return workdir.claim(registry.folder, "output")
 
 
 def last_line(path: pathlib.Path) -> str:

@@ -57,7 +57,7 @@ class Log:
     """Nothing is left open."""
 
 
-class Board:
+class Display:
   """The runs that go on with the last lines of their logs, for terminals."""
 
   def __init__(self, console: rich_console.Console | None = None):
@@ -99,6 +99,6 @@ def _table(progress):
   return table
 
 
-def watcher() -> Log | Board:
+def watcher() -> Log | Display:
   """What fits where standard error goes."""
-  return Board() if sys.stderr.isatty() else Log()
+  return Display() if sys.stderr.isatty() else Log()
