@@ -26,7 +26,7 @@ import tempfile
 from absl import flags
 
 from experiments import cli, progress, run_flags
-from ojd.comparison import compare, folder, results, spec
+from ojd.compare import compare, folder, results, spec
 from ojd.errors import UserError
 from ojd.run import config as config_lib
 

@@ -12,8 +12,8 @@ import msgspec
 
 from launch.runs import Plan, Run, check_names, check_size, word, words_of
 from launch.table import KeyProblem, Table
-from ojd.comparison import folder as folders
-from ojd.comparison import spec
+from ojd.compare import folder as folders
+from ojd.compare import spec
 from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run.config import RunConfig

@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 # Public names that are no rooms, and where they are: module, name.
 _PLACES = {
   "RunConfig": ("ojd.run.config", "RunConfig"),
-  "compare_systems": ("ojd.comparison.compare", "compare_systems"),
+  "compare_systems": ("ojd.compare.compare", "compare_systems"),
   "online_distill": ("ojd.run.runner", "online_distill"),
   "replay": ("ojd.run.replay", "replay_workdir"),
 }

@@ -20,7 +20,7 @@ _PURE = "xla labels losses metrics schedules costs specs formats processes"
 _NETWORKS = f"{_PURE} models updates temporal"
 _METHODS = f"{_NETWORKS} tasks pretraining distill systems"
 _RUNS = f"{_METHODS} teachers streams network report run"
-_APPLICATIONS = f"{_RUNS} serve edge fleet comparison compare"
+_APPLICATIONS = f"{_RUNS} serve edge fleet compare"
 ROOMS = {
   "types": "",
   "errors": "",
@@ -48,7 +48,6 @@ ROOMS = {
   "serve": _RUNS,
   "edge": _RUNS,
   "fleet": _RUNS,
-  "comparison": _RUNS,
   "compare": _RUNS,
   "experiments": _APPLICATIONS,
   "launch": f"{_APPLICATIONS} experiments",

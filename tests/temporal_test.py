@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 
 from ojd import temporal
-from ojd.comparison import temporal_metrics
-from ojd.comparison.answers import Answer
+from ojd.compare import measures
+from ojd.compare.measures import Answer
 from ojd.types import IGNORE
 from tests.reference import temporal_loop
 
@@ -45,17 +45,17 @@ def _clip(answer_of):
 
 def test_consistency_of_the_square():
   clip = _clip(lambda t: _square(t)[1])
-  found = temporal_metrics.measure(clip, 2, _true_flow)
+  found = measures.steadiness_of(clip, 2, _true_flow)
   assert found == (1.0, 0.0, 1.0, 0.0)
   # By the flow that is computed, too.
-  assert temporal_metrics.measure(clip, 2).consistency > 0.9
+  assert measures.steadiness_of(clip, 2).consistency > 0.9
   # Every other answer is where the square was before.
   clip = _clip(lambda t: _square(t - t % 2)[1])
-  found = temporal_metrics.measure(clip, 2, _true_flow)
+  found = measures.steadiness_of(clip, 2, _true_flow)
   assert found.consistency < 0.9 * found.truth_consistency
   # Who says nothing is steady.
   clip = _clip(lambda t: np.zeros((H, W), np.uint8))
-  assert temporal_metrics.measure(clip, 3)[:2] == (1.0, 0.0)
+  assert measures.steadiness_of(clip, 3)[:2] == (1.0, 0.0)
 
 
 def test_flicker_of_a_known_share_is_found_exactly():
@@ -65,16 +65,16 @@ def test_flicker_of_a_known_share_is_found_exactly():
   maps = np.zeros((8, H, W), np.uint8)
   maps[1::2, :6] = 1  # a tenth of the frame, on and off
   clip = [Answer(t, frames[t], maps[t], None) for t in range(8)]
-  found = temporal_metrics.measure(clip, 2)
+  found = measures.steadiness_of(clip, 2)
   assert found.flicker == 0.1 and found.consistency == 0.0
   assert found.truth_consistency is None and found.truth_flicker is None
   # A frame that is missing leaves no pair around it.
-  apart = temporal_metrics.measure([x for x in clip if x.t != 3], 2)
+  apart = measures.steadiness_of([x for x in clip if x.t != 3], 2)
   assert apart.flicker == 0.1
-  assert temporal_metrics.measure(clip[::2], 2) == (None,) * 4
+  assert measures.steadiness_of(clip[::2], 2) == (None,) * 4
   # Where something happens nothing is asked.
   frames[::2] = 255 - frames[::2]
-  assert temporal_metrics.measure(clip, 2).flicker is None
+  assert measures.steadiness_of(clip, 2).flicker is None
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -90,7 +90,7 @@ def test_both_are_those_of_the_loop(seed):
   flows = rng.normal(0, 2, (num_frames, *size, 2)).astype(np.float32)
   turns = iter(flows[1:])
   clip = [Answer(t, frames[t], maps[t], None) for t in range(num_frames)]
-  found = temporal_metrics.measure(clip, 4, lambda *_: next(turns))
+  found = measures.steadiness_of(clip, 4, lambda *_: next(turns))
   expected = temporal_loop.measures(frames.astype(int), flows, maps, 4)
   assert found[:2] == pytest.approx(expected)
   assert 0 < expected[0] < 1 and 0 < expected[1] < 1

@@ -8,8 +8,8 @@ import pytest
 from launch import plan as plans
 from launch import table as tables
 from launch.runs import Run
-from ojd.comparison import folder as folders
-from ojd.comparison import spec
+from ojd.compare import folder as folders
+from ojd.compare import spec
 from ojd.streams import lvs
 from tests import launches
 from tests.reference import lvs_folder

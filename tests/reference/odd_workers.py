@@ -5,7 +5,7 @@ import signal
 import time
 from multiprocessing.connection import Connection
 
-from ojd.comparison.tasks import Moved, Stopped
+from ojd.compare.pool import Moved, Stopped
 
 KILL = ("die", signal.SIGKILL)  # a task after which there is no worker
 

@@ -1,6 +1,6 @@
 """The workers of comparisons, whose students are small ones."""
 
-from ojd.comparison import worker
+from ojd.compare import worker
 from ojd.models import student
 from tests.reference import small_run
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import edge as edge_entry
-from ojd.comparison import numbers
+from ojd.compare import numbers
 from ojd.errors import UserError
 from ojd.models.pretrained import flatten
 from ojd.network import conditions, messages, simulation, weights

@@ -6,13 +6,13 @@ import statistics
 import pytest
 
 from ojd import costs, schedules
-from ojd.comparison import chart as charts
-from ojd.comparison import page as pages
-from ojd.comparison import table as tables
-from ojd.comparison import text as texts
-from ojd.comparison.numbers import Numbers
-from ojd.comparison.spec import StreamEntry, parse_systems
-from ojd.comparison.table import Cell
+from ojd.compare import chart as charts
+from ojd.compare import page as pages
+from ojd.compare import results
+from ojd.compare import table as tables
+from ojd.compare.numbers import Numbers
+from ojd.compare.spec import StreamEntry, parse_systems
+from ojd.compare.table import Cell
 
 FRAMES = 30_000
 SYSTEMS = parse_systems("jit:a_thresh=0.7,jit:a_thresh=0.8,jit:a_thresh=0.9")
@@ -34,7 +34,7 @@ def _failed(stream, system, seed=0):
 
 
 def _lines(table, kind=tables.ACCURACY):
-  return [" ".join(x.split()) for x in texts.text(table, kind).splitlines()]
+  return [" ".join(x.split()) for x in results.text(table, kind).splitlines()]
 
 
 def test_a_row_of_the_papers_table_2():
@@ -46,7 +46,7 @@ def test_a_row_of_the_papers_table_2():
   row = "Kabaddi (P) 83.8 (24.8x, 1.6%) 84.5 (23.5x, 1.7%) 87.9 (7.8x, 6.3%)"
   assert row in _lines(table)
   cell = r"84.5 (23.5$\times$, 1.7\%)"
-  assert cell in texts.latex(table, tables.ACCURACY)
+  assert cell in results.latex(table, tables.ACCURACY)
 
 
 def test_the_least_share_of_key_frames():
@@ -118,8 +118,8 @@ def test_notes_tell_of_short_streams_and_of_company():
 
 def test_csv_holds_every_number(tmp_path):
   cells = [_cell(A, JIT, 1 / 3, 600, 90), _failed(C, JIT)]
-  texts.write_cells(cells, tmp_path / "cells.csv")
-  texts.write_table(tables.build(cells), tmp_path / "table.csv")
+  results.write_cells(cells, tmp_path / "cells.csv")
+  results.write_table(tables.build(cells), tmp_path / "table.csv")
   read = lambda name: csv.DictReader((tmp_path / name).read_text().splitlines())
   good, bad = read("cells.csv")
   assert float(good["miou"]) == pytest.approx(1 / 3)
@@ -198,7 +198,7 @@ def test_updates_have_a_table():
   (sgd,) = parse_systems("jit:update=sgd")
   more = {"bytes_per_key": 3_009_532.0, "ms_update": 12.34}
   table = tables.build([_cell(A, sgd, 0.5, 600, 90, **more)])
-  lines = texts.updates_text(table).splitlines()
+  lines = results.updates_text(table).splitlines()
   line = "jit update=sgd 50.0 2.0 90.0 3,009,532 12.3"
   assert line in [" ".join(x.split()) for x in lines]
 
@@ -240,6 +240,6 @@ def test_page_and_latex_take_any_name_and_the_page_needs_nothing_else(tmp_path):
   rest = page.replace("http://www.w3.org/", "")
   assert "<b>bold" not in page and "http://" not in rest
   assert page.count("<svg ") == 2 and "var(--run-0)" in page
-  words = texts.latex(table, tables.ACCURACY)
+  words = results.latex(table, tables.ACCURACY)
   assert r"</b> 50\%\_of \$a\textbackslash{}c & 50.0" in words
   assert r"\textit{\#1 \& dry}" in words

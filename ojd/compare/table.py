@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ojd.comparison.numbers import Numbers
-from ojd.comparison.spec import StreamEntry, SystemEntry
+from ojd.compare.numbers import Numbers
+from ojd.compare.spec import StreamEntry, SystemEntry
 
 OVERALL = "Overall"
 
@@ -288,3 +288,13 @@ def failures(cells: Iterable[Cell]) -> list[str]:
     for cell in cells
     if cell.numbers is None
   ]
+
+
+# What a table of gradient steps shows: title, name of the number, how.
+UPDATES = (
+  ("mIoU", "miou", percent),
+  ("key frames, %", "key_frame_fraction", percent),
+  ("updates", "num_updates", number),
+  ("bytes changed per key frame", "bytes_per_key", count),
+  ("ms an update", "ms_update", number),
+)

@@ -7,12 +7,20 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ojd.comparison import folder as folders
-from ojd.comparison import numbers, spec
-from ojd.comparison import tasks as asking
-from ojd.comparison.pool import Pool
-from ojd.comparison.spec import StreamEntry, SystemEntry
-from ojd.comparison.table import Cell
+from ojd.compare import folder as folders
+from ojd.compare import numbers, spec
+from ojd.compare.pool import (
+  Check,
+  Failed,
+  Moved,
+  Pool,
+  Ran,
+  Refused,
+  Run,
+  Stopped,
+)
+from ojd.compare.spec import StreamEntry, SystemEntry
+from ojd.compare.table import Cell
 from ojd.errors import UserError
 from ojd.run import config as config_lib
 from ojd.run import workdir
@@ -162,7 +170,7 @@ def _check_streams(request, pool, should_stop):
   """What the workers say of each stream; None where they were stopped."""
   pairs = list(itertools.product(request.systems, request.seeds))
   tasks = [
-    asking.Check(
+    Check(
       tuple(_config(request, stream, *pair) for pair in pairs),
       tuple(system.label for system, _ in pairs),
       request.has_davis,
@@ -170,12 +178,12 @@ def _check_streams(request, pool, should_stop):
     for stream in request.streams
   ]
   replies = pool.run(tasks, should_stop=should_stop)
-  if any(isinstance(reply, asking.Stopped) for reply in replies):
+  if any(isinstance(reply, Stopped) for reply in replies):
     return None
   for stream, reply in zip(request.streams, replies, strict=True):
-    if isinstance(reply, asking.Refused):
+    if isinstance(reply, Refused):
       raise UserError(f"{stream.name}: {reply.message}")
-    if isinstance(reply, asking.Failed):
+    if isinstance(reply, Failed):
       raise RuntimeError(f"{stream.name}: {reply.message}")
   return replies
 
@@ -213,20 +221,20 @@ def _run_cells(
   for index in left:
     stream, system, seed, *_ = plans[index].cell
     config = _config(request, stream, system, seed)
-    tasks.append(asking.Run(config, command_fn(config), request.wanted(system)))
+    tasks.append(Run(config, command_fn(config), request.wanted(system)))
   counter = _Counter(plans, left, progress_fn)
   replies = pool.run(tasks, note_fn=counter, should_stop=should_stop)
-  if any(isinstance(reply, asking.Stopped) for reply in replies):
+  if any(isinstance(reply, Stopped) for reply in replies):
     return None
   replies = dict(zip(left, replies, strict=True))
   return [
-    _with_result(request, plan.cell, replies.get(i, asking.Ran()))
+    _with_result(request, plan.cell, replies.get(i, Ran()))
     for i, plan in enumerate(plans)
   ]
 
 
 def _with_result(request, cell, reply):
-  if not isinstance(reply, asking.Ran):
+  if not isinstance(reply, Ran):
     return cell._replace(problem=reply.message)
   path, wanted = request.output / cell.folder, request.wanted(cell.system)
   return cell._replace(numbers=numbers.read(path, wanted))
@@ -245,13 +253,13 @@ class _Counter:
 
   def __call__(self, task: int, message: Any) -> None:
     index = self._left[task]
-    if isinstance(message, asking.Moved):
+    if isinstance(message, Moved):
       self._frames[index] = message.num_frames
       return self._tell("")
     plan = self._plans[index]
-    words = "done" if isinstance(message, asking.Ran) else "stopped"
+    words = "done" if isinstance(message, Ran) else "stopped"
     words = getattr(message, "message", words)
-    if not isinstance(message, asking.Stopped):
+    if not isinstance(message, Stopped):
       self._frames[index] = plan.length
       self._num_done += 1
     stream, system, seed, *_ = plan.cell

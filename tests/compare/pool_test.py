@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from ojd.comparison import pool as pools
-from ojd.comparison.pool import Pool
-from ojd.comparison.tasks import Failed, Moved, Stopped
+from ojd.compare import pool as pools
+from ojd.compare.pool import Failed, Moved, Pool, Stopped
 from tests import launches
 from tests.reference import odd_workers
 

@@ -13,7 +13,7 @@ import pathlib
 import re
 from typing import Any
 
-from ojd.comparison.spec import StreamEntry, SystemEntry
+from ojd.compare.spec import StreamEntry, SystemEntry
 from ojd.errors import UserError
 from ojd.run import workdir
 from ojd.run.config import RunConfig

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ojd.comparison import davis_metrics, temporal_metrics
+from ojd.compare import measures
 from ojd.formats import run_files
 from ojd.report import values
 from ojd.run import recorded_run, state_arrays, workdir
@@ -113,12 +113,12 @@ def _ms_update(path):
 
 
 def _davis(path):
-  found = davis_metrics.of_run(path)
+  found = measures.davis(path)
   return {"region": found.region, "boundary": found.boundary}
 
 
 def _temporal(path):
-  return temporal_metrics.of_run(path)._asdict()
+  return measures.steadiness(path)._asdict()
 
 
 def _changes(path):

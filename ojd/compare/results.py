@@ -1,27 +1,68 @@
-"""A comparison as text, CSV and LaTeX."""
+"""The files in which a comparison ends: text, CSV, LaTeX, pictures, a page."""
 
 import csv
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ojd.comparison import table as tables
-from ojd.comparison.numbers import Numbers
-from ojd.comparison.table import Cell, Kind, Table
+from ojd.compare import chart, page
+from ojd.compare import folder as folders
+from ojd.compare import table as tables
+from ojd.compare.compare import Request
+from ojd.compare.numbers import Numbers
+from ojd.compare.table import Cell, Kind, Table
+from ojd.errors import UserError
 
-# What a table of gradient steps shows: title, name of the number, how.
-UPDATES = (
-  ("mIoU", "miou", tables.percent),
-  ("key frames, %", "key_frame_fraction", tables.percent),
-  ("updates", "num_updates", tables.number),
-  ("bytes changed per key frame", "bytes_per_key", tables.count),
-  ("ms an update", "ms_update", tables.number),
-)
 _LATEX = {
   **{c: "\\" + c for c in "&%$#_{}"},
   "\\": r"\textbackslash{}",
   "~": r"\textasciitilde{}",
   "^": r"\textasciicircum{}",
 }
+
+
+def write(request: Request, cells: Sequence[Cell], command: str) -> str:
+  """Writes them into the results folder, older ones are replaced.
+
+  Args:
+    request: what was compared.
+    cells: of `compare.run`.
+    command: that made all this, for the page.
+
+  Returns:
+    The tables as text, with notes and what failed below.
+  """
+  table = tables.build(list(cells))
+  changed = [cell for cell in cells if cell.system in request.updates]
+  update_table = tables.build(changed) if changed else None
+  notes = tables.notes(cells, request.num_jobs)
+  parts = [text(table, kind) for kind in tables.kinds(table)]
+  if update_table is not None:
+    parts.append(updates_text(update_table))
+  parts.append("\n".join(notes))
+  failed = tables.failures(cells)
+  if failed:
+    parts.append("\n".join(["Failed:", *failed]))
+  words = "\n\n".join(parts)
+  folder = request.output
+  try:
+    (folder / folders.TEXT).write_text(words + "\n", encoding="utf-8")
+    (folder / folders.LATEX).write_text(
+      "\n".join(latex(table, kind) for kind in tables.kinds(table)),
+      encoding="utf-8",
+    )
+    write_cells(cells, folder / folders.CELLS_CSV)
+    write_table(table, folder / folders.TABLE_CSV)
+    for axis in chart.axes_of(table):
+      path = folder / folders.PICTURES[axis.stat]
+      chart.write_png(chart.curves(table, axis), path, axis)
+    page.write(
+      *(table, update_table, cells, notes, command, folder / folders.PAGE)
+    )
+  except OSError as error:
+    raise UserError(
+      f"--output={folder} cannot be written: {error.strerror}"
+    ) from None
+  return words
 
 
 def text(table: Table, kind: Kind) -> str:
@@ -42,10 +83,10 @@ def text(table: Table, kind: Kind) -> str:
 
 def updates_text(table: Table) -> str:
   """The gradient steps one below the other, over all streams."""
-  lines = [["gradient step", *(title for title, *_ in UPDATES)]]
+  lines = [["gradient step", *(title for title, *_ in tables.UPDATES)]]
   for system, entry in zip(table.systems, table.overall.entries, strict=True):
     lines.append(
-      [system.label, *(write(entry, name) for _, name, write in UPDATES)]
+      [system.label, *(write(entry, name) for _, name, write in tables.UPDATES)]
     )
   return _align(lines)
 

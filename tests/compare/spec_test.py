@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from ojd.comparison import spec
+from ojd.compare import spec
 from ojd.run.config import RunConfig
 from tests.reference.refusals import refused
 

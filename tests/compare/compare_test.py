@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ojd.comparison import (
-  answers,
+from ojd.compare import (
   compare,
+  measures,
   numbers,
   pool,
   results,
   spec,
-  tasks,
-  temporal_metrics,
   worker,
 )
-from ojd.comparison import folder as folders
+from ojd.compare import folder as folders
 from ojd.errors import UserError
 from ojd.streams import base
 from tests.reference import odd_teachers, small_run, small_workers
@@ -160,10 +158,10 @@ def test_measures_come_with_the_cell_and_can_come_later(
   # The truth's are those of the stream, whatever was answered.
   stream = base.open_stream(STREAM, CONFIG.height, CONFIG.width)
   clip = [
-    answers.Answer(sample.t, sample.frame, sample.truth, None)
+    measures.Answer(sample.t, sample.frame, sample.truth, None)
     for sample in itertools.islice(stream.read(), CONFIG.num_frames)
   ]
-  expected = temporal_metrics.measure(clip, 2)
+  expected = measures.steadiness_of(clip, 2)
   assert expected[:2] == (found.truth_consistency, found.truth_flicker)
 
 
@@ -232,9 +230,9 @@ def test_folders_have_names_of_their_own():
 
 def test_a_worker_says_what_went_wrong(tmp_path, monkeypatch, small_students):
   config = dataclasses.replace(CONFIG, workdir=str(tmp_path / "x"))
-  task = tasks.Run(config, "a command", frozenset())
+  task = pool.Run(config, "a command", frozenset())
   wrong = task._replace(config=dataclasses.replace(config, stream="folder:/x"))
-  assert isinstance(worker.answer(wrong), tasks.Refused)
+  assert isinstance(worker.answer(wrong), pool.Refused)
   monkeypatch.setattr(worker.runner, "run", lambda *args, **more: 1 / 0)
   words = "ZeroDivisionError: division by zero"
-  assert worker.answer(task) == tasks.Failed(words)
+  assert worker.answer(task) == pool.Failed(words)

@@ -1,21 +1,77 @@
 """Worker processes and the tasks that they share.
 
 A worker that dies costs the task it was at; another one takes its place, and
-that of one that has done many.
+that of one that has done many. A task is a question, and a reply its answer.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ojd import processes
-from ojd.comparison.tasks import Failed, Moved, Stopped
 
-WORKER = "ojd.comparison.worker"
+if TYPE_CHECKING:
+  # Whoever only passes tasks on has no use for jax.
+  from ojd.run.config import RunConfig
+
+WORKER = "ojd.compare.worker"
 _STDERR = 2
 # Each run leaves some 2 MB in its process.
 MOST_TASKS = 32
 _LOOK_SECONDS = 0.2  # between looks at who wants to stop
 _END_SECONDS = 5.0  # for an idle worker to end by itself
+
+
+class Check(NamedTuple):
+  """Asks whether the cells of one stream can be run."""
+
+  configs: tuple["RunConfig", ...]
+  labels: tuple[str, ...]  # of their systems
+  needs_one_class: bool  # and labels of it
+
+
+class Run(NamedTuple):
+  """Asks for a cell, which may be there already."""
+
+  config: "RunConfig"
+  command: str  # that runs it alone
+  wanted: frozenset[str]  # of numbers.measure
+
+
+class Checked(NamedTuple):
+  """The cells can be run."""
+
+  num_frames: int | None  # of each
+  are_finished: tuple[bool, ...]
+
+
+class Ran(NamedTuple):
+  """The cell is finished and measured."""
+
+
+class Stopped(NamedTuple):
+  """The cell was interrupted on request."""
+
+
+class Moved(NamedTuple):
+  """How far the cell is; another message follows."""
+
+  num_frames: int
+
+
+class Refused(NamedTuple):
+  """A UserError."""
+
+  message: str
+
+
+class Failed(NamedTuple):
+  """Any other error."""
+
+  message: str
+
+
+Task = Check | Run
+Reply = Checked | Ran | Stopped | Refused | Failed
 
 
 class _Worker(processes.Child):

@@ -4,10 +4,9 @@ import pathlib
 import urllib.parse
 from collections.abc import Sequence
 
-from ojd.comparison import chart as charts
-from ojd.comparison import table as tables
-from ojd.comparison import text as texts
-from ojd.comparison.table import Cell, Table
+from ojd.compare import chart as charts
+from ojd.compare import table as tables
+from ojd.compare.table import Cell, Table
 from ojd.report import pages, values
 from ojd.report.charts import MAX_CURVES, for_screens
 
@@ -109,12 +108,12 @@ def _row(row, kind):
 def _updates(table):
   pairs = zip(table.systems, table.overall.entries, strict=True)
   return {
-    "titles": [title for title, *_ in texts.UPDATES],
+    "titles": [title for title, *_ in tables.UPDATES],
     "rows": [
       {
         "title": system.label,
         "cells": [
-          write(entry, name, tables.HTML) for _, name, write in texts.UPDATES
+          write(entry, name, tables.HTML) for _, name, write in tables.UPDATES
         ],
       }
       for system, entry in pairs

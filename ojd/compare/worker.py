@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 import jax
 
 from ojd import processes
-from ojd.comparison import numbers
-from ojd.comparison.tasks import (
+from ojd.compare import numbers
+from ojd.compare.pool import (
   Check,
   Checked,
   Failed,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ojd.comparison import davis_metrics as davis
+from ojd.compare import measures
+from ojd.compare.measures import boundary, outline, region
 from ojd.errors import UserError
 from ojd.formats import class_maps
 from ojd.streams import base
@@ -26,13 +27,13 @@ def test_measures_and_outlines_are_those_of_the_loop(seed):
   # Much alike, and not at all.
   for answer in (np.roll(truth, (1, 2), (0, 1)), _blob(seed + 100)):
     pair = truth.tolist(), answer.tolist()
-    assert davis.region(truth, answer) == davis_loop.region(*pair)
+    assert region(truth, answer) == davis_loop.region(*pair)
     expected = davis_loop.boundary(*pair)
-    assert davis.boundary(truth, answer) == pytest.approx(expected, abs=1e-12)
+    assert boundary(truth, answer) == pytest.approx(expected, abs=1e-12)
     assert 0 < expected < 1
   for size in ((1, 1), (1, 7), (9, 1), (5, 6)):
     mask = np.random.default_rng(seed).random(size) < 0.5
-    found = list(zip(*np.nonzero(davis.outline(mask)), strict=True))
+    found = list(zip(*np.nonzero(outline(mask)), strict=True))
     assert found == davis_loop.outline(mask.tolist())
 
 
@@ -41,23 +42,23 @@ def test_boundaries_by_hand():
   truth[20:60, 30:70] = True
   # 0.008 of the diagonal is 1.25 pixels, rounded up to 2.
   near, far = np.roll(truth, 2, 1), np.roll(truth, 3, 1)
-  assert davis.boundary(truth, truth) == 1.0
-  assert davis.boundary(truth, near) == 1.0
-  assert 0.3 < davis.boundary(truth, far) < 0.8  # upper and lower edge overlap
-  assert davis.region(truth, near) == pytest.approx(38 / 42)
+  assert boundary(truth, truth) == 1.0
+  assert boundary(truth, near) == 1.0
+  assert 0.3 < boundary(truth, far) < 0.8  # upper and lower edge overlap
+  assert region(truth, near) == pytest.approx(38 / 42)
 
 
 def test_empty_masks():
   nothing, all_of_it = np.zeros((8, 9), bool), np.ones((8, 9), bool)
   something = nothing.copy()
   something[2:5, 2:5] = True
-  assert davis.region(nothing, nothing) == davis.boundary(nothing, nothing) == 1
-  assert davis.region(something, nothing) == 0
-  assert davis.boundary(something, nothing) == 0
-  assert davis.boundary(nothing, something) == 0
+  assert region(nothing, nothing) == boundary(nothing, nothing) == 1
+  assert region(something, nothing) == 0
+  assert boundary(something, nothing) == 0
+  assert boundary(nothing, something) == 0
   # The edge of the frame is no boundary.
-  assert davis.boundary(all_of_it, nothing) == 1
-  assert davis.boundary(all_of_it, something) == 0
+  assert boundary(all_of_it, nothing) == 1
+  assert boundary(all_of_it, something) == 0
 
 
 def _folder(path):
@@ -96,7 +97,7 @@ def test_a_run_is_judged_at_the_size_of_its_source(
   small_run.run(path, stream=f"folder:{clip}", save_masks=kind, start_frame=1)
   answers = [answer for _, answer in class_maps.read_masks(path)]
   answers = (np.stack(answers) == 1) & (greys != 170)
-  _assert_as_the_loop(davis.of_run(path), greys == 255, answers)
+  _assert_as_the_loop(measures.davis(path), greys == 255, answers)
 
 
 def test_a_drawn_stream_is_judged_at_the_size_of_the_run(
@@ -107,15 +108,15 @@ def test_a_drawn_stream_is_judged_at_the_size_of_the_run(
   samples = itertools.islice(stream.read(), 5)
   answers = [answer for _, answer in class_maps.read_masks(tmp_path)]
   truths = [sample.truth == 1 for sample in samples]
-  _assert_as_the_loop(davis.of_run(tmp_path), truths, answers)
+  _assert_as_the_loop(measures.davis(tmp_path), truths, answers)
 
 
 def test_what_cannot_be_judged_says_so(tmp_path, small_students):
   small_run.run(tmp_path, num_frames=3)
   with pytest.raises(UserError, match="holds no class maps"):
-    davis.of_run(tmp_path)
+    measures.davis(tmp_path)
   path = tmp_path / "config.json"
   about = json.loads(path.read_text())
   path.write_text(json.dumps(about | {"class_names": ["background", "a", "b"]}))
   with pytest.raises(UserError, match="of one class"):
-    davis.of_run(tmp_path)
+    measures.davis(tmp_path)
