@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from matplotlib import axes, figure, ticker
 
+from ojd.compare.formatting import PARTIAL, differs_in_work
 from ojd.compare.spec import SystemEntry
-from ojd.compare.table import PARTIAL, Table, differs_in_work
+from ojd.compare.table import Table
 from ojd.report import charts
 
 _LONG_LABEL = 12  # letters

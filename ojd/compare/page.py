@@ -5,7 +5,7 @@ import urllib.parse
 from collections.abc import Sequence
 
 from ojd.compare import chart as charts
-from ojd.compare import table as tables
+from ojd.compare import formatting
 from ojd.compare.table import Cell, Table
 from ojd.report import pages, values
 from ojd.report.charts import MAX_CURVES, for_screens
@@ -61,9 +61,9 @@ def write(
       if (found := charts.curves(table, axis))
     ],
     systems=[system.label for system in table.systems],
-    tables=[_table(table, kind) for kind in tables.kinds(table)],
+    tables=[_table(table, kind) for kind in formatting.kinds(table)],
     notes=notes,
-    failures=tables.failures(cells),
+    failures=formatting.failures(cells),
     updates=None if update_table is None else _updates(update_table),
     columns=[title for title, *_ in columns],
     runs=[_run(cell, columns) for cell in cells],
@@ -99,7 +99,7 @@ def _table(table, kind):
 
 def _row(row, kind):
   cells = [
-    {"words": kind.write(entry, tables.HTML), "is_failed": not entry.stats}
+    {"words": kind.write(entry, formatting.HTML), "is_failed": not entry.stats}
     for entry in row.entries
   ]
   return {"title": row.title, "cells": cells}
@@ -108,12 +108,13 @@ def _row(row, kind):
 def _updates(table):
   pairs = zip(table.systems, table.overall.entries, strict=True)
   return {
-    "titles": [title for title, *_ in tables.UPDATES],
+    "titles": [title for title, *_ in formatting.UPDATES],
     "rows": [
       {
         "title": system.label,
         "cells": [
-          write(entry, name, tables.HTML) for _, name, write in tables.UPDATES
+          write(entry, name, formatting.HTML)
+          for _, name, write in formatting.UPDATES
         ],
       }
       for system, entry in pairs

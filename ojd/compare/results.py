@@ -4,12 +4,13 @@ import csv
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from ojd.compare import chart, page
+from ojd.compare import chart, formatting, page
 from ojd.compare import folder as folders
 from ojd.compare import table as tables
 from ojd.compare.compare import Request
+from ojd.compare.formatting import Kind
 from ojd.compare.numbers import Numbers
-from ojd.compare.table import Cell, Kind, Table
+from ojd.compare.table import Cell, Table
 from ojd.errors import UserError
 
 _LATEX = {
@@ -34,12 +35,12 @@ def write(request: Request, cells: Sequence[Cell], command: str) -> str:
   table = tables.build(list(cells))
   changed = [cell for cell in cells if cell.system in request.updates]
   update_table = tables.build(changed) if changed else None
-  notes = tables.notes(cells, request.num_jobs)
-  parts = [text(table, kind) for kind in tables.kinds(table)]
+  notes = formatting.notes(cells, request.num_jobs)
+  parts = [text(table, kind) for kind in formatting.kinds(table)]
   if update_table is not None:
     parts.append(updates_text(update_table))
   parts.append("\n".join(notes))
-  failed = tables.failures(cells)
+  failed = formatting.failures(cells)
   if failed:
     parts.append("\n".join(["Failed:", *failed]))
   words = "\n\n".join(parts)
@@ -47,7 +48,7 @@ def write(request: Request, cells: Sequence[Cell], command: str) -> str:
   try:
     (folder / folders.TEXT).write_text(words + "\n", encoding="utf-8")
     (folder / folders.LATEX).write_text(
-      "\n".join(latex(table, kind) for kind in tables.kinds(table)),
+      "\n".join(latex(table, kind) for kind in formatting.kinds(table)),
       encoding="utf-8",
     )
     write_cells(cells, folder / folders.CELLS_CSV)
@@ -67,7 +68,7 @@ def write(request: Request, cells: Sequence[Cell], command: str) -> str:
 
 def text(table: Table, kind: Kind) -> str:
   """The table for a terminal."""
-  write = lambda row: [kind.write(e, tables.TEXT) for e in row.entries]
+  write = lambda row: [kind.write(e, formatting.TEXT) for e in row.entries]
   lines: list[list[str]] = [
     [kind.title, *(system.label for system in table.systems)],
     [table.overall.title, *write(table.overall)],
@@ -83,10 +84,13 @@ def text(table: Table, kind: Kind) -> str:
 
 def updates_text(table: Table) -> str:
   """The gradient steps one below the other, over all streams."""
-  lines = [["gradient step", *(title for title, *_ in tables.UPDATES)]]
+  lines = [["gradient step", *(title for title, *_ in formatting.UPDATES)]]
   for system, entry in zip(table.systems, table.overall.entries, strict=True):
     lines.append(
-      [system.label, *(write(entry, name) for _, name, write in tables.UPDATES)]
+      [
+        system.label,
+        *(write(entry, name) for _, name, write in formatting.UPDATES),
+      ]
     )
   return _align(lines)
 
@@ -122,7 +126,7 @@ def latex(table: Table, kind: Kind) -> str:
 
 
 def _latex_row(row, kind):
-  words = [kind.write(entry, tables.LATEX) for entry in row.entries]
+  words = [kind.write(entry, formatting.LATEX) for entry in row.entries]
   return _latex_line(_latex(row.title), words)
 
 

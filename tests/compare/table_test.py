@@ -7,8 +7,8 @@ import pytest
 
 from ojd import costs, schedules
 from ojd.compare import chart as charts
+from ojd.compare import formatting, results
 from ojd.compare import page as pages
-from ojd.compare import results
 from ojd.compare import table as tables
 from ojd.compare.numbers import Numbers
 from ojd.compare.spec import StreamEntry, parse_systems
@@ -33,7 +33,7 @@ def _failed(stream, system, seed=0):
   return Cell(stream, system, seed, "cells/x", problem="ran <away>")
 
 
-def _lines(table, kind=tables.ACCURACY):
+def _lines(table, kind=formatting.ACCURACY):
   return [" ".join(x.split()) for x in results.text(table, kind).splitlines()]
 
 
@@ -46,7 +46,7 @@ def test_a_row_of_the_papers_table_2():
   row = "Kabaddi (P) 83.8 (24.8x, 1.6%) 84.5 (23.5x, 1.7%) 87.9 (7.8x, 6.3%)"
   assert row in _lines(table)
   cell = r"84.5 (23.5$\times$, 1.7\%)"
-  assert cell in results.latex(table, tables.ACCURACY)
+  assert cell in results.latex(table, formatting.ACCURACY)
 
 
 def test_the_least_share_of_key_frames():
@@ -86,7 +86,7 @@ def test_averages_are_of_streams_and_then_over_seeds():
   assert lines[1].startswith("Overall 65.0+-7.1 (")
   # Of the sample: 0.5 and 0.6 are 0.0707 apart from their mean.
   assert next(x for x in lines if x.startswith("a ")).startswith("a 55.0+-7.1")
-  assert any("over 2 seeds" in note for note in tables.notes(cells, 1))
+  assert any("over 2 seeds" in note for note in formatting.notes(cells, 1))
 
 
 def test_what_failed_is_left_out_and_marked():
@@ -97,9 +97,9 @@ def test_what_failed_is_left_out_and_marked():
     f"Overall 50.0* {cost} 70.0 {cost}",
     *(f"b failed 60.0 {cost}", f"a 50.0 {cost} 80.0 {cost}"),
   } <= set(_lines(tables.build(cells)))
-  assert tables.failures(cells) == ["b, jit, seed 0: ran <away>"]
-  assert any("left out" in note for note in tables.notes(cells, 1))
-  assert not any("left out" in x for x in tables.notes(done, 1))
+  assert formatting.failures(cells) == ["b, jit, seed 0: ran <away>"]
+  assert any("left out" in note for note in formatting.notes(cells, 1))
+  assert not any("left out" in x for x in formatting.notes(done, 1))
 
 
 def test_nothing_measured_is_a_dash_and_no_curve():
@@ -111,9 +111,9 @@ def test_nothing_measured_is_a_dash_and_no_curve():
 
 def test_notes_tell_of_short_streams_and_of_company():
   cells = [_cell(A, JIT, 0.5, 1), _cell(B, JIT, 0.5, 2)]
-  (short,) = [x for x in tables.notes(cells, 1) if "first stride" in x]
+  (short,) = [x for x in formatting.notes(cells, 1) if "first stride" in x]
   assert short.startswith("a has 30000 frames")
-  assert any("3 runs at a time" in x for x in tables.notes(cells, 3))
+  assert any("3 runs at a time" in x for x in formatting.notes(cells, 3))
 
 
 def test_csv_holds_every_number(tmp_path):
@@ -170,13 +170,13 @@ LINK = {"up_kbps": 1234.56, "down_kbps": 245.0, "mean_staleness": 2.25}
 @pytest.mark.parametrize(
   "kind,of_a,of_b,words",
   (
-    (tables.DAVIS, DAVIS, DAVIS, ("a 71.0, 62.5",)),
+    (formatting.DAVIS, DAVIS, DAVIS, ("a 71.0, 62.5",)),
     (
-      *(tables.TEMPORAL, STEADY | TRUTH, STEADY),  # b has no labels
+      *(formatting.TEMPORAL, STEADY | TRUTH, STEADY),  # b has no labels
       ("a 91.2, 0.41 (93.0, 0.30)", "b 91.2, 0.41 (-, -)"),
     ),
     (
-      *(tables.LINK, LINK | {"link_fps": 25.0}, {}),
+      *(formatting.LINK, LINK | {"link_fps": 25.0}, {}),
       ("a 1,234.6, 245.0 (2.2, 25.0)",),
     ),
   ),
@@ -186,10 +186,10 @@ def test_what_else_is_measured_has_a_table_of_its_own(kind, of_a, of_b, words):
     tables.build([_cell(A, JIT, 0.5, 600, **a), _cell(B, JIT, 0.5, 600, **b)])
     for a, b in (({}, {}), (of_a, of_b))
   )
-  assert tables.kinds(plain) == [tables.ACCURACY]
-  assert tables.kinds(more) == [tables.ACCURACY, kind]
+  assert formatting.kinds(plain) == [formatting.ACCURACY]
+  assert formatting.kinds(more) == [formatting.ACCURACY, kind]
   assert set(words) <= set(_lines(more, kind))
-  if kind == tables.TEMPORAL:
+  if kind == formatting.TEMPORAL:
     head = "consistency, flicker (of the labels), %"
     assert _lines(more, kind)[0].startswith(head)
 
@@ -211,8 +211,8 @@ def test_work_is_shown_where_it_differs(tmp_path):
     _cell(A, many, 0.3, 600, 90, gmac_per_frame=0.5),
   ]
   table = tables.build(cells)
-  assert tables.kinds(table) == [tables.ACCURACY, tables.WORK]
-  assert "a 2.000 0.988 0.500" in _lines(table, tables.WORK)
+  assert formatting.kinds(table) == [formatting.ACCURACY, formatting.WORK]
+  assert "a 2.000 0.988 0.500" in _lines(table, formatting.WORK)
   plain, delta = charts.curves(table, charts.WORK)
   assert plain.label == "jit" and delta.label == "delta"
   points = [(p.label, p.cost, p.miou) for p in delta.points]
@@ -221,7 +221,7 @@ def test_work_is_shown_where_it_differs(tmp_path):
   page = (tmp_path / "index.html").read_text()
   assert page.count("<svg ") == 4 and "GMAC a frame" in page
   same = tables.build(cells[:1])
-  assert tables.kinds(same) == [tables.ACCURACY]
+  assert formatting.kinds(same) == [formatting.ACCURACY]
   assert charts.axes_of(same) == [charts.PAPER]
 
 
@@ -240,6 +240,6 @@ def test_page_and_latex_take_any_name_and_the_page_needs_nothing_else(tmp_path):
   rest = page.replace("http://www.w3.org/", "")
   assert "<b>bold" not in page and "http://" not in rest
   assert page.count("<svg ") == 2 and "var(--run-0)" in page
-  words = results.latex(table, tables.ACCURACY)
+  words = results.latex(table, formatting.ACCURACY)
   assert r"</b> 50\%\_of \$a\textbackslash{}c & 50.0" in words
   assert r"\textit{\#1 \& dry}" in words
