@@ -6,8 +6,6 @@ slow to take its update makes no other wait, nor the trainer.
 
 import collections
 import contextlib
-import errno
-import socket
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -22,7 +20,7 @@ from ojd.edge.registry import Capacity, Registry
 from ojd.edge.session import Rules
 from ojd.edge.store import Store
 from ojd.edge.training import Trainer, make_parts
-from ojd.errors import UserError
+from ojd.network import listening
 from ojd.run.config import RunConfig
 
 _MAX_WAITING = 64  # messages for a device that does not take them
@@ -79,20 +77,9 @@ class Server:
       thread.start()
 
   def _listen(self, address):
-    place = self._access.place
-    try:
-      listening = socket.create_server(place.sockaddr[:2], family=place.family)
-    except OSError as error:
-      problems = {
-        errno.EADDRINUSE: "the port is in use; name another, or 0",
-        errno.EADDRNOTAVAIL: "this machine has no such address",
-        errno.EACCES: "not allowed here; ports from 1024 on are for everybody",
-      }
-      problem = problems.get(error.errno, error.strerror)
-      raise UserError(f"--listen={address}: {problem}") from None
     return websockets_server.serve(
       self._talk,
-      sock=listening,
+      sock=listening.listen("--listen", address, self._access.place),
       ssl=self._access.tls,
       # No page of a browser is to speak to a server on its user's machine.
       origins=[None],

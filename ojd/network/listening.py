@@ -1,5 +1,6 @@
 """Where a server listens, and the secret that it takes to be heard."""
 
+import errno
 import hmac
 import ipaddress
 import re
@@ -37,6 +38,20 @@ def resolve(flag: str, address: str) -> Place:
   found.sort(key=lambda entry: entry[0] != socket.AF_INET)
   family, _, _, _, sockaddr = found[0]
   return Place(family, sockaddr, is_loopback(sockaddr[0].split("%")[0]))
+
+
+def listen(flag: str, address: str, place: Place) -> socket.socket:
+  """A socket that listens there, or a UserError in words for the flag."""
+  try:
+    return socket.create_server(place.sockaddr, family=place.family)
+  except OSError as error:
+    problems = {
+      errno.EADDRINUSE: "the port is in use; name another, or 0 for a free one",
+      errno.EADDRNOTAVAIL: "this machine has no such address",
+      errno.EACCES: "not allowed here; ports from 1024 on are for everybody",
+    }
+    problem = problems.get(error.errno, error.strerror)
+    raise UserError(f"{flag}={address}: {problem}") from None
 
 
 def is_loopback(host: str) -> bool:

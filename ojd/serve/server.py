@@ -6,7 +6,6 @@ and number.
 
 import asyncio
 import contextlib
-import errno
 import functools
 import pathlib
 import socket
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ojd.errors import UserError
+from ojd.network import listening
 from ojd.report import pages
 from ojd.serve import access, app
 from ojd.serve.display import LiveDisplay
@@ -55,7 +54,7 @@ class LiveView:
       limits: see there.
     """
     place = access.find_place(address, token)
-    listener = _listen(address, place)
+    listener = listening.listen("--serve", address, place)
     port = listener.getsockname()[1]
     self.url = _url(place, port)
     self.display = LiveDisplay()
@@ -162,24 +161,6 @@ class _Connection(H11Protocol):
       if timer is not None:
         timer.cancel()
     super().connection_lost(exc)
-
-
-def _listen(address, place):
-  listener = socket.socket(place.family, socket.SOCK_STREAM)
-  try:
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(place.sockaddr)
-    listener.listen(_BACKLOG)
-  except OSError as error:
-    listener.close()
-    problems = {
-      errno.EADDRINUSE: "the port is in use; name another, or 0 for a free one",
-      errno.EADDRNOTAVAIL: "this machine has no such address",
-      errno.EACCES: "not allowed here; ports from 1024 on are for everybody",
-    }
-    problem = problems.get(error.errno, error.strerror)
-    raise UserError(f"--serve={address}: {problem}") from None
-  return listener
 
 
 def _url(place, port):
