@@ -111,4 +111,5 @@ def test_json_is_a_list_of_results(tmp_path):
 def test_entries_measure(case):
   """Those whose parts few others use."""
   result = case(measure.Setting((48, 64), 1))
-  assert result.ratio > 0 and result.note
+  # An overhead is a difference: on a busy machine it may be below 0.
+  assert np.isfinite(result.ratio) and result.note
