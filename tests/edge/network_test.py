@@ -152,9 +152,10 @@ def test_cut_update_and_restarted_server(tmp_path):
 
 
 def test_silence_is_noticed_at_both_ends(tmp_path):
-  with edge_run.place() as there:
+  timing = edge_run.QUICK
+  with edge_run.place(timing=timing) as there:
     proxy = edge_proxy.Proxy(there.port)
-    with _live(tmp_path / "run", _url(proxy.port)) as player:
+    with _live(tmp_path / "run", _url(proxy.port), timing=timing) as player:
       until(lambda: player.client.device.counts.num_updates >= 1)
       proxy.is_stalled = True
       until(lambda: not player.client.is_connected)

@@ -16,7 +16,10 @@ from ojd.edge.session import Rules
 from ojd.run.config import RunConfig
 from ojd.types import Instances
 
-QUICK = Timing(heartbeat=0.2, timeout=1.0, opening=2.0, closing=0.2)
+# Signs of life often, and patience enough for a machine that is busy: an end
+# that is cut short loses the message that says why.
+PATIENT = Timing(heartbeat=0.2, timeout=10.0, opening=2.0, closing=5.0)
+QUICK = PATIENT._replace(timeout=1.0, closing=0.2)  # to notice who is silent
 CONFIG = RunConfig(
   stream="synthetic:sports?num_frames=60",
   teacher="tests.reference.edge_run:make_teacher",
@@ -55,7 +58,7 @@ def make_teacher():
 class Place:
   """A server that listens on a free port of loopback."""
 
-  def __init__(self, config=CONFIG, who=None, store=None, timing=QUICK):
+  def __init__(self, config=CONFIG, who=None, store=None, timing=PATIENT):
     self.notes, address = [], "127.0.0.1:0"
     self.running = server_lib.serve(
       config,
@@ -90,7 +93,7 @@ def player(path: pathlib.Path, url: str, **options):
   notes = options.pop("notes", [])
   should_stop = options.pop("should_stop", lambda: False)
   dial = options.pop("dial", None) or access.client_dial(url, "", "")
-  defaults = {"codec": "raw", "pace": Pace(wait_after=1), "timing": QUICK}
+  defaults = {"codec": "raw", "pace": Pace(wait_after=1), "timing": PATIENT}
   settings = player_lib.Settings(dial, **(defaults | options))
   return player_lib.make_player(
     config, settings, note_fn=notes.append, should_stop=should_stop
