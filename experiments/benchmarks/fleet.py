@@ -157,7 +157,8 @@ def against_processes(number, at):
 
 def on_ray(at):
   """A frame of one of some streams on a Ray of its own, beside no Ray."""
-  num_frames = _NUM_FRAMES if at.repeats > 3 else _FEW_FRAMES
+  # More than the short run's, whose time is taken off.
+  num_frames = _NUM_FRAMES if at.repeats > 3 else 3 * _FEW_FRAMES
   pairs = []
   for _ in range(max(1, at.repeats // 3)):
     # The Ray's clock begins before its actors do: what is the same for a
