@@ -41,6 +41,7 @@ from ojd.run import (
   replay,
   runner,
   sweep,
+  sweep_results,
   workdir,
 )
 from ojd.run import config as config_lib
@@ -201,13 +202,13 @@ def _sweep(path):
   if own["learning_rate"] is None:
     own["learning_rate"] = updates.bind(own["update"]).options["learning_rate"]
   title = f"{run.config.stream}, {trials[0].num_frames} frames"
-  sweep.write(trials, own, title, out)
-  print(sweep.table(trials))
+  sweep_results.write(trials, own, title, out)
+  print(sweep_results.table(trials))
   spent = time.perf_counter() - begun
   print(
     f"{len(trials)} combinations, {trials[0].num_frames} frames: "
     f"{spent:.1f} s\n"
-    f"{out / sweep.TABLE}, {out / sweep.HEAT_MAP}"
+    f"{out / sweep_results.TABLE}, {out / sweep_results.HEAT_MAP}"
   )
   return 0
 

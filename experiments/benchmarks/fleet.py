@@ -168,7 +168,7 @@ def on_ray(at):
       for n in (_FEW_FRAMES, num_frames)
     )
     spent = long.seconds - short.seconds
-    ms = 1e3 * spent / max(long.num_frames - short.num_frames, 1)
+    ms = 1e3 * spent / (long.num_frames - short.num_frames)
     pairs.append((ms, _fleet(_ON_RAY, at.size, num_frames).ms))
   note = f"{_ON_RAY} streams, {at.size_text}"
   return measure.of_pairs("fleet_ray_vs_none", pairs, note)

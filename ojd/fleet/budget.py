@@ -11,6 +11,7 @@ The accuracy of a student since its last update is not known; it is estimated to
 fall as fast as it did between the two key frames before.
 """
 
+import abc
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -109,7 +110,7 @@ def _capacity(rate):
   return 1.0 + _BURST_SECONDS * rate
 
 
-class RateLimiter:
+class RateLimiter(abc.ABC):
   """Decides who may call the teacher: a bucket, and estimates of the streams.
 
   A subclass says when: `acquire` is called for a frame that a stream would ask
@@ -136,13 +137,13 @@ class RateLimiter:
     """Requests that were granted, and deferred."""
     return self.num_granted, self.num_deferred
 
+  @abc.abstractmethod
   def acquire(self, name: str, seconds: float) -> bool:
     """Whether a stream may ask the teacher about its frame."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def advance(self, name: str, line: dict[str, Any], seconds: float) -> None:
     """Takes what a stream has learned from its frame, if anything."""
-    raise NotImplementedError
 
   def _decide(self, names, now) -> list[str]:
     """Those of the streams, which all want the teacher, that have it."""

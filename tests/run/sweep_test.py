@@ -10,7 +10,7 @@ from PIL import Image
 
 from ojd import systems
 from ojd.errors import UserError
-from ojd.run import recorded_run, sweep
+from ojd.run import recorded_run, sweep, sweep_results
 from ojd.teachers import base as teachers
 from tests.reference import scenes, small_run
 
@@ -83,8 +83,8 @@ def test_table_and_picture(tmp_path):
   of = lambda r, a: {"learning_rate": r, "a_thresh": a}
   trials = [sweep.Trial(of(r, a), r * a, 20, 5, 7) for r, a in pairs]
   own = {"learning_rate": 0.3, "a_thresh": 0.4}
-  sweep.write(trials, own, "a title", tmp_path / "out")
-  with (tmp_path / "out" / sweep.TABLE).open() as file:
+  sweep_results.write(trials, own, "a title", tmp_path / "out")
+  with (tmp_path / "out" / sweep_results.TABLE).open() as file:
     rows = list(csv.DictReader(file))
   mious = sorted((trial.miou for trial in trials), reverse=True)
   assert [float(row["miou"]) for row in rows] == pytest.approx(mious)
@@ -92,16 +92,16 @@ def test_table_and_picture(tmp_path):
   # 300 N / (7 (N - n) + 300 n + 30 u)
   expected = 300 * 20 / (7 * 15 + 300 * 5 + 30 * 7)
   assert float(rows[0]["speedup_paper_model"]) == round(expected, 3)
-  picture = np.asarray(Image.open(tmp_path / "out" / sweep.HEAT_MAP))
+  picture = np.asarray(Image.open(tmp_path / "out" / sweep_results.HEAT_MAP))
   assert picture.std() > 10
-  assert len(sweep.table(trials).splitlines()) == 7
+  assert len(sweep_results.table(trials).splitlines()) == 7
 
 
 def test_maps_of_any_number_of_constants():
   for names, num_maps in (("a", 1), ("ab", 1), ("abc", 2)):
     of = lambda x, names=names: dict.fromkeys(names, x)
     trials = [sweep.Trial(of(x), x, 20, 5, 7) for x in (0.5, 1.0)]
-    fig = sweep.draw(trials, {"a": 1.0}, "x")
+    fig = sweep_results.draw(trials, {"a": 1.0}, "x")
     assert len(fig.axes) == 2 * num_maps
     # Every trial has its cell in both kinds of map.
     assert sum(len(ax.texts) for ax in fig.axes) == 4
