@@ -126,7 +126,7 @@ def test_clusters_take_less_than_the_entropy_of_their_density(kind):
 
 
 def _bitmap(*content):
-  return GZIP, gzip.compress(bytes(content))
+  return GZIP, gzip.compress(bytes(content), mtime=0)
 
 
 _GAPS = mask_code.encode(_random_mask(5000, 0.05), [5000], GAPS)[1]
