@@ -207,8 +207,11 @@ class Client:
     except Hangup as error:
       self._trouble(str(error))
     except (exceptions.ConnectionClosed, OSError) as error:
-      if not ended.is_set():
+      connection.close()
+      if receiver.ident is None:
         self._trouble(_words_of(error))
+      else:  # it says why, when it has read what came before the end
+        receiver.join()
     finally:
       ended.set()
       self._lose()
@@ -304,7 +307,9 @@ class Client:
     was_ready = self.is_connected
     message = messages.decode(data, self._max_bytes)
     for reply in self.device.handle(message, time.monotonic()):
-      self._send(connection, reply)
+      # The connection may be over, with an Error that is still to be read.
+      with contextlib.suppress(exceptions.ConnectionClosed):
+        self._send(connection, reply)
     if not was_ready and self.is_connected:
       self._pauses = pauses(random.Random())
       self._told = ""

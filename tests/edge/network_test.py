@@ -25,6 +25,7 @@ from ojd.edge.player import Pace
 from ojd.edge.store import Store
 from ojd.models import export
 from ojd.network import messages
+from ojd.network import weights as weights_lib
 from ojd.network.weights import Weights, layout_of
 from ojd.run import build
 from ojd.run import config as config_lib
@@ -240,6 +241,17 @@ def test_enemies_of_many_kinds_end_and_the_server_goes_on():
   assert all("\n" not in note for note in there.notes)
 
 
+@contextlib.contextmanager
+def _server(answer):
+  """A server that is no more than what it does with a connection; its URL."""
+  with websockets_server.serve(answer, "127.0.0.1", 0) as server:
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield _url(server.socket.getsockname()[1])
+    server.shutdown()
+    thread.join(5)
+
+
 def test_server_of_the_first_protocol_is_refused(tmp_path):
   """It answers a Hello of ours by an Error as version 1 has it."""
 
@@ -247,15 +259,40 @@ def test_server_of_the_first_protocol_is_refused(tmp_path):
     connection.recv()
     connection.send(messages.refusal(1, "a message of version 2"))
 
-  with websockets_server.serve(answer, "127.0.0.1", 0) as server:
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    url = _url(server.socket.getsockname()[1])
+  with _server(answer) as url:
     summary = _run(edge_run.player(tmp_path / "run", url))
-    server.shutdown()
-    thread.join(5)
   assert "protocol 2 is spoken here and 1 there" in summary["refusal"]
   assert not summary["finished"] and "\n" not in summary["refusal"]
+
+
+def test_last_word_is_read_though_a_reply_comes_too_late(tmp_path):
+  """The server is gone before the device has answered the message before."""
+  is_over, notes = threading.Event(), []
+
+  def answer(connection):
+    connection.recv()
+    bits = weights_lib.trainable_bits(layout_of(held.params))
+    terms = (b"1" * messages.SESSION_BYTES, 0, messages.Schedule(8), True, bits)
+    connection.send(messages.encode(messages.Welcome(*terms)))
+    connection.send(messages.encode(messages.Error("go away", is_final=True)))
+    connection.close()
+    is_over.set()
+
+  with _server(answer) as url:
+    player = edge_run.player(tmp_path / "run", url, notes=notes)
+    device = player.client.device
+    held, handle = device.held, device.handle
+
+    def handle_late(message, now):
+      is_over.wait(10)
+      return handle(message, now)
+
+    device.handle = handle_late
+    player.client.start()
+    until(lambda: player.client.refusal)
+    player.client.close()
+  assert player.client.refusal == "the server refuses: go away"
+  assert device.counts.num_welcomes == 1 and not notes
 
 
 def test_who_says_nothing_is_not_waited_for():
