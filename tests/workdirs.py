@@ -73,7 +73,7 @@ def grey_level(t):
 
 def add_video(path: pathlib.Path, lines, height=64, width=160):
   """An overlay video in whose first panel one can see which frame it is."""
-  video = sinks.OverlayVideo(path, FPS, NAMES)
+  video = sinks.OverlayVideo(sinks.Place(path, FPS, NAMES))
   classes = np.zeros((height, width), np.uint8)
   for row in lines:
     t, names = row["t"], ("is_key", "num_updates", "stride")

@@ -50,18 +50,10 @@ class Outputs:
     self._metrics = writers.MetricsWriter(
       path / workdir.METRICS, start.stats.num_frames if start else 0
     )
-    self._sinks: list[sinks.Sink] = sinks.open_sinks(
-      path,
-      spec.fps,
-      job.groups.names,
-      video=config.overlay,
-      masks=config.save_masks,
-      boxes=config.boxes,
-      areas=config.areas,
-      size=spec.source_size,
-      start=first_t,
+    place = sinks.Place(
+      path, spec.fps, job.groups.names, spec.source_size, first_t
     )
-    self._sinks += more_sinks
+    self._sinks = [*sinks.open_sinks(place, config), *more_sinks]
     self._keys: sinks.KeyPictures | None = None
     if config.overlay:
       self._keys = sinks.KeyPictures(

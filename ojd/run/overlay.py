@@ -6,6 +6,7 @@ as H.264 wants them.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -333,27 +334,40 @@ def _student_titles(caption):
 
 def compose_key(key: KeyFrame, num_classes: int) -> Image.Image:
   """Frame, labels, the student before and after, two by two."""
-  height, width = key.labels.shape
-  size = font_size(height, width)
-  gap, strip = max(2, size // 4), round(1.5 * size)
   frame = Image.fromarray(key.frame)
-  panels = [frame] + [
+  answers = [
     paint_classes(frame, classes, num_classes)
     for classes in (key.labels, key.before, key.after)
   ]
-  whole = (2 * width + 3 * gap, 2 * (strip + height) + 2 * gap)
-  picture = Image.new("RGB", whole, PAPER)
-  draw, font = ImageDraw.Draw(picture), get_font(size)
-  for i, titles in enumerate(_key_titles(key)):
-    left = gap + i % 2 * (width + gap)
-    top = strip + i // 2 * (height + strip + gap)
-    picture.paste(panels[i], (left, top))
-    text = fit_text(titles, width - size // 3, size)
-    middle = (left + size // 3, top - strip / 2)
-    draw.text(middle, text, INK, font, anchor="lm")
+  picture = tile([frame, *answers], _key_titles(key))
   if picture.width > _MAX_KEY_WIDTH:
     scaled = round(picture.height * _MAX_KEY_WIDTH / picture.width)
     return picture.resize((_MAX_KEY_WIDTH, max(1, scaled)))
+  return picture
+
+
+def tile(
+  panels: Sequence[Image.Image], titles: Sequence[tuple[str, ...]]
+) -> Image.Image:
+  """Four panels of one size, two by two, each under its title.
+
+  Args:
+    panels: from the upper left to the lower right.
+    titles: for each panel its title, and shorter ones for less room.
+  """
+  width, height = panels[0].size
+  size = font_size(height, width)
+  gap, strip = max(2, size // 4), round(1.5 * size)
+  whole = (2 * width + 3 * gap, 2 * (strip + height) + 2 * gap)
+  picture = Image.new("RGB", whole, PAPER)
+  draw, font = ImageDraw.Draw(picture), get_font(size)
+  for i, panel in enumerate(panels):
+    left = gap + i % 2 * (width + gap)
+    top = strip + i // 2 * (height + strip + gap)
+    picture.paste(panel, (left, top))
+    text = fit_text(titles[i], width - size // 3, size)
+    middle = (left + size // 3, top - strip / 2)
+    draw.text(middle, text, INK, font, anchor="lm")
   return picture
 
 

@@ -1,11 +1,11 @@
 """What a run writes of its frames' pictures: overlays, masks, boxes, areas.
 
-A sink is added by a class with `write(FrameImages)` and a line in `open_sinks`.
+A sink is added by a class with `write(FrameImages)` and a row in `SINKS`.
 """
 
 import pathlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,9 @@ from ojd.formats.replacing import replacing
 from ojd.run import overlay, workdir, writers
 from ojd.run.overlay import FrameImages
 from ojd.types import BACKGROUND
+
+if TYPE_CHECKING:  # files are written without jax
+  from ojd.run.config import RunConfig
 
 MIN_AREA = 0.0005  # of the frame; a smaller component is no detection
 _SCORE = 1.0  # of a detection; a class map knows no other
@@ -39,65 +42,49 @@ class Sink(Protocol):
     """Ends the stream of frames."""
 
 
-def open_sinks(
-  path: pathlib.Path,
-  fps: float,
-  class_names: tuple[str, ...],
-  *,
-  video: bool = False,
-  masks: str = "none",
-  boxes: bool = False,
-  areas: bool = False,
-  size: Size = None,
-  start: int = 0,
-) -> list[Sink]:
-  """Opens the files that a run is asked for, each with a thread of its own.
+class Place(NamedTuple):
+  """Where and of what a sink writes."""
 
-  Args:
-    path: the workdir.
-    fps: of the stream.
-    class_names: the student's.
-    video: write overlays.
-    masks: how class maps are written: "png", "video" or "none".
-    boxes: write boxes around connected regions.
-    areas: write the share of each class.
-    size: of masks and boxes.
-    start: the first frame; what is there of it and later is deleted.
-  """
-  sinks = []
+  path: pathlib.Path  # the workdir
+  fps: float  # of the stream
+  class_names: tuple[str, ...]  # the student's
+  size: Size = None  # of masks and boxes
+  start: int = 0  # the first frame; what is there of it and later is deleted
 
-  def add(sink):
-    nothing = lambda: None
-    cut, close = (getattr(sink, x, nothing) for x in ("cut", "close"))
-    sinks.append(writers.Background(sink.write, cut, close))
 
-  if video:
-    add(OverlayVideo(path, fps, class_names, start))
-    add(SampleFrames(path, class_names, start))
-  if masks == "png":
-    add(MaskFiles(path, class_names, size, start))
-  elif masks == "video":
-    add(MaskVideo(path, fps, class_names, size, start))
-  if boxes:
-    add(BoxFiles(path, class_names, size, start))
-  if areas:
-    add(AreaLines(path, class_names, start))
-  return sinks
+class Row(NamedTuple):
+  """A sink of the table."""
+
+  is_wanted: Callable[["RunConfig"], bool]
+  # The sink has `write(FrameImages)`, which is called in a thread, and where it
+  # needs them `cut` and `close` of `Sink`.
+  make: Callable[[Place], Any]
+
+
+def open_sinks(place: Place, config: "RunConfig") -> list[Sink]:
+  """Opens the files that a run is asked for, each with a thread of its own."""
+  return [
+    _in_a_thread(row.make(place)) for row in SINKS if row.is_wanted(config)
+  ]
+
+
+def _in_a_thread(sink):
+  nothing = lambda: None
+  cut, close = (getattr(sink, name, nothing) for name in ("cut", "close"))
+  return writers.Background(sink.write, cut, close)
 
 
 class OverlayVideo:
   """Frame, reference and student side by side, as H.264 for any browser."""
 
-  def __init__(
-    self, path: pathlib.Path, fps: float, class_names, start: int = 0
-  ):
-    self._class_names = class_names
+  def __init__(self, place: Place):
+    self._class_names = place.class_names
     self._video = writers.PartedVideo(
-      path / workdir.OVERLAY,
-      path / workdir.OVERLAY_PARTS,
+      place.path / workdir.OVERLAY,
+      place.path / workdir.OVERLAY_PARTS,
       writers.H264,
-      fps,
-      start,
+      place.fps,
+      place.start,
     )
     self.cut, self.close = self._video.cut, self._video.close
 
@@ -171,10 +158,10 @@ def _read_index(path):
 class SampleFrames:
   """A dozen overlays spread over a run."""
 
-  def __init__(self, path: pathlib.Path, class_names, start: int = 0):
-    """Makes the folder in a workdir, and drops frame `start` and later."""
-    self._class_names = class_names
-    folder = path / workdir.REPORT / "frames"
+  def __init__(self, place: Place):
+    """Makes the folder, and drops frame `start` and later."""
+    self._class_names, start = place.class_names, place.start
+    folder = place.path / workdir.REPORT / "frames"
     self._spread = _Spread(
       folder, start=start, count=start, phase=_SAMPLE_PHASE
     )
@@ -241,19 +228,13 @@ class MaskFiles:
   `formats.class_maps` reads them, and those of `MaskVideo`.
   """
 
-  def __init__(
-    self,
-    path: pathlib.Path,
-    class_names,
-    size: Size = None,
-    start: int = 0,
-  ):
-    """Makes the folder in a workdir, and drops frame `start` and later."""
-    self._folder, self._size = path / workdir.MASKS, size
-    self._palette = palette.colors(len(class_names)).tobytes()
+  def __init__(self, place: Place):
+    """Makes the folder, and drops frame `start` and later."""
+    self._folder, self._size = place.path / workdir.MASKS, place.size
+    self._palette = palette.colors(len(place.class_names)).tobytes()
     self._folder.mkdir(parents=True, exist_ok=True)
-    writers.drop_from(self._folder, start)
-    class_maps.write_legend(path, _legend(class_names))
+    writers.drop_from(self._folder, place.start)
+    class_maps.write_legend(place.path, _legend(place.class_names))
 
   def write(self, images: FrameImages) -> None:
     """Writes the file of a frame."""
@@ -265,23 +246,17 @@ class MaskFiles:
 class MaskVideo:
   """The student's class maps as one lossless video."""
 
-  def __init__(
-    self,
-    path: pathlib.Path,
-    fps: float,
-    class_names,
-    size: Size = None,
-    start: int = 0,
-  ):
-    self._size, rate = size, class_maps.video_rate(fps)
+  def __init__(self, place: Place):
+    path, rate = place.path, class_maps.video_rate(place.fps)
+    self._size = place.size
     (path / workdir.MASKS).mkdir(parents=True, exist_ok=True)
-    class_maps.write_legend(path, _legend(class_names, rate))
+    class_maps.write_legend(path, _legend(place.class_names, rate))
     self._video = writers.PartedVideo(
       path / workdir.MASK_VIDEO,
       path / workdir.MASK_PARTS,
       writers.LABELS,
       rate,
-      start,
+      place.start,
     )
     self.cut, self.close = self._video.cut, self._video.close
 
@@ -299,19 +274,17 @@ def _legend(class_names, fps=0.0):
 class BoxFiles:
   """boxes.jsonl while the run goes on, and boxes.json, COCO's, at its end."""
 
-  def __init__(
-    self, path: pathlib.Path, class_names, size: Size, start: int = 0
-  ):
-    """Opens the files in a workdir, and drops frame `start` and later."""
-    self._path, self._size = path, size
+  def __init__(self, place: Place):
+    """Opens the files, and drops frame `start` and later."""
+    self._path, self._size = place.path, place.size
     categories = [
       {"id": i, "name": name}
-      for i, name in enumerate(class_names)
+      for i, name in enumerate(place.class_names)
       if i != BACKGROUND
     ]
-    workdir.write_json(path / workdir.BOX_CATEGORIES, categories)
-    is_kept = writers.is_before(start, "image_id")
-    self._lines = writers.JsonLines(path / workdir.BOXES, is_kept)
+    workdir.write_json(self._path / workdir.BOX_CATEGORIES, categories)
+    is_kept = writers.is_before(place.start, "image_id")
+    self._lines = writers.JsonLines(self._path / workdir.BOXES, is_kept)
 
   def write(self, images: FrameImages) -> None:
     """Adds the boxes of a frame."""
@@ -356,11 +329,11 @@ def _make_array(source, path):
 class AreaLines:
   """areas.jsonl: how much of each frame is of which class."""
 
-  def __init__(self, path: pathlib.Path, class_names, start: int = 0):
-    """Opens the file in a workdir, and drops frame `start` and later."""
-    self._class_names = class_names
-    is_kept = writers.is_before(start, "t")
-    self._lines = writers.JsonLines(path / workdir.AREAS, is_kept)
+  def __init__(self, place: Place):
+    """Opens the file, and drops frame `start` and later."""
+    self._class_names = place.class_names
+    is_kept = writers.is_before(place.start, "t")
+    self._lines = writers.JsonLines(place.path / workdir.AREAS, is_kept)
     self.close = self._lines.close
 
   def write(self, images: FrameImages) -> None:
@@ -376,3 +349,13 @@ class AreaLines:
       },
     }
     self._lines.write([line])
+
+
+SINKS = [
+  Row(lambda config: config.overlay, OverlayVideo),
+  Row(lambda config: config.overlay, SampleFrames),
+  Row(lambda config: config.save_masks == "png", MaskFiles),
+  Row(lambda config: config.save_masks == "video", MaskVideo),
+  Row(lambda config: config.boxes, BoxFiles),
+  Row(lambda config: config.areas, AreaLines),
+]

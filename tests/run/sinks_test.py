@@ -9,6 +9,7 @@ import pathlib
 import resource
 import subprocess
 import sys
+import types
 
 import av
 import cv2
@@ -24,7 +25,9 @@ from tests import binaries
 NAMES = ("background", "person", "car")
 FOUR = (*NAMES, "dog")
 SIZE = (77, 101)  # odd, and no multiple of the student's
-EVERYTHING = {"video": True, "masks": "video", "boxes": True, "areas": True}
+EVERYTHING = {
+  **{"overlay": True, "save_masks": "video", "boxes": True, "areas": True}
+}
 
 
 def _classes(t, height=23, width=33):  # odd: no centre lies on an edge
@@ -42,6 +45,14 @@ def _record(t, classes=None):
   return overlay.FrameImages(frame, classes, classes, caption)
 
 
+def _open(path, fps=25.0, names=NAMES, size=None, start=0, **wanted):
+  """The sinks of a run with these flags."""
+  nothing = {"overlay": False, "save_masks": "none"}
+  nothing |= {"boxes": False, "areas": False}
+  place = sinks.Place(path, fps, names, size, start)
+  return sinks.open_sinks(place, types.SimpleNamespace(**(nothing | wanted)))
+
+
 def _write(
   path,
   times,
@@ -53,7 +64,7 @@ def _write(
   **wanted,
 ):
   path.mkdir(exist_ok=True)
-  opened = sinks.open_sinks(path, fps, names, **wanted)
+  opened = _open(path, fps, names, **wanted)
   for t in times:
     for sink in opened:
       sink.put(_record(t, classes(t)))
@@ -105,7 +116,7 @@ def test_masks_know_their_frames_and_have_the_size_of_the_source(
 ):
   times = [3, 4, 9, 10, 11, 150, 151, 99_999, 100_000]
   cuts = (4, 10, 150)
-  _write(tmp_path, times, cuts=cuts, fps=fps, size=size, masks=kind)
+  _write(tmp_path, times, cuts=cuts, fps=fps, size=size, save_masks=kind)
   found = list(class_maps.read_masks(tmp_path))
   assert [t for t, _ in found] == times
   for t, classes in found:
@@ -117,13 +128,13 @@ def test_masks_know_their_frames_and_have_the_size_of_the_source(
 def test_every_class_there_can_be_is_kept(tmp_path, kind):
   names = tuple(f"class {i}" for i in range(255))
   classes = np.random.default_rng(0).integers(0, 255, (37, 41)).astype(np.uint8)
-  _write(tmp_path, [0], names, classes=lambda t: classes, masks=kind)
+  _write(tmp_path, [0], names, classes=lambda t: classes, save_masks=kind)
   ((_, found),) = class_maps.read_masks(tmp_path)
   np.testing.assert_array_equal(found, classes)
 
 
 def test_mask_video_is_one_lossless_file_that_others_read(tmp_path):
-  _write(tmp_path, range(6), size=SIZE, masks="video")
+  _write(tmp_path, range(6), size=SIZE, save_masks="video")
   about, frames, times = _video(tmp_path / workdir.MASK_VIDEO)
   assert about[:2] == ("ffv1", "gray")
   np.testing.assert_allclose(times, np.arange(6) / 25)
@@ -132,7 +143,7 @@ def test_mask_video_is_one_lossless_file_that_others_read(tmp_path):
 
 @pytest.mark.parametrize("kind", ["png", "video"])
 def test_classes_have_the_colours_of_the_overlay(tmp_path, kind):
-  _write(tmp_path, [1], masks=kind)
+  _write(tmp_path, [1], save_masks=kind)
   content = json.loads((tmp_path / "masks" / "classes.json").read_text())
   colors = palette.colors(3)
   assert content["classes"] == [
@@ -165,7 +176,7 @@ def _all_files(path):
   "kind,fps", [("png", 25.0), ("video", 25.0), ("video", 30000 / 1001)]
 )
 def test_a_resumed_run_writes_the_same_files(tmp_path, kind, fps):
-  wanted = EVERYTHING | {"masks": kind, "size": SIZE, "fps": fps}
+  wanted = EVERYTHING | {"save_masks": kind, "size": SIZE, "fps": fps}
   times = [t for t in range(30) if t not in (5, 12)]
   whole, parts = tmp_path / "whole", tmp_path / "parts"
   _write(whole, times, **wanted)
@@ -197,12 +208,12 @@ def test_folder_without_masks_is_refused(tmp_path):
       list(class_maps.read_masks(tmp_path))
 
   refuses("--save_masks")
-  _write(tmp_path, range(2), masks="png")
+  _write(tmp_path, range(2), save_masks="png")
   file = tmp_path / "masks" / "000001.png"
   file.write_bytes(file.read_bytes()[:-30])
   refuses("000001.png")
   video = tmp_path / workdir.MASK_VIDEO
-  _write(tmp_path, range(2), masks="video")
+  _write(tmp_path, range(2), save_masks="video")
   video.write_bytes(video.read_bytes()[:50])
   refuses("cannot be read")
   file.unlink()
@@ -216,7 +227,7 @@ def test_folder_without_masks_is_refused(tmp_path):
 
 @pytest.mark.parametrize("size", [(32, 3000), (5000, 32)])
 def test_overlay_is_never_larger_than_players_show(tmp_path, size):
-  _write(tmp_path, [0], classes=lambda t: _classes(t, *size), video=True)
+  _write(tmp_path, [0], classes=lambda t: _classes(t, *size), overlay=True)
   _, (frame,), _ = _video(tmp_path / workdir.OVERLAY)
   assert max(frame.shape) in (4094, 4096)
 
@@ -224,7 +235,7 @@ def test_overlay_is_never_larger_than_players_show(tmp_path, size):
 def _keep_samples(path, *spans):
   """The numbers of the sample frames of a run in so many parts."""
   for start, end in spans:
-    samples = sinks.SampleFrames(path, NAMES, start)
+    samples = sinks.SampleFrames(sinks.Place(path, 25.0, NAMES, start=start))
     for t in range(start, end):
       samples.write(_record(t))
   pictures = (path / workdir.REPORT / "frames").iterdir()
@@ -351,7 +362,7 @@ def _no_room(*args, **kwargs):
 
 
 def test_full_disk_leaves_whole_pictures(tmp_path, monkeypatch):
-  files = sinks.MaskFiles(tmp_path, NAMES)
+  files = sinks.MaskFiles(sinks.Place(tmp_path, 25.0, NAMES))
   files.write(_record(0))
   save = Image.Image.save
 
@@ -387,12 +398,12 @@ def _error_of(act, *args):
 @pytest.mark.parametrize(
   "wanted,limit",
   [
-    *(({"video": True}, 8_000), ({"masks": "video"}, 26_000)),
+    *(({"overlay": True}, 8_000), ({"save_masks": "video"}, 26_000)),
     *(({"boxes": True}, 3_000), ({"areas": True}, 3_000)),
   ],
 )
 def test_full_disk_ends_the_run_and_spoils_nothing(tmp_path, wanted, limit):
-  opened, errors = sinks.open_sinks(tmp_path, 25.0, NAMES, **wanted), []
+  opened, errors = _open(tmp_path, **wanted), []
   noise = np.random.default_rng(0).integers(0, 3, (60, 64, 64), np.uint8)
   with contextlib.ExitStack() as stack:
     for t, classes in enumerate(noise):
@@ -416,17 +427,17 @@ def test_full_disk_ends_the_run_and_spoils_nothing(tmp_path, wanted, limit):
   if "areas" in wanted:
     times = [x["t"] for x in _lines(tmp_path / workdir.AREAS)]
     assert times == list(range(23))
-  if "masks" in wanted:
+  if "save_masks" in wanted:
     times = [t for t, _ in class_maps.read_masks(tmp_path)]
     assert times == list(range(23))
 
 
 def test_incomplete_join_replaces_nothing(tmp_path):
-  _write(tmp_path, range(12), size=SIZE, masks="video", video=True)
+  _write(tmp_path, range(12), size=SIZE, save_masks="video", overlay=True)
   paths = [tmp_path / x for x in (workdir.OVERLAY, workdir.MASK_VIDEO)]
   before = [path.read_bytes() for path in paths]
-  wanted = {"masks": "video", "video": True, "start": 12}
-  opened = sinks.open_sinks(tmp_path, 25.0, NAMES, **wanted)
+  wanted = {"save_masks": "video", "overlay": True, "start": 12}
+  opened = _open(tmp_path, **wanted)
   with _limited(min(map(len, before)) - 1):
     errors = [_error_of(sink.close) for sink in opened]
   assert [x for x in errors if x] == 2 * [errno.EFBIG]
@@ -443,8 +454,8 @@ def print_growth(path):
     return int(line.split()[1]) / 1024
 
   path = pathlib.Path(path)
-  opened = sinks.open_sinks(path, 25.0, NAMES, **EVERYTHING)
-  opened += sinks.open_sinks(path, 25.0, NAMES, masks="png")
+  opened = _open(path, **EVERYTHING)
+  opened += _open(path, save_masks="png")
   for t in range(3000):
     for sink in opened:
       sink.put(_record(t, _classes(t, 64, 96)))
