@@ -10,6 +10,7 @@ WANDB = "wandb>=0.31,<1"
 # Many runs, on a cluster.
 SLURM = "submitit>=1.5,<2"
 RAY = "ray>=2.50,<3"
+DOCS = "mkdocs-material>=9.6,<10"  # the site of README.md and docs/
 COCO = "pycocotools>=2.0.8,<3"  # the polygons of COCO's format
 ROOT = pathlib.Path(__file__).parent
 
@@ -38,6 +39,7 @@ setuptools.setup(
   },
   extras_require={
     "coco": [COCO],
+    "docs": [DOCS],
     "ray": [RAY],
     "slurm": [SLURM],
     "tensorboard": [TENSORBOARD],
@@ -45,7 +47,7 @@ setuptools.setup(
     "test": [
       *("pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.6"),
       *("ruff>=0.8", "selenium>=4.20"),
-      *(COCO, SLURM, TENSORBOARD, WANDB),
+      *(COCO, DOCS, SLURM, TENSORBOARD, WANDB),
       f'{RAY}; python_version < "3.14"',  # there may be none for the newest
     ],
   },
