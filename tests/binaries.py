@@ -22,11 +22,16 @@ def command(name: str, *flags: str) -> list[str]:
 
 def run(name: str, *flags: str) -> subprocess.CompletedProcess:
   """What the command does, with its output as text; forked, to be quick."""
+  return run_module(f"experiments.{name}", *flags)
+
+
+def run_module(module: str, *flags: str) -> subprocess.CompletedProcess:
+  """The same of `python -m MODULE FLAGS`."""
   zygote = _zygote()
   with tempfile.TemporaryDirectory() as folder:
     files = [pathlib.Path(folder) / kind for kind in ("stdout", "stderr")]
     request = {
-      "module": f"experiments.{name}",
+      "module": module,
       "flags": flags,
       # As a binary that starts by itself would have it.
       "environ": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ},
@@ -37,7 +42,7 @@ def run(name: str, *flags: str) -> subprocess.CompletedProcess:
     zygote.stdin.flush()
     code = json.loads(zygote.stdout.readline())
     stdout, stderr = (path.read_text() for path in files)
-  words = command(name, *flags)
+  words = [sys.executable, "-m", module, *flags]
   if code == -signal.SIGALRM:
     raise subprocess.TimeoutExpired(words, _TIMEOUT, stdout, stderr)
   return subprocess.CompletedProcess(words, code, stdout, stderr)
