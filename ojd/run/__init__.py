@@ -1,1 +1,1 @@
-"""The host side of a run: the loop, its files, its clock."""
+"""A run on the host: config, loop, files, checkpoints, replay."""

@@ -1,4 +1,4 @@
-"""From a config to the things that run: stream, teacher, system, jitted."""
+"""Builds a run from its config: stream, teacher, student, compiled system."""
 
 import dataclasses
 import pathlib
@@ -29,20 +29,20 @@ from ojd.teachers import labelers, process
 
 
 class Job(NamedTuple):
-  """Everything that a run needs and that does not change during it."""
+  """Everything that a run needs and that stays constant during it."""
 
   config: RunConfig
   stream: streams.Stream
-  # The worker, which is also its Labeler, where the teacher has a process;
-  # None where what it said before is at hand.
+  # With --teacher_process the worker, which is also the labeler. None where
+  # recorded labels replace the teacher.
   teacher: teachers.Teacher | process.InProcess | None
   groups: labels.ClassGroups  # of the teacher's classes
-  truth_groups: labels.ClassGroups | None  # of its own classes
+  truth_groups: labels.ClassGroups | None  # of the stream's own classes
   system: distill.System
   student: student_lib.Student | None = None  # of the system
 
   def close(self) -> None:
-    """Ends the teacher's process, where it has one."""
+    """Ends the teacher's process, if it has one."""
     if isinstance(self.teacher, process.InProcess):
       self.teacher.close()
 
@@ -62,25 +62,25 @@ def make_job(config: RunConfig) -> Job:
 
 
 def open_stream(config: RunConfig) -> streams.Stream:
-  """The frames of a config: of its stream those that it asks for."""
+  """Opens the stream of a config and selects the frames that it asks for."""
   stream = streams.open_stream(config.stream, config.height, config.width)
   return compose.window(stream, config.start_frame, config.every)
 
 
 def num_frames_of(config: RunConfig, spec: streams.StreamSpec) -> int:
-  """How many frames a run has; a UserError where it is not known."""
+  """The number of frames of a run; a UserError if it is unknown."""
   address = streams.without_password(config.stream)
   name = f"--system={config.system}"
   if spec.is_live:
     raise UserError(
-      f"{name} learns from the whole stream beforehand, and "
+      f"{name} trains on the whole stream before the run, and "
       f"--stream={address} is live: record it first"
     )
   limits = [n for n in (spec.num_frames, config.num_frames) if n is not None]
   if not limits:
     raise UserError(
-      f"{name} learns from the whole stream beforehand, and the end of "
-      f"--stream={address} is not known: give --num_frames"
+      f"{name} trains on the whole stream before the run, and the length of "
+      f"--stream={address} is unknown: give --num_frames"
     )
   return min(limits)
 
@@ -90,7 +90,7 @@ def make_job_of(
   stream: streams.Stream,
   teacher: teachers.Teacher | process.InProcess,
 ) -> Job:
-  """The same of a stream and a teacher that are open."""
+  """Builds the job of a config from an open stream and an open teacher."""
   groups = _parse_groups(config, stream.spec, teacher)
   return _assemble(config, stream, teacher, groups)
 
@@ -111,24 +111,24 @@ def _assemble(config, stream, teacher, groups):
 def make_job_without_teacher(
   config: RunConfig, groups: labels.ClassGroups
 ) -> Job:
-  """What `make_job` makes, over classes that were written down."""
+  """Builds a job without a teacher, from recorded classes."""
   stream = open_stream(config)
   return _assemble(config, stream, None, groups)
 
 
 def open_labeler(job: Job) -> labelers.Labeler:
-  """The labeler of a job that was made without its teacher."""
+  """Opens the teacher of a job made without one; returns its labeler."""
   teacher = open_teacher(job.config, job.stream.spec)
   groups = _parse_groups(job.config, job.stream.spec, teacher)
   if (groups.names, groups.members) != (job.groups.names, job.groups.members):
     raise UserError(
-      f"--teacher={job.config.teacher} knows other classes than it did"
+      f"--teacher={job.config.teacher} has other classes than the recorded run"
     )
   return make_labeler(job._replace(teacher=teacher, groups=groups))
 
 
 def _truth_groups(groups, truth_names):
-  """Groups over the stream's own classes; None where they share no name."""
+  """Groups over the stream's own classes; None if they share no name."""
   wanted = {name for members in groups.members for name in members}
   if wanted.isdisjoint(truth_names):
     return None
@@ -138,14 +138,14 @@ def _truth_groups(groups, truth_names):
 def make_teacher(
   config: RunConfig, spec: streams.StreamSpec
 ) -> teachers.Teacher:
-  """The teacher of a config, for the stream that it will see."""
+  """Makes the teacher of a config for the frames of a stream."""
   return teachers.make_teacher(config.teacher, teacher_context(config, spec))
 
 
 def open_teacher(
   config: RunConfig, spec: streams.StreamSpec
 ) -> teachers.Teacher | process.InProcess:
-  """The teacher, in this process or in its own."""
+  """Opens the teacher in this process, or in a process of its own."""
   if not config.teacher_process:
     return make_teacher(config, spec)
   return process.InProcess(
@@ -158,7 +158,7 @@ def open_teacher(
 def teacher_context(
   config: RunConfig, spec: streams.StreamSpec
 ) -> teachers.Context:
-  """The stream, as its teacher needs to know it."""
+  """What the teacher needs to know of the stream."""
   return teachers.Context(
     truth_names=spec.class_names,
     height=spec.height,
@@ -168,7 +168,7 @@ def teacher_context(
 
 
 def make_labeler(job: Job) -> labelers.Labeler:
-  """Who asks the teacher of a job: the stream waits for it, or does not."""
+  """The labeler of a job: in step, in a thread, or in a process."""
   if isinstance(job.teacher, process.InProcess):
     job.teacher.set_groups(job.groups)
     return job.teacher
@@ -177,7 +177,7 @@ def make_labeler(job: Job) -> labelers.Labeler:
 
 
 def prepared_student(config: RunConfig) -> pathlib.Path | None:
-  """The file of a student that is trained before the run; None without any."""
+  """The file of the student that the method trains before the run, if any."""
   if method_of(config).prepare is None:
     return None
   folder = workdir.expand(config.workdir) / workdir.PREPARED
@@ -187,7 +187,7 @@ def prepared_student(config: RunConfig) -> pathlib.Path | None:
 def first_student(
   config: RunConfig, groups: labels.ClassGroups
 ) -> student_lib.Student:
-  """The student as the run begins with it: that which was prepared, if any."""
+  """The student at the start of the run: the prepared one if there is one."""
   path = prepared_student(config)
   if path is not None and path.is_file():
     config = dataclasses.replace(config, init=str(path))
@@ -197,7 +197,7 @@ def first_student(
 def make_student(
   config: RunConfig, groups: labels.ClassGroups
 ) -> student_lib.Student:
-  """The student over some classes, with the first parameters of `--init`."""
+  """Makes the student for these classes, with the parameters of `--init`."""
   student = student_lib.create(
     config.model, len(groups.names), precision=config.precision
   )
@@ -209,13 +209,13 @@ def make_student(
   name = student_lib.bind(config.model).name
   if there.split(":")[0] in student_lib.MODELS.keys() - {name}:
     raise UserError(
-      f"--init={init} is of --model={there}, not of --model={config.model}"
+      f"--init={init} is for --model={there}, not for --model={config.model}"
     )
   return pretrained.start_from(student, given, groups)
 
 
 def init_path(config: RunConfig) -> pathlib.Path:
-  """The file of the first parameters, where they are not random."""
+  """The file of the initial parameters, unless they are random."""
   if config.init == "bundled":
     return pretrained.BUNDLED[student_lib.bind(config.model).name]
   return pathlib.Path(config.init)
@@ -227,13 +227,13 @@ def make_system(
   spec: streams.StreamSpec,
   values: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> distill.System:
-  """The system of a config around any student, for frames of a stream.
+  """Makes the system of a config with a given student and stream.
 
   Args:
     config: of the run.
     student: any.
     spec: of the stream.
-    values: options of the system and of its gradient step in the place of the
+    values: options of the system and of its gradient step that override the
       config's, for instance traced ones.
   """
   bound, update = config_lib.bound_system(config), None
@@ -261,27 +261,27 @@ def make_system(
 
 
 def _with_values(bound, values):
-  """The same with other values of those options that it has."""
+  """Overrides those options that `bound` has; ignores the others."""
   known = {n: x for n, x in values.items() if n in bound.options}
   return bound._replace(options={**bound.options, **known})
 
 
 def _trained_changes(config: RunConfig) -> files.Trained | None:
-  """Of the file that the run begins with; None where it has none."""
+  """The trained changes in the file of `--init`; None if it has none."""
   if config.init in INITS or not _has_changes(config):
     return None
   return files.split(pretrained.load(init_path(config)))[1]
 
 
 def _has_changes(config):
-  """Whether its system computes changes from frame to frame."""
+  """Whether the config's system computes changes from frame to frame."""
   return "refresh_every" in config_lib.bound_system(config).options
 
 
 def program_key(job: Job) -> tuple[Any, ...]:
-  """Equal for jobs whose systems are the same programs.
+  """A key that is equal for jobs whose systems compile to the same programs.
 
-  They may differ in stream, workdir and first parameters.
+  Such jobs may differ in stream, workdir and initial parameters.
   """
   config, spec = job.config, job.stream.spec
   bound, timing = config_lib.bound_system(config), ()
@@ -290,13 +290,13 @@ def program_key(job: Job) -> tuple[Any, ...]:
     frames = [n for n in limits if n is not None]
     horizon = bound.options["horizon"]
     timing = spec.fps, min([horizon, *(n / spec.fps for n in frames)])
-  # The changes that a file was trained with are constants of the program.
+  # The trained changes in a file are constants of the program.
   init = config.init if _has_changes(config) else ""
   return spec.height, spec.width, len(job.groups.names), timing, init
 
 
 def first_interval(config: RunConfig, spec: streams.StreamSpec) -> int:
-  """Frames from key to key, as both ends of a network know it beforehand."""
+  """The first stride, which both ends of a network know before they start."""
   bound = config_lib.bound_system(config)
   return bound.row.remote.first_interval(bound.options, spec.fps)
 
@@ -304,14 +304,14 @@ def first_interval(config: RunConfig, spec: streams.StreamSpec) -> int:
 def trains_of(
   config: RunConfig,
 ) -> Callable[[Collection[str]], Collection[str]] | None:
-  """Which parameters a config's gradient step trains; None: all."""
+  """Selects the parameters that a gradient step trains; None: all of them."""
   update = config_lib.bound_update(config)
   tx = optax.identity() if update is None else update.make()
   return updates.as_step(tx).trains
 
 
 def method_of(config: RunConfig) -> systems.Method:
-  """The row of a config's system."""
+  """The row of a config's system in the table of methods."""
   return config_lib.bound_system(config).row
 
 
@@ -323,7 +323,7 @@ def abstract_state(job: Job) -> distill.State:
 
 
 def make_executor(job: Job, *, with_readonly: bool = False) -> Executor:
-  """The system of a job, compiled for its frames."""
+  """Compiles the system of a job for its frame size."""
   spec = job.stream.spec
   return Executor(
     *(job.system, spec.height, spec.width, job.config.seed),

@@ -1,11 +1,11 @@
-"""Checkpoints of a run: all that changes in it, stored by Orbax.
+"""Checkpoints of a run: everything that changes in it, stored by Orbax.
 
-T/state     the arrays as the first T frames left them, in Orbax's own format
+T/state     the arrays after the first T frames, in Orbax's own format
 T/meta      the counts and the clock; the arrays' names, shapes and digest
-T/digest    of the files of both: where it fits, the checkpoint is whole
+T/digest    digest of the files of both; if it matches, the checkpoint is whole
 
-Saving stops the caller for the copy to the host only; a thread does the rest,
-the import of Orbax included.
+A save blocks the caller only while the arrays are copied to the host. A thread
+does the rest, including the import of Orbax.
 """
 
 import concurrent.futures
@@ -36,9 +36,9 @@ _STATE, _META, _DIGEST = "state", "meta", "digest"
 
 
 class Snapshot(NamedTuple):
-  """A moment of a run: everything that it takes to resume from there."""
+  """Everything that is needed to resume a run at one frame."""
 
-  t: int  # index of the frame that comes next
+  t: int  # index of the next frame
   state: State
   reference: np.ndarray | None  # [H, W] uint8; None before the first labels
   reference_t: int | None  # the frame of those labels
@@ -62,14 +62,14 @@ def abstract(job: build.Job) -> Saved:
 
 
 class CheckpointError(RuntimeError):
-  """A checkpoint could not be written, or is damaged; in one line."""
+  """A checkpoint cannot be written, or is damaged; the message is one line."""
 
 
 class Checkpointer:
-  """The checkpoints of a run, to which one process at a time may add.
+  """Writes and reads the checkpoints of a run; one process at a time may write.
 
-  Nothing is made before the first save, and reading changes nothing. Without
-  `close` the last save may be lost.
+  The folder is made at the first save, and reading changes nothing. The last
+  save may be lost unless `close` is called.
   """
 
   def __init__(
@@ -79,14 +79,14 @@ class Checkpointer:
     about: dict[str, Any],
     keep_every: int = KEEP_EVERY,
   ):
-    """Names the checkpoints of a workdir, which need not exist yet.
+    """Refers to the checkpoints of a workdir, which need not exist yet.
 
     Args:
       path: the workdir.
       abstract: types and shapes of the arrays.
-      about: JSON; which run this is.
-      keep_every: frames. Beside the newest two, the first checkpoint is kept
-        and from there on one in so many frames; 0 keeps the newest two only.
+      about: JSON that identifies the run.
+      keep_every: frames. Beside the newest two, the first checkpoint is kept,
+        and then one in every `keep_every` frames; 0 keeps only the newest two.
     """
     self._metrics = path / workdir.METRICS
     # Orbax takes no relative path.
@@ -95,23 +95,23 @@ class Checkpointer:
     self._keep_every = keep_every
     self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
     self._writing: concurrent.futures.Future | None = None
-    self._latest: int | None = None  # the last that was saved or read
+    self._latest: int | None = None  # t of the last one saved or read
 
   def save(
     self, snapshot: Snapshot, before: Callable[[], None] = lambda: None
   ) -> None:
-    """Copies a snapshot, and writes it in the background.
+    """Copies a snapshot and writes it in the background.
 
-    Waits for the save before. Later checkpoints are deleted: a run that went
-    back may take another course.
+    Waits for the previous save. Later checkpoints are deleted, since a run that
+    resumes from an earlier one may take another course.
 
     Args:
-      snapshot: its state's buffers are the caller's again on return.
-      before: called in the thread, before anything is written; waits until all
-        other files of the run have come so far.
+      snapshot: the caller may reuse the buffers of its state on return.
+      before: called in the thread before anything is written; waits until all
+        other files of the run have reached this frame.
 
     Raises:
-      CheckpointError: the save before failed, and this one is not begun.
+      CheckpointError: the previous save failed; this one does not start.
     """
     if snapshot.t == self._latest:
       return
@@ -137,7 +137,7 @@ class Checkpointer:
     self._latest = snapshot.t
 
   def wait(self) -> None:
-    """Waits until all is written; raises CheckpointError if it was not."""
+    """Waits for the current save; raises CheckpointError if it failed."""
     writing, self._writing = self._writing, None
     if writing is not None:
       try:
@@ -147,7 +147,7 @@ class Checkpointer:
         raise
 
   def close(self) -> None:
-    """Waits as `wait` does and ends the thread; again does nothing."""
+    """Waits as `wait` does and ends the thread; a second call does nothing."""
     try:
       self.wait()
     finally:
@@ -164,17 +164,18 @@ class Checkpointer:
   ) -> tuple[Snapshot | None, list[str]]:
     """Reads the newest checkpoint from which the run can resume.
 
-    It is whole, and the metrics reach as far as it does.
+    Such a checkpoint is whole, and the metrics reach at least as far.
 
     Args:
-      at_most: those of a greater t are passed over.
+      at_most: checkpoints with a greater t are skipped.
 
     Returns:
-      The snapshot with its arrays on the default device, bit for bit, None
-      where there is none; and for each newer one a line why not that.
+      The snapshot with its arrays on the default device, bit for bit, or None
+      if there is none; and for each newer checkpoint one line that says why it
+      cannot be used.
 
     Raises:
-      UserError: a checkpoint is of another state or format.
+      UserError: a checkpoint has another state or format.
     """
     self.wait()
     num_lines, problems = _num_lines(self._metrics), []
@@ -207,7 +208,7 @@ class Checkpointer:
 
 
 def _num_lines(path):
-  """Whole lines of a file; 0 where there is none."""
+  """The number of whole lines of a file; 0 if there is no file."""
   if not path.exists():
     return 0
   with path.open("rb") as file:
@@ -215,7 +216,7 @@ def _num_lines(path):
 
 
 def _steps(folder):
-  """Orbax gives a checkpoint its bare number once all of it is there."""
+  """The t of every checkpoint; Orbax renames a folder to T once it is whole."""
   if not folder.is_dir():
     return []
   names = [path.name for path in folder.iterdir() if path.is_dir()]
@@ -223,12 +224,12 @@ def _steps(folder):
 
 
 def _write(folder, host, content, keep_every, before):
-  """Writes one checkpoint and drops what is not to be kept.
+  """Writes one checkpoint and deletes those that are no longer kept.
 
   Args:
     folder: of all checkpoints.
     host: of `state_arrays.to_host`, for this function alone.
-    content: T/meta but for the digest, which is added.
+    content: T/meta without the digest, which is added here.
     keep_every: of `Checkpointer`.
     before: called first.
   """
@@ -243,7 +244,7 @@ def _write(folder, host, content, keep_every, before):
   try:
     before()
     content["digest"] = state_arrays.hashes(state_arrays.by_name(host)).digest
-    _sweep(folder, "*" + unfinished)  # of processes that were killed
+    _sweep(folder, "*" + unfinished)  # left by killed processes
     for step in _steps(folder):
       if step >= content["t"]:
         shutil.rmtree(folder / str(step))
@@ -257,7 +258,7 @@ def _write(folder, host, content, keep_every, before):
         raise RuntimeError("refused by Orbax")
       manager.wait_until_finished()
   except Exception as error:
-    for _ in range(5):  # the other arrays are still being written
+    for _ in range(5):  # other arrays may still be being written
       _sweep(folder, "*" + unfinished)
       time.sleep(0.05)
     raise CheckpointError(
@@ -277,19 +278,19 @@ def _options(keep_every, before_commit):
   if keep_every:
     kept.append(policies.EveryNSteps(keep_every, exact_interval=False))
   return ocp.CheckpointManagerOptions(
-    save_decision_policy=policies.FixedIntervalPolicy(1),  # all that is asked
+    save_decision_policy=policies.FixedIntervalPolicy(1),  # every call saves
     preservation_policy=policies.AnyPreservationPolicy(kept),
-    lightweight_initialize=True,  # reads nothing of the others, damaged or not
+    lightweight_initialize=True,  # does not read the others
     async_options=ocp.AsyncOptions(
       post_finalization_callback=before_commit,
-      # Or a folder that cannot be made is waited for, for twenty minutes.
+      # Otherwise Orbax waits 20 minutes for a folder that cannot be made.
       create_directories_asynchronously=False,
     ),
   )
 
 
 def _read(path, abstract_state):
-  """Reads one checkpoint; returns its arrays and what was saved with them."""
+  """Reads one checkpoint; returns its arrays and its metadata."""
   ocp, t = _orbax(), int(path.name)
   options = ocp.CheckpointManagerOptions(
     read_only=True, lightweight_initialize=True
@@ -302,34 +303,34 @@ def _read(path, abstract_state):
     try:
       content = load(_META, ocp.args.JsonRestore())
       _check_format(path, content)
-      # Orbax takes some damaged numbers, and chokes on others noisily.
+      # Orbax accepts some damaged numbers, and logs much about others.
       if (path / _DIGEST).read_text() != _digest_of_files(path):
-        raise ValueError("its files are not those written")
+        raise ValueError("its files have changed since they were written")
       wanted = state_arrays.specs(abstract_state)
       state_arrays.check_specs(str(path), content["leaves"], wanted)
       arrays = state_arrays.by_name(load(_STATE, ocp.args.StandardRestore()))
       if state_arrays.hashes(arrays).digest != content["digest"]:
-        raise ValueError("its numbers are not those saved")
+        raise ValueError("its numbers differ from those saved")
     except UserError:
       raise
-    except Exception as error:  # of as many kinds as there is damage
+    except Exception as error:  # Orbax raises many kinds
       raise CheckpointError(f"{path} is damaged: {_words(error)}") from error
   return state_arrays.to_device(arrays, abstract_state), content["meta"]
 
 
 def _check_format(path, content):
   number = content.get("format") if isinstance(content, dict) else None
-  if number not in (None, FORMAT):  # without one, it is damaged
+  if number not in (None, FORMAT):  # without a number it is damaged
     raise UserError(
-      f"{path} is of format {number!r}, and only {FORMAT} is known; use the "
-      "program that wrote it"
+      f"{path} has format {number!r}, and this version reads only {FORMAT}; "
+      "use the version that wrote it"
     )
 
 
 def _digest_of_files(path):
-  """Of what Orbax reads of a checkpoint; T is part of it."""
+  """The digest of T and of all files that Orbax reads of a checkpoint."""
   result = hashlib.blake2b(digest_size=16)
-  t = path.name.partition(".")[0]  # Orbax takes off what follows in the end
+  t = path.name.partition(".")[0]  # Orbax removes the suffix at the end
   items = (path / item for item in (_META, _STATE))
   for file in sorted(x for item in items for x in item.rglob("*")):
     if file.is_file():
@@ -340,7 +341,7 @@ def _digest_of_files(path):
 
 
 def _words(error):
-  """What is wrong, in one line; of a long story the end."""
+  """The error in one line; of a long message only the end."""
   text = getattr(error, "strerror", None) or str(error) or type(error).__name__
   text = re.split(r" \[(?:os_error|tensorstore|source)", text)[0]
   text = " ".join(text.split())
@@ -349,10 +350,10 @@ def _words(error):
 
 @functools.cache
 def _orbax():
-  """The package, loaded where it is used: many a run does without."""
+  """Imports Orbax on first use, since many runs do not need it."""
   import orbax.checkpoint as ocp
 
-  # It comments on much that is in order, and on a failure beside raising it.
+  # It logs much about normal operation, and also logs the errors it raises.
   for name in ("absl", "asyncio"):
     logging.getLogger(name).addFilter(_is_of_others)
   sys.unraisablehook = functools.partial(_unraisable, sys.unraisablehook)
@@ -365,7 +366,7 @@ def _is_of_others(record):
 
 
 def _unraisable(otherwise, problem):
-  """Drops what writes report after another one of them has failed."""
+  """Drops the errors of writes that end after another write has failed."""
   is_late = str(problem.exc_value) == "Event loop is closed"
   if problem.object is not None or not is_late:
     otherwise(problem)

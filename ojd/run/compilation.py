@@ -1,4 +1,4 @@
-"""The persistent compilation cache, and memory that the compiler leaves."""
+"""The persistent compilation cache, and the compiler's freed memory."""
 
 import contextlib
 import ctypes
@@ -18,9 +18,9 @@ def default_cache() -> pathlib.Path | None:
 
 
 def enable_cache(path: pathlib.Path | None) -> None:
-  """Keeps compiled programs in `path`; does nothing where that fails.
+  """Keeps compiled programs in `path`; does nothing if that fails.
 
-  Only its owner may write there, since cached programs are run unchecked.
+  Only the owner may write there, since cached programs run unchecked.
   """
   if path is None:
     return
@@ -29,15 +29,15 @@ def enable_cache(path: pathlib.Path | None) -> None:
   except OSError:
     return
   jax.config.update("jax_compilation_cache_dir", str(path))
-  # Also the small ones: a start is made of a dozen of them.
+  # Small programs are cached too: a run starts with a dozen of them.
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def return_memory() -> None:
-  """Returns memory that the compiler freed to the operating system.
+  """Gives memory that the compiler has freed back to the operating system.
 
-  About 400 MB after a student at 720x1280; does nothing without glibc.
+  That is about 400 MB for a student at 720x1280. Does nothing without glibc.
   """
   with contextlib.suppress(OSError, AttributeError):
     ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,4 +1,4 @@
-"""What a run is asked for, checked before anything is touched."""
+"""The flags of a run, checked before any file is written."""
 
 import dataclasses
 import importlib
@@ -16,21 +16,21 @@ from ojd.run import trackers
 from ojd.specs import Bound
 from ojd.streams import compose
 
-# Or a file that was made by training a student beforehand.
+# --init is one of these, or a file of a pretrained student.
 INITS = ("random", "bundled")
 MASKS = ("none", "png", "video")
 # Options of systems that have a flag of their own: the paper's constants.
 CONSTANTS = ("a_thresh", "delta_min", "delta_max", "u_max", "u_min")
-# Flags that some systems have no use for.
+# Flags that some systems do not use.
 OF_LEARNING = (*CONSTANTS, "update", "learning_rate")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-  """The flags of `online_distill`, by their names.
+  """The flags of `online_distill`, by name.
 
-  None is the default of whatever the flag is about: those of a method are in
-  the signature of its factory.
+  None stands for the default of the part that the flag sets. The defaults of a
+  method are in the signature of its factory.
   """
 
   stream: str = "synthetic:street"
@@ -69,7 +69,7 @@ class RunConfig:
 
 
 def command(module: str, config: RunConfig) -> str:
-  """The command line that runs a config again."""
+  """The command line that repeats a run."""
   words = [f"python -m {module}"]
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
@@ -79,7 +79,7 @@ def command(module: str, config: RunConfig) -> str:
 
 
 def word(name: str, value: Any) -> str:
-  """A flag as a person types it."""
+  """A flag as it is typed on the command line."""
   if isinstance(value, bool):
     return f"--{'' if value else 'no'}{name}"
   return shlex.quote(f"--{name}={value}")
@@ -93,29 +93,29 @@ def bound_system(config: RunConfig) -> Bound:
 
 
 def target(config: RunConfig) -> float:
-  """The accuracy that the system of a config is after, else that of `jit`."""
+  """The target accuracy of the system, or that of `jit` if it has none."""
   options = bound_system(config).options
   return options.get("a_thresh", systems.bind("jit").options["a_thresh"])
 
 
 def bound_update(config: RunConfig) -> Bound | None:
-  """The gradient step of a config; None where its system trains nothing."""
+  """The gradient step of a config; None if its system trains nothing."""
   own, rate = systems.update_of(bound_system(config)), config.learning_rate
   if own is None:
     for name in ("update", "learning_rate"):
       if getattr(config, name) is not None:
         raise UserError(
           f"--{name}={getattr(config, name)}: --system={config.system} trains "
-          "nothing in the run"
+          "nothing during the run"
         )
     return None
   if config.update is None and rate is not None:
-    own = updates.bind(own).name  # the rate is that of the flag
+    own = updates.bind(own).name  # the flag has the rate
   return updates.bind(config.update or own, rate)
 
 
 def settled(config: RunConfig) -> RunConfig:
-  """The config with the gradient step of its system, where none is given."""
+  """Fills in the gradient step of the system if the config has none."""
   update = bound_update(config)
   if config.update is not None or update is None:
     return config
@@ -126,7 +126,7 @@ def settled(config: RunConfig) -> RunConfig:
 
 
 def options(config: RunConfig) -> dict[str, dict[str, Any]]:
-  """Every option that the flags of a config stand for, defaults included."""
+  """All options of system, update and model of a config, with defaults."""
   bound = {
     "system": bound_system(config),
     "update": bound_update(config),
@@ -136,7 +136,7 @@ def options(config: RunConfig) -> dict[str, dict[str, Any]]:
 
 
 def with_option(config: RunConfig, name: str, value: Any) -> RunConfig:
-  """The config with a flag, or an option of its system, set."""
+  """Returns the config with a flag, or an option of its system, set."""
   spec = specs.parse(config.system, "system")
   options = dict(spec.options)
   is_flag = name in {field.name for field in dataclasses.fields(config)}
@@ -151,24 +151,25 @@ def with_option(config: RunConfig, name: str, value: Any) -> RunConfig:
 def without_unused(
   config: RunConfig, kept: Mapping[str, Any] | set[str] = frozenset()
 ) -> RunConfig:
-  """The config without those constants that its system does not use.
+  """Resets the constants that the system of a config does not use.
 
   Args:
-    config: whose system is another than that which the constants were for.
-    kept: names of flags that were given for this system, and are refused.
+    config: with a new system, and constants that were set for another one.
+    kept: names of flags that were given for the new system; they are not reset,
+      so that `check` refuses those that it does not use.
   """
   bound = systems.bind(config.system)
   names = [name for name in CONSTANTS if name not in bound.options]
-  if systems.update_of(bound) is None:  # `delta:frozen` has options of a base
+  if systems.update_of(bound) is None:  # `delta:frozen` has its base's
     names = OF_LEARNING
   gone = {name: None for name in names if name not in kept}
   return dataclasses.replace(config, **gone)
 
 
 def check(config: RunConfig) -> None:
-  """Raises a UserError that names the first flag out of its range."""
+  """Raises a UserError that names the first invalid flag."""
   if not config.workdir:
-    raise UserError("--workdir=DIR is missing: where should the run go?")
+    raise UserError("--workdir=DIR is missing: the folder of the run")
   system = bound_system(config)
   bound_update(config)
   if "flow" in system.options:
@@ -179,7 +180,7 @@ def check(config: RunConfig) -> None:
   _check_bundled(config, model)
   if config.init not in INITS and not pathlib.Path(config.init).is_file():
     raise UserError(
-      f"--init={config.init}: no such file; also known are {', '.join(INITS)}"
+      f"--init={config.init}: no such file; give one, or {' or '.join(INITS)}"
     )
   _check_link(config, system)
   compose.check_window(config.start_frame, config.every)
@@ -198,58 +199,57 @@ def check(config: RunConfig) -> None:
 
 
 def _check_flow(flow):
-  """Raises unless `make_flow` knows the text."""
+  """Raises a UserError unless `make_flow` accepts the text."""
   name, _, argument = flow.partition(":")
   if name == "raft" and argument:
     if not pathlib.Path(argument).expanduser().is_file():
-      raise UserError(f"flow={flow}: no such file of weights")
+      raise UserError(f"flow={flow}: there is no such file of weights")
   else:
     optical_flow.as_flow(flow)
 
 
 def make_flow(flow: str) -> optical_flow.HostFlow:
-  """The optical flow of an option, `dis:PRESET` or `raft:FILE`."""
+  """Makes the optical flow of an option, `dis:PRESET` or `raft:FILE`."""
   _check_flow(flow)
   name, _, argument = flow.partition(":")
   if name != "raft":
     return optical_flow.as_flow(flow)
-  # A network of torch: it lives with the teachers, and few have a use for it.
+  # RAFT needs torch, which is imported in the room of the teachers alone.
   raft = importlib.import_module("ojd.teachers.raft")
   return raft.make_flow(pathlib.Path(argument).expanduser())
 
 
 def _check_link(config, system):
-  """Raises where there can be no network between device and server."""
+  """Raises a UserError if the run cannot use a simulated network."""
   if not config.link:
     return
   upload = conditions.parse(config.link).upload
   name = f"--link: --system={config.system}"
   if system.row.remote is None:
-    raise UserError(f"{name} has no student that could be sent to a device")
+    raise UserError(f"{name} has no student to send to a device")
   if system.options.get("norm") == "key_frame":
-    raise UserError(f"{name}: over a network norm=frame is needed")
+    raise UserError(f"{name} needs norm=frame")
   if config.async_teacher:
     raise UserError(
-      "--link: its server is waited for by no one as it is; "
+      "--link: a simulated network never waits for the teacher; "
       "drop --async_teacher"
     )
   if upload.codec == messages.H264 and not system.row.remote.is_batched:
     raise UserError(
-      f"{name} sends frames one by one, not as a clip; give "
-      "codec=jpeg or codec=raw"
+      f"{name} sends single frames, not a clip; give codec=jpeg or codec=raw"
     )
 
 
 def _check_bundled(config, model):
-  """Raises where no bundled student is of this network."""
+  """Raises a UserError if there is no bundled student of this network."""
   if config.init != "bundled":
     return
   if model.name in pretrained.BUNDLED and not model.chosen:
     return
   known = " and ".join(f"--model={name}" for name in pretrained.BUNDLED)
   raise UserError(
-    f"--init=bundled is of {known}, not of --model={config.model}; take "
-    "--init=random, or a file"
+    f"--init=bundled is for {known}, not for --model={config.model}; give "
+    "--init=random or --init=FILE"
   )
 
 

@@ -1,4 +1,4 @@
-"""A compiled system together with its state: where a run's state lives."""
+"""A compiled system and its state; a run keeps its state here."""
 
 from typing import Any
 
@@ -12,9 +12,10 @@ from ojd.types import Labels, StepInfo
 
 
 class Executor:
-  """Drives a system over frames of one size; nothing compiles later.
+  """Runs a compiled system on frames of one size.
 
-  A fleet's slot has the same methods and keeps its state in a batch.
+  The constructor compiles everything. A fleet's slot has the same methods and
+  keeps its state in a batch.
   """
 
   def __init__(
@@ -30,16 +31,17 @@ class Executor:
 
     Args:
       system: any.
-      height: of the frames; so is width.
-      seed: of the first state.
-      with_readonly: whether `predict_readonly` gets a program of its own.
+      height: of the frames.
+      width: of the frames.
+      seed: of the initial state.
+      with_readonly: whether to compile a program for `predict_readonly`.
     """
     frame = jax.ShapeDtypeStruct((height, width, 3), np.uint8)
     classes = jax.ShapeDtypeStruct((height, width), np.uint8)
     weights = jax.ShapeDtypeStruct((height, width), np.float32)
 
     def init():
-      # A network's parameters do not depend on what its first frame shows.
+      # The initial parameters do not depend on the content of the frame.
       blank = np.zeros(frame.shape, np.uint8)
       return system.init(jax.random.key(seed), blank)
 
@@ -52,7 +54,7 @@ class Executor:
       return state, answer, system.next_key(state)
 
     state = jax.eval_shape(init)
-    # Both consume the state: what does not change is not copied.
+    # Both donate the state, so that constant parts are not copied.
     learn = jax.jit(learn, donate_argnums=0)
     predict = jax.jit(predict, donate_argnums=0)
     self._readonly = None
@@ -65,24 +67,24 @@ class Executor:
     self._learn = learn.lower(state, frame, labels).compile()
     self._predict = predict.lower(state, frame).compile()
     self._state: distill.State | None = None
-    self._upcoming: int | None = None  # of `next_key`; None: to be computed
+    self._upcoming: int | None = None  # of `next_key`; None: unknown
     compilation.return_memory()
 
   def first_state(self) -> distill.State:
-    """A new state, as a run begins with it."""
+    """Makes the initial state of a run."""
     return jax.block_until_ready(self._init())
 
   def begin(self, state: distill.State | None = None) -> None:
-    """Goes on from a state, which is consumed; None: from a new one."""
+    """Starts from a state, which is consumed; None: from a new one."""
     self.replace(self.first_state() if state is None else state)
 
   @property
   def state(self) -> distill.State:
-    """Good until the next call of `learn`, `predict` or `replace`."""
+    """The state; valid until the next `learn`, `predict` or `replace`."""
     return self._state
 
   def replace(self, state: distill.State) -> None:
-    """Puts another state in the place of this one."""
+    """Replaces the state."""
     self._state, self._upcoming = state, None
 
   def next_key(self) -> int:
@@ -94,7 +96,7 @@ class Executor:
   def learn(
     self, frame: np.ndarray, labels: Labels
   ) -> tuple[np.ndarray, StepInfo]:
-    """Learns from a key frame; its answer, and the step in plain numbers."""
+    """Learns from a key frame; returns the answer and the step as numbers."""
     self._state, answer, info, upcoming = jax.block_until_ready(
       self._learn(self._state, frame, labels)
     )
@@ -104,8 +106,8 @@ class Executor:
     )
 
   def predict(self, frame: np.ndarray) -> np.ndarray:
-    """The answer to a frame."""
-    # The frame goes to the device and the answer comes back; nothing else may.
+    """Answers a frame."""
+    # Only the frame and the answer may cross between host and device.
     with jax.transfer_guard("disallow"):
       frame = jax.device_put(frame)
       self._state, *result = self._predict(self._state, frame)
@@ -114,17 +116,18 @@ class Executor:
     return answer
 
   def predict_readonly(self, frame: np.ndarray) -> np.ndarray:
-    """The answer to a frame; the state stays as it is.
+    """Answers a frame and leaves the state unchanged.
 
-    Without a program of its own `predict` consumes a copy of the state: that
-    takes half a millisecond, and to compile a program a second.
+    Without `with_readonly` the program of `predict` runs on a copy of the
+    state. The copy takes half a millisecond; a program of its own takes a
+    second to compile.
     """
     if self._readonly is not None:
       return np.asarray(self._readonly(self._state, frame))
     return np.asarray(self._predict(_copy(self._state), frame)[1])
 
   def warm_up_readonly(self) -> None:
-    """Compiles what `predict_readonly` needs, where it needs something."""
+    """Compiles the copy that `predict_readonly` uses, if it uses one."""
     if self._readonly is None:
       jax.block_until_ready(_copy(self._state))
 

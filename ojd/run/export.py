@@ -1,4 +1,4 @@
-"""Writes the student of a recorded run, as it was at any of its frames."""
+"""Exports the student of a recorded run as it was at any of its frames."""
 
 import dataclasses
 import os
@@ -20,14 +20,14 @@ PROGRAM_SUFFIX = ".jax"
 
 
 class Exported(NamedTuple):
-  """The files that a student was written to."""
+  """The files of an exported student."""
 
-  params: pathlib.Path  # safetensors, which --init takes
-  program: pathlib.Path  # of `export_lib.save`
+  params: pathlib.Path  # safetensors, for --init
+  program: pathlib.Path  # written by `export_lib.save`
   num_params: int
   size: str  # of the program's frames
-  jax: str  # the version that wrote it
-  months: int  # for which later versions read it
+  jax: str  # the version that wrote the program
+  months: int  # for how long later versions of jax can read it
 
 
 def export(
@@ -40,16 +40,18 @@ def export(
   """Writes the student that answered frame t.
 
   Args:
-    run: of `recorded_run.read`.
-    t: a frame of it.
-    path: of the parameters; the program lies beside it.
-    note_fn: called with why a checkpoint cannot be used.
+    run: from `recorded_run.read`.
+    t: a frame of the run.
+    path: of the parameters; the program is written beside it.
+    note_fn: called with the reason if a checkpoint cannot be used.
   """
   if not run.first <= t < run.end:
     raise recorded_run.range_error("at_frame", t, run)
   program = path.with_suffix(PROGRAM_SUFFIX)
   if program == path:
-    raise UserError(f"--export={path}: {PROGRAM_SUFFIX} is the program's")
+    raise UserError(
+      f"--export={path}: {PROGRAM_SUFFIX} is the program's suffix; give another"
+    )
   if recorded_run.open_job(run).system.serving is None:
     raise UserError(f"--export: --system={run.config.system} has no student")
   _check_writable(path)
@@ -64,7 +66,7 @@ def export(
     "stream": run.config.stream,
     "update": run.config.update,
     "program": f"{program.name}: jax {jax.__version__}, and for "
-    f"{export_lib.MONTHS} months what comes after",
+    f"{export_lib.MONTHS} months later versions",
   }
   named = pretrained.flatten(params)
   try:
@@ -86,7 +88,7 @@ def export(
 
 
 def _check_writable(path):
-  """Raises now rather than after the frames were gone through."""
+  """Raises a UserError before the frames are replayed."""
   folder = path.parent
   if not folder.is_dir():
     raise UserError(f"--export={path}: there is no folder {folder}")

@@ -48,7 +48,7 @@ def test_binary_writes_a_beginning_that_a_student_takes(tmp_path):
   params = jax.eval_shape(_student(path).init, jax.random.key(0), frame)
   assert params["logits"]["kernel"].shape == (1, 1, 256, 2)
   for model, words in (
-    ("jitnet", f"is of --model={NETWORK}, not of --model=jitnet"),
+    ("jitnet", f"is for --model={NETWORK}, not for --model=jitnet"),
     ("mobilenet_v2", "see --model"),
   ):
     with pytest.raises(UserError, match=words):

@@ -232,7 +232,7 @@ def test_another_state_or_format_is_refused(checkpoints, tmp_path, monkeypatch):
     with refused(words):
       open_at(tmp_path / "run", wanted).latest()
   monkeypatch.setattr(checkpoint_lib, "FORMAT", 4)
-  with refused("of format 3, and only 4 is known"):
+  with refused("has format 3, and this version reads only 4"):
     checkpoints.latest()
 
 
@@ -284,7 +284,7 @@ def test_number_that_only_its_own_digest_tells(tmp_path):
   assert by_orbax["system"]["x"][40] == x[40] ^ 1  # without a word
   (path / "digest").write_text(checkpoint_lib._digest_of_files(path))
   found, (problem,) = checkpoints.latest()
-  assert found is None and "numbers are not those saved" in problem
+  assert found is None and "numbers differ from those saved" in problem
   checkpoints.close()
 
 

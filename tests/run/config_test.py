@@ -118,8 +118,8 @@ def test_options_of_methods_are_refused_in_one_line(system, words):
     ({"delta_max": 7}, "delta_max=7 is below delta_min=8"),
     ({"u_min": 9}, "u_min=9 is above u_max=8"),
     ({"update": "sgd:learning_rate=1", "learning_rate": 1.0}, "learning_rate"),
-    ({"model": "mobilenet_v2"}, "--init=bundled is of --model=jitnet and"),
-    ({"model": "jitnet:width=0.9"}, "not of --model=jitnet:width=0.9;"),
+    ({"model": "mobilenet_v2"}, "--init=bundled is for --model=jitnet and"),
+    ({"model": "jitnet:width=0.9"}, "not for --model=jitnet:width=0.9;"),
   ],
 )
 def test_a_flag_that_the_method_does_not_use_is_refused(flags, words):

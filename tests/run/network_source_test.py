@@ -192,10 +192,10 @@ def test_frames_are_what_arrives(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ("flags", "words"),
   [
-    ({"system": "flow"}, "--system=flow has no student that could be sent"),
-    ({"system": "jit:norm=key_frame"}, "over a network norm=frame is needed"),
+    ({"system": "flow"}, "--system=flow has no student to send"),
+    ({"system": "jit:norm=key_frame"}, "needs norm=frame"),
     ({"async_teacher": True}, "drop --async_teacher"),
-    ({"link": "codec=h264"}, "sends frames one by one"),
+    ({"link": "codec=h264"}, "sends single frames"),
     ({"link": "speed=3"}, "unknown; known are up_mbps"),
   ],
 )
