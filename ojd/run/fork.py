@@ -1,8 +1,8 @@
-"""Another course from a moment of a run: the same past, other flags.
+"""Forks: a run that branches off from another one, with other flags.
 
-The fork is a run of its own in a folder of its own. It begins with the student
-of its parent and learns from what its parent's teacher said; its own teacher is
-asked about other frames only.
+A fork has its own workdir. It starts with the student of its parent and learns
+from the teacher's labels that the parent recorded. It asks its own teacher only
+about frames that the parent has no labels for.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from ojd.run.recorded_run import RecordedRun
 from ojd.teachers import base as teachers
 from ojd.teachers import labelers
 
-# What the labels and the student at the fork are of.
+# The labels and the student at the fork depend on these flags.
 _INHERITED = (
   *("stream", "start_frame", "every", "height", "width", "classes"),
   *("seed", "model", "init"),
@@ -45,28 +45,28 @@ _OF_SCHEDULE = (
 
 
 class Fork(NamedTuple):
-  """Where a run branches off, and from what."""
+  """The parent of a run, and the frame where the run branches off."""
 
   parent: RecordedRun
   t: int  # the fork's first frame
 
 
 def child_config(parent: RunConfig, given: dict[str, Any]) -> RunConfig:
-  """The parent's flags with others in their place.
+  """The parent's flags, with those that the fork overrides.
 
   Args:
-    parent: its flags.
-    given: flags of the fork by name, its workdir among them.
+    parent: flags of the parent.
+    given: flags of the fork by name, including its workdir.
   """
   if parent.link or given.get("link"):
-    raise UserError("--link: a run over one has no forks and is none")
+    raise UserError("--link: a run with --link cannot be forked, or be a fork")
   for name in _INHERITED:
     same = teachers.without_device if name == "teacher" else lambda x: x
     if name in given and same(given[name]) != same(getattr(parent, name)):
       raise UserError(
-        f"--{name}: a fork has its parent's, {getattr(parent, name)!r}"
+        f"--{name}: a fork keeps its parent's, {getattr(parent, name)!r}"
       )
-  # Of another gradient step the parent's rate would be wrong by far.
+  # The parent's learning rate does not suit another gradient step.
   if given.get("update", parent.update) != parent.update:
     given = {"learning_rate": None} | given
   child = dataclasses.replace(parent, **given)
@@ -76,7 +76,7 @@ def child_config(parent: RunConfig, given: dict[str, Any]) -> RunConfig:
 
 
 def open_fork(path: pathlib.Path, t: int) -> Fork:
-  """The moment before frame t of a run; a UserError where it has none."""
+  """Opens a run to fork it before frame t; a UserError if it lacks frame t."""
   parent = recorded_run.read(path)
   if not parent.first <= t <= parent.end:
     raise recorded_run.range_error("from_frame", t, parent)
@@ -84,7 +84,7 @@ def open_fork(path: pathlib.Path, t: int) -> Fork:
 
 
 def describe(fork: Fork) -> dict[str, Any]:
-  """What config.json says of the fork."""
+  """The fork's entry in config.json."""
   return {
     "parent": str(fork.parent.path.resolve()),
     "from_frame": fork.t,
@@ -94,17 +94,17 @@ def describe(fork: Fork) -> dict[str, Any]:
 
 
 def write_parent(fork: Fork, path: pathlib.Path) -> None:
-  """Keeps the parent's metrics beside the fork's, for its report."""
+  """Copies the parent's metrics into the fork's workdir, for the report."""
   lines = "".join(json.dumps(row) + "\n" for row in fork.parent.rows)
   (path / run_files.PARENT_METRICS).write_text(lines)
 
 
 def make_job(fork: Fork, config: RunConfig) -> build.Job:
-  """The fork's stream and system; its teacher is not opened."""
+  """Builds the fork's stream and system, without opening its teacher."""
   if build.method_of(config).prepare is not None:
     raise UserError(
-      f"--system={config.system} trains its own student beforehand, and a fork "
-      "goes on with its parent's; give another --system"
+      f"--system={config.system} trains its own student before the run, but a "
+      "fork starts with its parent's; give another --system"
     )
   return recorded_run.open_job(fork.parent, config)
 
@@ -112,7 +112,7 @@ def make_job(fork: Fork, config: RunConfig) -> build.Job:
 def make_labeler(
   fork: Fork, job: build.Job
 ) -> tuple[labelers.Cached, Callable[[int], bool]]:
-  """Who labels the fork's frames, and whether a frame is known already."""
+  """The fork's labeler, and a function: whether a frame is on record."""
   known = recorded_run.LabelsByFrame(fork.parent.log)
   opened = lambda: build.open_labeler(job)
   return labelers.Cached(known.get, opened), known.__contains__
@@ -121,16 +121,16 @@ def make_labeler(
 def first_snapshot(
   fork: Fork, job: build.Job, note_fn: Callable[[str], None]
 ) -> checkpoint_lib.Snapshot:
-  """The beginning of the fork: its parent's student in its own system."""
+  """The first snapshot of a fork: its parent's student in its own system."""
   _, state = recorded_run.state_before(fork.parent, fork.t, note_fn)
   state, renewed = carry_over(state, fork.parent.config, job)
   for name in renewed:
-    note_fn(f"the fork's {name} starts anew")
+    note_fn(f"the fork starts with a new {name}")
   return _snapshot(fork, job, state)
 
 
 def _snapshot(fork, job, state):
-  """The first snapshot of a fork, whose counts begin at 0."""
+  """The snapshot of a state before frame t of the parent; counts start at 0."""
   counts = stats.RunStats.empty(len(job.groups.names))
   counts.first_t = fork.t
   counts.num_before = fork.parent.num_seen(fork.t)
@@ -160,13 +160,13 @@ def _snapshot(fork, job, state):
 def carry_over(
   state: State, parent: RunConfig, job: build.Job
 ) -> tuple[State, list[str]]:
-  """The parent's state in the system of another job.
+  """Transfers the parent's state to the system of another job.
 
-  The parameters and the clock must fit. What else the state has is kept part by
-  part, where it is of the same kind and the flags that it follows are the same.
+  The parameters and the clock must fit. Every other part of the state is kept
+  if it has the same shape and the flags that it depends on are the same.
 
   Returns:
-    The state, and the names of the parts that start anew.
+    The state, and the names of the parts that were initialized again.
   """
   there = state_arrays.by_name(state)
   spec = job.stream.spec
@@ -192,7 +192,7 @@ def carry_over(
 
 
 def _parts(named):
-  """Names of leaves by the field of the state that they are in."""
+  """Names of leaves, grouped by the field of the state."""
   parts: dict[str, list[str]] = {}
   for name in named:
     parts.setdefault(name.partition(".")[0], []).append(name)

@@ -1,8 +1,8 @@
-"""The host loop: a frame at a time from the stream into files.
+"""The host loop: takes one frame after the other and writes the outputs.
 
-On a key frame the teacher's labels are learned from; on every other frame the
-system predicts. Whether a frame is one, and when its labels are there, is up to
-the label source. After each frame the system is asked for the next key frame.
+On a key frame the system learns from the teacher's labels; on every other frame
+it predicts. The label source decides which frames are key frames and when their
+labels arrive. After each frame the system names the next key frame.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ from ojd.streams import prefetch
 from ojd.teachers import labelers
 from ojd.types import Sample, check_frame
 
-# Without labels of its own the stream is judged by the teacher, which costs.
+# Streams without labels are evaluated against the teacher, which takes time.
 EVAL_EVERY_BY_TEACHER = 30
 
 ProgressFn = Callable[[stats_lib.Progress], None]
 
 
 class Loop:
-  """One run: the system, the label source, the counts, the clock, the files."""
+  """One run: its system, label source, statistics, clock and files."""
 
   def __init__(
     self,
@@ -54,24 +54,23 @@ class Loop:
     knows: Callable[[int], bool] = lambda t: False,
     outputs: outputs_lib.Outputs | None = None,
   ):
-    """Opens the files of a run in `path`, a folder made for it.
+    """Opens the files of a run in `path`, which exists.
 
     Args:
       job: what to run.
       path: the workdir.
       source: of the labels.
-      stages: the clock; of a start that began earlier, for instance.
+      stages: the clock, for instance one that has already timed the start.
       progress_fn: called after every frame.
-      should_stop: asked before every frame.
-      executor: of the job's system; None: it is compiled here.
-      labeler: of the teacher; None for the one that the job names. It is closed
-        at the end of the run.
-      checkpointer: of the checkpoints, where there are to be some; it is closed
-        likewise.
-      start: where to go on; None for the beginning.
-      trajectory_writer: of the teacher's answers; None keeps none. Closed too.
-      knows: whether the labeler needs no teacher to label frame t.
-      outputs: what it writes; None for the files that the job asks for.
+      should_stop: called before every frame; True ends the run.
+      executor: of the job's system; None compiles one.
+      labeler: asks the teacher; None for the one that the job names. The run
+        closes it at its end.
+      checkpointer: writes checkpoints; None for none. Closed too.
+      start: the snapshot to resume from; None for the beginning.
+      trajectory_writer: logs the teacher's labels; None for no log. Closed too.
+      knows: whether the labels of frame t are on record.
+      outputs: writes the frames; None for the files that the job asks for.
     """
     self.job, self.path = job, path
     self.progress_fn, self.should_stop = progress_fn, should_stop
@@ -91,7 +90,7 @@ class Loop:
     self.outputs = outputs or outputs_lib.Outputs(job, path, start)
 
   def run(self) -> dict[str, Any]:
-    """Goes through the stream; whatever happens, writes the summary."""
+    """Runs over the stream; writes the summary even if that fails."""
     try:
       with contextlib.ExitStack() as files:
         files.callback(self.labeler.close)
@@ -110,7 +109,7 @@ class Loop:
           num_frames=self.stats.clock,
         )
         self._save()
-      # Only now is every file whole.
+      # All files are complete only now.
       self.stats.finished = is_over
     finally:
       summary = self.summary()
@@ -127,7 +126,7 @@ class Loop:
       self._report_progress(problem)
 
   def _begin(self):
-    """Compiles the system and puts it where the run begins or goes on."""
+    """Compiles the system and sets its state to that of the first frame."""
     with self.stages("compile"):
       if self.executor is None:
         self.executor = build.make_executor(
@@ -151,7 +150,7 @@ class Loop:
     self.source.begin(context)
 
   def _go_through(self):
-    """Takes every frame; returns whether the stream is over."""
+    """Takes every frame; returns whether the run reached its end."""
     samples = self._read_ahead()
     iterator = iter(samples)
     try:
@@ -178,7 +177,7 @@ class Loop:
       samples.close()
 
   def _read_ahead(self):
-    """Samples from here on; those of a live stream as fresh as can be."""
+    """Reads samples ahead; of a live stream only one, so that it is fresh."""
     stream = self.job.stream
     samples = stream.read(self.next_t)
     if not stream.spec.is_live:
@@ -187,7 +186,7 @@ class Loop:
     return prefetch.Prefetcher(samples, 1, self.should_stop, interrupt)
 
   def _save(self):
-    """Makes a checkpoint of this moment, if the run has any."""
+    """Saves a checkpoint, if the run has any and can pause here."""
     if not self.source.can_pause():
       return
     self.stats.link = self.source.dump()
@@ -211,7 +210,7 @@ class Loop:
     return limit is not None and self.next_t >= limit
 
   def _take(self, sample: Sample):
-    """One frame, from the stream's sample to the last file."""
+    """Handles one frame, from the sample of the stream to the outputs."""
     if sample.frame is None:
       self.stats.num_skipped += 1
       self._report_progress(f"frame {sample.t} skipped: {sample.problem}")
@@ -228,7 +227,7 @@ class Loop:
     else:
       answer = self._learn(example, sample, record)
       if example.answered_by is not AnsweredBy.AFTER:
-        labels = example.labels  # of this very frame
+        labels = example.labels  # of this frame
     if not self.stats.num_frames:
       self.stats.first_frame_seconds = self.stages.elapsed()
     record.stride = self.stats.stride
@@ -247,7 +246,7 @@ class Loop:
     self._report_progress("; ".join(filter(None, (problem, trouble))))
 
   def _predict(self, sample, record, *, readonly=False):
-    """The answer to a frame; `readonly`: the state stays as it is."""
+    """Answers a frame; with `readonly` the state stays unchanged."""
     with self.stages("predict"):
       if readonly:
         answer = self.executor.predict_readonly(sample.frame)
@@ -257,7 +256,7 @@ class Loop:
     return answer
 
   def _learn(self, example: Example, sample, record) -> np.ndarray:
-    """Learns from an example; the answer to the frame at hand."""
+    """Learns from an example; returns the answer to the current frame."""
     answer, frame, labels = None, example.sample.frame, example.labels
     if example.answered_by is AnsweredBy.BEFORE:
       answer = self._predict(sample, record, readonly=True)
@@ -279,7 +278,7 @@ class Loop:
         delay=delay,
       )
     )
-    # A GPU's teacher leaves its labels there.
+    # The labels may be on a GPU.
     classes = np.asarray(labels.classes)
     self.reference = outputs_lib.Reference(classes, example.sample.t)
     if before is not None:
@@ -299,7 +298,7 @@ class Loop:
     return after if answer is None else answer
 
   def _evaluate(self, sample, answer, labels, record):
-    """Compares with the truth, else now and then with the teacher."""
+    """Evaluates an answer if due; returns the truth, if there is any."""
     groups, every = self.job.truth_groups, self.job.config.eval_every
     if every is None:
       every = 1 if groups else EVAL_EVERY_BY_TEACHER

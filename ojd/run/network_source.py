@@ -1,8 +1,8 @@
 """A simulated network between the teacher and the student (`--link`).
 
-The server's work and the network are simulated in the stream's time, so that a
-run can be replayed. A device takes its frames as they come, or as fast as it
-can where it is behind; it answers each with the student that it holds.
+The server and the network are simulated in the time of the stream, so that a
+run can be replayed. The device takes its frames as they arrive, or as fast as
+it can if it is late, and answers each with the student that it has.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from ojd.types import Frame, Sample, StepInfo
 
 
 class SimulatedNetwork(InStep):
-  """Labels of a server for a student on a device."""
+  """A label source: a server labels and trains, a device predicts."""
 
   needs_readonly = True
-  _is_unanswered = False  # whether this key frame goes by without labels
+  _is_unanswered = False  # whether this key frame gets no labels
 
   def __init__(self, job: build.Job):
     """Opens the device's end of the network.
@@ -46,7 +46,7 @@ class SimulatedNetwork(InStep):
     )
     network = simulation.init(self._conditions.link, config.seed)
     self._timeline = simulation.Timeline(network)
-    # Frames from key to key, as the device knows them.
+    # The stride that the device knows.
     self._interval = first
     self._num_saved = 0  # key frames before the last checkpoint
 
@@ -81,11 +81,11 @@ class SimulatedNetwork(InStep):
     return Example(received, labels, AnsweredBy.BEFORE), ""
 
   def learned(self, info: StepInfo, record) -> int | None:
-    """Sends what was learned; the frames until the device holds it."""
+    """Sends the update; returns the frames until the device has it."""
     self._send_frames(info, record)
     t, executor = self.context.stats.clock, self.context.executor
     if self._timeline.arrival > t:
-      return None  # one is on its way; this goes with the next
+      return None  # one is on its way; the next update includes this one
     params = _named(executor.state.staged)
     interval = int(executor.state.staged_interval)
     chosen = weights.changed(self._sent, params, self._remote.dtype)
@@ -106,13 +106,13 @@ class SimulatedNetwork(InStep):
     return delay
 
   def predicted(self, answer, record):
-    # The device counts from its last key frame by what it knew then.
+    # The device counts from its last key frame, with the stride it knew then.
     if self._is_unanswered:
       super().predicted(answer, record)
       self._is_unanswered = False
 
   def _send_frames(self, info, record):
-    """Sends the frames of a training round, which the server works on."""
+    """Sends the frames of a training round to the server."""
     num_updates = info.num_updates + info.num_rolled_back
     if self._remote.is_batched and not num_updates:
       return
@@ -130,7 +130,7 @@ class SimulatedNetwork(InStep):
     return 0 < every <= num_keys and self.can_pause()
 
   def can_pause(self):
-    return self._uplink.is_empty  # in the middle of a clip nothing could resume
+    return self._uplink.is_empty  # a run cannot resume in the middle of a clip
 
   def dump(self):
     self._num_saved = self.context.stats.num_keys
@@ -141,13 +141,13 @@ class SimulatedNetwork(InStep):
     }
 
   def summary(self) -> dict[str, Any]:
-    """What went over the network."""
+    """The statistics of the network, for summary.json."""
     clock = self.context.stats.clock if self.context else 0
     return {"link": simulation.summary(self._rules, self._timeline, clock)}
 
 
 def open_uplink(job: build.Job) -> uplink.Uplink:
-  """How the key frames of a job travel."""
+  """Makes the encoder of the key frames of a job."""
   upload = conditions_lib.parse(job.config.link).upload
   codec = upload.codec or build.method_of(job.config).remote.codec
   spec = job.stream.spec
@@ -157,7 +157,7 @@ def open_uplink(job: build.Job) -> uplink.Uplink:
 def make_sender(
   device: uplink.Uplink, job: build.Job
 ) -> Callable[[Frame, streamed.StreamedState], np.ndarray]:
-  """(frame, state) -> what the server will see of a key frame at that state."""
+  """Returns (frame, state) -> the key frame as the server will decode it."""
   fps = job.stream.spec.fps
   options = config_lib.bound_system(job.config).options
   most = options.get("sampling_rate", 1.0)
@@ -171,10 +171,10 @@ def make_sender(
 
 
 class ReplayedUplink:
-  """The key frames of a run over a network as its server saw them."""
+  """Replays the key frames of a run as its server decoded them."""
 
   def __init__(self, rows: list[dict[str, Any]], job: build.Job, start: int):
-    """Begins where no frame waits to be sent, as at every checkpoint.
+    """Starts where no frame waits to be sent, as at every checkpoint.
 
     Args:
       rows: of metrics.jsonl.
@@ -190,7 +190,7 @@ class ReplayedUplink:
     self._uplink.spare = spares[-1] if spares else None
 
   def receive(self, sample: Sample, state: streamed.StreamedState) -> Sample:
-    """The sample, as it arrived if it was sent."""
+    """The sample; if it was sent, as the server decoded it."""
     row = self._rows.get(sample.t, {})
     if row.get("sent"):
       frame = self._send(sample.frame, state)

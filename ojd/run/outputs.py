@@ -1,4 +1,4 @@
-"""All that a run writes frame by frame, behind one class."""
+"""Everything that a run writes frame by frame, in one class."""
 
 import contextlib
 import pathlib
@@ -15,7 +15,7 @@ LineFn = Callable[[dict[str, Any]], None]
 
 
 class Reference(NamedTuple):
-  """The latest labels that the student was trained on."""
+  """The latest labels that the student learned from."""
 
   classes: np.ndarray | None = None  # [H, W] uint8
   t: int | None = None  # their frame
@@ -39,9 +39,9 @@ class Outputs:
     Args:
       job: what is run.
       path: the workdir.
-      start: where the run begins, or resumes; None for the first frame.
-      trackers: take the metrics; they are closed at the end.
-      more_sinks: take the pictures as files do; they are closed at the end.
+      start: the snapshot to start from; None for the first frame.
+      trackers: get the metrics; `close_trackers` closes them.
+      more_sinks: get the frames beside the job's own sinks; closed at the end.
       line_fn: called with every line of the metrics.
     """
     config, spec = job.config, job.stream.spec
@@ -70,11 +70,11 @@ class Outputs:
 
   @property
   def wants_keys(self) -> bool:
-    """Whether some key frames are shown before and after."""
+    """Whether some key frames are shown before and after learning."""
     return self._keys is not None
 
   def wants_key(self, index: int) -> bool:
-    """Whether the key frame of that number is shown before and after."""
+    """Whether key frame number `index` is shown before and after learning."""
     return self._keys is not None and self._keys.is_due(index)
 
   def write_key(self, index: int, key: overlay.KeyFrame) -> None:
@@ -98,11 +98,11 @@ class Outputs:
       sample: of the stream.
       classes: [H, W] uint8, the student's.
       truth: [H, W] uint8, the stream's own labels, if there are any.
-      reference: shown where there is no truth.
-      miou: of the run so far; None where nothing was compared.
+      reference: shown if there is no truth.
+      miou: of the run so far; None if nothing was evaluated.
 
     Returns:
-      What went wrong with a tracker; "" where nothing did.
+      The problem of a tracker; "" if there is none.
     """
     line = record.to_json()
     self._metrics.write(line)
@@ -140,13 +140,13 @@ class Outputs:
     return lambda: [wait() for wait in waits]
 
   def close(self) -> None:
-    """Closes all but the trackers, whatever fails."""
+    """Closes all but the trackers, even if one of them fails."""
     with contextlib.ExitStack() as stack:
       for file in (self._metrics, *self._all_sinks()):
         stack.callback(file.close)
 
   def close_trackers(self) -> str:
-    """Closes the trackers; returns what went wrong with them."""
+    """Closes the trackers; returns their problems, or ""."""
     return self._trackers.close()
 
   def _all_sinks(self):

@@ -1,8 +1,8 @@
-"""The pictures of a run: a frame, its reference and the student side by side;
-a key frame before and after learning.
+"""Pictures of a run: frame, reference and student side by side, and key frames
+before and after learning.
 
-Letters: H, W of a panel; the whole picture is a little larger, with even sides
-as H.264 wants them.
+H and W are the size of a panel. The whole picture is a little larger and has
+even sides, as H.264 requires.
 """
 
 import functools
@@ -25,7 +25,7 @@ KEY_COLOR = (255, 196, 0)
 PAPER, INK, _FAINT = (22, 24, 28), (240, 240, 240), (150, 154, 160)
 _KEY_INK = (24, 18, 0)
 
-_OPACITY = 0.55  # of a class colour over the frame
+_OPACITY = 0.55  # of a class color over the frame
 _DIM = 0.3  # of the black over the background, so that objects stand out
 _HATCH = (0.85, 0.35)  # of the grey stripes where pixels are ignored
 _MAX_LEGEND_ROWS = 3
@@ -42,7 +42,7 @@ class Caption(NamedTuple):
   stride: int  # frames between teacher calls
   miou: float | None  # of the run so far
   reference_title: str  # "truth", or "teacher, 12 frames ago"
-  seconds: float  # into the video
+  seconds: float  # since the start of the video
 
 
 class FrameImages(NamedTuple):
@@ -55,10 +55,10 @@ class FrameImages(NamedTuple):
 
 
 class KeyFrame(NamedTuple):
-  """A key frame, and the answers before and after learning."""
+  """A key frame with the answers before and after learning."""
 
   t: int  # the frame at which the system learns
-  frame_t: int  # the frame that the labels are of: t, where the stream waits
+  frame_t: int  # the frame that was labeled; t if the stream waits
   frame: np.ndarray  # [H, W, 3] uint8
   labels: np.ndarray  # [H, W] uint8, of the teacher
   before: np.ndarray  # [H, W] uint8, the student's classes before the update
@@ -67,7 +67,7 @@ class KeyFrame(NamedTuple):
 
 
 def paint(images: FrameImages, class_names: tuple[str, ...]) -> np.ndarray:
-  """`compose`, no larger than players can show; [H', W', 3] uint8."""
+  """`compose`, scaled to a size that players can show; [H', W', 3] uint8."""
   picture = compose(
     images.frame,
     images.reference,
@@ -83,16 +83,16 @@ def paint(images: FrameImages, class_names: tuple[str, ...]) -> np.ndarray:
 
 
 class Layout(NamedTuple):
-  """Where things are, in pixels."""
+  """The layout of a picture, in pixels."""
 
   height: int  # of a panel
   width: int
   font_size: int
-  border: int  # around everything, coloured on key frames
+  border: int  # around everything, colored on key frames
   gap: int  # between panels
   strip: int  # height of a line of text
   legend_rows: tuple[tuple[str, ...], ...]  # class names
-  legend_left_out: int  # class names for which there is no room
+  legend_left_out: int  # number of class names that do not fit
 
   @property
   def lefts(self) -> tuple[int, int, int]:
@@ -124,10 +124,10 @@ def compose(
 
   Args:
     frame: [H, W, 3] uint8.
-    reference: [H, W] uint8, a class map; None where nothing is known yet.
+    reference: [H, W] uint8, a class map; None if there is none yet.
     student: [H, W] uint8, a class map.
     class_names: C names, background first.
-    caption: the numbers and words around them.
+    caption: the numbers and words around the panels.
 
   Returns:
     [H', W', 3] uint8; H' and W' are even and depend only on H, W and the names.
@@ -153,7 +153,7 @@ def compose(
 def paint_classes(
   image: Image.Image, classes: np.ndarray, num_classes: int
 ) -> Image.Image:
-  """Blends class colours over the frame, with an outline around objects."""
+  """Blends class colors over the frame, with an outline around objects."""
   opacity = _opacities()[classes]
   step = max(1, round(min(classes.shape) / 400))
   opacity[_outline(classes, step) & (classes != BACKGROUND)] = 255
@@ -167,7 +167,7 @@ def paint_classes(
 
 
 def _outline(classes, step):
-  """True within `step` pixels of where the class changes; [H, W]."""
+  """True within `step` pixels of a change of class; [H, W] bool."""
   edge = np.zeros(classes.shape, bool)
   across = classes[:, step:] != classes[:, :-step]
   down = classes[step:] != classes[:-step]
@@ -197,7 +197,7 @@ def _hatch(height, width):
 
 
 def font_size(height: int, width: int) -> int:
-  """Of the words around a panel, in pixels."""
+  """The size of the words around a panel, in pixels."""
   return max(9, round(min(height / 16, width / 24)))
 
 
@@ -212,7 +212,7 @@ def _make_layout(height, width, class_names):
 
 
 def _break_rows(names, room, size):
-  """As many names as fit into a few rows, and how many do not."""
+  """Rows with as many names as fit, and the number of names that do not."""
   rows, used = [[]], 0
   for i, name in enumerate(names):
     width = _legend_width(name, size)
@@ -227,13 +227,13 @@ def _break_rows(names, room, size):
 
 
 def _legend_width(name, size):
-  """Of a chip, its name and the space after it."""
+  """The width of a color chip, its name and the space after it."""
   return round(2 * size + get_font(size).getlength(name))
 
 
 @functools.lru_cache(8)
 def _template(layout, class_names, is_key):
-  """What is the same for all frames; copied, never changed."""
+  """The part that all frames share; callers copy it and never change it."""
   size, border = layout.size, layout.border
   picture = Image.new("RGB", size, PAPER)
   draw = ImageDraw.Draw(picture)
@@ -271,7 +271,7 @@ def _draw_legend(draw, layout, num_classes):
 
 
 def _write_titles(picture, layout, caption, has_reference):
-  """Writes the line above each panel, and leaves out what has no room."""
+  """Writes a line above each panel, shortened to what fits."""
   draw = ImageDraw.Draw(picture)
   lefts, size = layout.lefts, layout.font_size
   pad = size // 3
@@ -333,7 +333,7 @@ def _student_titles(caption):
 
 
 def compose_key(key: KeyFrame, num_classes: int) -> Image.Image:
-  """Frame, labels, the student before and after, two by two."""
+  """Frame, labels, student before and student after, two by two."""
   frame = Image.fromarray(key.frame)
   answers = [
     paint_classes(frame, classes, num_classes)
@@ -349,11 +349,11 @@ def compose_key(key: KeyFrame, num_classes: int) -> Image.Image:
 def tile(
   panels: Sequence[Image.Image], titles: Sequence[tuple[str, ...]]
 ) -> Image.Image:
-  """Four panels of one size, two by two, each under its title.
+  """Arranges four panels of one size two by two, each under its title.
 
   Args:
     panels: from the upper left to the lower right.
-    titles: for each panel its title, and shorter ones for less room.
+    titles: of each panel, the longest first; the first that fits is used.
   """
   width, height = panels[0].size
   size = font_size(height, width)
@@ -372,7 +372,7 @@ def tile(
 
 
 def _key_titles(key):
-  """The words of each panel, and shorter ones for less room."""
+  """Titles of each panel, the longest first."""
   info, late = key.info, key.t - key.frame_t
   before, after = f"{info.miou_before:.3f}", f"{info.miou_after:.3f}"
   updates = f"{info.num_updates} update{'' if info.num_updates == 1 else 's'}"
@@ -386,12 +386,12 @@ def _key_titles(key):
 
 
 def fit_text(texts: tuple[str, ...], room: float, size: int) -> str:
-  """The first of some texts that has room, else nothing."""
+  """The first text that fits into `room` pixels, or an empty one."""
   font = get_font(size)
   return next((text for text in texts if font.getlength(text) <= room), "")
 
 
 @functools.cache
 def get_font(size: int) -> ImageFont.FreeTypeFont:
-  """The font of every picture, in pixels."""
+  """The font of every picture, with its size in pixels."""
   return ImageFont.load_default(size=size)

@@ -1,4 +1,4 @@
-"""What a method asks for before its run: the stream's frames, labelled."""
+"""Prepares a method that trains on the labeled stream before its run."""
 
 import contextlib
 import dataclasses
@@ -14,8 +14,8 @@ from ojd.systems.offline_oracle import Preparation
 from ojd.teachers import base as teachers
 from ojd.types import Labels
 
-STAGE = "pretrain"  # of the clock; no part of the run's own time
-# What the frames, their labels and the training do not follow.
+STAGE = "pretrain"  # of the clock; not part of the run's own time
+# The frames, their labels and the training depend on these flags.
 _OF_LABELS = (
   *("stream", "start_frame", "every", "num_frames", "height", "width"),
   *("teacher", "classes", "init", "seed"),
@@ -28,10 +28,10 @@ def prepare(
   note_fn: Callable[[str], None],
   should_stop: Callable[[], bool],
 ) -> Job | None:
-  """The job with what its method learns beforehand; None where it was stopped.
+  """Trains what a method needs before the run; returns the job with it.
 
-  What is learned is kept in the workdir: the same job is not prepared twice. A
-  method that asks for nothing gets its job back.
+  The workdir keeps the result, so that a job is prepared only once. The job of
+  a method without preparation is returned unchanged. None: it was stopped.
   """
   method = build.method_of(job.config)
   if method.prepare is None:
@@ -54,13 +54,13 @@ def preparation(
   note_fn: Callable[[str], None] = lambda note: None,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> Preparation:
-  """All that may be known of a job's stream before it is played.
+  """What a method may use before the run, such as the labeled stream.
 
   Args:
     job: with its teacher.
-    folder: what comes of it goes there.
-    note_fn: called with the progress, in lines.
-    should_stop: asked now and then.
+    folder: for the results.
+    note_fn: called with lines about the progress.
+    should_stop: called from time to time; True ends the preparation.
   """
   num_frames = build.num_frames_of(job.config, job.stream.spec)
   flags = dataclasses.asdict(job.config)
@@ -86,7 +86,7 @@ def preparation(
 def _labelled(
   job, num_frames, every, note_fn
 ) -> Iterator[tuple[np.ndarray, Labels]]:
-  """Every n-th frame that there is and its labels, by the job's teacher."""
+  """Yields every n-th readable frame with the labels of the job's teacher."""
   labeler = build.make_labeler(job)
   samples = prefetch.readable(job.stream.read(), num_frames)
   try:
@@ -101,5 +101,5 @@ def _labelled(
         else:
           yield sample.frame, answer.labels
   finally:
-    if labeler is not job.teacher:  # a worker is wanted again
+    if labeler is not job.teacher:  # the run still needs the worker
       labeler.close()

@@ -1,8 +1,8 @@
-"""A recorded run: what a workdir holds, and its frames gone through again.
+"""A recorded run: the content of a workdir, and the replay of its frames.
 
-Which frame is a key frame, and what was learned on it, is read from the log and
-not decided anew: so a run whose labels came late can be replayed too, and one
-that diverges, on another machine, stays beside the old one frame by frame.
+A replay reads from the log which frames are key frames and which labels the
+student learned from there. So a run with late labels can be replayed too, and a
+replay that diverges on another machine still goes frame by frame with the run.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class _Origin(msgspec.Struct):
 
 
 class _Description(msgspec.Struct):
-  """What is needed of config.json."""
+  """The part of config.json that a replay needs."""
 
   flags: RunConfig
   class_names: tuple[str, ...]
@@ -50,29 +50,29 @@ class _Description(msgspec.Struct):
 
 
 class RecordedRun(NamedTuple):
-  """What a workdir holds, but for its checkpoints."""
+  """The content of a workdir, without its checkpoints."""
 
   path: pathlib.Path
   description: dict[str, Any]  # config.json
   config: RunConfig
-  groups: labels.ClassGroups  # of no teacher's classes
+  groups: labels.ClassGroups  # the recorded classes; needs no teacher
   rows: list[dict[str, Any]]  # of metrics.jsonl, in order
   log: trajectory.Trajectory
 
   @property
   def first(self) -> int:
-    """Its first frame: that of the stream, unless it is a fork."""
+    """Its first frame: 0, unless the run is a fork."""
     fork = self.description.get("fork")
     return fork["from_frame"] if fork else 0
 
   @property
   def end(self) -> int:
-    """The frame after its last one."""
+    """The frame after its last frame."""
     return self.rows[-1]["t"] + 1
 
   @property
   def num_before(self) -> int:
-    """Frames that its system had seen before its first."""
+    """Frames that its system had seen before its first frame."""
     fork = self.description.get("fork")
     return fork["num_before"] if fork else 0
 
@@ -82,13 +82,13 @@ class RecordedRun(NamedTuple):
 
 
 def read(path: pathlib.Path) -> RecordedRun:
-  """Reads a workdir; a UserError where it holds no run to replay."""
+  """Reads a workdir; a UserError if it holds no run that can be replayed."""
   if not (path / workdir.CONFIG).is_file():
     raise UserError(f"--workdir={path} holds no run")
   description = workdir.read_config(path)
   try:
     found = msgspec.convert(description, _Description)
-    # A dataclass takes names that it does not know, and leaves them out.
+    # msgspec ignores names that the dataclass does not have; this refuses them.
     dataclasses.replace(found.flags, **description["flags"])
     names, members = found.class_names, found.class_members
     if len(names) != len(members) or len(names) < 2:
@@ -102,7 +102,7 @@ def read(path: pathlib.Path) -> RecordedRun:
   rows = run_files.read_metrics(path / workdir.METRICS)
   frames = [row["t"] for row in rows]
   if not rows or any(type(t) is not int for t in frames):
-    raise UserError(f"--workdir={path}: no frame of this run is on record")
+    raise UserError(f"--workdir={path}: the run has no frames to replay")
   if any(b <= a for a, b in itertools.pairwise([-1, *frames])):
     raise UserError(f"--workdir={path}: its {workdir.METRICS} is damaged")
   identity = workdir.log_identity(description)
@@ -114,7 +114,7 @@ def read(path: pathlib.Path) -> RecordedRun:
 def frame_range(
   run: RecordedRun, from_frame: int | None, to_frame: int | None
 ) -> tuple[int, int]:
-  """The first of the frames wanted, and that after the last; None: the run's.
+  """The first wanted frame and the one after the last; None: all of the run.
 
   Raises:
     UserError: the run has no such frames.
@@ -129,12 +129,12 @@ def frame_range(
 
 
 def range_error(flag: str, t: int, run: RecordedRun) -> UserError:
-  """That a frame is not one of the run's."""
+  """The error for a frame that is not in the run."""
   return UserError(f"--{flag}={t}: the run has {run.first} to {run.end - 1}")
 
 
 class LabelsByFrame:
-  """The labels of a log by the frame that they are of."""
+  """The labels of a log, by their frame."""
 
   def __init__(self, log: trajectory.Trajectory):
     self._log = log
@@ -147,32 +147,32 @@ class LabelsByFrame:
     return t in self._where
 
   def get(self, t: int) -> Labels | None:
-    """Labels of frame t; None where the teacher was not heard."""
+    """The labels of frame t; None if the log has none."""
     record = self._log.find(*self._where[t]) if t in self._where else None
     return None if record is None else record.labels()
 
 
 def open_job(run: RecordedRun, config: RunConfig | None = None) -> build.Job:
-  """Its stream and its system, without a teacher.
+  """Opens the stream and the system of a run, without its teacher.
 
   Args:
-    run: of `read`.
-    config: other flags over the same stream and classes; None for its own.
+    run: from `read`.
+    config: other flags for the same stream and classes; None for its own.
   """
   config = config or run.config
   if not _is_known(config.init):
-    # A state that is at hand takes its place, or the prepared student.
+    # A checkpoint or the prepared student replaces the missing file.
     config = dataclasses.replace(config, init="random")
   gone = UserError(f"--workdir={run.path}: a live stream cannot be replayed")
   if run.description["stream"].get("kind") == "live":
     raise gone
   job = build.make_job_without_teacher(config, run.groups)
-  if job.stream.spec.is_live:  # a part of it
+  if job.stream.spec.is_live:  # also if only a part of the stream is live
     raise gone
   if job.stream.spec.identity != run.description.get("stream"):
     raise UserError(
-      f"--workdir={run.path}: the frames behind --stream={run.config.stream} "
-      "are others now"
+      f"--workdir={run.path}: the frames of --stream={run.config.stream} have "
+      "changed since the run"
     )
   return job
 
@@ -184,7 +184,7 @@ def _is_known(init):
 def open_again(
   run: RecordedRun,
 ) -> tuple[build.Job, checkpoint_lib.Checkpointer, Executor]:
-  """Job, checkpoints and compiled system of a recorded run."""
+  """Opens the job, checkpoints and compiled system of a recorded run."""
   job = open_job(run)
   is_apart = run.config.async_teacher or bool(run.config.link)
   executor = build.make_executor(job, with_readonly=is_apart)
@@ -193,11 +193,11 @@ def open_again(
 
 
 class Start(NamedTuple):
-  """Where the replay begins."""
+  """The state that a replay starts from."""
 
-  t: int  # the frame that comes next
+  t: int  # the next frame
   state: State
-  is_checkpoint: bool  # else it is the beginning of the run
+  is_checkpoint: bool  # False: the beginning of the run
 
 
 def begin(
@@ -210,31 +210,31 @@ def begin(
   """The nearest checkpoint at or before frame t, else the run's beginning.
 
   Args:
-    run: of `read`.
+    run: from `read`.
     checkpointer: its checkpoints.
     executor: its system.
     t: the first frame that is wanted.
-    note_fn: called with why a nearer checkpoint could not be taken.
+    note_fn: called with the reason if a nearer checkpoint cannot be used.
   """
   if not run.first <= t <= run.end:
     raise range_error("from_frame", t, run)
   snapshot, problems = checkpointer.latest(at_most=t)
   for problem in problems:
-    note_fn(f"passed over a checkpoint: {problem}")
+    note_fn(f"skipped a checkpoint: {problem}")
   if snapshot is not None and snapshot.t >= run.first:
     return Start(snapshot.t, snapshot.state, is_checkpoint=True)
   if run.first:
     raise UserError(
-      f"--workdir={run.path}: a fork, and the checkpoint that it began with, "
-      f"that of frame {run.first}, is not there"
+      f"--workdir={run.path}: the fork's first checkpoint, of frame "
+      f"{run.first}, is missing"
     )
   prepared = build.prepared_student(run.config)
   is_there = prepared.is_file() if prepared else _is_known(run.config.init)
   if not is_there:
     raise UserError(
       f"--workdir={run.path} began with "
-      f"{prepared or f'--init={run.config.init}'}, which is not there, and no "
-      f"checkpoint is at or before frame {t}"
+      f"{prepared or f'--init={run.config.init}'}, which is missing, and "
+      f"has no checkpoint at or before frame {t}"
     )
   return Start(0, executor.first_state(), is_checkpoint=False)
 
@@ -242,12 +242,12 @@ def begin(
 def state_before(
   run: RecordedRun, t: int, note_fn: Callable[[str], None]
 ) -> tuple[build.Job, State]:
-  """The job of a run, and its state as it was before frame t.
+  """The job of a run, and its state before frame t.
 
   Args:
-    run: of `read`.
-    t: the frame that comes next.
-    note_fn: called with what is unusual on the way there.
+    run: from `read`.
+    t: the next frame.
+    note_fn: called with what is unusual in the replay up to there.
   """
   job, checkpointer, executor = open_again(run)
   with contextlib.closing(checkpointer):
@@ -256,7 +256,7 @@ def state_before(
   for step in frames(run, job, executor, start, t):
     state = step.state
     if step.has_diverged:
-      note_fn(f"frame {step.sample.t} goes otherwise than it was recorded")
+      note_fn(f"frame {step.sample.t} differs from the recorded run")
   return job, jax.tree.map(jnp.copy, state)
 
 
@@ -265,13 +265,13 @@ class Step(NamedTuple):
 
   sample: Sample
   classes: np.ndarray  # [H, W] uint8, the student's
-  record: Record | None  # what was learned then, on a key frame
-  info: StepInfo | None  # what was learned now, as plain numbers
-  state: State  # afterwards; good until the next step
+  record: Record | None  # of a key frame: the recorded update
+  info: StepInfo | None  # of a key frame: the replayed update, as plain numbers
+  state: State  # after the frame; valid until the next step
 
   @property
   def has_diverged(self) -> bool:
-    """Whether a key frame left other parameters than those on record."""
+    """Whether the parameters after a key frame differ from the record."""
     if self.record is None:
       return False
     here = state_arrays.hashes(state_arrays.parameters(self.state))
@@ -285,9 +285,9 @@ def frames(
   start: Start,
   end: int,
 ) -> Iterator[Step]:
-  """Yields the frames from a start to one before `end`, unreadable ones not.
+  """Replays the readable frames from a start up to, but without, `end`.
 
-  The start's state is consumed, as is that of every step.
+  This consumes the state of the start and of every step.
   """
   keys = _Keys(run, start.t)
   link = None
@@ -298,7 +298,7 @@ def frames(
   with contextlib.closing(prefetch.readable(samples, end)) as samples:
     for sample in samples:
       keys.see(sample)
-      if sample.t < start.t:  # asked about before, and learned from later
+      if sample.t < start.t:  # only needed for labels that arrive later
         continue
       record, info = keys.record(sample.t), None
       seen = sample if link is None else link.receive(sample, executor.state)
@@ -307,7 +307,7 @@ def frames(
       else:
         frame = keys.frame(record, seen)
         answer = None
-        if link is not None:  # before the device hears of it
+        if link is not None:  # the device does not have the update yet
           answer = np.array(executor.predict_readonly(sample.frame))
         classes, info = executor.learn(frame, record.labels())
         if record.decision.key_t is not None:
@@ -320,14 +320,14 @@ def frames(
 
 
 class _Keys:
-  """The records of a run's key frames, and the frames that they are of."""
+  """The records of a run's key frames, and the labeled frames."""
 
   def __init__(self, run, start):
     self._log = run.log
     self._times = {
       t for t, kind in run.log.records if kind == trajectory.KEY and t >= start
     }
-    # Frames that are learned from later than they are seen.
+    # Frames whose labels arrive later.
     self._late: dict[int, Sample | None] = {}
     if run.config.async_teacher:
       frames_t = (self.record(t).decision.key_t for t in self._times)
@@ -337,7 +337,7 @@ class _Keys:
     return min([start, *self._late])
 
   def see(self, sample):
-    """Keeps a frame that will be wanted again."""
+    """Keeps a frame whose labels arrive later."""
     if sample.t in self._late:
       self._late[sample.t] = sample
 
@@ -345,9 +345,9 @@ class _Keys:
     return self._log.find(trajectory.KEY, t) if t in self._times else None
 
   def frame(self, record, now):
-    """The frame that was learned from; a late one may be asked for once."""
+    """The frame that the labels are of; an older one is available only once."""
     key_t = record.decision.key_t
     sample = now if key_t is None else self._late.pop(key_t, None)
     if sample is None:
-      raise UserError(f"key frame {key_t} of the run cannot be read now")
+      raise UserError(f"key frame {key_t} of the run cannot be read any more")
     return sample.frame

@@ -1,4 +1,4 @@
-"""Records a teacher's answers to a stream; resumes where it stopped."""
+"""Records a teacher's labels of a stream; resumes where it stopped."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,12 +16,12 @@ from ojd.types import Sample, check_frame
 class Progress(NamedTuple):
   """How far a recording is."""
 
-  start: int  # frame that this run began with
-  t: int  # frame seen last
-  total: int | None  # frames to see; None where the end is not known
-  num_records: int  # of this run and those before
+  start: int  # the first frame of this call
+  t: int  # the last frame seen
+  total: int | None  # frames to see; None if the length is unknown
+  num_records: int  # in the whole recording
   num_bytes: int
-  num_failures: int  # frames to which the teacher had no answer, in this run
+  num_failures: int  # frames that the teacher failed on, in this call
   problem: str = ""  # of this frame
 
 
@@ -36,13 +36,13 @@ def record(
   progress_fn: Callable[[Progress], None] = lambda progress: None,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
-  """Asks the teacher about every n-th frame and records its answers.
+  """Asks the teacher to label every n-th frame and records its answers.
 
   Args:
     stream: not live.
     teacher: labels its frames.
-    path: folder of the recording; one that was begun before is continued.
-    teacher_name: as --teacher gives it.
+    path: folder of the recording; an unfinished one is continued.
+    teacher_name: the value of --teacher.
     every: n.
     num_frames: where to stop; None at the end of the stream.
     progress_fn: called after every n-th frame.
@@ -50,7 +50,7 @@ def record(
   """
   spec = stream.spec
   if spec.is_live:
-    raise UserError("--stream: a live stream could not be replayed")
+    raise UserError("--stream: a live stream cannot be recorded; give a file")
   about = recorded.Description(
     kind="",
     teacher=teacher_name,
@@ -71,7 +71,7 @@ def record(
 
 
 class _Recorder:
-  """A recording that grows; its first answer determines its kind."""
+  """Extends a recording; the first answer determines its kind."""
 
   def __init__(self, path, about, teacher, total):
     self._path, self._about, self._teacher = path, about, teacher
@@ -119,7 +119,7 @@ class _Recorder:
       samples.close()
 
   def _take(self, sample: Sample):
-    """Records one frame; returns why not, or nothing."""
+    """Records one frame; returns the problem, or ""."""
     if sample.frame is None:
       return f"frame {sample.t} skipped: {sample.problem}"
     check_frame("the stream's frame", sample.frame)

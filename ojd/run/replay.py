@@ -1,8 +1,8 @@
-"""Is a run still what it was? Replays it and compares what is on record.
+"""Replays a run and compares the result with the record, bit for bit.
 
-After every key frame the hash of the parameters, the decisions and accuracies;
-on every judged frame its mIoU; at every checkpoint all arrays, the optimizer's
-included.
+It compares the hash of the parameters, the decisions and the accuracies after
+every key frame, the mIoU of every evaluated frame, and at every checkpoint all
+arrays, including those of the optimizer.
 """
 
 import contextlib
@@ -21,42 +21,42 @@ from ojd.run.recorded_run import RecordedRun
 
 
 class Difference(NamedTuple):
-  """Two arrays that should be one, by the largest of their differences."""
+  """The array that differs the most between a checkpoint and the replay."""
 
-  t: int  # frames gone through
+  t: int  # of the checkpoint
   name: str
-  size: float
-  num_others: int  # arrays that differ as well
+  size: float  # the largest difference of an element
+  num_others: int  # other arrays that differ
 
 
 class Divergence(NamedTuple):
-  """The first frame that went otherwise."""
+  """The first frame that differs from the record."""
 
   t: int
-  words: str  # what was there, and what is here
-  leaf: str  # the first array of the student that differs; "" where none does
-  num_leaves: int  # that differ
+  words: str  # the recorded values and the replayed ones
+  leaf: str  # the first array of the student that differs; "" if none does
+  num_leaves: int  # arrays that differ
 
 
 class Replayed(NamedTuple):
-  """What came of a replay."""
+  """The result of a replay."""
 
   start: recorded_run.Start
   end: int
   num_keys: int
   num_updates: int
-  num_judged: int  # frames whose mIoU is on record
-  num_checkpoints: int  # compared, array by array
+  num_judged: int  # frames with a recorded mIoU
+  num_checkpoints: int  # that were compared, array by array
   divergence: Divergence | None
   largest: Difference | None  # at a checkpoint
-  miou_there: float  # mean over the judged frames
-  miou_here: float
+  miou_there: float  # recorded; mean over these frames
+  miou_here: float  # replayed
   seconds: float
-  seconds_live: float | None  # that the same frames took the run itself
+  seconds_live: float | None  # of the run itself for the same frames
 
   @property
   def is_equal(self) -> bool:
-    """Whether everything that was compared is the same, bit for bit."""
+    """Whether everything that was compared is equal, bit for bit."""
     return self.divergence is None and self.largest is None
 
 
@@ -71,11 +71,11 @@ def replay(
   """Replays a run from the checkpoint nearest to a frame.
 
   Args:
-    run: of `recorded_run.read`.
+    run: from `recorded_run.read`.
     from_frame: the first frame that is wanted; None for the run's first.
     to_frame: the last one; None for the run's last.
-    progress_fn: called with frames done and to be done.
-    note_fn: called with why a checkpoint cannot be used.
+    progress_fn: called with the frames done and their total.
+    note_fn: called with the reason if a checkpoint cannot be used.
   """
   first, end = recorded_run.frame_range(run, from_frame, to_frame)
   job, checkpointer, executor = recorded_run.open_again(run)
@@ -94,7 +94,7 @@ def replay_workdir(
   from_frame: int | None = None,
   to_frame: int | None = None,
 ) -> Replayed:
-  """Runs the frames of a workdir's run again and compares bit for bit.
+  """Replays the run in a workdir and compares the result bit for bit.
 
   Args:
     workdir: of a run.
@@ -102,15 +102,15 @@ def replay_workdir(
     to_frame: the last one; None for the run's last.
 
   Returns:
-    What was replayed; `is_equal` says whether all is as it was, `divergence`
-    where it first is not.
+    The result. `is_equal` says whether everything is the same, `divergence`
+    which frame differs first.
   """
   run = recorded_run.read(pathlib.Path(workdir).expanduser())
   return replay(run, from_frame, to_frame)
 
 
 class _Comparison:
-  """What a replay has found so far."""
+  """Compares each replayed frame with the record and collects the result."""
 
   def __init__(self, run, job, checkpointer, start, end):
     self._run, self._job, self._checkpointer = run, job, checkpointer
@@ -127,7 +127,7 @@ class _Comparison:
     if step.record is not None:
       self._compare_key(step)
     self._judge(step)
-    # The next frame need not be the one after: unreadable ones are left out.
+    # Unreadable frames are skipped, so the next frame may be later than t + 1.
     while self._snapshots and self._snapshots[0] <= step.sample.t + 1:
       self._compare_snapshot(self._snapshots.pop(0), step)
 
@@ -144,14 +144,14 @@ class _Comparison:
     if marks.digest != there.params_hash:
       hashes = state_arrays.Hashes(there.params_hash, there.leaf_hashes)
       names = state_arrays.differing(params, marks, hashes)
-      words = _differences(there, step.info) or "only its parameters differ"
+      words = _differences(there, step.info) or "only the parameters differ"
       leaf = names[0] if names else ""
       self._diverge(step.sample.t, words, leaf, len(names))
     elif words := _differences(there, step.info):
       self._diverge(step.sample.t, words)
 
   def _judge(self, step):
-    """Compares the mIoU of a frame, where it was judged on its own labels."""
+    """Compares the mIoU of a frame, if its own labels were the reference."""
     row = self._rows.get(step.sample.t, {})
     there = row.get("eval_miou")
     if there is None or "eval_t" in row:
@@ -166,7 +166,7 @@ class _Comparison:
     )
     self._mious.append((there, here))
     if here != there:
-      self._diverge(step.sample.t, f"mIoU {there} there, {here} here")
+      self._diverge(step.sample.t, f"mIoU {there} recorded, {here} replayed")
 
   def _expected(self, step):
     groups = self._job.truth_groups
@@ -188,7 +188,7 @@ class _Comparison:
     mean = np.mean(self._mious, 0) if self._mious else (np.nan, np.nan)
     num_frames = sum(self._start.t <= t < self._end for t in self._rows)
     return Replayed(
-      start=self._start._replace(state=None),  # long consumed
+      start=self._start._replace(state=None),  # already consumed
       end=self._end,
       num_keys=self._num_keys,
       num_updates=self._num_updates,
@@ -204,18 +204,18 @@ class _Comparison:
 
 
 def _differences(there, info):
-  """The numbers of a key frame that are others now, in words."""
+  """The recorded and replayed numbers of a key frame that differ, as text."""
   names = ("num_updates", "num_rolled_back", "stride")
   floats = ("miou_before", "miou_after", "loss", "grad_norm")
   return ", ".join(
-    f"{name} {getattr(there, name)} there and {getattr(info, name)} here"
+    f"{name} {getattr(there, name)} recorded, {getattr(info, name)} replayed"
     for name in (*names, *floats)
     if not _is_same(getattr(there, name), getattr(info, name))
   )
 
 
 def _is_same(a, b):
-  return a == b or (a != a and b != b)  # NaN is NaN
+  return a == b or (a != a and b != b)  # NaN equals NaN here
 
 
 def _largest_difference(t, there, here) -> Difference | None:
@@ -227,13 +227,13 @@ def _largest_difference(t, there, here) -> Difference | None:
   }
   if not sizes:
     return None
-  # A NaN is as large as can be.
+  # NaN counts as the largest difference.
   name = max(sizes, key=lambda n: np.nan_to_num(sizes[n], nan=np.inf))
   return Difference(t, name, sizes[name], len(sizes) - 1)
 
 
 def _seconds_live(run, num_frames):
-  """Of the run's own work, teacher included, for so many of its frames."""
+  """Seconds of the run itself, with its teacher, for this many frames."""
   summary = workdir.read_summary(run.path)
   if not summary or not summary["num_frames"]:
     return None
@@ -244,7 +244,7 @@ def _seconds_live(run, num_frames):
 
 
 def machine_differences(run: RecordedRun) -> list[str]:
-  """How the machine and the packages of a run differ from those here."""
+  """Differences between the run's machine and packages and the current ones."""
   names = ("python", "jax", "jaxlib", "flax", "optax")
   names += ("opencv-python-headless",)
   here = workdir.versions()

@@ -1,4 +1,4 @@
-"""From a config to a finished workdir: what a run is, in one screen."""
+"""Runs a config in its workdir, from the first frame or from a checkpoint."""
 
 import contextlib
 import dataclasses
@@ -31,14 +31,14 @@ from ojd.teachers import labelers
 
 
 class Outcome(NamedTuple):
-  """What became of a request to run."""
+  """The result of `run`."""
 
-  status: workdir.Status  # of the folder before
+  status: workdir.Status  # of the workdir before the run
   summary: dict[str, Any]
 
 
 class About(NamedTuple):
-  """What does not change during a run."""
+  """The constant facts of a run, for a display."""
 
   stream: str
   system: str
@@ -46,32 +46,32 @@ class About(NamedTuple):
 
 
 class Display(sinks.Sink, Protocol):
-  """Shows a run while it goes on; one more sink of its frames."""
+  """Shows a run while it goes on; it is also a sink of the frames."""
 
   def begin(self, about: About, past_lines: list[dict[str, Any]]) -> None:
-    """What is run, and the lines of the frames before it was interrupted."""
+    """Takes the facts of the run, and the metrics of a run that resumes."""
 
   def line(self, line: dict[str, Any]) -> None:
     """Takes a line of metrics.jsonl."""
 
   def progress(self, progress: stats.Progress) -> None:
-    """Takes the counts after a frame."""
+    """Takes the progress after a frame."""
 
   def end(self, summary: dict[str, Any]) -> None:
-    """Takes what is in summary.json."""
+    """Takes the content of summary.json."""
 
 
 class Shared(NamedTuple):
-  """What a run shares with others; by default it makes its own."""
+  """What a run may share with other runs; by default it makes its own."""
 
   make_job: Callable[[RunConfig], build.Job] = build.make_job
   make_labeler: Callable[[build.Job], labelers.Labeler] = build.make_labeler
   executor: Executor | None = None
-  line_fn: outputs.LineFn = lambda line: None  # takes each line of the metrics
+  line_fn: outputs.LineFn = lambda line: None  # gets each line of the metrics
 
 
 class _Request(NamedTuple):
-  """A run that is asked for, and whom it reports to."""
+  """A requested run, and the functions that it reports to."""
 
   job: build.Job
   fork: fork_lib.Fork | None
@@ -80,7 +80,7 @@ class _Request(NamedTuple):
   stages: stats.Stages
   progress_fn: ProgressFn  # called after every frame
   should_stop: Callable[[], bool]  # before every frame
-  note_fn: Callable[[str], None]  # with what happens beside
+  note_fn: Callable[[str], None]  # gets single lines about the run
   display: Display | None
   shared: Shared
 
@@ -98,17 +98,17 @@ def run(
 ) -> Outcome:
   """Runs a checked config in its workdir, or resumes it.
 
-  A finished run is left as it is.
+  A finished run stays unchanged.
 
   Args:
-    config: of `config.check`.
-    command: how to run this again, for the report.
+    config: accepted by `config.check`.
+    command: the command line that repeats the run, for the report.
     progress_fn: called after every frame.
-    should_stop: asked before every frame; True ends the run cleanly.
-    note_fn: called with where the run resumes, and why not later.
-    fork: the moment of another run that this one begins with, if any.
+    should_stop: called before every frame; True ends the run cleanly.
+    note_fn: called with the frame that the run resumes at, and with problems.
+    fork: the parent and the frame that this run branches off from, if any.
     display: shows the run while it goes on.
-    shared: what it does not make of its own; not for forks.
+    shared: parts that several runs share; not for forks.
   """
   stages = stats.Stages()
   if fork is None:
@@ -118,7 +118,7 @@ def run(
   with contextlib.closing(job):
     path = workdir.expand(job.config.workdir)
     description = _describe(job, fork, command)
-    workdir.inspect(path, description)  # before anything is written into it
+    workdir.inspect(path, description)  # before anything is written
     with workdir.claim(path):
       status = workdir.inspect(path, description)
       if status is workdir.Status.FINISHED:
@@ -147,21 +147,21 @@ def online_distill(
   note_fn: Callable[[str], None] = lambda note: None,
   display: Display | None = None,
 ) -> Outcome:
-  """Distills a teacher into a student, live, on one stream.
+  """Distills a teacher into a student online, on one stream.
 
-  What `python -m experiments.online_distill` does with the same flags: the
-  workdir is filled, or its run is resumed; a finished one is left as it is.
-  Compiled programs are kept in the user's cache.
+  It does what `python -m experiments.online_distill` does with the same flags.
+  It starts a run in the workdir or resumes the one there; a finished run stays
+  unchanged. The user's cache keeps the compiled programs.
 
   Args:
-    config: the flags; the workdir must be named.
+    config: the flags; `workdir` is required.
     progress_fn: called after every frame.
-    should_stop: asked before every frame; True ends the run cleanly.
-    note_fn: called with where the run resumes, and why not later.
+    should_stop: called before every frame; True ends the run cleanly.
+    note_fn: called with the frame that the run resumes at, and with problems.
     display: shows the run while it goes on.
 
   Returns:
-    The status of the workdir before, and the content of summary.json.
+    The status of the workdir before the run, and the content of summary.json.
   """
   config_lib.check(config)
   compilation.enable_cache(compilation.default_cache())
@@ -191,14 +191,14 @@ def _begin(
 ) -> tuple[
   build.Job, checkpoint_lib.Checkpointer | None, checkpoint_lib.Snapshot | None
 ]:
-  """Makes the folder the run's, and finds where it begins or resumes.
+  """Prepares the workdir, and finds the snapshot that the run starts from.
 
-  That is its own latest checkpoint, else the moment of its fork, else the
-  beginning of the stream.
+  The run starts from its own latest checkpoint, else from its parent's state if
+  it is a fork, else from the beginning of the stream.
 
   Returns:
-    The job with what its method has learned beforehand, its checkpoints, if it
-    has any, and the snapshot to go on from; None at the beginning.
+    The job with the student that its method trained before the run, the
+    checkpointer or None, and the snapshot or None for the beginning.
   """
   job, fork, path, *_ = request
   note_fn = request.note_fn
@@ -211,9 +211,9 @@ def _begin(
     )
     start, problems = checkpointer.latest()
     for problem in problems:
-      note_fn(f"passed over a checkpoint: {problem}")
+      note_fn(f"skipped a checkpoint: {problem}")
     if start is not None:
-      note_fn(f"going on with frame {start.t}")
+      note_fn(f"resuming at frame {start.t}")
   if fork is not None and start is None:
     branch = fork_lib.first_snapshot(fork, job, note_fn)
   if status is workdir.Status.UNFINISHED and start is None:
@@ -223,11 +223,11 @@ def _begin(
     job, request.stages, note_fn, request.should_stop
   )
   if prepared is None:
-    # It stops before its first frame, and has no student to save.
+    # The run stops before its first frame, without a student to save.
     checkpointer = None
   if branch is not None:
     fork_lib.write_parent(fork, path)
-    if checkpointer is not None:  # nothing but the parent could make it again
+    if checkpointer is not None:  # so that the fork can resume on its own
       checkpointer.save(branch)
   return prepared or job, checkpointer, start or branch
 
@@ -238,7 +238,7 @@ def _open_loop(
   checkpointer: checkpoint_lib.Checkpointer | None,
   start: checkpoint_lib.Snapshot | None,
 ) -> Loop:
-  """The loop of a run from a snapshot on, with all that it writes."""
+  """Makes the loop of a run from a snapshot, with everything that it writes."""
   path, fork, shared = request.path, request.fork, request.shared
   first_t = start.t if start else 0
   if fork is None:
@@ -249,7 +249,7 @@ def _open_loop(
     path / workdir.TRAJECTORY,
     workdir.log_identity(request.description),
     start=first_t,
-    # A live stream shows other frames now than those it was asked about.
+    # A live stream never repeats the frames that the log has labels for.
     is_repeatable=not (job.config.async_teacher or job.stream.spec.is_live),
   )
   curves, problems = trackers.open_trackers(
@@ -276,7 +276,7 @@ def _open_loop(
 
 
 def make_source(job: build.Job) -> sources.InStep:
-  """Where the labels of a job come from."""
+  """Makes the label source of a job."""
   config = job.config
   if config.link:
     return network_source.SimulatedNetwork(job)
@@ -287,7 +287,7 @@ def make_source(job: build.Job) -> sources.InStep:
 
 
 def _views(request, start):
-  """Whom the frames are reported to, and what shows them."""
+  """The progress function, and the outputs that also feed the display."""
   display, job = request.display, request.job
   if display is None:
     return request.progress_fn, {"line_fn": request.shared.line_fn}

@@ -1,6 +1,6 @@
-"""What a run writes of its frames' pictures: overlays, masks, boxes, areas.
+"""Sinks: files made of every frame's pictures, as overlay, masks and boxes.
 
-A sink is added by a class with `write(FrameImages)` and a row in `SINKS`.
+A new sink is a class with `write(FrameImages)` and a row in `SINKS`.
 """
 
 import pathlib
@@ -17,13 +17,13 @@ from ojd.run import overlay, workdir, writers
 from ojd.run.overlay import FrameImages
 from ojd.types import BACKGROUND
 
-if TYPE_CHECKING:  # files are written without jax
+if TYPE_CHECKING:  # programs that only write files do not import jax
   from ojd.run.config import RunConfig
 
-MIN_AREA = 0.0005  # of the frame; a smaller component is no detection
-_SCORE = 1.0  # of a detection; a class map knows no other
-MAX_PICTURES = 12  # of one kind that a report shows at most
-# Strides are multiples of eight: an odd phase shows other than key frames.
+MIN_AREA = 0.0005  # of the frame; smaller components are not detections
+_SCORE = 1.0  # of every detection; class maps have no scores
+MAX_PICTURES = 12  # of one kind in a report
+# Strides are multiples of eight: an odd phase avoids key frames.
 _SAMPLE_PHASE = 5
 
 Size = tuple[int, int] | None  # height and width; None: of the class maps
@@ -39,30 +39,30 @@ class Sink(Protocol):
     """Lets a resumed run continue here; returns how to wait for that."""
 
   def close(self) -> None:
-    """Ends the stream of frames."""
+    """Finishes the output after the last frame."""
 
 
 class Place(NamedTuple):
-  """Where and of what a sink writes."""
+  """The workdir and the facts that a sink needs."""
 
   path: pathlib.Path  # the workdir
   fps: float  # of the stream
   class_names: tuple[str, ...]  # the student's
   size: Size = None  # of masks and boxes
-  start: int = 0  # the first frame; what is there of it and later is deleted
+  start: int = 0  # the first frame; older output from it on is deleted
 
 
 class Row(NamedTuple):
-  """A sink of the table."""
+  """A row of the table of sinks."""
 
   is_wanted: Callable[["RunConfig"], bool]
-  # The sink has `write(FrameImages)`, which is called in a thread, and where it
-  # needs them `cut` and `close` of `Sink`.
+  # The sink has `write(FrameImages)`, which a thread calls, and may have `cut`
+  # and `close` as in `Sink`.
   make: Callable[[Place], Any]
 
 
 def open_sinks(place: Place, config: "RunConfig") -> list[Sink]:
-  """Opens the files that a run is asked for, each with a thread of its own."""
+  """Opens the sinks that the config asks for, each in a thread of its own."""
   return [
     _in_a_thread(row.make(place)) for row in SINKS if row.is_wanted(config)
   ]
@@ -75,7 +75,7 @@ def _in_a_thread(sink):
 
 
 class OverlayVideo:
-  """Frame, reference and student side by side, as H.264 for any browser."""
+  """overlay.mp4: frame, reference and student side by side, in H.264."""
 
   def __init__(self, place: Place):
     self._class_names = place.class_names
@@ -95,22 +95,22 @@ class OverlayVideo:
 
 
 class _Spread:
-  """A dozen pictures spread over a run whose length is not known.
+  """A dozen pictures spread over a run of unknown length.
 
-  Every k-th is kept, and k doubles when there are too many. Which are kept
-  follows from how many there were, so a resumed run has the same.
+  Every k-th picture is kept, and k doubles when there are too many. The choice
+  depends only on the number of pictures so far, so a resumed run agrees.
   """
 
   def __init__(
     self, folder: pathlib.Path, *, start: int, count: int, phase: int = 0
   ):
-    """Makes the folder; of a run that resumes, keeps the earlier pictures.
+    """Makes the folder, and keeps the earlier pictures of a run that resumes.
 
     Args:
-      folder: of the pictures, named after their frames.
-      start: the first frame; what is there of it and later is deleted.
-      count: of the pictures before it, with those that were not kept.
-      phase: a picture is kept where its number is this, modulo k.
+      folder: of the pictures; each file is named after its frame.
+      start: the first frame; pictures of it and of later frames are deleted.
+      count: of all pictures before `start`, kept or not.
+      phase: the pictures whose number is `phase` modulo k are kept.
     """
     self._folder, self._phase = folder, phase
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,16 +124,16 @@ class _Spread:
     self._thin(count)
 
   def is_kept(self, index: int, count: int) -> bool:
-    """Whether picture `index`, from 0 on, is one of the dozen of `count`."""
+    """Whether picture `index`, counted from 0, is kept out of `count`."""
     k = 1
     while len(range(self._phase % k, count, k)) > MAX_PICTURES:
       k *= 2
     return (index - self._phase) % k == 0
 
   def save(self, index: int, t: int, picture: Image.Image) -> None:
-    """Writes picture `index`, of frame t; drops those that are too many."""
+    """Writes picture `index`, of frame t; deletes those that are too many."""
     path = self._folder / f"{t:06d}.jpg"
-    # Its name holds the frame; thinning needs the number of the picture.
+    # The name has the frame, and the comment the number for thinning.
     _save(picture, path, quality=85, comment=str(index).encode())
     self._kept[index] = path
     self._thin(index + 1)
@@ -145,7 +145,7 @@ class _Spread:
 
 
 def _read_index(path):
-  """The number of the picture in a file; None without any."""
+  """The number of the picture in a file; None if there is none."""
   try:
     with Image.open(path) as image:
       comment = image.info.get("comment", b"")
@@ -159,7 +159,7 @@ class SampleFrames:
   """A dozen overlays spread over a run."""
 
   def __init__(self, place: Place):
-    """Makes the folder, and drops frame `start` and later."""
+    """Makes the folder, and deletes frame `start` and later."""
     self._class_names, start = place.class_names, place.start
     folder = place.path / workdir.REPORT / "frames"
     self._spread = _Spread(
@@ -167,7 +167,7 @@ class SampleFrames:
     )
 
   def write(self, images: FrameImages) -> None:
-    """Adds a frame, if it is one of those that are kept."""
+    """Adds a frame if it is one of those to keep."""
     t = images.caption.t
     if self._spread.is_kept(t, t + 1):
       picture = Image.fromarray(overlay.paint(images, self._class_names))
@@ -185,13 +185,13 @@ class KeyPictures:
     start: int = 0,
     num_keys: int = 0,
   ):
-    """Makes the folder in a workdir, and starts the thread that writes.
+    """Makes the folder in the workdir, and starts the thread that writes.
 
     Args:
       path: the workdir.
       class_names: the student's.
-      start: the first frame; what is there of it and later is deleted.
-      num_keys: key frames before it.
+      start: the first frame; pictures of it and of later frames are deleted.
+      num_keys: key frames before `start`.
     """
     self._num_classes = len(class_names)
     folder = path / workdir.REPORT / "keys"
@@ -200,11 +200,11 @@ class KeyPictures:
     self.cut, self.close = self._thread.cut, self._thread.close
 
   def is_due(self, index: int) -> bool:
-    """Whether key frame number `index`, from 0 on, is shown."""
+    """Whether key frame number `index`, counted from 0, is shown."""
     return self._spread.is_kept(index, index + 1)
 
   def put(self, index: int, key: overlay.KeyFrame) -> None:
-    """Takes key frame number `index`, which is due."""
+    """Takes key frame number `index`, for which `is_due` is true."""
     self._thread.put((index, key))
 
   def _write(self, item):
@@ -214,7 +214,7 @@ class KeyPictures:
 
 
 def _save(image, path, **options):
-  """Writes a picture whole or not at all."""
+  """Writes a picture completely or not at all."""
   try:
     image.save(path, **options)
   except BaseException:
@@ -223,13 +223,13 @@ def _save(image, path, **options):
 
 
 class MaskFiles:
-  """The student's class maps as PNG files with a palette, one a frame.
+  """masks/: the student's class maps, a PNG file with a palette per frame.
 
-  `formats.class_maps` reads them, and those of `MaskVideo`.
+  `formats.class_maps` reads these files and those of `MaskVideo`.
   """
 
   def __init__(self, place: Place):
-    """Makes the folder, and drops frame `start` and later."""
+    """Makes the folder, and deletes frame `start` and later."""
     self._folder, self._size = place.path / workdir.MASKS, place.size
     self._palette = palette.colors(len(place.class_names)).tobytes()
     self._folder.mkdir(parents=True, exist_ok=True)
@@ -244,7 +244,7 @@ class MaskFiles:
 
 
 class MaskVideo:
-  """The student's class maps as one lossless video."""
+  """masks.mkv: the student's class maps as one lossless video."""
 
   def __init__(self, place: Place):
     path, rate = place.path, class_maps.video_rate(place.fps)
@@ -272,10 +272,10 @@ def _legend(class_names, fps=0.0):
 
 
 class BoxFiles:
-  """boxes.jsonl while the run goes on, and boxes.json, COCO's, at its end."""
+  """boxes.jsonl during the run, and boxes.json in COCO's format at its end."""
 
   def __init__(self, place: Place):
-    """Opens the files, and drops frame `start` and later."""
+    """Opens the files, and deletes frame `start` and later."""
     self._path, self._size = place.path, place.size
     categories = [
       {"id": i, "name": name}
@@ -292,13 +292,13 @@ class BoxFiles:
     self._lines.write(detections(images.caption.t, classes))
 
   def close(self) -> None:
-    """Makes one array of the lines."""
+    """Converts the lines to one JSON array."""
     self._lines.close()
     _make_array(self._path / workdir.BOXES, self._path / workdir.BOX_LIST)
 
 
 def detections(t: int, classes: np.ndarray) -> list[dict[str, Any]]:
-  """The components of a class map in COCO's format of detections."""
+  """The components of a class map, as detections in COCO's format."""
   found = []
   for label, (y0, x0, y1, x1), area in labels.components(classes):
     if area >= MIN_AREA * classes.size:
@@ -313,7 +313,7 @@ def detections(t: int, classes: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _make_array(source, path):
-  """Writes JSON lines as one JSON array, a line at a time, in one step."""
+  """Converts JSON lines to one JSON array, line by line; replaces `path`."""
   with (
     replacing(path) as beside,
     source.open() as lines,
@@ -327,10 +327,10 @@ def _make_array(source, path):
 
 
 class AreaLines:
-  """areas.jsonl: how much of each frame is of which class."""
+  """areas.jsonl: the share of each class in each frame."""
 
   def __init__(self, place: Place):
-    """Opens the file, and drops frame `start` and later."""
+    """Opens the file, and deletes frame `start` and later."""
     self._class_names = place.class_names
     is_kept = writers.is_before(place.start, "t")
     self._lines = writers.JsonLines(place.path / workdir.AREAS, is_kept)

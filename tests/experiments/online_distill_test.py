@@ -84,7 +84,7 @@ def test_interrupted_run_keeps_what_it_did_and_can_be_repeated(
   assert (path / "report" / "index.html").exists()
 
   again = _run(*flags)
-  assert f"going on with frame {len(lines)}\n" in again.stderr
+  assert f"resuming at frame {len(lines)}\n" in again.stderr
   summary = workdir.read_summary(path)
   assert summary["finished"] and summary["num_frames"] == 150
   assert summary["interrupted"] == summary["resumed"] == 1

@@ -40,7 +40,7 @@ def test_equal_run_is_0_and_another_1(run, tmp_path):
   path.write_text("\n".join(lines) + "\n")
   result = _replay(path.parent, run=binaries.run)
   assert result.returncode == 1
-  assert "first divergence: frame 5: mIoU 0.123 there" in result.stdout
+  assert "first divergence: frame 5: mIoU 0.123 recorded" in result.stdout
 
 
 @pytest.mark.slow  # two whole runs
@@ -55,7 +55,7 @@ def test_export_fork_and_sweep(run, tmp_path):
   flags = (f"--fork={child}", "--from_frame=8", "--update=adam")
   result = _replay(run, *flags)
   assert f"a fork of {run} at frame 8" in result.stdout
-  assert "opt_state starts anew" in result.stderr
+  assert "starts with a new opt_state" in result.stderr
   again = _replay(run, *flags)
   assert "already, finished" in again.stdout
   page = (child / workdir.REPORT / "index.html").read_text()

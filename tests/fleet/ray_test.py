@@ -65,7 +65,7 @@ def test_killed_actors_are_replaced_and_nothing_is_lost(tmp_path, alone):
   found = _run(tmp_path / "site", "replica", "worker")
   assert found.get("worker") and found.get("replica"), "nobody was killed"
   # Also what an actor says after it was last asked.
-  for words in ("s0: going on with frame", "s0: done", "s1: done"):
+  for words in ("s0: resuming at frame", "s0: done", "s1: done"):
     assert any(words in news for news in found["news"]), words
   _check_whole(tmp_path / "site", found)
   _check_undisturbed(tmp_path / "site", alone)
@@ -75,7 +75,7 @@ def test_killed_actors_are_replaced_and_nothing_is_lost(tmp_path, alone):
 def test_a_node_that_comes_takes_streams(tmp_path):
   found = _run(tmp_path / "site", "join")
   assert "a node has joined: 1 streams go there" in found["news"]
-  assert any("going on with frame" in words for words in found["news"])
+  assert any("resuming at frame" in words for words in found["news"])
   _check_whole(tmp_path / "site", found, ray_fleet.MANY_FRAMES)
 
 

@@ -79,7 +79,7 @@ def test_interrupted_fork_goes_on_as_if_nothing_had_been(parent, tmp_path):
   _fork(parent, parts, stop=3, **flags)
   _fork(parent, parts, stop=9, **flags)
   last = _fork(parent, parts, notes=notes, **flags)
-  assert any("going on with frame" in note for note in notes)
+  assert any("resuming at frame" in note for note in notes)
   assert small_run.lines(parts) == small_run.lines(tmp_path / "whole")
   assert small_run.counts(last) == small_run.counts(whole)
   assert last["resumed"] == 2
@@ -142,7 +142,7 @@ def test_what_the_labels_are_of_cannot_change(parent):
   others |= {"teacher": "mask_rcnn", "init": "bundled", "height": 64}
   others |= {"model": "mobilenet_v2"}
   for flag, value in others.items():
-    with pytest.raises(UserError, match=f"--{flag}: a fork has its parent's"):
+    with pytest.raises(UserError, match=f"--{flag}: a fork keeps its parent's"):
       fork_lib.child_config(config, {flag: value})
 
 

@@ -166,7 +166,7 @@ def test_interrupted_and_replayed(flags, link, tmp_path):
   from_there = replay.replay(run, 30)
   assert from_there.is_equal and from_there.start.is_checkpoint
   assert from_there.num_keys > 0
-  with pytest.raises(UserError, match="--link: a run over one has no forks"):
+  with pytest.raises(UserError, match="with --link cannot be forked"):
     fork.child_config(run.config, {"workdir": "b"})
 
 

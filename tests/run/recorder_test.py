@@ -37,5 +37,5 @@ def test_frame_without_an_answer_is_counted(tmp_path):
 def test_live_stream_is_refused(tmp_path):
   stream = scenes.Stream()
   stream.spec = stream.spec._replace(is_live=True)
-  with refused("could not be replayed"):
+  with refused("cannot be recorded"):
     recorder.record(stream, None, tmp_path, teacher_name="any")

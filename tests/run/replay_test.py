@@ -144,7 +144,7 @@ def test_other_decision_on_record_is_found_at_its_frame(copy, leaf):
   found = replay.replay(_with_other_log(copy, change)).divergence
   assert found.t == seen[1] and found.leaf == leaf
   assert not leaf or found.num_leaves == 1
-  words = "num_updates 99 there and", "loss 5.0 there and"
+  words = "num_updates 99 recorded,", "loss 5.0 recorded,"
   assert leaf or all(x in found.words for x in words)
 
 
@@ -227,7 +227,7 @@ def test_what_is_not_this_run_is_refused(copy, change, words):
 def test_what_cannot_be_replayed_is_refused(whole):
   run = recorded_run.read(whole)
   other = dataclasses.replace(run.config, stream="synthetic:sports?seed=9")
-  with pytest.raises(UserError, match="are others now"):
+  with pytest.raises(UserError, match="have changed since"):
     recorded_run.open_job(run, other)
   live = {**run.description, "stream": {"kind": "live", "address": "x"}}
   with pytest.raises(UserError, match="cannot be replayed"):
