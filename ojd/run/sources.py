@@ -1,8 +1,9 @@
-"""Where the labels of a run come from, and which frame they are of.
+"""Label sources: where a run gets labels from, and for which frame.
 
-The loop asks its source once a frame. `InStep` lets the stream wait for the
-teacher; `Late` goes on meanwhile and learns from an older frame when its labels
-arrive; `ojd.run.network_source` has a simulated network between both.
+The loop asks its source once a frame. With `InStep` the stream waits for the
+teacher. With `Late` the stream continues, and the student learns from an older
+frame when its labels arrive. `ojd.run.network_source` simulates a network
+between teacher and student.
 """
 
 import enum
@@ -20,17 +21,17 @@ from ojd.types import Labels, Sample, StepInfo
 
 
 class AnsweredBy(enum.Enum):
-  """Which student answers the frame at which something is learned."""
+  """Which student answers the frame at which the student learns."""
 
   LEARNED = "learned"  # the last forward pass of the training
-  BEFORE = "before"  # the student as it was, before it hears of the labels
-  AFTER = "after"  # the trained student: it learned from an older frame
+  BEFORE = "before"  # the student before the update
+  AFTER = "after"  # the updated student, which learned from an older frame
 
 
 class Example(NamedTuple):
-  """What is learned from at a frame."""
+  """What the student learns from at a frame."""
 
-  sample: Sample  # that the labels are of, as the learner sees it
+  sample: Sample  # the labeled frame, as the learner gets it
   labels: Labels
   answered_by: AnsweredBy = AnsweredBy.LEARNED
 
@@ -42,9 +43,9 @@ class Context(NamedTuple):
   stages: Stages
   executor: Executor
   labeler: labelers.Labeler
-  knows: Callable[[int], bool]  # whether frame t is labelled without a teacher
+  knows: Callable[[int], bool]  # whether the labels of frame t are on record
   trajectory: trajectory.TrajectoryWriter | None
-  report_fn: Callable[[str], None]  # takes what goes wrong, in a line
+  report_fn: Callable[[str], None]  # takes a problem, in one line
   compare_fn: Callable[[Any, np.ndarray, FrameRecord], None]
 
 
@@ -55,13 +56,13 @@ class InStep:
   context: Context | None = None  # before `begin`
 
   def begin(self, context: Context) -> None:
-    """Gets what it shares with the loop, before the first frame."""
+    """Takes what it shares with the loop, before the first frame."""
     self.context = context
 
   def request(
     self, sample: Sample, record: FrameRecord
   ) -> tuple[Example | None, str]:
-    """What to learn from at a frame, and why a key frame has no labels."""
+    """The example to learn from at a frame, or why it has no labels."""
     if not self.is_due():
       return None, ""
     labels, problem = self.ask(sample, record)
@@ -72,14 +73,15 @@ class InStep:
     return self.context.stats.clock == self.context.stats.next_key
 
   def learned(self, info: StepInfo, record: FrameRecord) -> int | None:
-    """Passes on what was learned; frames until it answers, if there are any."""
-    del info, record  # it answers at once
+    """Takes an update; returns the frames until it is in use; None: at once."""
+    del info, record
     return None
 
   def predicted(self, answer: np.ndarray, record: FrameRecord) -> None:
-    """Takes the answer of a frame at which nothing was learned.
+    """Takes the answer to a frame without an update.
 
-    A key frame may have gone by without labels, and a system may ask early.
+    It reads the next key frame: this one may have got no labels, and a system
+    may ask early.
     """
     del answer, record
     self.context.stats.next_key = self.context.executor.next_key()
@@ -87,11 +89,11 @@ class InStep:
   def expected(
     self, sample: Sample, labels: Labels | None, record: FrameRecord
   ) -> Any:
-    """The teacher's answer to a frame that is judged by it; None: it has none.
+    """The teacher's classes to evaluate a frame with; None if there are none.
 
     Args:
       sample: the frame.
-      labels: those of this very frame, where it was learned from.
+      labels: of this frame, if the student learned from it.
       record: of the frame.
     """
     if labels is None:
@@ -103,30 +105,30 @@ class InStep:
     return None if labels is None else labels.classes
 
   def is_checkpoint_due(self, every: int) -> bool:
-    """Whether a checkpoint follows this key frame; 0: none ever does."""
+    """Whether a checkpoint is due after this key frame; `every` 0: never."""
     return every > 0 and self.context.stats.num_keys % every == 0
 
   def can_pause(self) -> bool:
-    """Whether a run could be resumed from here."""
+    """Whether a run can resume from here."""
     return True
 
   def dump(self) -> dict[str, Any] | None:
-    """Its own state as JSON, for a checkpoint made now; None: it has none."""
+    """The source's own state as JSON, for a checkpoint; None if it has none."""
     return None
 
   def summary(self) -> dict[str, Any]:
-    """What it adds to summary.json."""
+    """The source's entries in summary.json."""
     return {}
 
   def ask(
     self, sample: Sample, record: FrameRecord, stage: str = "teacher"
   ) -> tuple[Labels | None, str]:
-    """Waits for labels of a frame; None, and why, where there are none.
+    """Waits for the labels of a frame; returns None and the reason without any.
 
     Args:
       sample: the frame.
       record: gets the times.
-      stage: `teacher`, or `eval_teacher` where the labels only judge.
+      stage: `teacher`, or `eval_teacher` if the labels are only for evaluation.
     """
     stats, stages = self.context.stats, self.context.stages
     labeler = self.context.labeler
@@ -143,18 +145,18 @@ class InStep:
       stages.add("wait", answer.waited)
       record.ms_wait = stages.milliseconds("wait")
     if answer.labels is None:
-      # Apart from the answers: their mean is what the teacher takes.
+      # Failures count apart from the answers, whose mean is the teacher's time.
       stages.add(f"{stage}_failed", spent)
       problem = stats.count_unlabelled(answer.problem, sample.t)
       self.log(lambda log: log.failed(sample.t, problem))
       return None, problem
-    if not is_known:  # else no teacher was timed
+    if not is_known:  # recorded labels take the teacher no time
       stages.add(stage, spent)
       setattr(record, f"ms_{stage}", stages.milliseconds(stage))
     return answer.labels, ""
 
   def _logged(self, t, stage):
-    """What the teacher said before the run was interrupted, if it did."""
+    """The logged labels from before the run was interrupted, if any."""
     log = self.context.trajectory
     kind = trajectory.KEY if stage == "teacher" else trajectory.EVAL
     found = log.known(kind, t) if log else None
@@ -177,27 +179,27 @@ class InStep:
 
 
 class Late(InStep):
-  """The stream goes on while the teacher works (`--async_teacher`).
+  """The stream continues while the teacher works (`--async_teacher`).
 
-  A key frame is answered by the student as it is. When its labels arrive the
-  student learns from that older frame, and then answers the frame at hand. One
-  question is open at most, and it is first looked after on the frame that
-  follows: labels are at least one frame late. The last may stay unanswered.
+  The student answers a key frame without an update. When the labels arrive, the
+  student learns from that older frame and then answers the current one. At most
+  one request is open. The source polls it from the next frame on, so labels are
+  at least one frame late. The last request may stay without an answer.
   """
 
   needs_readonly = True
 
   def __init__(self, is_judged_by_answers: bool):
-    """Begins with no question.
+    """Starts without an open request.
 
     Args:
-      is_judged_by_answers: whether the student is judged by what the teacher is
-        asked anyway, so that nothing waits for a judgement.
+      is_judged_by_answers: whether to evaluate the student only with the labels
+        of key frames, so that the stream never waits for an evaluation.
     """
     self._is_judged_by_answers = is_judged_by_answers
     self._is_open = False
-    self._asked_answer: np.ndarray | None = None  # the student's, when asked
-    # The teacher's answer, where it was waited for to judge a frame.
+    self._asked_answer: np.ndarray | None = None  # student's, at the request
+    # The teacher's answer, if an evaluation has already waited for it.
     self._early: labelers.Answer | None = None
 
   def begin(self, context):
@@ -221,7 +223,7 @@ class Late(InStep):
     return None, problem
 
   def _poll(self):
-    """The answer to the open question, once it is there."""
+    """The answer to the open request, once it has arrived."""
     if not self._is_open:
       return None
     answer, self._early = self._early, None
@@ -232,7 +234,7 @@ class Late(InStep):
     return answer
 
   def _note(self, answer, sample, record):
-    """Counts labels that have arrived, and judges the student by them."""
+    """Counts labels that have arrived, and evaluates the student with them."""
     stats, stages = self.context.stats, self.context.stages
     if self._is_judged_by_answers:
       expected = answer.labels.classes

@@ -1,8 +1,8 @@
-"""A state as arrays by name, which can be stored, compared and hashed.
+"""A state as arrays by name, to store, compare and hash it.
 
-A leaf's name is its path, as params.conv1.kernel. It is the same for the state,
-for its shapes alone and for the dicts and lists that a file gives back, so the
-types of the tree need not be stored.
+The name of a leaf is its path, as in params.conv1.kernel. A state, its shapes,
+and the dicts and lists of a file have the same names, so a file need not store
+the types of the tree.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ def _name(path):
 
 
 def specs(state: State) -> dict[str, str]:
-  """Type and shape of every leaf by name, as float32[3,3,8]."""
+  """Type and shape of every leaf by name, as in float32[3,3,8]."""
   return {
     name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
     for name, leaf in by_name(state).items()
@@ -41,12 +41,12 @@ def specs(state: State) -> dict[str, str]:
 def check_specs(
   place: str, stored: dict[str, str], wanted: dict[str, str]
 ) -> None:
-  """Refuses the `specs` of another state, naming the first leaf that differs.
+  """Raises a UserError if two `specs` differ; it names the first leaf.
 
   Args:
-    place: where the state is stored, for the error.
-    stored: as found there.
-    wanted: of the state at hand.
+    place: of the stored state, for the error.
+    stored: of the stored state.
+    wanted: of the current state.
   """
   names = [name for name in wanted if stored.get(name) != wanted[name]]
   names += [name for name in stored if name not in wanted]
@@ -54,7 +54,7 @@ def check_specs(
     there, here = (x.get(names[0], "missing") for x in (stored, wanted))
     more = f", and {len(names) - 1} more differ" if len(names) > 1 else ""
     raise UserError(
-      f"{place} is of another state: {names[0]} is {there} there and {here} "
+      f"{place} has another state: {names[0]} is {there} there and {here} "
       f"here{more}"
     )
 
@@ -64,33 +64,35 @@ def _is_key(leaf):
 
 
 def to_host(state: State) -> Any:
-  """A copy as numpy arrays, which outlives the state's own buffers.
+  """Copies a state to numpy arrays, which outlive its buffers.
 
-  Typed keys become their bits, and arrays without elements become None.
+  Typed keys become their bits, and empty arrays become None.
   """
   arrays = jax.tree.map(
     lambda x: jax.random.key_data(x) if _is_key(x) else x, state
   )
-  # On the CPU device_get lends the very buffers that are to be overwritten.
+  # On the CPU device_get returns the state's own buffers, so they are copied.
   return jax.tree.map(
     lambda x: np.array(x) if x.size else None, jax.device_get(arrays)
   )
 
 
 def to_numpy(state: State) -> dict[str, np.ndarray]:
-  """Arrays by name, keys as their bits; valid as long as the state is."""
+  """Arrays by name, with keys as their bits; valid as long as the state."""
   bits = lambda x: jax.random.key_data(x) if _is_key(x) else x
   arrays = {name: bits(x) for name, x in by_name(state).items()}
   return {n: np.asarray(x) for n, x in jax.device_get(arrays).items()}
 
 
 def parameters(state: State) -> dict[str, np.ndarray]:
-  """`to_numpy` of `state.params`; of the whole state where it has none."""
+  """`to_numpy` of `state.params`, or of the whole state if it has none."""
   return to_numpy(getattr(state, "params", state))
 
 
 def to_device(arrays: dict[str, np.ndarray], abstract_state: State) -> State:
-  """The state that `to_host` copied, on the default device, without weak types.
+  """Restores a state that `to_host` copied, without weak types.
+
+  The arrays are on the default device.
 
   Args:
     arrays: the copy by name.
@@ -108,10 +110,10 @@ def to_device(arrays: dict[str, np.ndarray], abstract_state: State) -> State:
 
 
 def _typed(array, abstract):
-  """The key that an array holds the bits of; any other array as it is."""
+  """Converts the bits of a key to the key; returns other arrays unchanged."""
   if not _is_key(abstract):
     return array
-  kinds = []  # an abstract key does not have its kind, a traced one does
+  kinds = []  # only a traced key knows its kind, an abstract one does not
   jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), abstract)
   return jax.random.wrap_key_data(array, impl=kinds[0])
 
@@ -120,8 +122,8 @@ class Hashes(NamedTuple):
   """Hashes of some arrays, as hexadecimal text."""
 
   digest: str  # of all names, types, shapes and bits
-  # Two bytes an array, in the order of their names: enough to tell which one
-  # differs, where the digest says that one does.
+  # Two bytes per array, in the order of their names. They show which array
+  # differs if the digests differ.
   by_leaf: str
 
 
@@ -137,7 +139,7 @@ def hashes(arrays: dict[str, np.ndarray]) -> Hashes:
 
 
 def differing(names: Iterable[str], here: Hashes, there: Hashes) -> list[str]:
-  """The arrays that differ; a difference is missed in one of 65536 cases."""
+  """The arrays that differ; one of 65536 differences is missed."""
   leaves = zip(_split(here.by_leaf), _split(there.by_leaf), strict=False)
   pairs = zip(sorted(names), leaves, strict=False)
   return [name for name, (a, b) in pairs if a != b]

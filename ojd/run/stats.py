@@ -20,7 +20,7 @@ from ojd.models.delta import conversion
 from ojd.teachers import labelers
 from ojd.types import Costs, StepInfo
 
-# The first of these that was timed says how long the teacher takes.
+# The first of these that was timed is the time of the teacher.
 _TEACHER_STAGES = ("teacher", "teacher_async", "eval_teacher")
 _STUDENT = Costs()
 
@@ -40,7 +40,7 @@ class Stages:
 
   @contextlib.contextmanager
   def __call__(self, name: str) -> Iterator[None]:
-    """Times a block, also one that raises."""
+    """Times a block, even if it raises."""
     start = self._clock()
     try:
       yield
@@ -48,27 +48,27 @@ class Stages:
       self.add(name, self._clock() - start)
 
   def add(self, name: str, seconds: float) -> None:
-    """Counts a block that was timed elsewhere."""
+    """Adds a block that was timed elsewhere."""
     self.last[name] = seconds
     self.seconds[name] = self.seconds.get(name, 0.0) + seconds
     self.counts[name] = self.counts.get(name, 0) + 1
 
   def restore(self, seconds: dict[str, float], counts: dict[str, int]) -> None:
-    """Adds what the same stages took before this clock was made."""
+    """Adds the seconds and counts of a clock from before an interruption."""
     for name, spent in seconds.items():
       self.seconds[name] = self.seconds.get(name, 0.0) + spent
       self.counts[name] = self.counts.get(name, 0) + counts[name]
 
   def milliseconds(self, name: str) -> float:
-    """Of the latest block of that name."""
+    """Milliseconds of the latest block of this name."""
     return round(1e3 * self.last[name], 3)
 
   def mean(self, name: str) -> float:
-    """Seconds of an average block; 0 without any."""
+    """Mean seconds of a block; 0 if there are none."""
     return self.seconds.get(name, 0.0) / max(self.counts.get(name, 0), 1)
 
   def mean_of_teacher(self) -> float:
-    """Seconds of an average answer of the teacher; 0 without any."""
+    """Mean seconds of an answer of the teacher; 0 if there are none."""
     return next(filter(None, map(self.mean, _TEACHER_STAGES)), 0.0)
 
   def seconds_of_method(self) -> float:
@@ -81,17 +81,17 @@ class Stages:
 
 
 class Progress(NamedTuple):
-  """Where a run is, for whoever watches."""
+  """How far a run is, for progress lines and displays."""
 
   num_frames: int  # taken from the stream
-  total: int | None  # None where the end is not known
+  total: int | None  # None if the length is unknown
   fps: float
   stride: int
   num_keys: int
   num_updates: int
   miou: float | None
-  problem: str = ""  # what just went wrong with a frame
-  num_skipped: int = 0  # of num_frames, that could not be read
+  problem: str = ""  # of the latest frame
+  num_skipped: int = 0  # those of num_frames that could not be read
   num_teacher_failures: int = 0
   seconds: Mapping[str, float] = types.MappingProxyType({})  # by stage
 
@@ -101,21 +101,21 @@ class RunStats:
   """The counts of a run in progress."""
 
   confusion: np.ndarray  # [C, C] int64
-  first_t: int = 0  # the first frame; of a fork not that of the stream
-  num_before: int = 0  # frames that the system had seen by then
+  first_t: int = 0  # the first frame; above 0 in a fork
+  num_before: int = 0  # frames that the system has seen before it
   num_frames: int = 0
   num_keys: int = 0
   num_updates: int = 0
-  num_recalled: int = 0  # requests whose labels were recorded before
+  num_recalled: int = 0  # requests answered with recorded labels
   num_rolled_back: int = 0
   num_skipped: int = 0  # frames that could not be read
   num_teacher_failures: int = 0
-  num_deferred: int = 0  # requests that a shared teacher was not asked
+  num_deferred: int = 0  # requests that a shared teacher did not get
   eval_frames: int = 0
   stride: int = 0
-  # Frames from requests to the updates; None where the stream waits.
+  # Frames from requests to updates, summed; None if the stream waits.
   total_delay: int | None = None
-  link: dict[str, Any] | None = None  # of the network; None without one
+  link: dict[str, Any] | None = None  # state of the network, if there is one
   next_key: int = 0
   first_frame_seconds: float | None = None  # from the start to the answer
   gmac_per_frame: float | None = None  # of the student's answers
@@ -143,25 +143,25 @@ class RunStats:
     return self.num_before + self.num_frames
 
   def miou(self) -> float | None:
-    """Of the run so far; None where nothing was compared."""
+    """mIoU of the run so far; None if nothing was evaluated."""
     return metrics.run_miou(self.confusion) if self.eval_frames else None
 
   def count_key(self, info: StepInfo) -> None:
-    """Counts a key frame, whose info is plain numbers."""
+    """Counts a key frame; `info` has plain numbers."""
     self.stride = info.stride
     self.num_keys += 1
     self.num_updates += info.num_updates
     self.num_rolled_back += info.num_rolled_back
 
   def count_unlabelled(self, problem: str, t: int | None = None) -> str:
-    """Counts a request that brought no labels.
+    """Counts a request that got no labels.
 
     Args:
-      problem: why there are none.
-      t: the frame of the request; None where the problem names it already.
+      problem: the reason.
+      t: the frame of the request; None if the problem already names it.
 
     Returns:
-      The problem as it is recorded and shown.
+      The problem, as it is logged and shown.
     """
     if problem == labelers.DEFERRED:
       self.num_deferred += 1
@@ -172,14 +172,14 @@ class RunStats:
     return f"the teacher failed on frame {t}: {problem}"
 
   def fps(self, stages: Stages) -> float:
-    """Frames a second of the method's own time; 0 before any."""
+    """Frames per second of the method's own time; 0 before the first frame."""
     seconds = stages.seconds_of_method()
     return self.num_frames / seconds if seconds else 0.0
 
   def progress(
     self, stages: Stages, total: int | None, problem: str = ""
   ) -> Progress:
-    """The counts for a watcher."""
+    """The progress of the run."""
     return Progress(
       num_frames=self.first_t + self.num_frames + self.num_skipped,
       total=total,
@@ -211,15 +211,15 @@ def summarize(
     stats: of the run.
     stages: its clock.
     class_names: background first.
-    has_truth: whether the stream's own labels are what mIoU is against.
-    is_teacher_free: whether the teacher takes no time worth a comparison.
+    has_truth: whether the reference of mIoU is the stream's own labels.
+    is_teacher_free: whether the teacher's time is too small to compare with.
     num_interrupted: runs in the same workdir that were set aside.
-    costs: what the paper charges for the method.
+    costs: of the method, in the paper's cost model.
   """
   per_class = metrics.iou_per_class(stats.confusion)
   counts = stats.num_frames, stats.num_keys, stats.num_updates
   paper = costs_lib.paper_speedup(*counts, costs)
-  # Against the teacher on every frame.
+  # Relative to the teacher on every frame.
   measured = stages.mean_of_teacher() * stats.fps(stages)
   late = {}
   if stats.total_delay is not None:
@@ -265,8 +265,8 @@ def summarize(
 
 
 def peak_memory_mb() -> float:
-  """The most memory that this process ever held, in MB."""
-  # Linux's getrusage starts with the peak of the process that started this one.
+  """The peak memory of this process, in MB."""
+  # On Linux, getrusage includes the peak of the parent process.
   with contextlib.suppress(OSError):
     status = pathlib.Path("/proc/self/status").read_text()
     if found := re.search(r"VmHWM:\s*(\d+) kB", status):
@@ -284,16 +284,16 @@ def gmac_per_frame(
   width: int,
   num_frames: int,
 ) -> float | None:
-  """Multiply-accumulates / 1e9 of the student's convolutions for an answer.
+  """Multiply-accumulates / 1e9 of the student's convolutions per answer.
 
-  The average over the frames that the state has seen, without learning; None
-  where it is not known.
+  It is the mean over the frames that the state has seen, without learning, or
+  None if it is unknown.
   """
   serving = system.serving
   if serving is not None and serving.gmac is not None:
     total = float(serving.gmac(state))
     return total / num_frames if num_frames else None
-  # Else each answer is that of the whole student, or of something else.
+  # Otherwise the whole student computes each answer, or something else does.
   is_whole = serving is not None and serving.predict is not None
   if is_whole and student is not None and student.run:
     found = conversion.trace(student, height, width)

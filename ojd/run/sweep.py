@@ -1,8 +1,8 @@
-"""Trials of a run with other constants, by `vmap` over `scan_stream`.
+"""Sweeps: a recorded run with other constants, by `vmap` over `scan_stream`.
 
-A trial is one combination of the constants swept. All trials see the same
-frames and the labels on record, a few frames at a time, so that a long stream
-needs no more memory than a short one.
+A trial is one combination of the swept constants. All trials get the same
+frames and recorded labels, a few frames at a time, so that a long stream needs
+no more memory than a short one.
 """
 
 import contextlib
@@ -30,20 +30,20 @@ from ojd.tasks import segmentation
 from ojd.teachers import labelers
 from ojd.types import IGNORE, Costs, Labels
 
-# Constants that may be traced, and their types.
+# Constants that can be traced, and their types.
 NAMES = {
   "learning_rate": float,
   "a_thresh": float,
   **dict.fromkeys((*config_lib.CONSTANTS[1:], "stride", "seed"), int),
 }
 MAX_COMBINATIONS = 1024
-_MAX_TRIALS = 16  # at once; each has a student and its gradients
+_MAX_TRIALS = 16  # at once; each needs memory for a student and its gradients
 _CHUNK = 16  # frames
 _AXIS = "trials"
 
 
 class Trial(NamedTuple):
-  """What came of one combination."""
+  """The result of one combination."""
 
   values: dict[str, float | int]
   miou: float
@@ -54,12 +54,12 @@ class Trial(NamedTuple):
 
   @property
   def key_fraction(self) -> float:
-    """Of its frames those that are key frames."""
+    """The fraction of key frames."""
     return self.num_keys / self.num_frames
 
   @property
   def speedup(self) -> float:
-    """By the paper's cost model."""
+    """The speed-up in the paper's cost model."""
     return costs_lib.paper_speedup(
       self.num_frames, self.num_keys, self.num_updates, self.costs
     )
@@ -72,17 +72,17 @@ def parse(text: str) -> dict[str, list[Any]]:
     name, equals, values = (piece.strip() for piece in part.partition("="))
     if not equals or name not in NAMES:
       raise UserError(
-        f"--sweep: {part!r} is not NAME=VALUE,VALUE,... with a name of "
+        f"--sweep: {part!r} is not NAME=VALUE,VALUE,... with NAME one of "
         f"{', '.join(NAMES)}"
       )
     if name in grid:
-      raise UserError(f"--sweep: {name} is there twice")
+      raise UserError(f"--sweep: {name} is given twice")
     try:
       grid[name] = [NAMES[name](value) for value in values.split(",")]
     except ValueError:
-      raise UserError(f"--sweep: {values!r} are no values of {name}") from None
+      raise UserError(f"--sweep: {values!r} are not values of {name}") from None
     if len(set(grid[name])) < len(grid[name]):
-      raise UserError(f"--sweep: {name} has a value twice")
+      raise UserError(f"--sweep: {name} has the same value twice")
   if math.prod(map(len, grid.values())) > MAX_COMBINATIONS:
     raise UserError(f"--sweep: more than {MAX_COMBINATIONS} combinations")
   return grid
@@ -91,7 +91,7 @@ def parse(text: str) -> dict[str, list[Any]]:
 def combinations(
   grid: dict[str, list[Any]], config: RunConfig
 ) -> list[dict[str, Any]]:
-  """Every combination; a UserError where a run could not have it."""
+  """Every combination of the grid; a UserError if one is invalid."""
   found = [
     dict(zip(grid, values, strict=True))
     for values in itertools.product(*grid.values())
@@ -116,13 +116,13 @@ def sweep(
   """Runs every combination over the frames of a run.
 
   Args:
-    run: of `recorded_run.read`.
-    grid: of `parse`.
-    from_frame: where all begin, with the run's student as it was; None for the
-      run's own beginning.
+    run: from `recorded_run.read`.
+    grid: from `parse`.
+    from_frame: where all trials start, with the student that the run had there;
+      None for the beginning of the run.
     to_frame: the last frame; None for the run's last.
-    progress_fn: called with frames done and to be done, of all combinations.
-    note_fn: called with a line about what is unusual.
+    progress_fn: called with the frames done and their total, over all trials.
+    note_fn: called with single lines about what is unusual.
   """
   first, end = recorded_run.frame_range(run, from_frame, to_frame)
   _check(run, grid, first)
@@ -140,7 +140,7 @@ def sweep(
     done = lambda n, turn=turn: progress_fn(
       turn * (end - first) + n, num_turns * (end - first)
     )
-    # The last turn may be short of trials, but is not compiled again for it.
+    # A last turn of fewer trials is filled up, to use the same program.
     full = part + part[:1] * (num_trials - len(part))
     frames = _frames(run, job, first, end, note_fn if not turn else None)
     clock = run.num_seen(first)
@@ -149,33 +149,33 @@ def sweep(
 
 
 def _check(run, grid, first):
-  """Raises a UserError where a constant cannot be swept."""
+  """Raises a UserError if a constant cannot be swept."""
   system = config_lib.bound_system(run.config)
   update = config_lib.bound_update(run.config)
   if "refresh_every" in system.options:
-    raise UserError(  # every trial would compute both speeds on each frame
+    raise UserError(  # under vmap every trial computes both speeds
       f"--sweep: --system={run.config.system} has a student of two speeds; "
-      "sweep a run of its base, as jit"
+      "sweep a run of its base, such as jit"
     )
   known = {"seed"} | system.options.keys()
   known |= update.options.keys() if update else set()
   for name in grid:
     if name not in known:
       raise UserError(
-        f"--sweep: {name} makes no difference to --system={run.config.system}"
+        f"--sweep: {name} has no effect on --system={run.config.system}"
       )
   if first > 0 and "seed" in grid:
-    raise UserError("--sweep: seed matters at the beginning of a run only")
+    raise UserError("--sweep: seed has an effect only at the start of a run")
 
 
 class _Frame(NamedTuple):
   frame: np.ndarray
   labels: Labels
-  expected: np.ndarray  # [H, W] uint8, what the student is judged by
+  expected: np.ndarray  # [H, W] uint8, the reference of the evaluation
 
 
 def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
-  """The frames with their labels, those that the log lacks by the teacher."""
+  """Yields labeled frames; the teacher labels those that the log lacks."""
   known = recorded_run.LabelsByFrame(run.log)
   labeler = labelers.Cached(
     known.get, functools.partial(build.open_labeler, job)
@@ -184,8 +184,8 @@ def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
   num_known = sum(t in known for t in wanted)
   if num_known < len(wanted) and note_fn:
     note_fn(
-      f"the log holds labels of {num_known} of {len(wanted)} frames; "
-      f"--teacher={run.config.teacher} is asked about the others"
+      f"the log has labels of {num_known} of {len(wanted)} frames; "
+      f"--teacher={run.config.teacher} labels the others"
     )
   samples = prefetch.readable(job.stream.read(first), end)
   with contextlib.closing(labeler), contextlib.closing(samples):
@@ -199,23 +199,23 @@ def _frames(run, job, first, end, note_fn) -> Iterator[_Frame]:
       expected = np.asarray(answer.labels.classes)
       if job.truth_groups is not None:
         expected = labels_lib.regrouped(job.truth_groups, sample.truth)
-        if expected is None:  # a frame without any truth
+        if expected is None:  # this frame has no truth
           expected = np.full(sample.frame.shape[:2], IGNORE, np.uint8)
       yield _Frame(sample.frame, answer.labels, expected)
 
 
 def _compile(job, state):
-  """Two programs of all trials of a turn, whose constants are columns by name.
+  """Two programs for all trials of a turn; they take the constants by name.
 
-  The first makes their states, [trials, ...] each leaf: copies of `state`, or
-  new ones where that is None. The second is `scan_stream` of all.
+  The first makes the states of the trials, with leaves [trials, ...]: copies of
+  `state`, or new states if it is None. The second runs `scan_stream` on all.
   """
   student = build.make_student(job.config, job.groups)
   spec, seed = job.stream.spec, job.config.seed
   task = segmentation(len(job.groups.names))
 
   def make_system(values):
-    """The job's with traced constants in the place of its own."""
+    """The system of the job with traced constants."""
     return build.make_system(job.config, student, spec, values)
 
   def init(values):
@@ -239,7 +239,7 @@ def _compile(job, state):
 def _run_trials(
   job, programs, clock, wanted, frames, progress_fn
 ) -> list[Trial]:
-  """All combinations over all frames, a chunk at a time."""
+  """Runs all combinations over all frames, a chunk at a time."""
   columns = {
     name: jnp.array([values[name] for values in wanted]) for name in wanted[0]
   }
@@ -250,7 +250,7 @@ def _run_trials(
   num_keys, num_updates = np.zeros(size, int), np.zeros(size, int)
   while chunk := list(itertools.islice(frames, _CHUNK)):
     count = len(chunk)
-    # What follows the last frame is a copy of it, and counts for nothing.
+    # Copies of the last frame fill the chunk; they do not count.
     padded = chunk + chunk[-1:] * (_CHUNK - count)
     images = np.stack([x.frame for x in padded])
     stack = lambda *parts: np.stack(parts)

@@ -1,4 +1,4 @@
-"""What came of a sweep: a table for a terminal, a CSV file, heat maps."""
+"""The results of a sweep: a table for a terminal, a CSV file, heat maps."""
 
 import csv
 import itertools
@@ -16,7 +16,7 @@ _MAX_PANELS = 12  # pairs of heat maps in one picture
 
 
 def rows(trials: list[Trial]) -> list[dict[str, Any]]:
-  """A row a trial, the most accurate first."""
+  """One row per trial, the most accurate first."""
   ordered = sorted(trials, key=lambda trial: -trial.miou)
   return [
     {
@@ -32,7 +32,7 @@ def rows(trials: list[Trial]) -> list[dict[str, Any]]:
 
 
 def table(trials: list[Trial]) -> str:
-  """The table for a terminal."""
+  """The table as text for a terminal."""
   found = rows(trials)
   cells = [list(found[0])] + [[f"{x:g}" for x in r.values()] for r in found]
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -49,9 +49,9 @@ def write(
 
   Args:
     trials: every combination.
-    own: the run's own constants, which get a frame in the picture.
+    own: the run's own constants; the picture marks them with a frame.
     title: of the picture.
-    folder: is made; older files of the same names are replaced.
+    folder: is made if needed; older files of the same names are replaced.
   """
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def write(
     raise UserError(f"--out={folder}: {error.strerror}") from None
 
 
-# What is drawn of trials: a title, a value, how that stands in its cell.
+# The maps: title, value of a trial, format of the value.
 _MAPS = (
   ("mIoU", lambda trial: trial.miou, "{:.3f}"),
   ("key frames", lambda trial: trial.key_fraction, "{:.1%}"),
@@ -73,7 +73,7 @@ _MAPS = (
 
 
 def draw(trials: list[Trial], own: dict[str, Any], title: str) -> figure.Figure:
-  """Two heat maps for every combination beyond the first two constants."""
+  """Two heat maps over the first two constants, per value of the others."""
   down, *rest = trials[0].values
   across, others = (rest or [None])[0], rest[1:]
   key_of = lambda trial: [trial.values[name] for name in others]
@@ -98,7 +98,7 @@ def draw(trials: list[Trial], own: dict[str, Any], title: str) -> figure.Figure:
 
 
 def _draw_map(ax, cells, names, form, limits, own):
-  """A cell a trial; that of the run's own constants has a frame."""
+  """Draws one cell per trial, with a frame around the run's own constants."""
   ys, xs = (sorted({at.get(name) for at, _ in cells}) for name in names)
   grid = np.full((len(ys), len(xs)), np.nan)
   for at, value in cells:

@@ -1,7 +1,7 @@
-"""Curves of a run for other programs: TensorBoard, Weights & Biases.
+"""Trackers: curves of a run in TensorBoard and Weights & Biases.
 
-A tracker takes the lines of metrics.jsonl. A failing tracker does not end the
-run: the failure is reported once, and the tracker is switched off.
+A tracker takes the lines of metrics.jsonl. If a tracker fails, the run reports
+it once, switches the tracker off and goes on.
 """
 
 import contextlib
@@ -23,24 +23,24 @@ _PROJECT = "ojd"  # at Weights & Biases, unless $WANDB_PROJECT names another
 _RUN_ID = "run_id.txt"
 _KEY_FRAMES_ONLY = ("num_updates", "stride")
 _QUEUE_LENGTH = 256
-_TIMEOUT = 10.0  # seconds for which a tracker may hold the stream up
+_TIMEOUT = 10.0  # seconds that a tracker may delay the stream
 _CLOSE_TIMEOUT = 60.0  # and the end of the run
 
 
 class Tracker(Protocol):
-  """Draws curves; may raise anything."""
+  """Draws curves; may raise any exception."""
 
   def write(self, line: dict[str, Any]) -> None:
     """Takes the metrics of a frame."""
     ...
 
   def close(self) -> None:
-    """Sends what is left."""
+    """Sends the rest."""
     ...
 
 
 def require(name: str) -> None:
-  """Raises a UserError where a tracker cannot work on this machine."""
+  """Raises a UserError if a tracker cannot work on this machine."""
   package = PACKAGES[name]
   if importlib.util.find_spec(package) is None:
     raise UserError(
@@ -56,13 +56,13 @@ def _require_login():
   mode = os.environ.get("WANDB_MODE", "online")
   if mode == "online" and not wandb.login(prompt=False, verify=False):
     raise UserError(
-      "--wandb: nobody is logged in; type `wandb login` first, or set "
+      "--wandb: you are not logged in; type `wandb login` first, or set "
       "WANDB_MODE=offline"
     )
 
 
 def scalars(line: dict[str, Any]) -> dict[str, float]:
-  """The numbers of a line that are drawn."""
+  """The numbers of a line that become curves."""
   left_out = {"t", "key_t", "eval_t"}
   if not line.get("is_key"):
     left_out.update(_KEY_FRAMES_ONLY)
@@ -76,17 +76,17 @@ def scalars(line: dict[str, Any]) -> dict[str, float]:
 
 
 class TensorBoard:
-  """Event files in a folder; each frame reaches the file at once."""
+  """Event files in a folder; each frame is written at once."""
 
   def __init__(self, folder: pathlib.Path, start: int = 0):
-    """Opens a new file; readers drop frame `start` and later of older ones."""
-    # Not its SummaryWriter, which waits for ever once its thread has died.
+    """Opens a new file; in older ones readers drop `start` and later."""
+    # SummaryWriter is not used: it waits forever once its thread has died.
     from tensorboardX import event_file_writer
     from tensorboardX.proto import event_pb2, summary_pb2
 
     self._event, self._summary = event_pb2.Event, summary_pb2.Summary
     folder.mkdir(exist_ok=True)
-    # Names hold the second; two starts within one need different names.
+    # Names have the time in seconds; two starts in one second must differ.
     suffix = f".{len(list(folder.iterdir()))}"
     self._file = event_file_writer.EventsWriter(str(folder / "events"), suffix)
     if start:
@@ -109,17 +109,17 @@ class TensorBoard:
 
 
 class WandB:
-  """A run at Weights & Biases, or offline, by $WANDB_MODE."""
+  """A run at Weights & Biases, online or offline as $WANDB_MODE says."""
 
   def __init__(
     self, path: pathlib.Path, config: dict[str, Any], num_logged: int = 0
   ):
-    """Begins or resumes the run of a workdir.
+    """Starts or resumes the tracked run of a workdir.
 
     Args:
       path: the workdir.
       config: the flags of the run.
-      num_logged: frames below this one were logged before.
+      num_logged: frames below this one are already logged.
     """
     import wandb
 
@@ -143,7 +143,7 @@ class WandB:
 
 
 def _run_id(folder):
-  """The id of a workdir's run; a new one where it has none."""
+  """The id of a workdir's tracked run; a new one if it has none."""
   folder.mkdir(exist_ok=True)
   path = folder / _RUN_ID
   if not path.exists():
@@ -152,7 +152,7 @@ def _run_id(folder):
 
 
 class Guarded:
-  """A tracker in a thread of its own, whose failure is reported once."""
+  """Runs a tracker in a thread of its own, and reports its failure once."""
 
   def __init__(
     self,
@@ -165,8 +165,8 @@ class Guarded:
 
     Args:
       name: of the flag.
-      tracker: used by the thread alone.
-      timeout: seconds to wait for a tracker that is far behind.
+      tracker: used only by the thread.
+      timeout: seconds to wait for a tracker whose queue is full.
       close_timeout: seconds to wait for it at the end.
     """
     self._name, self._tracker = name, tracker
@@ -188,7 +188,7 @@ class Guarded:
         self._tracker.close()
 
   def write(self, line: dict[str, Any]) -> str:
-    """Hands a line over; returns what went wrong, the first time it did."""
+    """Hands a line over; returns the first problem, or ""."""
     if self._is_off:
       return ""
     if not self._problem:
@@ -201,7 +201,7 @@ class Guarded:
     return self._switch_off()
 
   def close(self) -> str:
-    """Waits until all is written; returns what went wrong since."""
+    """Waits until everything is written; returns a new problem, or ""."""
     if self._is_off:
       return ""
     end = time.monotonic() + self._close_timeout
@@ -218,17 +218,17 @@ class Guarded:
 
 
 class Trackers:
-  """All trackers of a run, as one."""
+  """All trackers of a run, behind one interface."""
 
   def __init__(self, guarded: tuple[Guarded, ...] = ()):
     self._guarded = guarded
 
   def write(self, line: dict[str, Any]) -> str:
-    """Hands a line to each; returns what went wrong."""
+    """Hands a line to each; returns the problems, or ""."""
     return _joined(x.write(line) for x in self._guarded)
 
   def close(self) -> str:
-    """Ends each; returns what went wrong."""
+    """Closes each; returns the problems, or ""."""
     return _joined(x.close() for x in self._guarded)
 
 
@@ -236,7 +236,7 @@ NONE = Trackers()
 
 
 def _joined(problems):
-  """All problems in one line; goes through all before it joins any."""
+  """All problems in one line; goes through all of them first."""
   return "; ".join(problem for problem in problems if problem)
 
 
@@ -246,12 +246,12 @@ def open_trackers(
   """Opens the trackers that a run asks for.
 
   Args:
-    path: the workdir; its metrics are those of the run that resumes, if any.
+    path: the workdir, with the metrics of the run if it resumes.
     flags: of the run, by name.
-    start: its next frame.
+    start: the next frame.
 
   Returns:
-    The trackers, and for each that could not be opened a line why.
+    The trackers, and a line for each one that cannot be opened.
   """
   makers = {
     "tensorboard": lambda: TensorBoard(path / workdir.TENSORBOARD, start),
@@ -269,7 +269,7 @@ def open_trackers(
 
 
 def _num_logged(path):
-  """The frame after the last of the metrics; 0 where there are none."""
+  """The frame after the last one in the metrics; 0 if there are none."""
   num_logged = 0
   with contextlib.suppress(OSError), path.open("rb") as file:
     for line in file:

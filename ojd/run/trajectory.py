@@ -1,8 +1,8 @@
-"""The trajectory of a run: every answer of the teacher, every decision.
+"""The trajectory of a run: all labels of the teacher, and all decisions.
 
-With it a run can be replayed, or continued, without the teacher. It is a log
-(`ojd.formats.log`) in a folder of its own, one record a request, in the order
-of frames.
+It makes it possible to replay or to resume a run without the teacher. It is a
+log (`ojd.formats.log`) in a folder of its own, with one record per request, in
+the order of the frames.
 """
 
 import pathlib
@@ -31,7 +31,7 @@ _Hash = Annotated[
 
 
 class Decision(NamedTuple):
-  """What was learned on a key frame, and the result."""
+  """The update on a key frame, and its result."""
 
   num_updates: _Count
   num_rolled_back: _Count
@@ -39,35 +39,35 @@ class Decision(NamedTuple):
   next_key: _Count
   miou_before: float
   miou_after: float
-  loss: float  # may be infinite or NaN, as may all of these
+  loss: float  # this and the other floats may be infinite or NaN
   grad_norm: float
-  params_hash: _Hash  # of the student afterwards; hexadecimal, as is the next
+  params_hash: _Hash  # of the student after the update, in hexadecimal
   leaf_hashes: _Hash = ""  # of its single arrays (`state_arrays.Hashes`)
-  # Frames until the labels arrived, or until the update arrived over a link.
+  # Frames until the labels arrived, or with --link until the update arrived.
   delay: _Count | None = None
-  key_t: _Count | None = None  # the frame that they are of, where it is not t
+  key_t: _Count | None = None  # the labeled frame, if it is not t
 
 
 class Record(NamedTuple):
   """A request to the teacher, and its answer.
 
-  `packed` is decoded only on demand: many readers want no labels.
+  `packed` is decoded on demand, since many readers need no labels.
   """
 
-  t: int  # frame at which the answer arrived
-  kind: str  # "key": learned from, "eval": evaluation only, "failed": no answer
-  decision: Decision | None = None  # of a key
-  packed: bytes = b""  # labels of a key or an eval, by `label_codec`
-  problem: str = ""  # of a failure
+  t: int  # the frame at which the answer arrived
+  kind: str  # "key": learned from, "eval": evaluation only, "failed": no labels
+  decision: Decision | None = None  # of a "key"
+  packed: bytes = b""  # labels of a "key" or an "eval", by `label_codec`
+  problem: str = ""  # of a "failed"
 
   @property
   def frame_t(self) -> int:
-    """The frame that its labels are of."""
+    """The labeled frame."""
     late = self.decision and self.decision.key_t
     return self.t if late is None else late
 
   def labels(self) -> Labels | None:
-    """The teacher's labels; None where it failed."""
+    """The teacher's labels; None if it failed."""
     if self.kind == FAILED:
       return None
     try:
@@ -79,30 +79,30 @@ class Record(NamedTuple):
 
 
 def key_record(t: int, labels: Labels, decision: Decision) -> Record:
-  """The record of labels that were learned from."""
+  """The record of labels that the student learned from."""
   return Record(t, KEY, decision, label_codec.encode(labels))
 
 
 def eval_record(t: int, labels: Labels) -> Record:
-  """The record of labels that were used for evaluation only."""
+  """The record of labels that only served for evaluation."""
   return Record(t, EVAL, packed=label_codec.encode(labels))
 
 
 def failed_record(t: int, problem: str) -> Record:
-  """The record of a request without an answer; a long problem is cut off."""
-  # Names of files may hold what is no text.
+  """The record of a failed request; a long problem is cut off."""
+  # File names in the problem may not be valid text.
   text = problem.encode(errors="backslashreplace")[:_MAX_PROBLEM_BYTES]
   return Record(t, FAILED, problem=text.decode(errors="ignore"))
 
 
-# Of a key in the log: MessagePack, checked as it is read.
+# Payload of a "key": MessagePack, validated when it is read.
 _decode = msgspec.msgpack.Decoder(
   tuple[Decision, Annotated[bytes, msgspec.Meta(min_length=1)]]
 ).decode
 
 
 def pack(record: Record) -> bytes:
-  """The payload of a record in the log; ValueError if it cannot be one."""
+  """Encodes a record for the log; ValueError if it is invalid."""
   if record.kind == FAILED:
     return record.problem.encode()
   if record.kind not in KINDS or not record.packed:
@@ -110,12 +110,12 @@ def pack(record: Record) -> bytes:
   if record.kind == EVAL:
     return record.packed
   payload = msgspec.msgpack.encode((record.decision, record.packed))
-  _decode(payload)  # what no reader would take is refused now
+  _decode(payload)  # refuses what readers would refuse
   return payload
 
 
 def unpack(t: int, kind: str, payload: bytes) -> Record:
-  """The record of a payload; ValueError if it is none."""
+  """Decodes a record of the log; ValueError if it is invalid."""
   if kind == FAILED:
     return Record(t, kind, problem=payload.decode())
   if kind == EVAL:
@@ -124,21 +124,21 @@ def unpack(t: int, kind: str, payload: bytes) -> Record:
 
 
 class Trajectory:
-  """A trajectory opened for reading; records are read on demand."""
+  """A trajectory opened for reading; it reads records on demand."""
 
   def __init__(
     self, folder: pathlib.Path | str, identity: dict[str, Any] | None = None
   ):
-    """Opens the log, which may still be being written.
+    """Opens the log, to which a run may still be writing.
 
     Args:
       folder: of the log.
-      identity: of the run that it must be of; None for any.
+      identity: of the run that the log must belong to; None for any.
     """
     self.path = pathlib.Path(folder) / LOG
     found = log_lib.read(self.path, _FORMAT, identity)
     self.identity: dict[str, Any] = found.identity
-    self.problem: str = found.problem  # what of the log is left out, and why
+    self.problem: str = found.problem  # the part that is ignored, and why
     try:
       self._entries = [(s.t, KINDS[s.kind], s) for s in found.spans]
     except IndexError:
@@ -159,7 +159,7 @@ class Trajectory:
         yield self._read(file, *entry)
 
   def find(self, kind: str, t: int) -> Record | None:
-    """The record of this kind on frame t, the last if there are several."""
+    """The record of this kind on frame t; the last one if there are several."""
     span = self._by_key.get((kind, t))
     if span is None:
       return None
@@ -186,9 +186,9 @@ class Trajectory:
 class TrajectoryWriter:
   """Writes the trajectory of a run, which may have been interrupted.
 
-  A run that resumes from a checkpoint meets frames again that the teacher has
-  labelled: those answers come from the log, and what is learned from them must
-  be what was learned before. The claim on the workdir keeps other writers out.
+  A run that resumes from a checkpoint gets again to frames that the teacher has
+  labeled. It takes their labels from the log, and must learn the same from them
+  as before. The claim on the workdir keeps other writers out.
   """
 
   def __init__(
@@ -203,14 +203,14 @@ class TrajectoryWriter:
 
     Args:
       folder: of the log.
-      identity: which run this is, as JSON; the log of another run is refused.
-      start: the frame that the run resumes with.
-      is_repeatable: whether the frames from there on repeat; else their records
-        are dropped.
+      identity: of the run, as JSON; the log of another run is refused.
+      start: the frame that the run resumes at.
+      is_repeatable: whether the stream repeats the frames from `start` on; if
+        not, their records are dropped.
     """
     self.path = pathlib.Path(folder) / LOG
     self._log = log_lib.Writer(self.path, _FORMAT, identity)
-    self.problem = self._log.problem  # what of the log was left out, and why
+    self.problem = self._log.problem  # the part that was dropped, and why
     self._known: dict[tuple[str, int], Record] = {}
     if not is_repeatable:
       self.truncate_from(start)
@@ -224,7 +224,7 @@ class TrajectoryWriter:
     return [(span.t, KINDS[span.kind]) for span in self._log.spans]
 
   def known(self, kind: str, t: int) -> Record | None:
-    """The record of an earlier request about frame t, were it a failure."""
+    """The record of an earlier request for frame t, even a failed one."""
     return self._known.get((kind, t)) or self._known.get((FAILED, t))
 
   def learned(
@@ -238,16 +238,16 @@ class TrajectoryWriter:
     key_t: int | None = None,
     delay: int | None = None,
   ) -> str:
-    """Adds a key frame; says so where it differs from an earlier run.
+    """Adds a key frame; returns a line if it differs from the earlier record.
 
     Args:
-      t: the frame at which it was learned.
+      t: the frame at which the student learned.
       labels: of the teacher.
-      info: what was done, as plain numbers.
-      state: of the system, afterwards.
-      next_key: the next frame to ask about.
-      key_t: the frame that the labels are of, where that is an older one.
-      delay: frames until the update is in effect, where key_t is not given.
+      info: of the update, as plain numbers.
+      state: of the system after the update.
+      next_key: the next key frame.
+      key_t: the labeled frame, if it is an older one.
+      delay: frames until the update is in effect, if key_t is not given.
     """
     marks = state_arrays.hashes(state_arrays.parameters(state))
     decision = Decision(
@@ -267,11 +267,11 @@ class TrajectoryWriter:
     return self._add(key_record(t, labels, decision))
 
   def evaluated(self, t: int, labels: Labels) -> str:
-    """Adds labels that the student was only evaluated with."""
+    """Adds labels that only served for evaluation."""
     return self._add(eval_record(t, labels))
 
   def failed(self, t: int, problem: str) -> str:
-    """Adds a request without an answer."""
+    """Adds a failed request."""
     return self._add(failed_record(t, problem))
 
   def _add(self, record):
@@ -286,13 +286,13 @@ class TrajectoryWriter:
     self.append(record)
     if old is None:
       return ""
-    return f"frame {record.t} differs from the run before its interruption"
+    return f"frame {record.t} differs from the run before the interruption"
 
   def append(self, record: Record) -> None:
     """Adds a record of the last record's frame or a later one.
 
     Raises:
-      OSError: the disk is full, for instance; what was there stays whole.
+      OSError: for instance if the disk is full; the older records stay whole.
     """
     self._log.append(record.t, pack(record), KINDS.index(record.kind))
 
@@ -301,7 +301,7 @@ class TrajectoryWriter:
     self._log.truncate_from(t)
 
   def close(self) -> None:
-    """Closes the log, which is whole at any time."""
+    """Closes the log, which is always whole."""
     self._log.close()
 
   def __enter__(self):

@@ -176,7 +176,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path):
   run = recorded_run.read(path)
   with pytest.raises(UserError, match="--export: --system=flow:slow has no"):
     export.export(run, 3, tmp_path / "s.safetensors")
-  with pytest.raises(UserError, match="delta_min makes no difference"):
+  with pytest.raises(UserError, match="delta_min has no effect"):
     sweep.sweep(run, {"delta_min": [2, 3]})
   config = dataclasses.replace(run.config, system="offline_oracle")
   with pytest.raises(UserError, match="give another --system"):

@@ -110,11 +110,11 @@ def test_maps_of_any_number_of_constants():
 def test_what_is_no_sweep_is_refused():
   for text, words in {
     **dict.fromkeys(("", "a_thresh", "colour=red"), "not NAME=VALUE"),
-    "a_thresh=high": "are no values of a_thresh",
-    "a_thresh=0.5,": "are no values of a_thresh",
-    "u_max=1.5": "are no values of u_max",
-    "a_thresh=0.5;a_thresh=0.6": "there twice",
-    "a_thresh=0.5,0.50": "a value twice",
+    "a_thresh=high": "are not values of a_thresh",
+    "a_thresh=0.5,": "are not values of a_thresh",
+    "u_max=1.5": "are not values of u_max",
+    "a_thresh=0.5;a_thresh=0.6": "given twice",
+    "a_thresh=0.5,0.50": "same value twice",
     "seed=" + ",".join(map(str, range(1025))): "more than 1024",
   }.items():
     with pytest.raises(UserError, match=words):
@@ -127,7 +127,7 @@ def test_what_no_run_could_have_is_refused(parent):
     ({"a_thresh": [1.5]}, {}, "a_thresh=1.5"),
     ({"learning_rate": [-1.0]}, {}, "learning_rate=-1.0"),
     ({"u_min": [9]}, {}, "u_min=9"),
-    ({"seed": [1, 2]}, {"from_frame": 8}, "beginning of a run only"),
+    ({"seed": [1, 2]}, {"from_frame": 8}, "only at the start of a run"),
     ({"u_max": [1]}, {"to_frame": 20}, "the run has 0 to 19"),
   ):
     with pytest.raises(UserError, match=words):

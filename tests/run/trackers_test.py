@@ -190,7 +190,7 @@ def test_wandb_without_a_login_is_a_bad_request(tmp_path):
   pytest.importorskip("wandb")
   code = "from ojd.run import trackers; trackers.require('wandb')"
   result = _offline(tmp_path, code)
-  assert "UserError: --wandb: nobody is logged in" in result.stderr
+  assert "UserError: --wandb: you are not logged in" in result.stderr
   result = _offline(tmp_path, code, WANDB_MODE="offline")
   assert result.returncode == 0, result.stderr
 
