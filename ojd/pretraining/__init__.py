@@ -1,5 +1,6 @@
-"""Training of a student before any run.
+"""Trains a student on batches of labeled frames, before any run.
 
-`trainer` trains on batches and resumes, `batches` makes them of synthetic
-worlds (an `album` of them) and of COCO, `evaluation` measures what was learnt.
+`trainer` trains and resumes. `batches` makes the batches, from synthetic worlds
+or from COCO. `album` draws the worlds, and evaluates a student on new ones.
+`data_parallel` trains on several devices and hosts.
 """

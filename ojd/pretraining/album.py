@@ -1,6 +1,6 @@
-"""Frames of many synthetic worlds, drawn once and trained on many times.
+"""Frames of many synthetic worlds, drawn once and used for many steps.
 
-Worlds that nothing was trained on measure what was learned.
+`evaluate` measures a student on worlds that are not in any album.
 """
 
 import concurrent.futures
@@ -16,19 +16,19 @@ from ojd.streams import base as streams
 from ojd.streams.synthetic import places
 from ojd.types import Sample
 
-# Every class that a world can hold; the class ids of an album.
+# All classes of the worlds; an album uses their indices as class ids.
 CLASS_NAMES = places.class_names("cuts", has_cuts=True)
 SCENES = ("street", "street", "park", "sports", "night_fall")
-# Worlds of lower seeds are for evaluation and for runs.
+# Lower seeds are for evaluation and for runs.
 FIRST_SEED = 10_000
 _LAST_SEED = 900_000_000
-_NUM_FRAMES = 600  # of a world's stream; an album takes a few of them
-# A class that fewer frames than this show is drawn from more often.
+_NUM_FRAMES = 600  # of a world; an album has a few of them
+# Frames of a class in less than this share of frames are drawn more often.
 _COMMON = 0.5
 
 
 class Plan(NamedTuple):
-  """What decides an album."""
+  """The parameters that determine an album."""
 
   seed: int
   num_worlds: int
@@ -38,11 +38,11 @@ class Plan(NamedTuple):
 
 
 class Album(NamedTuple):
-  """Frames and the instances in them.
+  """Frames and their instances.
 
   Attributes:
     frames: [N, H, W, 3] uint8.
-    things: [N, H, W] uint8; the number of the thing at each pixel, 0 is none.
+    things: [N, H, W] uint8; the number of the thing at each pixel; 0: none.
     class_ids: [N, 256] uint8; the class of each number.
   """
 
@@ -58,10 +58,10 @@ class Album(NamedTuple):
 def draw(
   plan: Plan, report_fn: Callable[[int], None] = lambda num_worlds: None
 ) -> Album:
-  """Draws an album on every core; the same for the same plan.
+  """Draws an album on all cores; a plan always gives the same album.
 
   Args:
-    plan: what decides it.
+    plan: the parameters.
     report_fn: called with the number of worlds drawn so far.
   """
   work = [(plan, world) for world in range(plan.num_worlds)]
@@ -84,10 +84,10 @@ def draw(
 
 
 def frame_shares(album: Album) -> np.ndarray:
-  """How often each frame is to be drawn, [N], so that rare classes are seen.
+  """The probability of drawing each frame, [N]; rare classes are preferred.
 
-  A frame counts by the rarest class it shows: the square root of how many
-  times rarer that is than common.
+  The weight of a frame is max(1, sqrt(0.5 / f)), where f is the share of frames
+  that show its rarest class.
   """
   classes = range(1, len(CLASS_NAMES))
   shows = np.stack([(album.class_ids == c).any(1) for c in classes], 1)
@@ -105,7 +105,7 @@ def _draw_world(work):
   address = f"synthetic:{scene}?seed={seed}&num_frames={_NUM_FRAMES}"
   stream = streams.open_stream(address, plan.height, plan.width)
   lookup = np.array([CLASS_NAMES.index(n) for n in stream.spec.class_names])
-  # One moment of each stretch, so that they differ.
+  # One frame from each stretch, so that the frames differ.
   stretch = _NUM_FRAMES // plan.frames_per_world
   moments = np.arange(plan.frames_per_world) * stretch
   moments += rng.integers(stretch, size=plan.frames_per_world)
@@ -141,11 +141,11 @@ def evaluate(
   """IoU of each class and their means, against the exact masks.
 
   Args:
-    classify: a class map [H, W] over album.CLASS_NAMES of a stream's frame.
-    addresses: streams.
+    classify: returns the class map [H, W] of a frame, over CLASS_NAMES.
+    addresses: of the streams.
     height: of the frames.
     width: of the frames.
-    every: evaluates every n-th frame.
+    every: n, to evaluate every n-th frame.
   """
   names = CLASS_NAMES
   groups = labels.parse_groups("", names)
@@ -166,6 +166,6 @@ def evaluate(
 
 
 def in_words(table: dict[str, float]) -> str:
-  """A line a class."""
+  """The table as text, one line per class."""
   lines = [f"  {name:<15} {value:.3f}" for name, value in table.items()]
   return "\n".join(["IoU on unseen worlds:", *lines])

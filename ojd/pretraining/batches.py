@@ -1,4 +1,4 @@
-"""Batches for the training of a student: synthetic worlds, pairs, and COCO."""
+"""Batches to train a student on: synthetic worlds, frame pairs, and COCO."""
 
 import concurrent.futures
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from ojd.pretraining.trainer import Recipe
 from ojd.streams import base as streams
 from ojd.types import IGNORE, Labels
 
-# The authors' recipe; the rate falls tenfold every so many epochs.
+# The authors' recipe; the learning rate falls tenfold every few epochs.
 COCO = Recipe(
   num_steps=150_000,
   batch=6,
@@ -27,17 +27,17 @@ COCO_EPOCHS_A_DECAY = 10
 _COCO_WEIGHT = 10.0  # the authors', of every pixel
 _PAIR_FRAMES, _FARTHEST = 600, 5
 _LAST_SEED = 900_000_000
-_LEAST_ZOOM = 0.6  # of the frame's sides; things of other sizes are seen too
+_LEAST_ZOOM = 0.6  # of the frame's sides; it varies the size of things
 
 Batch = tuple[np.ndarray, Labels]
 
 
-# Of a batch; over several hosts each makes some of its frames.
+# Rows of a batch. With several hosts each makes some of them.
 _ALL = slice(None)
 
 
 class Worlds:
-  """Frames of an album: mirrored and zoomed into, half of the time each."""
+  """Frames of an album, mirrored and zoomed with a probability of 1/2 each."""
 
   def __init__(self, recipe: Recipe, pages: album.Album, rows: slice = _ALL):
     self._recipe, self._pages, self._rows = recipe, pages, rows
@@ -48,13 +48,13 @@ class Worlds:
     """Rows of the batch of a step: a function of recipe and step."""
     rng = np.random.default_rng([self._recipe.seed, 1, step])
     chosen = rng.choice(len(self._shares), self._recipe.batch, p=self._shares)
-    # Drawn for all rows, so that each is what it is on one host.
+    # Drawn for all rows, so that each row is the same on any number of hosts.
     draws = [self._draw(rng) for _ in chosen]
     rows = list(zip(chosen, draws, strict=True))[self._rows]
     return _stack([self._example(i, *draw) for i, draw in rows])
 
   def _draw(self, rng):
-    """What is zoomed into, if anything, and whether it is mirrored."""
+    """The box to zoom into, or None, and whether to mirror the frame."""
     size = self._pages.frames.shape[1:3]
     box = zoom_box(rng, *size) if rng.random() < 0.5 else None
     return box, rng.random() < 0.5
@@ -70,7 +70,7 @@ class Worlds:
 
 
 class Pairs:
-  """Two frames of a synthetic world, the later one labelled."""
+  """Two frames of a synthetic world; the later one has labels."""
 
   def __init__(self, seed: int, batch: int, height: int, width: int):
     self._seed, self._batch, self._size = seed, batch, (height, width)
@@ -96,7 +96,7 @@ class Pairs:
 
 
 class Coco:
-  """Images of a COCO folder, each once an epoch, mirrored half of the time."""
+  """Images of a COCO folder, each once per epoch; half of them are mirrored."""
 
   def __init__(self, recipe: Recipe, images: coco.CocoSet, rows: slice = _ALL):
     self._recipe, self._images, self._rows = recipe, images, rows
@@ -133,7 +133,7 @@ def zoom_box(rng, height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def zoom(frame: np.ndarray, classes: np.ndarray, box: tuple[int, ...]):
-  """That part of a frame, as large as the whole."""
+  """Scales a part of a frame to the size of the frame."""
   height, width = classes.shape
   resize = lambda x, how: np.asarray(
     Image.fromarray(x).resize((width, height), how, box)
@@ -145,7 +145,7 @@ def zoom(frame: np.ndarray, classes: np.ndarray, box: tuple[int, ...]):
 
 
 def ahead(batch_fn: Callable[[int], Batch]) -> Callable[[int], Batch]:
-  """The same batches, the next one made while one is trained on."""
+  """The same batches; a thread makes the next one during a step."""
   pool = concurrent.futures.ThreadPoolExecutor(1)
   coming: dict[int, concurrent.futures.Future] = {}
 

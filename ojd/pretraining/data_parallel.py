@@ -1,8 +1,8 @@
 """Data-parallel training over the devices of one host or of several.
 
-Every device holds the whole state and its own rows of every batch; gradients
-are averaged over the devices, so that all take the same step. Hosts are
-processes that `jax.distributed` has joined; only the first of them writes.
+Every device has the whole state and its own rows of every batch. Gradients are
+averaged over the devices, so that all take the same step. Hosts are processes
+that `jax.distributed` has connected; only the first one writes files.
 """
 
 import itertools
@@ -27,19 +27,19 @@ _barriers = itertools.count()  # the same on all hosts, in the same order
 
 
 def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
-  """A mesh of one axis; the devices of a host are neighbours in it."""
+  """A mesh with one axis, in which the devices of a host are neighbors."""
   order = sorted(devices, key=lambda d: (d.process_index, d.id))
   return Mesh(np.array(order), (AXIS,))
 
 
 def rows(mesh: Mesh | None, batch: int) -> slice:
-  """Which frames of a batch this host makes; all of them without a mesh."""
+  """The frames of a batch that this host makes; without a mesh all of them."""
   if mesh is None:
     return slice(0, batch)
   if batch % mesh.size:
     raise UserError(
       f"a batch of {batch} frames does not divide by {mesh.size} devices; "
-      "take another --batch or fewer --devices"
+      "give another --batch or fewer --devices"
     )
   mine = [d.process_index == jax.process_index() for d in mesh.devices.flat]
   first, each = mine.index(True), batch // mesh.size
@@ -47,16 +47,16 @@ def rows(mesh: Mesh | None, batch: int) -> slice:
 
 
 def is_first_host() -> bool:
-  """Whether this host is the one that writes."""
+  """Whether this host is the one that writes files."""
   return jax.process_index() == 0
 
 
 def mean(tree: Any) -> Any:
-  """The mean over the devices, within a step of `parallel`.
+  """The mean over the devices, inside a step of `parallel`.
 
   Args:
-    tree: of one dtype. It goes as one vector: between CPUs each array costs a
-      message (the gradients of a student 312 ms, as a vector 7 ms).
+    tree: of one dtype. It is sent as one vector, since every array costs a
+      message between CPUs (a student's gradients: 312 ms, as a vector 7 ms).
   """
   vector, unravel = jax.flatten_util.ravel_pytree(tree)
   return unravel(lax.pmean(vector, AXIS))
@@ -65,16 +65,16 @@ def mean(tree: Any) -> Any:
 def parallel(
   mesh: Mesh, step_fn: Callable[..., tuple[Any, jax.Array]]
 ) -> Callable[..., tuple[Any, jax.Array, jax.Array]]:
-  """A training step in which every device has its rows of the batch.
+  """Makes a training step in which every device has its rows of the batch.
 
   Args:
-    mesh: of `mesh_of`.
-    step_fn: (state, *batch) -> (state, loss), the same on all devices: it
-      averages what depends on the batch by `mean`.
+    mesh: from `mesh_of`.
+    step_fn: (state, *batch) -> (state, loss). The result must be the same on
+      all devices: it uses `mean` for what depends on the batch.
 
   Returns:
-    (state, should_stop, batch) -> (state, loss, should_stop); the state is
-    donated, the batch this host's rows. The hosts stop if one of them should.
+    (state, should_stop, batch) -> (state, loss, should_stop). The state is
+    donated; the batch has this host's rows. All hosts stop if one should.
   """
   step = program(mesh, step_fn)
   num_here = len(mesh.local_devices)
@@ -94,9 +94,9 @@ def parallel(
 def program(mesh: Mesh, step_fn: Callable[..., Any]) -> Any:
   """The jitted program of `parallel`: (state, stops, batch), all sharded.
 
-  Each device runs the program of a single one: left to divide it by itself,
-  XLA gathers the batch again for loops over it, such as those of the kernels'
-  gradients on a CPU.
+  Each device runs the program of a single device. If XLA divides the program by
+  itself, it gathers the batch again for loops over it, such as those for the
+  gradients of kernels on a CPU.
   """
 
   def one(state, stops, batch):
@@ -115,14 +115,14 @@ def program(mesh: Mesh, step_fn: Callable[..., Any]) -> Any:
 
 
 def shard(mesh: Mesh, spec: P, tree: Any) -> Any:
-  """Global arrays, of this host's part of each."""
+  """Makes global arrays from this host's part of each."""
   sharding = NamedSharding(mesh, spec)
   make = jax.make_array_from_process_local_data
   return jax.tree.map(lambda x: make(sharding, np.asarray(x)), tree)
 
 
 def replicate(mesh: Mesh, state: Any) -> Any:
-  """The first host's state on every device."""
+  """Copies the first host's state to every device."""
   wait_for_hosts()
   return shard(mesh, P(), multihost_utils.broadcast_one_to_all(state))
 
@@ -130,12 +130,12 @@ def replicate(mesh: Mesh, state: Any) -> Any:
 def wait_for_hosts() -> None:
   """A barrier over all hosts.
 
-  A collective has to begin within half a minute on all of them, and one may
-  draw, read or compile for longer than another.
+  A collective operation must start within half a minute on all of them, but the
+  time to draw, read or compile may differ by more.
   """
   if jax.process_count() == 1:
     return
-  # Only a training over several hosts needs it, and it takes a second.
+  # Imported here: only several hosts need it, and it takes a second.
   from orbax.checkpoint import multihost
 
   meet = multihost.get_barrier_sync_fn()
@@ -143,9 +143,9 @@ def wait_for_hosts() -> None:
 
 
 def on_all_hosts(fn: Callable[[], Any]) -> Any:
-  """The result of `fn` here; a failure on one host fails on all of them.
+  """Calls `fn` and returns its result; if it fails on one host, all fail.
 
-  The hosts then disconnect, so that none waits for another.
+  After a failure the hosts disconnect, so that none waits for another.
   """
   if jax.process_count() == 1:
     return fn()
@@ -157,11 +157,11 @@ def on_all_hosts(fn: Callable[[], Any]) -> Any:
   if _gather(error is None).all():
     return found
   jax.distributed.shutdown()
-  raise error or RuntimeError("another host failed: see its own output")
+  raise error or RuntimeError("another host failed: see its output")
 
 
 def check_same(about: dict[str, Any]) -> None:
-  """Raises a UserError unless all hosts train the same."""
+  """Raises a UserError unless all hosts have the same flags and data."""
   digest = zlib.crc32(json.dumps(about, sort_keys=True).encode())
   if (_gather(np.uint32(digest)) != digest).any():
     jax.distributed.shutdown()
@@ -169,6 +169,6 @@ def check_same(about: dict[str, Any]) -> None:
 
 
 def _gather(value):
-  """The values of all hosts, in their order."""
+  """The values of all hosts, in the order of the hosts."""
   wait_for_hosts()
   return multihost_utils.process_allgather(np.asarray(value))

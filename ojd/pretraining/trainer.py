@@ -1,9 +1,8 @@
-"""Trains a student beforehand, on batches of labelled frames; resumable.
+"""Trains a student on batches of labeled frames before any run; it can resume.
 
-What step i sees is a function of (seed, i) alone, and the state after it is
-kept from time to time, so that an interrupted training goes on as if nothing
-had been. Over a mesh of devices, and of hosts, every step is that of one device
-with the same batch, but for rounding.
+The batch of step i is a function of (seed, i), and the state is saved from time
+to time, so a resumed training equals an uninterrupted one. On a mesh of devices
+and hosts every step equals the step of one device, except for rounding.
 """
 
 import json
@@ -30,11 +29,12 @@ _WARM_UP = 200
 
 
 class Recipe(NamedTuple):
-  """What decides the weights, beside the data.
+  """What determines the weights, apart from the data.
 
-  `adamw` warms up and falls along half a cosine. `slow_adam` is how the authors
-  trained on COCO: a rate of 0.1 made small by an epsilon of 1, cut tenfold
-  every `decay_steps`. `sgd` is that of online updates, with decay.
+  The rate of `adamw` warms up and then falls along half a cosine. `slow_adam`
+  is the authors' recipe for COCO: a rate of 0.1, which an epsilon of 1 makes
+  small and which falls tenfold every `decay_steps`. `sgd` is the step of online
+  updates, with weight decay.
   """
 
   seed: int = 0
@@ -49,7 +49,7 @@ class Recipe(NamedTuple):
 
 
 class TrainState(NamedTuple):
-  """Everything that changes."""
+  """Everything that changes in a training."""
 
   params: Params
   opt_state: optax.OptState
@@ -57,20 +57,20 @@ class TrainState(NamedTuple):
 
 
 class StepReport(NamedTuple):
-  """How training goes."""
+  """The loss of one step."""
 
   step: int
   loss: float
 
 
 def make_tx(recipe: Recipe) -> optax.GradientTransformation:
-  """The gradient step of a recipe; only kernels decay."""
+  """The gradient step of a recipe; weight decay applies only to kernels."""
   decay = optax.add_decayed_weights(recipe.weight_decay, _is_kernel)
   if recipe.optimizer == "slow_adam":
     rate = optax.exponential_decay(
       recipe.learning_rate, recipe.decay_steps, 0.1, staircase=True
     )
-    # The decay is part of the loss, so it goes through Adam.
+    # Weight decay is part of the loss, so it comes before Adam.
     return optax.chain(decay, optax.adam(rate, eps=1.0))
   if recipe.optimizer == "sgd":
     return optax.chain(decay, updates.sgd(learning_rate=recipe.learning_rate))
@@ -87,7 +87,7 @@ def _is_kernel(params):
 def batch_loss(
   student: Student, params: Params, frames: jax.Array, labels: Labels
 ) -> jax.Array:
-  """Mean over the frames [B, H, W, 3] of the loss that updates lower."""
+  """Mean over frames [B, H, W, 3] of the loss that online updates minimize."""
 
   def frame_loss(frame, labels):
     logits = student.apply(params, frame)
@@ -112,15 +112,15 @@ def update(
   labels: Labels,
   mean_fn: Callable[[Any], Any] = lambda tree: tree,
 ) -> tuple[TrainState, jax.Array]:
-  """One step; a loss that is not finite changes nothing but the count.
+  """One step; with gradients that are not finite only the count changes.
 
   Args:
-    student: whom.
+    student: the network to train.
     tx: of the recipe.
-    state: before.
+    state: before the step.
     frames: [B, H, W, 3] uint8.
     labels: [B, H, W] each.
-    mean_fn: of loss and gradients over the devices, where each has a part of
+    mean_fn: averages loss and gradients over the devices, if each has a part of
       the batch.
   """
   loss_fn = lambda params: batch_loss(student, params, frames, labels)
@@ -143,14 +143,15 @@ def train(
   mesh: Mesh | None = None,
   **options: Any,
 ) -> Params:
-  """Trains to the recipe's last step, from where `folder` left off.
+  """Trains to the last step of a recipe, and resumes from `folder`.
 
   Args:
-    student: whom.
-    recipe: how.
-    about: JSON; what else decides the weights. Another one is refused.
-    batch_fn: as for `carry_on`, as are the others.
-    folder: where the state is kept.
+    student: the network to train.
+    recipe: how to train it.
+    about: JSON; what else determines the weights. A folder of another training
+      is refused.
+    batch_fn: as in `carry_on`, as are the others.
+    folder: for the state.
     mesh: of the devices to train on.
     **options: `save_every`, `report_fn` and `should_stop`.
   """
@@ -185,19 +186,19 @@ def carry_on(
   """Trains any state that counts its steps, and returns the last one.
 
   Args:
-    state: the first, with `step`.
+    state: the initial one, with a field `step`.
     step_fn: (state, frames, labels) -> (state, loss); compiled here. With a
-      mesh it is one of `data_parallel.parallel`.
-    about: JSON; all that decides the outcome.
-    batch_fn: frames and labels of a step, a function of the step alone; over
-      several hosts the `data_parallel.rows` of this one.
-    folder: where the state is kept; by the first host alone.
+      mesh it is a step for `data_parallel.parallel`.
+    about: JSON; everything that determines the result.
+    batch_fn: returns frames and labels of a step, as a function of the step
+      alone; with several hosts the `data_parallel.rows` of this one.
+    folder: for the state; only the first host uses it.
     num_steps: of the whole training.
-    save_every: steps between two savings.
+    save_every: steps between two saves.
     report_fn: called after every step.
-    should_stop: asked before every step; over a mesh the step is still made,
-      and then all hosts stop if one was to.
-    mesh: of the devices to train on; None is the default one.
+    should_stop: called before every step; True ends the training. With a mesh
+      all hosts take this step, and then all stop if one should.
+    mesh: of the devices to train on; None for the default device.
   """
   state = _begin(folder, about, state, mesh)
   step_fn = _compiled(step_fn, mesh)
@@ -216,7 +217,7 @@ def carry_on(
 
 
 def _begin(folder, about, state, mesh):
-  """The state to go on from: the first host's, for all."""
+  """The state to start from; all hosts take that of the first one."""
 
   def look():
     if not data_parallel.is_first_host():
@@ -242,12 +243,12 @@ def _compiled(step_fn, mesh):
 
 
 def forget(folder: pathlib.Path) -> None:
-  """Deletes the state of a training whose weights are kept elsewhere."""
+  """Deletes the state of a training whose weights are saved elsewhere."""
   (folder / _STATE).unlink(missing_ok=True)
 
 
 def _claim(path, recipe):
-  """Writes down what a folder holds the training of; refuses another."""
+  """Writes the recipe of a training to its folder; refuses another recipe."""
   recipe = json.loads(json.dumps(recipe))
   if not path.exists():
     path.write_text(json.dumps(recipe, indent=2))
@@ -260,7 +261,7 @@ def _claim(path, recipe):
     if there.get(name) != recipe.get(name):
       raise UserError(
         f"{path.parent} holds a training with {name}={there.get(name)}, not "
-        f"{recipe.get(name)}; take another --workdir"
+        f"{recipe.get(name)}; give another --workdir"
       )
 
 
@@ -272,12 +273,12 @@ def _save(path, state):
 
 
 def _restore(path, state):
-  """The latest state kept; the one given where there is none."""
+  """Reads the latest saved state; returns `state` if there is none."""
   if not path.exists():
     return state
   try:
     restored = flax.serialization.from_bytes(state, path.read_bytes())
-  except Exception as error:  # msgpack has many
+  except Exception as error:  # msgpack raises many kinds
     words = str(error).split("\n")[0]
     raise UserError(f"{path} cannot be read: {words}") from None
   return jax.tree.map(jnp.asarray, restored)

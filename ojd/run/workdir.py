@@ -1,18 +1,18 @@
-"""The folder of a run: its files, and who may write there.
+"""The workdir of a run: its files, its status, and the claim to write there.
 
 config.json     flags, versions, devices, the stream's identity
 metrics.jsonl   one line a frame
 summary.json    the run in numbers
-parent.jsonl    metrics.jsonl of the run that a fork branched off from
+parent.jsonl    of a fork: metrics.jsonl of its parent
 masks/ masks.mkv   the student's class maps (--save_masks)
 boxes.jsonl boxes.json boxes_categories.json areas.jsonl     from the class maps
 tensorboard/ wandb/     curves
 overlay.mp4 report/index.html     for a person to look at
-prepared/       the student that --system=offline_oracle trains beforehand
+prepared/       the student that --system=offline_oracle trains before the run
 trajectory/     the teacher's labels and the updates made from them
-checkpoints/    from which an interrupted run resumes
-overlay_parts/ masks_parts/     the videos of an unfinished run, a part between
-                two checkpoints
+checkpoints/    an interrupted run resumes from these
+overlay_parts/ masks_parts/     the videos of an unfinished run, one part for
+                each stretch between two checkpoints
 interrupted/    results of runs that could not resume, in 1/, 2/, ...
 """
 
@@ -45,7 +45,7 @@ from ojd.formats.run_files import (
 from ojd.streams import base
 
 if TYPE_CHECKING:
-  # Programs that only read or write files here do without jax.
+  # Programs that only read or write these files do not import jax.
   from ojd.labels import ClassGroups
   from ojd.run.config import RunConfig
 
@@ -57,7 +57,7 @@ TENSORBOARD, WANDB = "tensorboard", "wandb"
 OVERLAY_PARTS, MASK_PARTS = "overlay_parts", "masks_parts"
 _INTERRUPTED, _LOCK = "interrupted", ".lock"
 _FORMAT = 4  # of the whole folder
-# Without these a summary is not one that this program wrote.
+# A summary without these keys is not one of this program.
 _SUMMARY_KEYS = {"finished", "miou", "num_frames", "fps", "num_updates"}
 _RESULTS = (
   *(METRICS, SUMMARY, OVERLAY, OVERLAY_PARTS, REPORT),
@@ -67,7 +67,7 @@ _RESULTS = (
 
 
 class Status(enum.Enum):
-  """What a folder holds before a run."""
+  """What the workdir has before a run."""
 
   NEW = "new"
   UNFINISHED = "unfinished"
@@ -80,7 +80,7 @@ def describe_run(
   groups: "ClassGroups",
   command: str,
 ) -> dict[str, Any]:
-  """The content of config.json, to which a run adds "options" and "fork"."""
+  """The content of config.json; a run adds "options" and "fork" to it."""
   import jax
 
   flags = dataclasses.asdict(config)
@@ -99,7 +99,7 @@ def describe_run(
 
 
 def log_identity(description: dict[str, Any]) -> dict[str, Any]:
-  """The run that a trajectory belongs to, wherever its folder has moved."""
+  """Identifies the run of a trajectory, even if its folder has moved."""
   flags = {k: v for k, v in description["flags"].items() if k != "workdir"}
   names = ("stream", "class_names")
   fork = description.get("fork")
@@ -108,7 +108,7 @@ def log_identity(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-  """Of Python and of the packages that numbers may depend on."""
+  """Versions of Python and of the packages that may affect the numbers."""
   packages = ("ojd", "jax", "jaxlib", "flax", "optax", "torch")
   packages += ("opencv-python-headless",)
   return {
@@ -125,7 +125,7 @@ def _version(package):
 
 
 def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
-  """The status of the folder; a UserError if it holds something else."""
+  """The status of the workdir; a UserError if it has other content."""
   try:
     if path.exists() and not path.is_dir():
       raise UserError(f"--workdir={path} is a file")
@@ -149,19 +149,19 @@ def inspect(path: pathlib.Path, description: dict[str, Any]) -> Status:
 
 
 def is_content(path: pathlib.Path) -> bool:
-  """False for what a run leaves that dies before it begins."""
+  """False for the files of a run that died before it started."""
   return path.name != _LOCK and path.suffix != ".part"
 
 
 @contextlib.contextmanager
 def claim(path: pathlib.Path, flag: str = "workdir") -> Iterator[None]:
-  """Makes the folder and keeps every other process out of it.
+  """Makes the folder and keeps all other processes out of it.
 
-  The claim ends with the process, however that ends.
+  The claim ends with the process, even if the process is killed.
 
   Args:
     path: of the folder.
-    flag: that named it, for errors.
+    flag: the flag that names it, for errors.
   """
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -174,22 +174,20 @@ def claim(path: pathlib.Path, flag: str = "workdir") -> Iterator[None]:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-      raise UserError(
-        f"--{flag}={path}: another process is running in it"
-      ) from None
+      raise UserError(f"--{flag}={path}: another process is using it") from None
     yield
 
 
 def expand(text: str, flag: str = "workdir") -> pathlib.Path:
-  """The path of a flag's value, with ~ expanded; errors name the flag."""
+  """Converts the value of a flag to a path, with ~ expanded."""
   try:
     return pathlib.Path(text).expanduser()
   except RuntimeError:
-    raise UserError(f"--{flag}={text}: there is no such home") from None
+    raise UserError(f"--{flag}={text}: there is no such home folder") from None
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-  """config.json; a UserError where this program did not write it."""
+  """Reads config.json; a UserError if it is not one of this program."""
   config = read_json(path / CONFIG)
   if config is None or not isinstance(config.get("flags"), dict):
     raise UserError(
@@ -198,14 +196,14 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
   there = config.get("format", 1)
   if there != _FORMAT:
     raise UserError(
-      f"--workdir={path} is of format {there}, and this program writes "
+      f"--workdir={path} has format {there}, and this version writes "
       f"{_FORMAT}; name a new folder"
     )
   return config
 
 
 def _differences(old, new):
-  """Flags (and the stream itself) in which two runs differ, in words."""
+  """The flags, or the stream, in which two runs differ, as text."""
   words = []
   for name in sorted(old["flags"].keys() | new["flags"].keys()):
     before, now = (x["flags"].get(name) for x in (old, new))
@@ -215,12 +213,12 @@ def _differences(old, new):
   if not words:
     words = _differing_defaults(old.get("options"), new.get("options"))
   if not words and old.get("stream") != new["stream"]:
-    words.append("frames behind the same --stream")
+    words.append("frames of the same --stream")
   return words or _differing_origins(old.get("fork"), new.get("fork"))
 
 
 def _differing_defaults(old, new):
-  """Options that the same flags stood for, and stand for no more, in words."""
+  """Options whose defaults have changed since the run started, as text."""
   old, new = old or {}, new or {}
   return [
     f"default of {kind} {name} ({there[name]}, now {new[kind].get(name)})"
@@ -231,22 +229,22 @@ def _differing_defaults(old, new):
 
 
 def _differing_origins(old, new):
-  """Whether two runs of the same flags begin elsewhere, in words."""
+  """How the starting points of two runs with the same flags differ, as text."""
   if old is None or new is None:
-    return [] if old is new else ["beginning: one is a fork, one is not"]
+    return [] if old is new else ["start: one is a fork, one is not"]
   names = ("from_frame", "parent")
   return [f"{n} ({old[n]}, now {new[n]})" for n in names if old[n] != new[n]]
 
 
 def read_summary(path: pathlib.Path) -> dict[str, Any] | None:
-  """summary.json, or None where there is no whole one."""
+  """Reads summary.json; None if there is no complete one."""
   summary = read_json(path / SUMMARY)
   is_whole = summary is not None and summary.keys() >= _SUMMARY_KEYS
   return summary if is_whole else None
 
 
 def create(path: pathlib.Path, description: dict[str, Any]) -> None:
-  """Writes config.json, after which the folder belongs to this run."""
+  """Writes config.json; from then on the folder belongs to this run."""
   try:
     write_json(path / CONFIG, description)
   except OSError as error:
@@ -268,18 +266,18 @@ def set_aside(path: pathlib.Path) -> int:
 
 
 def drop_parts(path: pathlib.Path) -> None:
-  """Deletes the parts of videos that are whole."""
+  """Deletes the parts of videos that are finished."""
   for name in (OVERLAY_PARTS, MASK_PARTS):
     shutil.rmtree(path / name, ignore_errors=True)
 
 
 def num_interrupted(path: pathlib.Path) -> int:
-  """How many runs in this folder were set aside."""
+  """The number of runs in this folder that were set aside."""
   attic = path / _INTERRUPTED
   return len(list(attic.iterdir())) if attic.is_dir() else 0
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-  """Replaces a JSON file in one step: a reader sees the old or the new."""
+  """Replaces a JSON file atomically: a reader sees the old or the new one."""
   with replacing(path) as beside:
     beside.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,7 +1,7 @@
 """The record of a frame, and files that a resumed run continues.
 
-JSON lines and videos are cut off at the frame that a run resumes with. What is
-slow to write is written in a thread.
+JSON lines and videos are cut off at the frame that a run resumes at. A thread
+writes what takes long to write.
 """
 
 import contextlib
@@ -22,42 +22,42 @@ from ojd.formats import log as log_lib
 from ojd.formats.replacing import replacing
 from ojd.types import StepInfo
 
-_QUEUE_LENGTH = 8  # then the stream waits: memory stays bounded
+_QUEUE_LENGTH = 8  # the stream waits for a full queue, to bound the memory
 _MAX_DENOMINATOR = 2**16 - 1  # of a frame rate, in any container
 
 
 @dataclasses.dataclass(slots=True)
 class FrameRecord:
-  """A line of metrics.jsonl; what is None is left out of it."""
+  """A line of metrics.jsonl; it leaves out fields that are None."""
 
   t: int  # index of the frame
-  is_key: bool = False  # whether the system learned on it
-  asked: bool | None = None  # the teacher is asked, and not waited for
+  is_key: bool = False  # whether the system learned at this frame
+  asked: bool | None = None  # the teacher gets it, and the stream goes on
   sent: bool | None = None  # over the network to the server
-  key_t: int | None = None  # the earlier frame that the labels are of
+  key_t: int | None = None  # the earlier frame that was labeled
   delay: int | None = None  # frames from that one to this one
   num_updates: int | None = None
   num_rolled_back: int | None = None
-  miou_before: float | None = None  # of the student against the labels
+  miou_before: float | None = None  # of the student with the labels
   miou_after: float | None = None
   loss: float | None = None
   grad_norm: float | None = None
   bytes_up: int | None = None  # from the device to the server
-  spare: float | None = None  # bytes that the uplink's encoder has left over
+  spare: float | None = None  # unused bytes of the uplink's encoder
   bytes_down: int | None = None
   staleness: int | None = None  # frames until the device has the update
   stride: int | None = None
-  eval_miou: float | None = None  # against the truth, or else the teacher
-  eval_t: int | None = None  # the earlier frame that eval_miou is of
+  eval_miou: float | None = None  # with the truth, or else the teacher
+  eval_t: int | None = None  # the earlier frame that eval_miou is for
   # Milliseconds; only these differ between equal runs.
-  ms_wait: float | None = None  # for a teacher that others use as well
+  ms_wait: float | None = None  # for a shared teacher
   ms_teacher: float | None = None
   ms_eval_teacher: float | None = None
   ms_predict: float | None = None
   ms_learn: float | None = None
 
   def to_json(self) -> dict[str, Any]:
-    """The line. NaN and infinity, which JSON has not, become null."""
+    """The line as JSON. NaN and infinity become null."""
     return {
       name: None if isinstance(x, float) and not math.isfinite(x) else x
       for name, x in dataclasses.asdict(self).items()
@@ -65,7 +65,7 @@ class FrameRecord:
     }
 
   def set_step(self, info: StepInfo) -> None:
-    """Makes it a key frame's, of a step in plain numbers."""
+    """Makes it the record of a key frame; `info` has plain numbers."""
     self.is_key = True
     self.num_updates = info.num_updates
     self.num_rolled_back = info.num_rolled_back
@@ -74,7 +74,7 @@ class FrameRecord:
 
 
 class Background:
-  """Calls `write` in a thread, in order; an error there is raised here."""
+  """Calls `write` in a thread, in order; the caller gets its errors."""
 
   def __init__(
     self,
@@ -82,12 +82,12 @@ class Background:
     cut: Callable[[], None] = lambda: None,
     close: Callable[[], None] = lambda: None,
   ):
-    """Starts the thread, which alone calls the functions given.
+    """Starts the thread, which calls `write` and `cut`.
 
     Args:
-      write: takes what is `put`.
-      cut: makes what was written so far whole.
-      close: comes last.
+      write: takes the items of `put`.
+      cut: completes what has been written so far.
+      close: called last.
     """
     self._write, self._cut, self._close = write, cut, close
     self._queue: queue.Queue = queue.Queue(_QUEUE_LENGTH)
@@ -107,7 +107,7 @@ class Background:
         item.set()
 
   def put(self, item: Any) -> None:
-    """Hands an item over; waits while the thread is far behind."""
+    """Hands an item over; waits while the queue is full."""
     if self._error is not None:
       raise self._error
     self._queue.put(item)
@@ -125,32 +125,32 @@ class Background:
     return wait
 
   def close(self) -> None:
-    """Waits until all is written."""
+    """Waits until everything is written."""
     self._queue.put(None)
     self._thread.join()
     try:
       self._close()
     finally:
-      # Before one of closing, of which it is the cause.
+      # This error comes first: it is the cause of an error of closing.
       if self._error is not None:
         raise self._error
 
 
 class JsonLines:
-  """Appends lines; what is written together is there whole or not at all."""
+  """Appends lines; lines of one call are written together or not at all."""
 
   def __init__(self, path: pathlib.Path, is_kept: Callable[[int, bytes], bool]):
     """Opens the file and cuts it off at the first line that is not kept.
 
     Args:
       path: of the file.
-      is_kept: of the index of a whole line and the line.
+      is_kept: takes the index of a whole line, and the line.
     """
     file = path.open("ab+", buffering=0)
     self._file = log_lib.Appender(file, _end(path, is_kept))
 
   def write(self, lines: Iterable[dict[str, Any]]) -> None:
-    """Each line reaches the file at once."""
+    """Writes the lines to the file at once."""
     text = "".join(json.dumps(line) + "\n" for line in lines)
     self._file.add(text.encode())
 
@@ -160,7 +160,7 @@ class JsonLines:
 
 
 def _end(path, is_kept):
-  """Bytes of the first lines that are whole and kept."""
+  """The size of the first lines that are whole and kept, in bytes."""
   end = 0
   with path.open("rb") as file:
     for index, line in enumerate(file):
@@ -171,7 +171,7 @@ def _end(path, is_kept):
 
 
 def is_before(start: int, key: str) -> Callable[[int, bytes], bool]:
-  """Keeps lines whose `key`, the index of a frame, is below `start`."""
+  """Keeps the lines whose `key`, a frame index, is below `start`."""
 
   def is_kept(index: int, line: bytes) -> bool:
     del index
@@ -184,10 +184,10 @@ def is_before(start: int, key: str) -> Callable[[int, bytes], bool]:
 
 
 class MetricsWriter:
-  """Appends one JSON line a frame; each line reaches the file at once."""
+  """Appends one JSON line per frame; each is written at once."""
 
   def __init__(self, path: pathlib.Path, num_lines: int = 0):
-    """Opens the file and cuts off what is beyond its first lines."""
+    """Opens the file and keeps its first `num_lines` lines."""
     self._lines = JsonLines(path, lambda index, _: index < num_lines)
 
   def write(self, line: dict[str, Any]) -> None:
@@ -200,23 +200,23 @@ class MetricsWriter:
 
 
 class Codec(NamedTuple):
-  """How pictures become a video."""
+  """The encoding of a video."""
 
   name: str  # as FFmpeg calls it
   container: str  # as FFmpeg calls it
   suffix: str  # of its files
-  pixels: str  # of the pictures given
+  pixels: str  # format of the input pictures
   coded_pixels: str
   options: dict[str, str]
-  # Whether frame t is shown at t / fps even where frames before are missing.
+  # Whether frame t is shown at t / fps even if earlier frames are missing.
   keeps_gaps: bool
 
 
-# For any browser.
+# Every browser plays it.
 H264 = Codec(
   *("libx264", "mp4", ".mp4", "rgb24", "yuv420p"), {}, keeps_gaps=False
 )
-# Lossless; every frame stands alone and has a checksum.
+# Lossless; every frame is a key frame and has a checksum.
 LABELS = Codec(
   *("ffv1", "matroska", ".mkv", "gray", "gray"),
   {"level": "3", "g": "1", "slicecrc": "1"},
@@ -227,8 +227,8 @@ LABELS = Codec(
 class PartedVideo:
   """A video that a resumed run continues.
 
-  A video that breaks off cannot be appended to, so each stretch between two
-  checkpoints is a file; `close` joins them.
+  A program cannot append to a truncated video, so each stretch between two
+  checkpoints is a file of its own; `close` joins them.
   """
 
   def __init__(
@@ -244,8 +244,8 @@ class PartedVideo:
     Args:
       path: of the joined video.
       parts: the folder of the parts.
-      codec: of all.
-      fps: frames a second.
+      codec: of all files.
+      fps: frames per second.
       start: the first frame that will be written.
     """
     self._path, self._parts, self._codec = path, parts, codec
@@ -255,7 +255,7 @@ class PartedVideo:
     drop_from(parts, start)
 
   def write(self, t: int, picture: np.ndarray) -> None:
-    """Adds the picture of frame `t`, later than all before."""
+    """Adds the picture of frame `t`, which is later than all before."""
     with self._whole_or_gone():
       if self._file is None:
         self._open(t, *picture.shape[:2])
@@ -276,7 +276,7 @@ class PartedVideo:
     self._stream.pix_fmt = codec.coded_pixels
 
   def cut(self) -> None:
-    """Ends the part that is being written."""
+    """Finishes the current part."""
     if self._file is not None:
       with self._whole_or_gone():
         self._file.mux(self._stream.encode(None))
@@ -285,11 +285,11 @@ class PartedVideo:
 
   @contextlib.contextmanager
   def _whole_or_gone(self):
-    """Deletes the part where writing fails: nobody could play or join it."""
+    """Deletes the part if writing fails: it cannot be played or joined."""
     try:
       yield
     except BaseException:
-      # Let go first: a file that failed to close tries once more at exit.
+      # Dropped first: a file that failed to close tries again at exit.
       file, self._file = self._file, None
       with contextlib.suppress(OSError):
         self._part.unlink()
@@ -297,7 +297,7 @@ class PartedVideo:
       raise
 
   def close(self) -> None:
-    """Makes one video of the parts, and keeps them."""
+    """Joins the parts to one video, and keeps the parts."""
     self.cut()
     parts = sorted(self._parts.iterdir(), key=lambda part: int(part.stem))
     if parts:
@@ -305,7 +305,7 @@ class PartedVideo:
 
 
 def _join(parts, path, codec, rate):
-  """Joins videos without coding them anew, into a whole file or none."""
+  """Joins videos without encoding them again; writes a whole file or none."""
   with (
     replacing(path) as beside,
     av.open(beside, "w", format=codec.container) as joined,
@@ -330,7 +330,7 @@ def _join(parts, path, codec, rate):
 def drop_from(folder: pathlib.Path, start: int) -> None:
   """Deletes the files of a folder that are named after frame `start` or later.
 
-  Files of other names are deleted too.
+  Files with other names are deleted too.
   """
   for path in folder.iterdir():
     if not path.stem.isdecimal() or int(path.stem) >= start:

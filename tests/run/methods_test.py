@@ -166,7 +166,7 @@ def test_oracle_of_a_stream_without_an_end_is_refused(tmp_path, monkeypatch):
 def test_oracle_whose_student_is_gone_cannot_be_replayed(wholes, tmp_path):
   path = shutil.copytree(wholes("offline_oracle"), tmp_path / "copy")
   (path / workdir.PREPARED / offline_oracle.STUDENT).unlink()
-  with pytest.raises(UserError, match="student.safetensors, which is not"):
+  with pytest.raises(UserError, match="student.safetensors, which is missing"):
     replay.replay(recorded_run.read(path))
 
 
