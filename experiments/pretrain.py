@@ -61,6 +61,7 @@ from ojd.run.config import RunConfig
 from ojd.systems.offline_oracle import EVERY, collect, make_recipe
 from ojd.tasks.segmentation import classify
 
+flags.adopt_module_key_flags(parallel_flags)
 _DATA = flags.DEFINE_string(
   "data",
   "synthetic",

@@ -17,7 +17,7 @@ import tempfile
 
 from absl import flags
 
-from experiments import cli, run_flags
+from experiments import cli
 from ojd.errors import UserError
 from ojd.report import runs_page
 
@@ -55,7 +55,10 @@ def _common(workdirs):
 
 
 def _tiny_runs():
-  """Two runs with other initial students."""
+  """Two runs with different initial students."""
+  # Else this command would take the flags of a run, and not use them.
+  from experiments import run_flags
+
   parent = pathlib.Path(tempfile.mkdtemp(prefix="ojd-"))
   for init in ("bundled", "random"):
     run_flags.tiny_run(parent / init, stream="synthetic:street", init=init)

@@ -8,17 +8,23 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from typing import NamedTuple
+from xml.etree import ElementTree
 
+import jax
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from docs import cli
 from ojd import specs, systems, updates
 from ojd.compare import spec as compare_spec
 from ojd.errors import UserError
-from ojd.models import student
-from ojd.run import sinks
+from ojd.models import export, pretrained, student
+from ojd.run import overlay, sinks
 from ojd.streams import base as streams
+from ojd.tasks.segmentation import classify
 from ojd.teachers import base as teachers
 from tests import binaries
 
@@ -50,7 +56,8 @@ class Typed(NamedTuple):
 def blocks(page, language):
   """The fenced blocks of a page in a language."""
   text = (ROOT / page).read_text()
-  return re.findall(rf"^ *```{language}\n(.*?)```", text, re.DOTALL | re.M)
+  found = re.findall(rf"^ *```{language}\n(.*?)```", text, re.DOTALL | re.M)
+  return [textwrap.dedent(block) for block in found]
 
 
 def commands(page):
@@ -98,6 +105,17 @@ def test_readme_is_short():
 def test_page_of_commands_is_current(described):
   words = "stale: run python -m docs.cli"
   assert cli.PAGE.read_text() == cli.page(described.__getitem__), words
+
+
+def test_help_shows_every_flag(described):
+  for module, xml in described.items():
+    hidden = {
+      flag.findtext("name")
+      for flag in ElementTree.fromstring(xml).iter("flag")
+      if flag.findtext("key") != "yes"
+      and flag.findtext("file").startswith(("experiments", "launch"))
+    }
+    assert hidden == {"debug"}, module
 
 
 def test_commands_have_the_flags_that_pages_give_them(described):
@@ -207,6 +225,8 @@ def test_python_of_the_pages_runs(page, tmp_path, monkeypatch, capsys):
   monkeypatch.syspath_prepend(tmp_path)
   for module, table in TABLES:  # to which examples add rows
     monkeypatch.setattr(module, table, copy.copy(getattr(module, table)))
+  if page in MAKES:
+    MAKES[page]()
   names = {"__name__": page}
   for number, block in enumerate(blocks(page, "python")):
     assert len(block.splitlines()) < 40, "an example is short"
@@ -214,6 +234,61 @@ def test_python_of_the_pages_runs(page, tmp_path, monkeypatch, capsys):
       pathlib.Path(block.split()[1]).write_text(block)
     exec(compile(block, f"{page}, block {number}", "exec"), names)
   assert capsys.readouterr().out
+  if page in HOLDS:
+    HOLDS[page](names)
+
+
+def _make_export():
+  """What the command above the example of docs/replay.md writes."""
+  net = student.create("jitnet", 2)
+  frame = np.zeros((192, 320, 3), np.uint8)
+  params = jax.jit(net.init)(jax.random.key(0), frame)
+  answer = lambda p, frame: classify(net.apply(p, frame))
+  export.save(pathlib.Path("s.jax"), answer, params, *frame.shape[:2])
+  flat = {k: np.asarray(v) for k, v in pretrained.flatten(params).items()}
+  safetensors.numpy.save_file(flat, "s.safetensors")
+
+
+def _holds_export(names):
+  net = student.create("jitnet", 2)
+  params = jax.jit(net.init)(jax.random.key(0), np.zeros((192, 320, 3), "u1"))
+  expected = jax.jit(net.apply)(params, np.zeros((192, 320, 3), "u1"))
+  for classes in np.asarray(names["classes"]):
+    np.testing.assert_array_equal(classes, expected.argmax(-1))
+
+
+def _make_masks():
+  """What the command above the example of docs/outputs.md writes."""
+  place = sinks.Place(pathlib.Path("runs/outputs"), 25.0, ("background", "car"))
+  place.path.mkdir(parents=True)
+  caption = overlay.Caption(0, True, 0, 8, None, "truth", 0.0)
+  frame, classes = np.zeros((48, 64, 3), np.uint8), np.eye(48, 64, dtype="u1")
+  files = sinks.MaskFiles(place)
+  files.write(overlay.FrameImages(frame, None, classes, caption))
+
+
+def _holds_masks(names):
+  np.testing.assert_array_equal(names["classes"], np.eye(48, 64))
+
+
+def _holds_runs(names):
+  assert 0 < names["summary"]["num_key_frames"] < 40
+  assert pathlib.Path("runs/sports/summary.json").exists()
+  assert len(names["cells"]) == 2
+
+
+def _holds_learning(names):
+  assert names["t"] == 39 and float(names["info"].miou_after) > 0.5
+
+
+# By page: what its commands leave for its examples, and what must come out.
+MAKES = {"docs/replay.md": _make_export, "docs/outputs.md": _make_masks}
+HOLDS = {
+  "README.md": _holds_learning,
+  "docs/outputs.md": _holds_masks,
+  "docs/python.md": _holds_runs,
+  "docs/replay.md": _holds_export,
+}
 
 
 def test_prose_has_the_words_of_the_glossary():
