@@ -32,21 +32,29 @@ from ojd.models.student import PRECISIONS
 from ojd.run import compilation
 from ojd.streams import base as streams
 
-_SMOKE = flags.DEFINE_bool("smoke", False, "small sizes, few repetitions")
+_SMOKE = flags.DEFINE_bool(
+  "smoke", False, "measure small sizes with few repetitions"
+)
 _LIST = flags.DEFINE_bool("list", False, "print what the entries measure")
-_SIZE = flags.DEFINE_string("size", None, "HxW; empty: each entry's own")
+_SIZE = flags.DEFINE_string(
+  "size", None, "size of the frames as HxW; empty: each entry's own"
+)
 _JSON = flags.DEFINE_string("json", None, "file to write the results to")
 _BACKEND = flags.DEFINE_enum(
-  "backend", None, ["cpu", "gpu"], "empty: a GPU where there is one"
+  "backend",
+  None,
+  ["cpu", "gpu"],
+  "where to measure; empty: on a GPU if there is one",
 )
 _PRECISION = flags.DEFINE_enum(
   "precision",
   None,
   list(PRECISIONS),
-  "of student and torch; empty: bfloat16 on a GPU, else float32",
+  "what the student and torch compute in; empty: bfloat16 on a GPU, float32 "
+  "elsewhere",
 )
 _PROFILE = flags.DEFINE_string(
-  "profile", None, "folder for traces of what is compared, for XProf"
+  "profile", None, "write traces of what is compared to this folder, for XProf"
 )
 _REPEATS = flags.DEFINE_integer("repeats", 7, "pairs timed for a result")
 _WHAT = flags.DEFINE_list(

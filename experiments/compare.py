@@ -49,21 +49,26 @@ _SYSTEMS = flags.DEFINE_string(
 _UPDATES = flags.DEFINE_list(
   "updates", [], "gradient steps to compare, each as jit:update=NAME"
 )
-_OUTPUT = flags.DEFINE_string("output", "", "the folder of the results")
-_REPEAT = flags.DEFINE_integer("repeat", 1, "seeds, from --seed on")
-_JOBS = flags.DEFINE_integer("jobs", 1, "runs at a time")
+_OUTPUT = flags.DEFINE_string("output", "", "the folder for the results")
+_REPEAT = flags.DEFINE_integer("repeat", 1, "number of seeds, from --seed on")
+_JOBS = flags.DEFINE_integer(
+  "jobs", 1, "runs at a time; times are then not those of a run alone"
+)
 _DAVIS = flags.DEFINE_bool(
   "davis_measures",
   False,
-  "region similarity and boundary measure too, of streams with one class",
+  "also compute the region similarity and boundary measure of DAVIS; for "
+  "streams with labels of one class",
 )
 _TEMPORAL = flags.DEFINE_bool(
   "temporal_measures",
   False,
-  "temporal stability too: consistency along the optical flow, and flicker "
-  "where nothing changes",
+  "also compute how steady the answers are: consistency along the optical "
+  "flow, and flicker where nothing changes",
 )
-_SMOKE = flags.DEFINE_bool("smoke", False, "a tiny comparison")
+_SMOKE = flags.DEFINE_bool(
+  "smoke", False, "make a tiny comparison, to see that it works"
+)
 
 _PAPER = "jit:a_thresh=0.7,jit:a_thresh=0.8,jit:a_thresh=0.9"
 _SMOKE_STREAMS = "synthetic:street@Traffic,synthetic:sports@Sports"

@@ -28,16 +28,18 @@ from ojd.types import MAX_CLASSES
 _MODEL = flags.DEFINE_string(
   "model", "jitnet", "NAME[:OPTION=VALUE]...\n" + specs.describe(student.MODELS)
 )
-_NUM_CLASSES = flags.DEFINE_integer("num_classes", 23, "background included")
-_HEIGHT = flags.DEFINE_integer("height", 720, "of a frame")
-_WIDTH = flags.DEFINE_integer("width", 1280, "of a frame")
+_NUM_CLASSES = flags.DEFINE_integer(
+  "num_classes", 23, "number of classes, with the background"
+)
+_HEIGHT = flags.DEFINE_integer("height", 720, "height of a frame")
+_WIDTH = flags.DEFINE_integer("width", 1280, "width of a frame")
 _SYSTEM = flags.DEFINE_string(
   "system",
   "",
-  "delta[:gamma=N][:policy=out|min][:refresh_every=N], whose work between "
-  "frames that the network sees whole is printed too; empty: it is not",
+  "delta[:gamma=N][:policy=out|min][:refresh_every=N]: also print its work on "
+  "the frames between whole ones; empty: only the student",
 )
-_SMOKE = flags.DEFINE_bool("smoke", False, "a frame of 96x160")
+_SMOKE = flags.DEFINE_bool("smoke", False, "use a frame of 96x160")
 # Options of --system=delta.
 _DECIDING = ("gamma", "policy", "refresh_every")
 

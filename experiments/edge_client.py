@@ -36,10 +36,10 @@ from ojd.run import config as config_lib
 flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(edge_flags)
 _SERVER = flags.DEFINE_string(
-  "server", "", "ws://HOST:PORT of a server, or wss://HOST:PORT"
+  "server", "", "address of the server: ws://HOST:PORT or wss://HOST:PORT"
 )
 _CA = flags.DEFINE_string(
-  "tls_ca", "", "a file with the certificates to be trusted; empty: the usual"
+  "tls_ca", "", "a file with the certificates to trust; empty: the system's"
 )
 _CODEC = flags.DEFINE_enum(
   "codec",
@@ -47,24 +47,28 @@ _CODEC = flags.DEFINE_enum(
   list(messages.CODECS),
   "how key frames travel; h264: as clips, for systems that train by the clock",
 )
-_KBPS = flags.DEFINE_float("up_kbps", 200.0, "of --codec=h264")
+_KBPS = flags.DEFINE_float("up_kbps", 200.0, "bit rate of --codec=h264")
 _PROGRAM = flags.DEFINE_string(
   "program",
   "",
-  "a student exported by replay --export, which runs instead of this "
-  "package's; run only what you trust",
+  "a student from replay --export, used instead of a network of this package; "
+  "it is code: use only a file that you trust",
 )
 _WAIT = flags.DEFINE_bool(
   "wait",
   False,
   "wait for an update once its key frame is --delta_min frames old",
 )
-_WAIT_SECONDS = flags.DEFINE_float("wait_seconds", 60.0, "at most")
+_WAIT_SECONDS = flags.DEFINE_float(
+  "wait_seconds", 60.0, "the most seconds that --wait waits"
+)
 _PATIENCE = flags.DEFINE_float(
   "patience", 30.0, "seconds without an update until the next key frame is sent"
 )
-_REAL_TIME = flags.DEFINE_bool("realtime", False, "play at the stream's rate")
-_SMOKE = flags.DEFINE_bool("smoke", False, "a tiny stream and server")
+_REAL_TIME = flags.DEFINE_bool("realtime", False, "play a file at its own rate")
+_SMOKE = flags.DEFINE_bool(
+  "smoke", False, "use a tiny stream and a server of its own"
+)
 
 _USED = (
   *("stream", "start_frame", "every", "num_frames", "height", "width"),

@@ -13,14 +13,16 @@ from ojd.errors import UserError
 _TOKEN_FILE = flags.DEFINE_string(
   "token_file",
   "",
-  "a file with the secret that devices give; empty: that of the variable "
-  f"{access.TOKEN_VARIABLE}, if any",
+  "a file with the secret of the devices; empty: the variable OJD_TOKEN, if "
+  "it is set",
 )
 _HEARTBEAT = flags.DEFINE_float(
   "heartbeat", 10.0, "seconds between signs of life"
 )
 _TIMEOUT = flags.DEFINE_float(
-  "timeout", 60.0, "seconds after which a peer without any counts as gone"
+  "timeout",
+  60.0,
+  "seconds without a sign of life after which the other end counts as gone",
 )
 
 

@@ -35,22 +35,29 @@ flags.adopt_module_key_flags(edge_flags)
 _LISTEN = flags.DEFINE_string(
   "listen", "127.0.0.1:7777", "HOST:PORT for devices; port 0 picks a free one"
 )
-_CERT = flags.DEFINE_string("tls_cert", "", "a certificate's file, in PEM")
-_KEY = flags.DEFINE_string("tls_key", "", "the file of its key, likewise")
+_CERT = flags.DEFINE_string("tls_cert", "", "the file of a certificate, in PEM")
+_KEY = flags.DEFINE_string(
+  "tls_key", "", "the file of the certificate's key, in PEM"
+)
 _SESSIONS = flags.DEFINE_integer(
   "max_sessions",
   16,
-  "devices that are served, or remembered until they reconnect",
+  "the most devices that are connected or may reconnect",
   1,
 )
-_MESSAGE = flags.DEFINE_float("max_message_mb", 16.0, "of what a device sends")
+_MESSAGE = flags.DEFINE_float(
+  "max_message_mb", 16.0, "the most megabytes in a message of a device"
+)
 _RATE = flags.DEFINE_float(
-  "max_key_rate", 10.0, "key frames a second of a device; more are skipped"
+  "max_key_rate",
+  10.0,
+  "the most key frames a second of a device; others are skipped",
 )
 _QUEUE = flags.DEFINE_integer(
   "max_queue",
   4,
-  "messages of a device in the queue; the oldest is dropped beyond that",
+  "the most messages of a device in the queue; beyond that the oldest is "
+  "dropped",
   1,
 )
 _FORGET = flags.DEFINE_float(
@@ -59,9 +66,9 @@ _FORGET = flags.DEFINE_float(
   "seconds after which the state of a device that left is deleted",
 )
 _KEPT = flags.DEFINE_integer(
-  "max_kept", 64, "devices whose weights are saved in the workdir", 1
+  "max_kept", 64, "the most devices whose weights are saved in the workdir", 1
 )
-_SMOKE = flags.DEFINE_bool("smoke", False, "serves one device, a few frames")
+_SMOKE = flags.DEFINE_bool("smoke", False, "serve one device for a few frames")
 
 _USED = (
   *("teacher", "teacher_process", "teacher_timeout", "system", "workdir"),

@@ -38,7 +38,7 @@ from ojd.run import config as config_lib
 flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(fleet_plan)
 _STREAMS = flags.DEFINE_string(
-  "streams", "", "a file with a line for each stream: URI, or NAME, URI"
+  "streams", "", "a file with a line for each stream: ADDRESS, or NAME, ADDRESS"
 )
 _TEACHER_RATE = flags.DEFINE_float(
   "teacher_rate",
@@ -59,7 +59,7 @@ _STORE = flags.DEFINE_string(
   "the workdir; none: no warm start",
 )
 _MAX_STUDENTS = flags.DEFINE_integer(
-  "max_students", 16, "the most students in it", lower_bound=1
+  "max_students", 16, "the most students in the student store", lower_bound=1
 )
 _REALTIME = flags.DEFINE_bool(
   "realtime", False, "play files at their own rate, as cameras would"
@@ -67,34 +67,36 @@ _REALTIME = flags.DEFINE_bool(
 _DEVICES = flags.DEFINE_integer(
   "devices",
   None,
-  "of this machine; empty: all, on a CPU one for each core",
+  "number of devices of this machine; empty: all of them, on a CPU one for "
+  "each core",
   lower_bound=1,
 )
 _RAY = flags.DEFINE_string(
   "ray",
   "",
-  "run on a Ray cluster whose nodes share the workdir: auto, the one that runs "
-  "here; HOST:PORT; local, one that is started for this fleet; needs ojd[ray]",
+  "run on a Ray cluster whose nodes share the workdir: auto for the one that "
+  "is running, HOST:PORT, or local for one that this command starts; needs "
+  "ojd[ray]",
 )
 _ACTORS = flags.DEFINE_integer(
   "actors",
   None,
-  "of Ray, that run streams; empty: one for each node",
+  "Ray actors that run streams; empty: one for each node",
   lower_bound=1,
 )
-_ACTOR_GPUS = flags.DEFINE_float("actor_gpus", 0.0, "of each of them")
+_ACTOR_GPUS = flags.DEFINE_float("actor_gpus", 0.0, "GPUs for each actor")
 _REPLICAS = flags.DEFINE_integer(
-  "replicas", 1, "of the teacher, on Ray", lower_bound=1
+  "replicas", 1, "Ray actors that hold the teacher", lower_bound=1
 )
 _REPLICA_GPUS = flags.DEFINE_float(
-  "replica_gpus", 0.0, "of each of them; 0.5: two share one"
+  "replica_gpus", 0.0, "GPUs for each replica; with 0.5 two replicas share one"
 )
 _SIMULATE = flags.DEFINE_bool(
   "simulate",
   False,
-  "run nothing; simulate what fleets of streams like those of --runs need",
+  "simulate fleets of streams like the runs of --runs, and run nothing",
 )
-_SMOKE = flags.DEFINE_bool("smoke", False, "three tiny synthetic streams")
+_SMOKE = flags.DEFINE_bool("smoke", False, "run three tiny drawn streams")
 
 _LINES_BESIDE = 6  # of the terminal, for the head and the caption
 _SMOKE_DEFAULTS = {"height": 64, "width": 96, "num_frames": 24}

@@ -37,7 +37,7 @@ _RUNS = flags.DEFINE_multi_string(
 _LATENCY = flags.DEFINE_float(
   "latency",
   0.2,
-  "seconds from request to answer, kept for 95% of the key frames",
+  "seconds within which 95% of the key frames must be answered",
 )
 _SIZES = flags.DEFINE_list(
   "sizes",
@@ -47,54 +47,55 @@ _SIZES = flags.DEFINE_list(
 _STREAMS = flags.DEFINE_integer(
   "plan_streams",
   1000,
-  "number of streams of the closer look at one size",
+  "number of streams in the detailed simulation of one size",
   lower_bound=1,
 )
 _BATCH = flags.DEFINE_integer(
   "plan_batch",
   1,
-  "most frames in a batch of a simulated teacher",
+  "the most frames in a batch of a simulated teacher",
   lower_bound=1,
 )
 _MORE = flags.DEFINE_float(
   "plan_more",
   1.0,
-  "time of a further frame in such a batch, over that of one alone; measured",
+  "time of a further frame in a batch, over the time of a frame alone",
 )
 _PER_DEVICE = flags.DEFINE_integer(
   "streams_per_device",
   0,
-  "streams that share a device of the recorded kind, for prediction and "
-  "learning in turn; 0: each has its own",
+  "streams that share a device of the recorded kind for prediction and "
+  "learning; 0: each stream has its own",
   lower_bound=0,
 )
 _TEACHER_MS = flags.DEFINE_float(
   "plan_teacher_ms",
   None,
-  "time of a simulated teacher for a frame alone, as measured elsewhere; "
-  "empty: as recorded, frame by frame",
+  "milliseconds that a simulated teacher takes for a frame alone; empty: as "
+  "recorded, frame by frame",
 )
 _DEVICE_SPEED = flags.DEFINE_float(
   "plan_device_speed",
   1.0,
-  "speed of the device that predicts and learns, over the recorded one's",
+  "speed of the device that predicts and learns, over that of the recorded "
+  "device",
 )
 _FPS = flags.DEFINE_float(
   "plan_fps", None, "frames a second of streams whose runs do not say it"
 )
 _SEED = flags.DEFINE_integer(
-  "plan_seed", 0, "of the simulations", lower_bound=0
+  "plan_seed", 0, "seed of the simulations", lower_bound=0
 )
 _EXPORT = flags.DEFINE_string(
   "export_traces",
   "",
-  "a folder for what the simulation needs of --runs, NAME.json each",
+  "a folder for what the simulation needs of --runs, NAME.json for each",
 )
 _CHECK = flags.DEFINE_string(
   "check",
   "",
-  "the folder of a fleet that ran with one teacher; compares the waiting of "
-  "its key frames with a simulation",
+  "the folder of a fleet that ran with one teacher: compare how long its key "
+  "frames waited with a simulation",
 )
 
 

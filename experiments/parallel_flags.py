@@ -17,15 +17,25 @@ from ojd.pretraining import data_parallel
 AUTO = "auto"
 
 _DEVICES = flags.DEFINE_integer(
-  "devices", None, "of this host to train on; empty: all. Of a CPU: its cores"
+  "devices",
+  None,
+  "number of devices of this host to train on, on a CPU its cores; empty: all",
 )
 _COORDINATOR = flags.DEFINE_string(
-  "coordinator", "", "HOST:PORT of process 0, or auto (Slurm, MPI): many hosts"
+  "coordinator",
+  "",
+  "HOST:PORT of process 0, or auto under Slurm and MPI: train on several hosts",
 )
-_PROCESSES = flags.DEFINE_integer("num_processes", None, "one of each host")
-_PROCESS = flags.DEFINE_integer("process_id", None, "which of them this is")
+_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "number of hosts, with one process each"
+)
+_PROCESS = flags.DEFINE_integer(
+  "process_id", None, "number of this host's process, from 0"
+)
 _SECONDS = flags.DEFINE_integer(
-  "join_seconds", 300, "that the hosts wait for one another at the start"
+  "join_seconds",
+  300,
+  "seconds that the hosts wait for one another at the start",
 )
 
 

@@ -67,36 +67,52 @@ _DATA = flags.DEFINE_string(
   "synthetic",
   "synthetic or coco:DIR, to train on; torchvision:FILE, to import weights",
 )
-_SPLIT = flags.DEFINE_string("split", "train2017", "of a COCO folder")
+_SPLIT = flags.DEFINE_string("split", "train2017", "split of a COCO folder")
 _STREAM = flags.DEFINE_string(
-  "stream", "", "train on this one stream, labelled by --teacher, not on --data"
+  "stream",
+  "",
+  "train on this one stream with the labels of --teacher, instead of --data",
 )
 _OF_STREAM = {
-  "teacher": flags.DEFINE_string("teacher", "mask_rcnn_tiny", "what labels it"),
-  "classes": flags.DEFINE_string("classes", "", "its classes"),
-  "init": flags.DEFINE_string("init", "bundled", "initial weights"),
-  "height": flags.DEFINE_integer("height", None, "of a stream's frames"),
-  "width": flags.DEFINE_integer("width", None, "of a stream's frames"),
-  "num_frames": flags.DEFINE_integer("num_frames", None, "length; empty: all"),
+  "teacher": flags.DEFINE_string(
+    "teacher", "mask_rcnn_tiny", "the teacher that labels the stream"
+  ),
+  "classes": flags.DEFINE_string(
+    "classes", "", "classes of the student, as online_distill takes them"
+  ),
+  "init": flags.DEFINE_string(
+    "init",
+    "bundled",
+    "the student's first parameters, as online_distill takes them",
+  ),
+  "height": flags.DEFINE_integer(
+    "height", None, "height of the stream's frames"
+  ),
+  "width": flags.DEFINE_integer("width", None, "width of the stream's frames"),
+  "num_frames": flags.DEFINE_integer(
+    "num_frames", None, "frames of the stream to train on; empty: all"
+  ),
 }
 _EVERY = flags.DEFINE_integer(
   "every", EVERY, "train on every n-th frame of a stream"
 )
-_WORKDIR = flags.DEFINE_string("workdir", "", "folder of the training")
+_WORKDIR = flags.DEFINE_string("workdir", "", "the folder of the training")
 _MODEL = flags.DEFINE_string(
   "model",
   "jitnet",
   "the network, NAME[:OPTION=VALUE]...: " + ", ".join(student_lib.MODELS),
 )
-_STEPS = flags.DEFINE_integer("num_steps", None, "updates; empty: the recipe's")
+_STEPS = flags.DEFINE_integer(
+  "num_steps", None, "number of updates; empty: the recipe's"
+)
 _BATCH = flags.DEFINE_integer(
-  "batch", None, "frames an update; empty: the recipe's"
+  "batch", None, "frames in an update; empty: the recipe's"
 )
 _RATE = flags.DEFINE_float(
-  "learning_rate", None, "the highest; empty: the recipe's"
+  "learning_rate", None, "the highest learning rate; empty: the recipe's"
 )
-_SEED = flags.DEFINE_integer("seed", 0, "of the whole training")
-_SMOKE = flags.DEFINE_bool("smoke", False, "a few steps on small data")
+_SEED = flags.DEFINE_integer("seed", 0, "seed of the training")
+_SMOKE = flags.DEFINE_bool("smoke", False, "make a few steps on small data")
 
 _WEIGHTS = "student.safetensors"
 _NUM_WORLDS, _FRAMES_PER_WORLD = 500, 8

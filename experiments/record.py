@@ -25,7 +25,7 @@ from ojd.run.config import RunConfig
 from ojd.teachers import base as teachers
 
 flags.adopt_module_key_flags(run_flags)
-_OUT = flags.DEFINE_string("out", "", "the folder that the recording fills")
+_OUT = flags.DEFINE_string("out", "", "the folder for the recording")
 _ASK_EVERY = flags.DEFINE_integer("ask_every", 1, "ask about every n-th frame")
 _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny run, to see that it works")
 

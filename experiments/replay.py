@@ -48,14 +48,20 @@ from ojd.run import config as config_lib
 
 flags.adopt_module_key_flags(run_flags)
 _SMOKE = flags.DEFINE_bool("smoke", False, "make a tiny run and replay it")
-_FROM = flags.DEFINE_integer("from_frame", None, "the first frame; empty: all")
-_TO = flags.DEFINE_integer("to_frame", None, "the last frame; empty: all")
-_AT = flags.DEFINE_integer("at_frame", None, "the frame of --export")
+_FROM = flags.DEFINE_integer(
+  "from_frame", None, "the first frame; empty: that of the run"
+)
+_TO = flags.DEFINE_integer(
+  "to_frame", None, "the last frame; empty: that of the run"
+)
+_AT = flags.DEFINE_integer(
+  "at_frame", None, "the frame whose student --export writes"
+)
 _EXPORT = flags.DEFINE_string(
-  "export", "", "a file for the student that answered --at_frame"
+  "export", "", "write the student that answered --at_frame to this file"
 )
 _FORK = flags.DEFINE_string(
-  "fork", "", "a folder for a run that goes on from --from_frame otherwise"
+  "fork", "", "continue from --from_frame with other flags, in this folder"
 )
 _SWEEP = flags.DEFINE_string(
   "sweep",
@@ -63,7 +69,7 @@ _SWEEP = flags.DEFINE_string(
   "NAME=VALUE,VALUE;...: constants to combine, of " + ", ".join(sweep.NAMES),
 )
 _OUT = flags.DEFINE_string(
-  "out", "", "the folder of a sweep's files; empty: sweep/ in the workdir"
+  "out", "", "the folder for a sweep's files; empty: sweep/ in the workdir"
 )
 
 

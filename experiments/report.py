@@ -22,7 +22,10 @@ from ojd.errors import UserError
 from ojd.report import runs_page
 
 _OUT = flags.DEFINE_string(
-  "out", "", "the page about all runs; empty: index.html in their common folder"
+  "out",
+  "",
+  "the file for the page about all runs; empty: index.html in their common "
+  "folder",
 )
 _SMOKE = flags.DEFINE_bool("smoke", False, "make two tiny runs first")
 

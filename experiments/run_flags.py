@@ -21,37 +21,38 @@ _HELP = {
   "NAME[:PRESET][:OPTION=VALUE]...",
   "teacher_process": "run the teacher in a process of its own, which is "
   "restarted when it dies or hangs",
-  "teacher_timeout": "seconds after which such a process counts as hung; ten "
-  "times that for its start and its first answer",
-  "async_teacher": "go on with the student as it is while the teacher works, "
-  "and learn when its answer comes; no two runs are equal then. A stream "
-  "without labels is judged by those answers, unless --eval_every is given",
+  "teacher_timeout": "seconds after which the process of --teacher_process "
+  "counts as hung; ten times that for its start and its first answer",
+  "async_teacher": "do not wait for the teacher: the student goes on as it is "
+  "and learns when the answer comes. No two runs are equal then. A stream "
+  "without labels is judged by these answers, unless --eval_every is given",
   "system": "the method and its options, NAME[:PRESET][:OPTION=VALUE]...\n"
   + specs.describe(systems.METHODS)
   + "\n",
-  "link": "puts a network between the teacher, who is on a server, and the "
-  "student, on a device; simulated in the time of the stream: ideal, or "
-  "NAME=VALUE,... of " + ", ".join(conditions.NAMES),
-  "workdir": "the folder that the run fills",
-  "classes": "what to tell apart, as 'person;auto=car,bus,truck'; empty: all",
+  "link": "simulate a network between the teacher, on a server, and the "
+  "student, on a device, in the time of the stream: ideal, or NAME=VALUE,... "
+  "of " + ", ".join(conditions.NAMES),
+  "workdir": "the folder for the files of the run",
+  "classes": "the classes that the student separates, as "
+  "'person;auto=car,bus,truck'; empty: all of the teacher's",
   "height": "height of the student's frames; empty: the stream's",
   "width": "width of the student's frames; empty: the stream's",
   "start_frame": "the first frame of the stream to play, from 0",
-  "every": "play every n-th frame from there, as a stream of fewer frames a "
-  "second",
-  "num_frames": "frames to run; empty: to the end of the stream",
-  "seed": "of the student's random parameters",
-  "a_thresh": "accuracy from which on no update is made; this and the next "
-  "four are options of the system, empty: its own",
+  "every": "play every n-th frame from --start_frame on, as a stream of fewer "
+  "frames a second",
+  "num_frames": "number of frames to run; empty: to the end of the stream",
+  "seed": "seed of the student's random parameters",
+  "a_thresh": "accuracy from which on no update is made. This and the next "
+  "four flags are options of the system; empty: the system's default",
   "delta_min": "least frames between teacher calls",
   "delta_max": "most frames between teacher calls",
   "u_max": "most updates on a key frame",
   "u_min": "least updates on a key frame",
   "update": "the gradient step and its options, NAME[:OPTION=VALUE]...; empty: "
   "sgd, or the system's own.\n" + specs.describe(updates.STEPS) + "\n",
-  "learning_rate": "of the gradient step; empty: its own",
-  "precision": "in what the student computes: float32, bfloat16 (a GPU's; "
-  "parameters, statistics and loss stay float32)",
+  "learning_rate": "learning rate of the gradient step; empty: the step's own",
+  "precision": "what the student computes in: float32, or bfloat16 for GPUs "
+  "(parameters, statistics and loss stay float32)",
   "model": "the student's network and its options, NAME[:OPTION=VALUE]...\n"
   + specs.describe(student.MODELS)
   + "\n",
@@ -59,14 +60,15 @@ _HELP = {
   "experiments.pretrain or train_delta",
   "eval_every": "judge every n-th frame, 0 never; empty: each frame by the "
   "stream's own labels, else each 30th by the teacher",
-  "checkpoint_every": "key frames from one checkpoint to the next, from which "
-  "an interrupted run goes on; 0: none",
-  "overlay": "write overlay.mp4, sample frames, and key frames before and after"
-  " learning",
-  "save_masks": "write the student's class maps, at the size of the source: "
-  "png, a file a frame; video, one lossless masks.mkv; --save_masks alone: png",
-  "boxes": "write a box around each component of the student's classes, as "
-  "COCO's results: boxes.jsonl, boxes.json",
+  "checkpoint_every": "key frames between checkpoints, from which an "
+  "interrupted run resumes; 0: no checkpoints",
+  "overlay": "write overlay.mp4, sample frames, and pictures of key frames "
+  "before and after learning",
+  "save_masks": "write the student's class maps in the size of the source: "
+  "png, a file for each frame; video, one lossless masks.mkv; --save_masks "
+  "alone is png",
+  "boxes": "write a box around each component of the student's classes, in "
+  "COCO's format: boxes.jsonl, boxes.json",
   "areas": "write the share of each class in each frame: areas.jsonl",
   "tensorboard": "write the metrics for TensorBoard; needs ojd[tensorboard]",
   "wandb": "send the metrics to Weights & Biases, or with WANDB_MODE=offline "

@@ -39,14 +39,14 @@ from ojd.pretraining import album, batches, trainer
 from ojd.run import compilation
 from ojd.streams.base import MAX_SIDE, MIN_SIDE
 
-_WORKDIR = flags.DEFINE_string("workdir", "", "folder of the training")
+_WORKDIR = flags.DEFINE_string("workdir", "", "the folder of the training")
 _MODEL = flags.DEFINE_string(
   "model",
   "jitnet",
   "the network, NAME[:OPTION=VALUE]...: " + ", ".join(student_lib.MODELS),
 )
 _INIT = flags.DEFINE_string(
-  "init", "bundled", "the student: random, bundled, or a file"
+  "init", "bundled", "the student to begin with: random, bundled, or a file"
 )
 _FORM = flags.DEFINE_string(
   "form",
@@ -55,14 +55,19 @@ _FORM = flags.DEFINE_string(
   + specs.describe(training.FORMS),
 )
 _BETA = flags.DEFINE_float(
-  "beta", training.Recipe().beta, "what the share of work counts in the loss"
+  "beta", training.Recipe().beta, "weight of the work in the loss"
 )
-_INTERVAL = flags.DEFINE_integer("interval", 3, "of the work that is printed")
-_STEPS = flags.DEFINE_integer("num_steps", 6_000, "updates")
-_BATCH = flags.DEFINE_integer("batch", 4, "pairs an update")
-_HEIGHT = flags.DEFINE_integer("height", 192, "of its frames")
-_WIDTH = flags.DEFINE_integer("width", 320, "of its frames")
-_SEED = flags.DEFINE_integer("seed", 0, "of the whole training")
+_INTERVAL = flags.DEFINE_integer(
+  "interval",
+  3,
+  "frames from one whole frame to the next, for the work that is printed at "
+  "the end",
+)
+_STEPS = flags.DEFINE_integer("num_steps", 6_000, "number of updates")
+_BATCH = flags.DEFINE_integer("batch", 4, "pairs of frames in an update")
+_HEIGHT = flags.DEFINE_integer("height", 192, "height of the frames")
+_WIDTH = flags.DEFINE_integer("width", 320, "width of the frames")
+_SEED = flags.DEFINE_integer("seed", 0, "seed of the training")
 _SMOKE = flags.DEFINE_bool("smoke", False, "a few steps, to see that it works")
 
 

@@ -19,12 +19,16 @@ from ojd.pretraining import album
 from ojd.teachers import detector, tiny, train_tiny
 
 _DEFAULTS = train_tiny.Recipe()
-_WORKDIR = flags.DEFINE_string("workdir", "", "folder of the training")
-_STEPS = flags.DEFINE_integer("num_steps", _DEFAULTS.num_steps, "updates")
-_BATCH = flags.DEFINE_integer("batch", _DEFAULTS.batch, "frames an update")
-_RATE = flags.DEFINE_float("learning_rate", _DEFAULTS.learning_rate, "peak")
-_SEED = flags.DEFINE_integer("seed", _DEFAULTS.seed, "of the whole training")
-_SMOKE = flags.DEFINE_bool("smoke", False, "four steps on small data")
+_WORKDIR = flags.DEFINE_string("workdir", "", "the folder of the training")
+_STEPS = flags.DEFINE_integer(
+  "num_steps", _DEFAULTS.num_steps, "number of updates"
+)
+_BATCH = flags.DEFINE_integer("batch", _DEFAULTS.batch, "frames in an update")
+_RATE = flags.DEFINE_float(
+  "learning_rate", _DEFAULTS.learning_rate, "the highest learning rate"
+)
+_SEED = flags.DEFINE_integer("seed", _DEFAULTS.seed, "seed of the training")
+_SMOKE = flags.DEFINE_bool("smoke", False, "make four steps on small data")
 
 
 class Batches:

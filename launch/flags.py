@@ -17,14 +17,16 @@ from launch.runs import Plan, Run
 from ojd.errors import UserError
 
 _OUTPUT = flags.DEFINE_string(
-  "output", "", "the folder of all runs; empty: the table's"
+  "output", "", "the folder of all runs; empty: the table's own"
 )
 _ONLY = flags.DEFINE_list(
-  "only", [], "parts of names: the other runs are left alone"
+  "only", [], "run only those whose names contain one of these parts"
 )
-_LIST = flags.DEFINE_bool("list", False, "say what is done, and start nothing")
+_LIST = flags.DEFINE_bool("list", False, "show what is done, and start nothing")
 GRACE = flags.DEFINE_float(
-  "grace", supervised.GRACE_SECONDS, "seconds that a run has to end by itself"
+  "grace",
+  supervised.GRACE_SECONDS,
+  "seconds that a run has to end by itself after an interrupt",
 )
 _MAX_GRACE = 3600.0
 

@@ -21,10 +21,12 @@ from launch.supervised import Supervised
 
 flags.adopt_module_key_flags(launch_flags)
 _CORES = flags.DEFINE_integer(
-  "cores", None, "of this machine, for all runs at a time; empty: all"
+  "cores", None, "cores of this machine for all runs together; empty: all"
 )
 _MEMORY = flags.DEFINE_float(
-  "memory_gb", None, "likewise; empty: what is available now"
+  "memory_gb",
+  None,
+  "memory for all runs together; empty: what is available now",
 )
 
 

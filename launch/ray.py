@@ -18,7 +18,7 @@ from ojd.fleet import ray as cluster
 
 flags.adopt_module_key_flags(launch_flags)
 _ADDRESS = flags.DEFINE_string(
-  "address", "auto", "of the cluster: auto, HOST:PORT, or local for a new one"
+  "address", "auto", "the cluster: auto, HOST:PORT, or local for a new one"
 )
 
 

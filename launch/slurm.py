@@ -23,14 +23,20 @@ from launch import jobs as jobs_lib
 from ojd.errors import UserError
 
 flags.adopt_module_key_flags(launch_flags)
-_PARTITION = flags.DEFINE_string("partition", "", "empty: the cluster's own")
-_ACCOUNT = flags.DEFINE_string("account", "", "who pays for it")
-_TIME = flags.DEFINE_string(
-  "time", "24:00:00", "of a job until it is requeued: [DAYS-]HH:MM:SS"
+_PARTITION = flags.DEFINE_string(
+  "partition", "", "partition of the jobs; empty: the cluster's default"
 )
-_AT_A_TIME = flags.DEFINE_integer("at_a_time", 256, "the most jobs that run")
+_ACCOUNT = flags.DEFINE_string("account", "", "account that pays for the jobs")
+_TIME = flags.DEFINE_string(
+  "time",
+  "24:00:00",
+  "time limit of a job, after which it is requeued: [DAYS-]HH:MM:SS",
+)
+_AT_A_TIME = flags.DEFINE_integer(
+  "at_a_time", 256, "the most jobs that run at a time"
+)
 _SBATCH = flags.DEFINE_list(
-  "sbatch", [], "more for sbatch: NAME=VALUE,..., as constraint=a100"
+  "sbatch", [], "further options of sbatch: NAME=VALUE,..., as constraint=a100"
 )
 _PROGRAMS = ("srun", "sbatch", "squeue")
 
