@@ -138,7 +138,7 @@ def _truth_groups(groups, truth_names):
 def make_teacher(
   config: RunConfig, spec: streams.StreamSpec
 ) -> teachers.Teacher:
-  """Makes the teacher of a config for the frames of a stream."""
+  """Makes the teacher of a config, for the frames of a stream."""
   return teachers.make_teacher(config.teacher, teacher_context(config, spec))
 
 
@@ -304,7 +304,7 @@ def first_interval(config: RunConfig, spec: streams.StreamSpec) -> int:
 def trains_of(
   config: RunConfig,
 ) -> Callable[[Collection[str]], Collection[str]] | None:
-  """Selects the parameters that a gradient step trains; None: all of them."""
+  """The function that selects which parameters are trained; None: all."""
   update = config_lib.bound_update(config)
   tx = optax.identity() if update is None else update.make()
   return updates.as_step(tx).trains

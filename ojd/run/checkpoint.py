@@ -129,7 +129,7 @@ class Checkpointer:
     saved = Saved(snapshot.state, reference)
     content = {"format": FORMAT, "t": int(snapshot.t)}
     content["leaves"] = state_arrays.specs(saved)
-    content["meta"] = json.loads(json.dumps(meta))  # as it is now
+    content["meta"] = json.loads(json.dumps(meta))  # a copy of it
     host = state_arrays.to_host(saved)
     self._writing = self._thread.submit(
       _write, *(self.folder, host, content, self._keep_every, before)

@@ -66,7 +66,7 @@ def export(
     "stream": run.config.stream,
     "update": run.config.update,
     "program": f"{program.name}: jax {jax.__version__}, and for "
-    f"{export_lib.MONTHS} months later versions",
+    f"{export_lib.MONTHS} months any later version",
   }
   named = pretrained.flatten(params)
   try:

@@ -112,7 +112,7 @@ def make_job(fork: Fork, config: RunConfig) -> build.Job:
 def make_labeler(
   fork: Fork, job: build.Job
 ) -> tuple[labelers.Cached, Callable[[int], bool]]:
-  """The fork's labeler, and a function: whether a frame is on record."""
+  """The fork's labeler, and whether the labels of a frame are on record."""
   known = recorded_run.LabelsByFrame(fork.parent.log)
   opened = lambda: build.open_labeler(job)
   return labelers.Cached(known.get, opened), known.__contains__

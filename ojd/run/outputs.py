@@ -37,7 +37,7 @@ class Outputs:
     """Opens the files in the workdir.
 
     Args:
-      job: what is run.
+      job: what to run.
       path: the workdir.
       start: the snapshot to start from; None for the first frame.
       trackers: get the metrics; `close_trackers` closes them.

@@ -27,7 +27,7 @@ _KEY_INK = (24, 18, 0)
 
 _OPACITY = 0.55  # of a class color over the frame
 _DIM = 0.3  # of the black over the background, so that objects stand out
-_HATCH = (0.85, 0.35)  # of the grey stripes where pixels are ignored
+_HATCH = (0.85, 0.35)  # of the gray stripes where pixels are ignored
 _MAX_LEGEND_ROWS = 3
 _MAX_KEY_WIDTH = 1600  # of the picture of a key frame
 _MAX_SIDE = 4096  # of a painted frame; H.264 levels end there

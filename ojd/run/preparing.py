@@ -76,14 +76,14 @@ def preparation(
     num_frames=num_frames,
     height=spec.height,
     width=spec.width,
-    labelled=lambda every: _labelled(job, num_frames, every, note_fn),
+    labelled=lambda every: _labeled(job, num_frames, every, note_fn),
     folder=folder,
     note_fn=note_fn,
     should_stop=should_stop,
   )
 
 
-def _labelled(
+def _labeled(
   job, num_frames, every, note_fn
 ) -> Iterator[tuple[np.ndarray, Labels]]:
   """Yields every n-th readable frame with the labels of the job's teacher."""

@@ -133,7 +133,7 @@ class _Recorder:
     return ""
 
   def _ask(self, sample):
-    """The teacher's answer, checked."""
+    """Asks the teacher and checks its answer."""
     answer = self._teacher(sample)
     teachers.check_answer(self._teacher, answer, sample.frame)
     return answer

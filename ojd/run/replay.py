@@ -126,7 +126,7 @@ class _Comparison:
   def add(self, step: recorded_run.Step):
     if step.record is not None:
       self._compare_key(step)
-    self._judge(step)
+    self._compare_frame(step)
     # Unreadable frames are skipped, so the next frame may be later than t + 1.
     while self._snapshots and self._snapshots[0] <= step.sample.t + 1:
       self._compare_snapshot(self._snapshots.pop(0), step)
@@ -150,7 +150,7 @@ class _Comparison:
     elif words := _differences(there, step.info):
       self._diverge(step.sample.t, words)
 
-  def _judge(self, step):
+  def _compare_frame(self, step):
     """Compares the mIoU of a frame, if its own labels were the reference."""
     row = self._rows.get(step.sample.t, {})
     there = row.get("eval_miou")

@@ -80,7 +80,7 @@ class _Request(NamedTuple):
   stages: stats.Stages
   progress_fn: ProgressFn  # called after every frame
   should_stop: Callable[[], bool]  # before every frame
-  note_fn: Callable[[str], None]  # gets single lines about the run
+  note_fn: Callable[[str], None]  # gets lines about the run
   display: Display | None
   shared: Shared
 
@@ -227,7 +227,7 @@ def _begin(
     checkpointer = None
   if branch is not None:
     fork_lib.write_parent(fork, path)
-    if checkpointer is not None:  # so that the fork can resume on its own
+    if checkpointer is not None:  # to resume without the parent
       checkpointer.save(branch)
   return prepared or job, checkpointer, start or branch
 
@@ -281,8 +281,8 @@ def make_source(job: build.Job) -> sources.InStep:
   if config.link:
     return network_source.SimulatedNetwork(job)
   if config.async_teacher:
-    is_unlabelled = job.truth_groups is None
-    return sources.Late(is_unlabelled and config.eval_every is None)
+    is_unlabeled = job.truth_groups is None
+    return sources.Late(is_unlabeled and config.eval_every is None)
   return sources.InStep()
 
 

@@ -98,7 +98,7 @@ class _Spread:
   """A dozen pictures spread over a run of unknown length.
 
   Every k-th picture is kept, and k doubles when there are too many. The choice
-  depends only on the number of pictures so far, so a resumed run agrees.
+  depends on the number of pictures so far, so a resumed run keeps the same.
   """
 
   def __init__(

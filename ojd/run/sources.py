@@ -80,8 +80,8 @@ class InStep:
   def predicted(self, answer: np.ndarray, record: FrameRecord) -> None:
     """Takes the answer to a frame without an update.
 
-    It reads the next key frame: this one may have got no labels, and a system
-    may ask early.
+    It asks the system for the next key frame again: a key frame may have got no
+    labels, and a system may want the next one early.
     """
     del answer, record
     self.context.stats.next_key = self.context.executor.next_key()
@@ -147,7 +147,7 @@ class InStep:
     if answer.labels is None:
       # Failures count apart from the answers, whose mean is the teacher's time.
       stages.add(f"{stage}_failed", spent)
-      problem = stats.count_unlabelled(answer.problem, sample.t)
+      problem = stats.count_unlabeled(answer.problem, sample.t)
       self.log(lambda log: log.failed(sample.t, problem))
       return None, problem
     if not is_known:  # recorded labels take the teacher no time
@@ -165,7 +165,7 @@ class InStep:
     labels = found.labels()
     if labels is not None:
       return labels, ""
-    self.context.stats.count_unlabelled(found.problem)
+    self.context.stats.count_unlabeled(found.problem)
     self.log(lambda log: log.failed(t, found.problem))
     return None, found.problem
 
@@ -189,14 +189,14 @@ class Late(InStep):
 
   needs_readonly = True
 
-  def __init__(self, is_judged_by_answers: bool):
+  def __init__(self, is_evaluated_on_keys: bool):
     """Starts without an open request.
 
     Args:
-      is_judged_by_answers: whether to evaluate the student only with the labels
+      is_evaluated_on_keys: whether to evaluate the student only with the labels
         of key frames, so that the stream never waits for an evaluation.
     """
-    self._is_judged_by_answers = is_judged_by_answers
+    self._is_evaluated_on_keys = is_evaluated_on_keys
     self._is_open = False
     self._asked_answer: np.ndarray | None = None  # student's, at the request
     # The teacher's answer, if an evaluation has already waited for it.
@@ -214,7 +214,7 @@ class Late(InStep):
       example = Example(answer.sample, answer.labels, AnsweredBy.AFTER)
       return example, ""
     if answer is not None:
-      problem = stats.count_unlabelled(answer.problem, answer.sample.t)
+      problem = stats.count_unlabeled(answer.problem, answer.sample.t)
       self.log(lambda log: log.failed(sample.t, problem))
     if self.is_due() and not self._is_open:
       with self.context.stages("ask"):
@@ -236,7 +236,7 @@ class Late(InStep):
   def _note(self, answer, sample, record):
     """Counts labels that have arrived, and evaluates the student with them."""
     stats, stages = self.context.stats, self.context.stages
-    if self._is_judged_by_answers:
+    if self._is_evaluated_on_keys:
       expected = answer.labels.classes
       self.context.compare_fn(expected, self._asked_answer, record)
       record.eval_t = answer.sample.t
@@ -255,7 +255,7 @@ class Late(InStep):
       self._asked_answer = answer
 
   def expected(self, sample, labels, record):
-    if self._is_judged_by_answers:
+    if self._is_evaluated_on_keys:
       return None
     if self._is_open and self._early is None:
       start = self.context.stages.elapsed()

@@ -153,7 +153,7 @@ class RunStats:
     self.num_updates += info.num_updates
     self.num_rolled_back += info.num_rolled_back
 
-  def count_unlabelled(self, problem: str, t: int | None = None) -> str:
+  def count_unlabeled(self, problem: str, t: int | None = None) -> str:
     """Counts a request that got no labels.
 
     Args:

@@ -79,7 +79,7 @@ class TensorBoard:
   """Event files in a folder; each frame is written at once."""
 
   def __init__(self, folder: pathlib.Path, start: int = 0):
-    """Opens a new file; in older ones readers drop `start` and later."""
+    """Opens a new file; readers drop frame `start` on from older ones."""
     # SummaryWriter is not used: it waits forever once its thread has died.
     from tensorboardX import event_file_writer
     from tensorboardX.proto import event_pb2, summary_pb2

@@ -1,8 +1,8 @@
 """The trajectory of a run: all labels of the teacher, and all decisions.
 
-It makes it possible to replay or to resume a run without the teacher. It is a
-log (`ojd.formats.log`) in a folder of its own, with one record per request, in
-the order of the frames.
+With it a run can be replayed, or resumed, without asking the teacher again. It
+is a log (`ojd.formats.log`) in a folder of its own, with one record per request
+in the order of the frames.
 """
 
 import pathlib
@@ -186,9 +186,9 @@ class Trajectory:
 class TrajectoryWriter:
   """Writes the trajectory of a run, which may have been interrupted.
 
-  A run that resumes from a checkpoint gets again to frames that the teacher has
+  A run that resumes from a checkpoint repeats frames that the teacher has
   labeled. It takes their labels from the log, and must learn the same from them
-  as before. The claim on the workdir keeps other writers out.
+  again. The claim on the workdir keeps other writers out.
   """
 
   def __init__(

@@ -1,7 +1,7 @@
 """The workdir of a run: its files, its status, and the claim to write there.
 
 config.json     flags, versions, devices, the stream's identity
-metrics.jsonl   one line a frame
+metrics.jsonl   one line per frame
 summary.json    the run in numbers
 parent.jsonl    of a fork: metrics.jsonl of its parent
 masks/ masks.mkv   the student's class maps (--save_masks)
@@ -88,7 +88,7 @@ def describe_run(
   return {
     "format": _FORMAT,
     "flags": flags,
-    # Others may see the file.
+    # Other people may see the file, so it has no passwords.
     "command": base.without_password(command),
     "stream": stream_identity,
     "class_names": list(groups.names),
