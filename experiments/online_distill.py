@@ -24,7 +24,7 @@ _SMOKE = flags.DEFINE_bool("smoke", False, "a tiny run, to see that it works")
 
 
 def main() -> int:
-  """Runs what the flags ask for and prints what came of it."""
+  """Runs what the flags ask for and prints the result."""
   config = run_flags.run_config(run_flags.SMOKE if _SMOKE.value else None)
   if _SMOKE.value and not config.workdir:
     config = run_flags.with_workdir(config, tempfile.mkdtemp(prefix="ojd-"))

@@ -130,7 +130,7 @@ def _replay(path):
 
 
 def in_words(run, found: replay.Replayed) -> list[str]:
-  """What came of a replay, in a few lines."""
+  """The result of a replay, in a few lines."""
   start = "a checkpoint" if found.start.is_checkpoint else "the beginning"
   live = ""
   if found.seconds_live:

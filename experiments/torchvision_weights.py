@@ -86,7 +86,7 @@ def _names(params):
     parts = ("expand", "depthwise", "project")
     parts = [part for part in parts if part in params[f"block{i}"]]
     for at, part in enumerate(parts):
-      # The last stands in the block itself, not in a group of its own.
+      # The last one is part of the block, not a group of its own.
       is_last = part == "project"
       conv, norm = (at, at + 1) if is_last else (f"{at}.0", f"{at}.1")
       found[f"block{i}/{part}/conv"] = f"{i}.conv.{conv}"

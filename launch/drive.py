@@ -20,7 +20,7 @@ class Task(Protocol):
     """The exit code, None while the run goes on."""
 
   def stop(self) -> None:
-    """Tells the run to end, and does not wait for it."""
+    """Asks the run to end, and does not wait for it."""
 
   def kill(self) -> None:
     """Ends it at once."""
@@ -44,13 +44,13 @@ class Progress(NamedTuple):
   num_done: int
   num_failed: int
   num_all: int
-  eta: float | None  # seconds; None where nothing tells
+  eta: float | None  # seconds; None if unknown
   active: list[Active]
   news: str = ""  # of a run that just began or ended
 
 
 class Ended(NamedTuple):
-  """What came of all runs."""
+  """The results of all runs."""
 
   num_done: int  # now and before
   failed: list[str]  # a line each
@@ -80,7 +80,7 @@ def drive(
     registry: where their logs are.
     start: starts a run, if there is room for it.
     watch: called all the time.
-    should_stop: asked all the time; runs are then told to end.
+    should_stop: asked all the time; True asks all runs to end.
     clock: seconds.
   """
   state = _State(runs, num_done, registry, watch, clock)
@@ -111,7 +111,7 @@ def drive(
 
 
 class _State:
-  """What is waiting, what goes on, and what came of the rest."""
+  """Runs that wait, runs that go on, and the results of the rest."""
 
   def __init__(self, runs, num_done, registry, watch, clock):
     self.waiting = deque(runs)

@@ -80,7 +80,7 @@ def run(
   work: Work, start: Callable[[Run], drive.Task]
 ) -> tuple[Ended, cli.Interrupt]:
   """Starts what is missing, and shows it; how it ended, and who ended it."""
-  # Not sooner: Ray has put its own in the place of what SIGTERM did before.
+  # Not sooner: Ray replaces the handler of SIGTERM.
   interrupt, watcher = cli.Interrupt(), display.watcher()
   try:
     ended = drive.drive(
@@ -97,7 +97,7 @@ def run(
 
 
 def conclude(work: Work, ended: Ended, interrupt: cli.Interrupt) -> int:
-  """Tells how it went, sums up where all is done; the exit code."""
+  """Reports the results, sums up if all are done; returns the exit code."""
   for line in ended.failed:
     print(f"failed: {line}", file=sys.stderr)
   if interrupt.is_wanted() or ended.num_left:

@@ -13,7 +13,7 @@ from launch.table import Need
 from ojd.errors import UserError
 
 MAX_REQUEUES = 1000  # for want of time; others are not counted
-_MAX_ARRAY = 1000  # jobs in an array, as Slurm has it unless told otherwise
+_MAX_ARRAY = 1000  # jobs in an array, Slurm's default
 # Beside the time that a run has to end, for the job to be put back.
 _REQUEUE_SECONDS = 60
 _LOOK_SECONDS = 1.0
@@ -46,7 +46,7 @@ class Job:
     while (code := task.poll()) is None:
       time.sleep(_LOOK_SECONDS)
     if code == _TERMINATED:
-      # Slurm told all processes to end. Whether the job comes back is Slurm's
+      # Slurm asked all processes to end. Whether the job comes back is Slurm's
       # to say, but not if it is over before that.
       time.sleep(_PREEMPTION_SECONDS)
     if code:

@@ -55,7 +55,7 @@ class Task:
       return _FAILED
 
   def stop(self) -> None:
-    """Tells the run to end, and does not wait for it."""
+    """Asks the run to end, and does not wait for it."""
     ray.cancel(self._ref, force=False)
 
   def kill(self) -> None:

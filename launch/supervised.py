@@ -1,7 +1,7 @@
 """A run that is going on, and two processes that look after it.
 
-Nothing of a run is left behind, whoever is killed. One process writes what the
-run prints to a log, and how it ended into the registry. When the starter says
+No process of a run is left, whichever process is killed. One process writes
+what the run prints to a log, and how it ended into the registry. When the starter says
 so through its socket, or dies in whatever way, the run gets SIGTERM and some
 time to end; then it is killed, and so is, however it ends, all that it started
 and left behind. The other process waits. Whichever of them is killed, the one
@@ -79,7 +79,7 @@ class Supervised:
       cores: how many it may use, or which.
       environment: variables beside those of this process.
       folder: in which the command is meant; here by default.
-      grace: seconds it has to end once it is told to.
+      grace: seconds that it has to end after the request.
     """
     self.grace = grace
     folder = folder or os.getcwd()
@@ -112,7 +112,7 @@ class Supervised:
     return self.poll()
 
   def stop(self) -> None:
-    """Tells the run to end, and does not wait for it."""
+    """Asks the run to end, and does not wait for it."""
     self._process.send(STOP)
 
   def end(self) -> None:
@@ -198,7 +198,7 @@ def _ignore_signals():
   """Leaves Ctrl-C and the like to the starter, who has the socket.
 
   A scheduler signals all processes at once: the run hears for itself what
-  should end it, and the others are for whoever submitted it.
+  should end it, and the others are for the program that submitted it.
   """
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, lambda *_: None)  # the run's own is as ever

@@ -154,7 +154,7 @@ def read(path: pathlib.Path) -> Table:
 
 
 def located(path: pathlib.Path, text: str, error: UserError) -> UserError:
-  """The error with its file, and its line where the key stands in one."""
+  """The error with its file, and its line if the key is in one."""
   line = _line(text, error.keys) if isinstance(error, KeyProblem) else None
   where = f"{path}, line {line}" if line else str(path)
   return UserError(f"{where}: {error}")

@@ -120,7 +120,7 @@ def adapt(
     u_min: updates made however accurate the student is.
     keep_norms: whether to return what the norms did in the last pass.
     keep_best: whether the most accurate of the students that were tried goes
-      on, with the step's state of that time, in the place of the last one.
+      on, with the step's state of that time, instead of the last one.
     step_scale: from the accuracy before any update to a factor of all updates;
       None: 1.
   """

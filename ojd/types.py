@@ -2,8 +2,8 @@
 
 Letters, used in every shape comment: B batch, T frames of a stream, H height,
 W width, C classes (background included), N instances. A class map is
-`[H, W] uint8`: 0 is background, 1..C-1 the objects, 255 a pixel that nobody is
-asked about.
+`[H, W] uint8`: 0 is background, 1..C-1 the objects, 255 a pixel that is
+ignored.
 """
 
 from collections.abc import Callable

@@ -40,7 +40,7 @@ def skipping(at):
 
 
 def follow(at):
-  """Pairs made anew of a model that has learnt, over one of its updates."""
+  """Fitting the pairs to a model that has learned, over one of its updates."""
   student, params, frame, labels = students.inputs(at)
   pair = changes.where_it_saves(changes.pair())
   net = convert(student, changes.rules(pair))

@@ -1,4 +1,4 @@
-"""Many streams on a fleet's engines: whoever waits together runs together.
+"""Many streams on a fleet's engines: streams that wait together run together.
 
 streams_S_vs_1
     a frame of one of S streams, over a frame of one alone (at most 0.67 on two

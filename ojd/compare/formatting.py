@@ -102,7 +102,7 @@ class Kind(NamedTuple):
   write_fn: Callable[[Entry, Marks], str]  # of an entry that has numbers
 
   def write(self, entry: Entry, marks: Marks = TEXT) -> str:
-    """What stands in a place of the table."""
+    """The text of a cell of the table."""
     return self.write_fn(entry, marks) if entry.stats else FAILED
 
 
@@ -111,7 +111,7 @@ DAVIS = Kind("DAVIS: J, F", regions_and_boundaries)
 WORK = Kind("GMAC a frame, of the student's answers", work)
 TEMPORAL = Kind("consistency, flicker (of the labels), %", steadiness)
 LINK = Kind("Kbps up, down (frames of staleness, frames/s)", over_the_link)
-# By a number that tells that there is something to be shown.
+# By the number that must be there for the table to be shown.
 _MORE = {
   "region": DAVIS,
   "consistency": TEMPORAL,

@@ -1,4 +1,4 @@
-"""What came of one cell of a comparison, in numbers read from its workdir."""
+"""The results of one cell of a comparison, read from its workdir."""
 
 import contextlib
 import pathlib
@@ -95,7 +95,7 @@ def read(path: pathlib.Path, wanted: frozenset[str] = frozenset()) -> Numbers:
 
 
 def _ms_paper_model(summary):
-  """Of the average frame: what a mean of speed-ups does not tell."""
+  """Of the average frame, which a mean of speed-ups does not give."""
   teacher = values.mapping(summary, "paper_ms").get("teacher")
   speedup = summary.get("speedup_paper_model")
   are_known = all(map(values.is_number, (teacher, speedup)))

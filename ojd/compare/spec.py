@@ -158,7 +158,7 @@ def _name(address, known):
 
 
 def _checked(entries):
-  """Refuses a stream that is there twice, and tells equal names apart."""
+  """Refuses a repeated stream, and numbers equal names."""
   (uri, count), *_ = Counter(entry.uri for entry in entries).most_common(1)
   if count > 1:
     raise UserError(f"--streams: {uri} is there twice")

@@ -10,7 +10,7 @@ OVERALL = "Overall"
 
 
 class Cell(NamedTuple):
-  """One run of a comparison, and what came of it."""
+  """One run of a comparison, and its results."""
 
   stream: StreamEntry
   system: SystemEntry

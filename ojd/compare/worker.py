@@ -1,7 +1,7 @@
 """A process that runs cells of a comparison, one after the other.
 
 What goes wrong with one of them is reported, and the next one is waited for.
-The process ends when whoever started it does.
+The process ends when the process that started it does.
 """
 
 import contextlib
@@ -130,6 +130,6 @@ class _Teller:
     now = time.monotonic()
     if now - self._last >= _TOLD_SECONDS:
       self._last = now
-      # Where nobody listens any more, the run is soon asked to stop.
+      # If the other end is gone, the run is soon asked to stop.
       with contextlib.suppress(OSError):
         self._tell(Moved(progress.num_frames))

@@ -151,7 +151,7 @@ class Timing(NamedTuple):
 
 
 def keep_alive(timing: Timing) -> dict[str, object]:
-  """What either end tells `websockets` of its timing."""
+  """The timing that both ends give to `websockets`."""
   return {
     "ping_interval": timing.heartbeat,
     "ping_timeout": timing.timeout,
@@ -165,7 +165,7 @@ def keep_alive(timing: Timing) -> dict[str, object]:
 def bound_sends(connection: socket.socket, seconds: float) -> None:
   """A peer that takes nothing for so long is an error, and not a wait.
 
-  Pings would never tell: they wait behind what is being sent.
+  Pings cannot do this: they wait behind what is being sent.
   """
   connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
   if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""A device's connection: it is kept up, and nobody waits for it.
+"""A device's connection: it is kept open, and the player never waits for it.
 
 Whoever plays the stream offers frames and reads the newest weights; a thread
 here connects, sends, and after a break connects again, another receives.
@@ -69,7 +69,7 @@ class Client:
       uplink: makes messages of frames.
       timing: of the connection.
       patience: seconds after which a key frame's answer is not waited for.
-      note_fn: told in a line what happens, by any thread.
+      note_fn: called with a line about what happens, from any thread.
     """
     self.device, self.counts = device, Counts()
     self._dial, self._uplink, self._timing = dial, uplink, timing
@@ -151,7 +151,7 @@ class Client:
           connection = self._connect(stack)
           if connection is not None:
             self._talk(connection)
-      except Exception as error:  # a bug: better told than kept from people
+      except Exception as error:  # a bug: report it
         self.refusal = f"{type(error).__name__}: {_words_of(error)}"
       if not (self._closing or self.refusal):
         pause = next(self._pauses)

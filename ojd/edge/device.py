@@ -36,8 +36,8 @@ WELCOME_SECONDS = 30.0  # that a server has for it
 class Plan(NamedTuple):
   """Which frames a device sends up, and whether it waits for news.
 
-  A plan is a value: whoever plays the stream reads it without waiting for
-  whoever speaks to the server.
+  A plan is a value: the player reads it without waiting for
+  the thread that talks to the server.
   """
 
   is_ready: bool = False  # there is a server, and it has said Welcome

@@ -92,7 +92,7 @@ class Player:
 
     Args:
       stream: of the frames.
-      groups: what the student tells apart.
+      groups: the student's classes.
       answer: how it answers; compiled at its first call.
       stage: of the weights; holds the first ones.
       client: of the server.
@@ -287,7 +287,7 @@ def make_player(
   Args:
     config: of the stream and the student.
     settings: of the device.
-    note_fn: told in a line what the network does, by any thread.
+    note_fn: called with a line about the network, from any thread.
     **options: of the `Player`.
   """
   stream = build.open_stream(config)
@@ -325,7 +325,7 @@ def make_player(
 
 
 def _classes(config: RunConfig, spec: streams.StreamSpec) -> str:
-  """What to tell apart: as asked, as of the stream, as the first weights do."""
+  """The classes: as asked for, else the stream's, else the first weights'."""
   text = config.classes.strip() or spec.default_classes
   if text:
     return text
@@ -334,7 +334,7 @@ def _classes(config: RunConfig, spec: streams.StreamSpec) -> str:
     given = pretrained.load(build.init_path(config))
     names = given.class_names or names
   if len(names) < 2:
-    raise UserError("--classes is missing: what does the server tell apart?")
+    raise UserError("--classes is missing: give those of the server")
   return ";".join(names[1:])
 
 

@@ -66,10 +66,10 @@ class Offer(NamedTuple):
     there, here = hello.terms.classes, self.classes
     if there != here:
       return (
-        f"other classes: the device tells {_quoted(there)} apart, the server "
+        f"other classes: the device has {_quoted(there)}, the server "
         f"{_quoted(here)}; give both the same --classes"
       )
-    # As a device tells it, who does not know what trains.
+    # As a device sends it, which does not know what trains.
     if hello.layout != layout_of(self.first.params).digest:
       return "another network: give both the same --model"
     return self.check_terms(hello.terms)
@@ -167,7 +167,7 @@ class Registry:
       return [(s.session, s.peer is not None) for s in self._entries.values()]
 
   def close(self) -> None:
-    """Nothing is given to `take` any more, and every device is told so."""
+    """Ends `take`, and closes the connection of every device."""
     with self._changed:
       self.is_closed = True
       for entry in self._entries.values():
@@ -248,7 +248,7 @@ class Registry:
     return Session(number, hello.terms, first, self.offer.schedule, self._rules)
 
   def _take_over(self, number):
-    """Whoever had the session is told, and goes."""
+    """The client that had the session gets an error and leaves."""
     entry = self._entries.get(number)
     if entry is None or entry.peer is None:
       return

@@ -105,7 +105,7 @@ class Server:
     return handle
 
   def _admit(self, connection, request):
-    """None, or the answer to whoever may not speak."""
+    """None, or the answer that refuses the client."""
     headers = request.headers.get_all("Authorization")
     if self._access.lets_pass(headers[0] if len(headers) == 1 else None):
       return None
@@ -141,7 +141,7 @@ class Server:
       self._registry.tick()
 
   def close(self) -> None:
-    """Tells every device that it is over, and ends."""
+    """Closes every connection, and ends."""
     self._closing.set()
     self._registry.close()
     ending = threading.Thread(target=self._server.shutdown, daemon=True)
@@ -185,7 +185,7 @@ def serve(
     capacity: of all devices.
     timing: of the connections.
     store: of what devices hold; None: they send it.
-    note_fn: told in a line what happens, by any thread.
+    note_fn: called with a line about what happens, from any thread.
 
   Raises:
     UserError: in a line, why this cannot be served.
@@ -236,7 +236,7 @@ class _Peer:
 
   def send(self) -> None:
     """Sends until the end; then the connection is over."""
-    # Whatever it is, there is nobody left to be told.
+    # Whatever it is, the other end is gone.
     with contextlib.suppress(exceptions.ConnectionClosed, OSError):
       while (data := self._next()) is not None:
         self._connection.send(data)

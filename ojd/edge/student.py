@@ -52,7 +52,7 @@ def classes_text(groups: ClassGroups) -> str:
 
 
 def groups_of(text: str) -> ClassGroups:
-  """The groups of a text, whoever the teacher is; a UserError if none."""
+  """The groups of a text for any teacher; a UserError if there are none."""
   names = dict.fromkeys(part.strip() for part in re.split("[;=,]", text))
   return labels.parse_groups(text, (BACKGROUND_NAME, *names))
 
@@ -70,7 +70,7 @@ class Staged(NamedTuple):
 
 
 class Stage:
-  """Where whoever receives weights leaves them, and the player finds them."""
+  """Holds received weights until the player takes them."""
 
   def __init__(self, put: Callable[[NamedParams], Any], first: NamedParams):
     """`put` brings arrays by name to the device, in the thread that receives.

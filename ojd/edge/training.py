@@ -37,7 +37,7 @@ MAX_SKIP = 1 << 20  # frames; 12 hours at 24 a second
 
 
 class FrameCount(NamedTuple):
-  """The server's count of a device's frames, by the times that it tells.
+  """The server's count of a device's frames, by the times that it sends.
 
   Frame t of a stream is seen at t / fps. A clock that jumps back, or farther
   ahead than a device may be silent, is taken to have been set anew: its frame
@@ -280,7 +280,7 @@ def _make_parts(config, teacher):
     )
   params = student_lib.first_weights(student, config.seed)
   layout = layout_of(params, _trainable(config, params))
-  # Until devices are told more.
+  # Until devices get another interval.
   if remote.is_batched:
     options = method.options
     first = Schedule(0, options["sampling_rate"], options["train_period"])

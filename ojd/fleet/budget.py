@@ -5,7 +5,7 @@ teacher than there are tokens, those go first whose student is estimated to have
 fallen below its threshold, and among equals those that labels are estimated to
 help most, as a thief gives what others have to who gains more by it (Ekya, NSDI
 2022). Whoever has waited for twice its fair share goes before all, the longest
-first, so that nobody waits for ever.
+first, so that no stream waits for ever.
 
 The accuracy of a student since its last update is not known; it is estimated to
 fall as fast as it did between the two key frames before.
@@ -183,7 +183,7 @@ class RateLimiter(abc.ABC):
 
 
 class ClockLimiter(RateLimiter):
-  """By the clock, for live streams: nobody waits for a decision."""
+  """By the clock, for live streams: a decision is immediate."""
 
   def __init__(
     self,

@@ -122,7 +122,7 @@ class Engine:
       self._fail(error)
 
   def _fail(self, error, requests=()):
-    """Fails these requests and all that wait: nobody waits for ever."""
+    """Fails these requests and all that wait, so that no stream hangs."""
     with self._changed:
       self._error, waiting = error, [*requests, *self._waiting]
       self._waiting.clear()
@@ -251,7 +251,7 @@ class Slot:
     return self._engine.read(self._slot)
 
   def replace(self, state: State) -> None:
-    """Puts another state in the place of this one."""
+    """Replaces the state."""
     self._engine.write(self._slot, state)
     self._next_key = self._next_key_of(state)
 

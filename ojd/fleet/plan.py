@@ -58,13 +58,13 @@ class Alone(NamedTuple):
 
 
 class Point(NamedTuple):
-  """What came of a number of streams and a number of teachers."""
+  """The result for a number of streams and a number of teachers."""
 
   scene: str
   streams: int
   teachers: int
   per_1000: float  # teachers
-  load: float  # the teachers' work if nobody waited, of what they can do
+  load: float  # the teachers' work without waiting, of their capacity
   mean_wait: float  # seconds from request until a teacher begins
   p50: float  # seconds from request to answer
   p95: float
@@ -77,7 +77,7 @@ class Point(NamedTuple):
 
 
 def alone(scene: Scene, terms: Terms) -> Alone:
-  """What a scene asks for where nobody waits."""
+  """What a scene asks for without any waiting."""
   lines = [timeline.timeline(trace) for trace in scene.traces]
   service = np.concatenate([line.service for line in lines])
   return Alone(
@@ -137,7 +137,7 @@ def _point(scene, num_streams, num_teachers, facts, outcomes):
 
 
 def least_teachers(scene: Scene, num_streams: int, terms: Terms) -> int:
-  """Those that keep up with all key frames if nobody waits."""
+  """Those that keep up with all key frames without any waiting."""
   return max(1, math.ceil(alone(scene, terms).demand * num_streams - 1e-9))
 
 

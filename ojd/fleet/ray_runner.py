@@ -67,7 +67,7 @@ def deal(entries: Sequence[Entry], num_workers: int) -> list[list[Entry]]:
 def give_up(sizes: Sequence[int], number: int) -> list[int]:
   """How many streams each worker gives up, that so many are moved.
 
-  The fullest give first; nobody gives its last.
+  The fullest give first, and each keeps at least one.
   """
   left = list(sizes)
   for _ in range(number):

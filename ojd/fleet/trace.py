@@ -67,7 +67,7 @@ def read(path: pathlib.Path, fps: float | None = None) -> Trace:
 
 
 def write(trace: Trace, path: pathlib.Path) -> None:
-  """Writes the file that `read` takes in the place of the workdir."""
+  """Writes the file that `read` takes instead of the workdir."""
   columns = {
     name: np.round(column, 4).tolist()
     for name, column in trace.keys._asdict().items()

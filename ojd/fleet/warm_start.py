@@ -62,7 +62,7 @@ def save(
   about: dict[str, Any],
   max_students: int,
 ) -> None:
-  """Saves a stream's student, in the place of its earlier one.
+  """Saves a stream's student, and replaces its earlier one.
 
   Where there are more than `max_students`, the oldest go.
   """

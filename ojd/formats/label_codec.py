@@ -44,7 +44,7 @@ def encode(labels: Labels) -> bytes:
   """
   classes, weights = (np.asarray(x) for x in labels)
   _check(classes, weights)
-  # Zeros, infinities and NaNs of any kind are told apart by their bits.
+  # Zeros, infinities and NaNs of any kind differ by their bits.
   bits = np.ascontiguousarray(weights, "<f4").view("<u4")
   is_ignored = classes == IGNORE
   is_cut = not bits[is_ignored].any()
@@ -122,7 +122,7 @@ def _distinct(bits):
       return None
     values.append(int(bits[0]))
     bits = bits[bits != bits[0]]
-  # An order that does not depend on what stands in the corner.
+  # An order that does not depend on the class in the corner.
   return sorted(values) or [0]
 
 

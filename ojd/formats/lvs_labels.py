@@ -83,7 +83,7 @@ def load(path: pathlib.Path) -> LabelFile:
 
 @functools.lru_cache(maxsize=2)
 def _load(path, size, changed):
-  del changed  # only tells a file from what was there before
+  del changed  # only distinguishes a file from an earlier one
   if size > _MAX_FILE_BYTES:
     raise UserError(
       f"{path} has {size >> 20} MiB; labels have at most "

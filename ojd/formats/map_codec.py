@@ -21,7 +21,7 @@ _COUNTS = struct.Struct("<8I")  # pixels in the other contexts; exceptions
 
 
 def encode(values: np.ndarray) -> bytes:
-  """The bytes of a map, not yet compressed, which tell their own length.
+  """The bytes of a map before compression; they contain their length.
 
   Args:
     values: [H, W] uint8.

@@ -74,7 +74,7 @@ class Norm(nn.Module):
   """`norm.norm` with its scale and bias, at first ones and zeros.
 
   Where the collection `NORMS` is mutable, the gain and offset of this frame are
-  stored in it; where it is given, they are applied in the place of the frame's.
+  stored in it; where it is given, they replace the frame's.
   """
 
   limits: norm.Limits = norm.LINEAR

@@ -26,7 +26,7 @@ _BEST = 18  # of x264's constant rate factor: no frame needs to look better
 # lets the first frame of a clip take half of what is there.
 _BUCKET_FRAMES = 6
 _FIRST_FILL = 3
-# What the encoder is told: a frame of more than a second is one of a second to
+# The encoder's time base: a frame of more than a second is one of a second to
 # it, and all that counts are the bytes of a frame.
 _NOMINAL_RATE = 25
 _MAX_FRAME_BYTES = 10_000_000  # x264's numbers end there

@@ -42,7 +42,7 @@ def encode(
   if code == GAPS:
     return code, data
   packed = _pack_bits(mask, sizes)
-  # The hardest compression takes a second; a first try tells if it is worth it.
+  # The hardest compression takes a second; a first try shows if it is worth it.
   if len(_gzip(packed, 1)) < 1.02 * len(data):
     zipped = _gzip(packed, 9)
     if len(zipped) < len(data):

@@ -23,7 +23,7 @@ from msgspec import Meta
 from ojd.streams.base import MAX_SIDE
 
 VERSION = 2  # of the protocol
-MAX_BYTES = 1 << 26  # of a message, where nobody says less
+MAX_BYTES = 1 << 26  # of a message, unless the server allows less
 SESSION_BYTES = DIGEST_BYTES = 16
 NO_SESSION = bytes(SESSION_BYTES)
 MAX_ARRAYS = 1 << 14  # of a student
@@ -74,7 +74,7 @@ class VersionError(WireError):
 
 
 class Terms(NamedTuple):
-  """What a device's frames are, and what is told apart in them."""
+  """The size of a device's frames, and the classes of its student."""
 
   height: Side
   width: Side

@@ -134,7 +134,7 @@ class Rules(NamedTuple):
 
   fps: float  # of the stream
   pace: Pace
-  wait_after: int | None = None  # frames from a key; None: nobody waits
+  wait_after: int | None = None  # frames from a key; None: no waiting
 
 
 class Timeline(NamedTuple):

@@ -39,7 +39,7 @@ _WIRE_TYPES = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
 
 class Layout(NamedTuple):
-  """What is agreed upon before the first message; a digest tells it."""
+  """What both ends agree on before the first message, as a digest."""
 
   names: tuple[str, ...]  # sorted
   shapes: tuple[tuple[int, ...], ...]
@@ -120,7 +120,7 @@ def static_indices(layout: Layout) -> np.ndarray:
 
 
 def digest_of(params: Params, layout: Layout) -> bytes:
-  """What tells two sets of weights apart, bit for bit, of the same names."""
+  """A digest of a set of weights, bit for bit."""
   digest = hashlib.sha256()
   for name in layout.names:
     digest.update(np.ascontiguousarray(params[name]).data)
@@ -159,7 +159,7 @@ class Weights(NamedTuple):
 
 
 def changed(held: Weights, params: Params, dtype: str = "float32") -> Chosen:
-  """The coordinates whose bits differ, told as briefly as can be.
+  """The coordinates whose bits differ, in the shortest code.
 
   Args:
     held: what the device holds.
@@ -183,7 +183,7 @@ def changed(held: Weights, params: Params, dtype: str = "float32") -> Chosen:
 
 
 def mask_bytes(num_chosen: int, num_coords: int) -> float:
-  """The entropy of a mask: about the least bytes that tell what was chosen."""
+  """The entropy of a mask: about the least bytes that say what was chosen."""
   if num_chosen in (0, num_coords):
     return 0.0
   share = num_chosen / num_coords

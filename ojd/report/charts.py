@@ -25,7 +25,7 @@ PALETTE = (
   *("#1763c7", "#c75300", "#16794f", "#a11a6b", "#6b4fc9", "#8a6d00"),
   *("#0e8a9c", "#b3261e", "#5c7a00", "#7a4a2b", "#4a5568", "#d0408f"),
 )
-MAX_CURVES = len(PALETTE)  # more colours nobody tells apart
+MAX_CURVES = len(PALETTE)  # nobody can distinguish more colours
 # What stands for a colour that the page decides, light or dark.
 INK, GRID, _LINE, _KEY, _STRIDE = (f"#0101{i:02x}" for i in range(5))
 CURVES = tuple(f"#0103{i:02x}" for i in range(MAX_CURVES))
@@ -37,7 +37,7 @@ _VARIABLES = {
   _STRIDE: "var(--stride)",
   **{color: f"var(--run-{i})" for i, color in enumerate(CURVES)},
 }
-_MAX_COLUMNS = 400  # more points than that nobody sees apart
+_MAX_COLUMNS = 400  # nobody can distinguish more points
 _NUM_POINTS = 400  # of a curve
 _NUM_SPARKS = 60  # of a small one
 

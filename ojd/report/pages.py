@@ -59,7 +59,7 @@ def _environment():
   made.filters["svg"] = _svg
   made.tests["known"] = values.is_number
   made.globals["asset"] = asset
-  # For `tojson`, which lets no text end the element that it stands in.
+  # For `tojson`, which lets no text end the element around it.
   made.policies["json.dumps_kwargs"] = {
     "allow_nan": False,
     "separators": (",", ":"),

@@ -88,11 +88,11 @@ def times(run: Run) -> list[dict[str, Any]]:
 
 
 def _ms_each(run, name, seconds):
-  """None where nobody counted how often the stage ran."""
+  """None if the runs of the stage were not counted."""
   if name in _TIMES_RUN:
     count = values.number(run.summary.get(_TIMES_RUN[name]))
   else:
-    # In a line the teacher's time has one name, whoever waited for it.
+    # In a line the teacher's time has one name in all modes.
     name = "ms_teacher" if name == "teacher_async" else f"ms_{name}"
     count = sum(values.is_number(row.get(name)) for row in run.rows)
   return 1e3 * seconds / count if count else None

@@ -1,7 +1,7 @@
 """What watchers of a run can see, kept for them without making it wait.
 
-The run's thread only stores references here, under a lock that nobody holds for
-long, and wakes nobody. Watchers come and look.
+The run's thread only stores references here, under a lock that is never held
+for long, and wakes no thread. Watchers poll.
 """
 
 import collections
@@ -48,7 +48,7 @@ NOTHING = Seen(0, 0)
 
 
 class Tail(NamedTuple):
-  """What somebody lacks: points in the place of those from `start` on."""
+  """What a viewer lacks: points that replace those from `start` on."""
 
   start: int
   points: list[tuple[int, float]]  # frame, average

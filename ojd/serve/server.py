@@ -156,7 +156,7 @@ class _Connection(H11Protocol):
       self._send_timer.cancel()
 
   def connection_lost(self, exc: Exception | None) -> None:
-    """The end, whoever wanted it."""
+    """The end, for any reason."""
     for timer in (self._head_timer, self._send_timer):
       if timer is not None:
         timer.cancel()

@@ -7,7 +7,7 @@
 `davis:DIR?split=val&year=2017` plays the sequences of a split in order, all in
 the size of the first; without `year` the newest there is, and without either
 `split=val`. `&res=Full-Resolution` takes the large frames, and `&objects=1`
-tells the objects of a sequence apart: object1, object2, ... Else all of them
+separates the objects of a sequence: object1, object2, ... Else all of them
 are "object".
 
 Annotations are paletted, and the palette's indices are the objects' numbers; in

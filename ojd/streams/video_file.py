@@ -3,7 +3,7 @@
 No other file is opened through a video file. A frame's index is the rank of its
 presentation stamp among those of all packets, so that a frame that cannot be
 decoded leaves its place empty and those after it keep theirs. Where stamps do
-not tell the frames apart (AVI has none, raw H.264 neither), the frames are
+not identify the frames (AVI has none, raw H.264 neither), the frames are
 counted as they are decoded.
 """
 
@@ -30,7 +30,7 @@ _MAX_PACKETS = 10_000_000
 _MAX_FAILURES = 100  # of the reader, in one file; it goes on behind each
 NO_STAMP = int(np.iinfo(np.int64).min)
 _VP8_SHOWN = 0x10  # in a packet's first byte
-_MIN_TIMED = 0.9  # of the packets, from which on stamps tell the frames apart
+_MIN_TIMED = 0.9  # of the packets, from which on stamps identify the frames
 NUM_PROBED = 8  # packets decoded when a file is opened
 _MAX_LOST = 100_000  # frames in a row; a longer gap is no damage
 _HOLE_BYTES = 64  # more than lies between two packets of a whole file
@@ -69,7 +69,7 @@ class Index(NamedTuple):
   is_key: np.ndarray  # bool
   is_hole: np.ndarray  # bool, its packet is lost
   time_base: fractions.Fraction
-  is_timed: bool  # whether a decoded frame's stamp tells which one it is
+  is_timed: bool  # whether a decoded frame's stamp identifies it
 
   def rank(self, pts: int | None) -> int | None:
     """The index of the frame with this stamp."""
@@ -209,7 +209,7 @@ def compare(
   Returns:
     The index without frames that cannot be decoded because the file begins
     after the key frame that they need; and the number of frames, None where
-    the packets do not tell it.
+    the packets do not say it.
   """
   packets = index.packets
   num_expected = np.count_nonzero(packets.is_shown[:NUM_PROBED])

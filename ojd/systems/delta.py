@@ -72,7 +72,7 @@ def delta(
   match_authors: bool = False,
   **options: Any,
 ) -> distill.System:
-  """Delta Distillation: between refreshes cheap students of what changed.
+  """Delta Distillation: on most frames cheap functions of what changed.
 
   Habibian et al., "Delta Distillation for Efficient Video Processing", ECCV
   2022, with the intervals published for segmentation.
@@ -86,7 +86,7 @@ def delta(
     gamma: how many times fewer channels the pair has than its layer.
     policy: channels of the pair follow those of the output (out) or the fewer
       of both sides (min).
-    refresh_every: frames from one that the network sees whole to the next.
+    refresh_every: frames from one whole frame to the next.
     refresh_change: mean change since that frame, in grey levels, from which on
       a frame is seen whole as well; none: frames are not compared.
     refit: whether pairs are fitted again when their layers have learned; none:
@@ -127,7 +127,7 @@ def skip(
   match_authors: bool = False,
   **options: Any,
 ) -> distill.System:
-  """Skip-Convolutions: between refreshes computed only where something changed.
+  """Skip-Convolutions: most frames are computed only where they changed.
 
   Habibian et al., "Skip-Convolutions for Efficient Video Processing", CVPR
   2021.
@@ -141,7 +141,7 @@ def skip(
     memory: what becomes of smaller changes: forget, sum, or reference, which
       compares with what was computed last.
     block: side of the blocks of pixels that are computed as one.
-    refresh_every: frames from one that the network sees whole to the next.
+    refresh_every: frames from one whole frame to the next.
     refresh_change: as of `delta`.
     refit: whether gates are made again when their layers have learned; none:
       where nothing was trained beforehand.
@@ -277,8 +277,8 @@ def refreshed(
     )
 
   def learn(state, frame, labels):
-    learnt, classes, info = learner.learn(state.learner, frame, labels)
-    params = {MODEL: serving.params(learnt), DELTA: state.delta}
+    learned, classes, info = learner.learn(state.learner, frame, labels)
+    params = {MODEL: serving.params(learned), DELTA: state.delta}
     if follows:
       params[DELTA] = lax.cond(
         info.num_updates > 0,
@@ -286,7 +286,7 @@ def refreshed(
         lambda: params[DELTA],
       )
     _, cache = net.apply_key(params, frame)
-    state = state._replace(learner=learnt, delta=params[DELTA])
+    state = state._replace(learner=learned, delta=params[DELTA])
     return seen_whole(state, cache, frame), classes, info
 
   def predict(state, frame):

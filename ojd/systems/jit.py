@@ -102,7 +102,7 @@ def fixed(
 def frozen(
   student: Student, tx: Tx | None = None, *, task: Task | None = None
 ) -> distill.System:
-  """The student as it came: no teacher, no update.
+  """The student as it began: no teacher, no update.
 
   `jit` whose teacher is never asked.
 

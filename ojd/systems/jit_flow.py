@@ -99,10 +99,10 @@ def with_flow(
   def learn(state, frame, labels):
     carried = _carry(state.carried, frame, flow_fn)
     seen = _count(labels, _labels_now(carried), num_classes)
-    learnt, classes, info = base.learn(state.student, frame, labels)
+    learned, classes, info = base.learn(state.student, frame, labels)
     known = jnp.where(labels.weights > 0, labels.classes, IGNORE)
     state = JitFlowState(
-      student=learnt,
+      student=learned,
       carried=_begin(frame, known),
       seen=_MEMORY * state.seen + seen,
       reach=carried.age,

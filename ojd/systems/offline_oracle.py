@@ -42,7 +42,7 @@ class Preparation(NamedTuple):
   width: int
   # Every n-th frame and its labels; frames without an answer are left out.
   labelled: Callable[[int], Iterator[tuple[np.ndarray, Labels]]]
-  folder: pathlib.Path  # kept with the run; STUDENT is what comes of it
+  folder: pathlib.Path  # kept with the run; STUDENT is the result
   note_fn: Callable[[str], None]
   should_stop: Callable[[], bool]
 

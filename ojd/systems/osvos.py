@@ -64,7 +64,7 @@ def osvos(
     mode: where a training round begins: A, with the parameters of the round
       before; B, with the first ones, those of the parent network.
     interval: frames from one training round to the next.
-    num_passes: times that each form of the frame is learned from.
+    num_passes: passes over the six forms of a key frame.
   """
   if student.num_classes != 2:
     raise UserError(

@@ -174,8 +174,8 @@ def check_answer(
     return
   if len(teacher.class_names) > MAX_CLASSES:
     raise UserError(
-      f"--teacher: a class map cannot tell {len(teacher.class_names)} classes "
-      f"apart, at most {MAX_CLASSES}"
+      f"--teacher: a class map cannot hold {len(teacher.class_names)} classes, "
+      f"at most {MAX_CLASSES}"
     )
   try:
     check_class_map("its answer", answer, frame)

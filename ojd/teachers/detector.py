@@ -95,7 +95,7 @@ def _keep_float_between_networks(model):
   """Makes boxes, and all that is computed from them, float32.
 
   In float16 a pixel is the smallest step beyond 1024, and the offsets by which
-  torchvision tells classes apart when it drops doubles run into infinity.
+  torchvision adds to boxes of different classes run into infinity.
   """
   networks = (
     rpn.RPNHead,

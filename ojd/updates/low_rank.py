@@ -24,7 +24,7 @@ class Factors(NamedTuple):
 
 
 class LowRankState(NamedTuple):
-  """Factors by kernel, () in the place of other parameters; Adam over both."""
+  """Factors by kernel, () for other parameters; Adam over both."""
 
   factors: dict
   adam: optax.OptState
@@ -43,8 +43,8 @@ def rank1(
   chain rule.
 
   Args:
-    learning_rate: of Adam.
-    rank: the greatest of a kernel's change since the beginning.
+    learning_rate: Adam's.
+    rank: of the change of a kernel, at most.
   """
   adam = optax.adam(learning_rate)
 

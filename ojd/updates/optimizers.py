@@ -20,7 +20,7 @@ def sgd(*, learning_rate: Rate = 0.01) -> optax.GradientTransformation:
       m <- 0.9 m + g,  params <- params - learning_rate m
 
   Args:
-    learning_rate: the factor above.
+    learning_rate: factor of the momentum m.
   """
   return optax.sgd(learning_rate, momentum=MOMENTUM)
 
@@ -29,7 +29,7 @@ def nesterov(*, learning_rate: Rate = 0.01) -> optax.GradientTransformation:
   """SGD with Nesterov momentum: `sgd` along 0.9 m + g.
 
   Args:
-    learning_rate: of `sgd`.
+    learning_rate: as in `sgd`.
   """
   return optax.sgd(learning_rate, momentum=MOMENTUM, nesterov=True)
 
@@ -48,12 +48,12 @@ def fast_head(
 ) -> GradientStep:
   """Adam with longer steps for the layer that makes the logits.
 
-  The classes of a stream have to be learnt in a few frames, and from nothing
-  where they are new. With a speed of 1 it is `adam`.
+  The head has to learn the classes of a stream in a few frames, and from
+  nothing where they are new. With a speed of 1 it is `adam`.
 
   Args:
-    learning_rate: of Adam.
-    speed: length of the head's steps, in those of the other layers.
+    learning_rate: Adam's.
+    speed: length of the head's steps over that of other steps.
   """
   inner = as_step(adam(learning_rate=learning_rate))
 
@@ -79,8 +79,8 @@ def ema(
   """SGD whose averaged parameters answer between key frames.
 
   Args:
-    learning_rate: of `sgd`.
-    decay: of the average, from update to update; with 0 it is `sgd`.
+    learning_rate: as in `sgd`.
+    decay: share of the average that an update keeps; with 0 it is `sgd`.
   """
   return averaged(sgd(learning_rate=learning_rate), decay)
 
@@ -126,7 +126,7 @@ def nonfinite_guard(*, learning_rate: Rate = 0.01) -> GradientStep:
   """SGD that skips gradients that are not finite.
 
   Args:
-    learning_rate: of `sgd`.
+    learning_rate: as in `sgd`.
   """
   return guarded(sgd(learning_rate=learning_rate))
 

@@ -62,7 +62,7 @@ class ReplayState(NamedTuple):
   inner: Any
   key: jax.Array  # a typed random key
   num_seen: jax.Array  # int32, key frames that were put into the buffer
-  buffer: ReplayBuffer | tuple[()]  # empty while a key frame is learnt from
+  buffer: ReplayBuffer | tuple[()]  # empty during the updates of a key frame
 
 
 def replay(
@@ -71,7 +71,7 @@ def replay(
   """SGD on this key frame and one of the last few; `sgd` on the first.
 
   Args:
-    learning_rate: of `sgd`.
+    learning_rate: as in `sgd`.
     capacity: key frames that are remembered.
   """
   return with_replay(sgd(learning_rate=learning_rate), capacity)

@@ -1,7 +1,7 @@
 """The interface of gradient steps: an optax pair with hooks.
 
-What a step keeps from key frame to key frame is its state. While a key frame is
-learnt from, the state is split in two: the `carry` changes with every update,
+A step keeps its state from key frame to key frame. During the updates of a key
+frame the state is split in two: the `carry` changes with every update,
 and is restored where an update is undone; the `constants` do not change, and
 cost the loop nothing however large they are.
 """

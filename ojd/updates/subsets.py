@@ -38,7 +38,7 @@ def head(*, learning_rate: Rate = 0.03) -> GradientStep:
   """SGD of the layer that makes the logits.
 
   Args:
-    learning_rate: of `sgd`.
+    learning_rate: as in `sgd`.
   """
   return _of_parts("head", sgd(learning_rate=learning_rate), "head")
 
@@ -47,7 +47,7 @@ def partial(*, learning_rate: Rate = 0.01) -> GradientStep:
   """SGD behind ShadowTutor's cut, which is behind the first decoder block.
 
   Args:
-    learning_rate: of `sgd`.
+    learning_rate: as in `sgd`.
   """
   inner = sgd(learning_rate=learning_rate)
   return _of_parts("partial", inner, "decoder", "head")
@@ -57,7 +57,7 @@ def partial_adam(*, learning_rate: Rate = 0.01) -> GradientStep:
   """Adam behind the same cut, ShadowTutor's own step.
 
   Args:
-    learning_rate: of `adam`.
+    learning_rate: as in `adam`.
   """
   inner = adam(learning_rate=learning_rate)
   return _of_parts("partial_adam", inner, "decoder", "head")
@@ -67,7 +67,7 @@ def decoder(*, learning_rate: Rate = 0.01) -> GradientStep:
   """SGD of all behind the encoder: `partial` and the first decoder block.
 
   Args:
-    learning_rate: of `sgd`.
+    learning_rate: as in `sgd`.
   """
   inner = sgd(learning_rate=learning_rate)
   return _of_parts("decoder", inner, "neck", "decoder", "head")
@@ -77,7 +77,7 @@ def norm_only(*, learning_rate: Rate = 0.03) -> GradientStep:
   """SGD of the norms' scales and biases, in all layers.
 
   Args:
-    learning_rate: of `sgd`.
+    learning_rate: as in `sgd`.
   """
   pick = functools.partial(_pick, "norm_only", parts.of_norms)
   return only(sgd(learning_rate=learning_rate), pick)
@@ -115,7 +115,7 @@ def top_k(
   are what an edge device is sent. With a fraction of 1 it is `adam`.
 
   Args:
-    learning_rate: of `adam`.
+    learning_rate: as in `adam`.
     fraction: of all coordinates, those that move.
   """
   inner = adam(learning_rate=learning_rate)
@@ -146,7 +146,7 @@ def first_layers(
   """Adam on the coordinates nearest to the frame; a baseline of `top_k`.
 
   Args:
-    learning_rate: of `adam`.
+    learning_rate: as in `adam`.
     fraction: of all coordinates, those that move.
   """
   return _fixed(learning_rate, functools.partial(_ends, fraction, 0.0))
@@ -158,7 +158,7 @@ def last_layers(
   """Adam on the coordinates nearest to the logits; a baseline of `top_k`.
 
   Args:
-    learning_rate: of `adam`.
+    learning_rate: as in `adam`.
     fraction: of all coordinates, those that move.
   """
   return _fixed(learning_rate, functools.partial(_ends, 0.0, fraction))
@@ -170,7 +170,7 @@ def both_ends(
   """Adam on half of `first_layers` and half of `last_layers`.
 
   Args:
-    learning_rate: of `adam`.
+    learning_rate: as in `adam`.
     fraction: of all coordinates, those that move.
   """
   half = fraction / 2
@@ -183,7 +183,7 @@ def random_coordinates(
   """Adam on coordinates drawn once, before the first key frame.
 
   Args:
-    learning_rate: of `adam`.
+    learning_rate: as in `adam`.
     fraction: of all coordinates, those that move.
   """
 

@@ -62,7 +62,7 @@ class Gate(NamedTuple):
   begin: Callable[[jax.Array, Layer], Any]  # (rng_key, layer) -> weights
   # (layer, |r| [B, H, W, I]) -> [B, P, Q, 1], open above 0.
   logit: Callable[[Layer, jax.Array], jax.Array]
-  eps: float | None  # of a norm: the logit is the norm less this; None: learnt
+  eps: float | None  # of a norm: the logit is the norm less this; None: learned
   macs: Callable[[ConvLayer], int]
   # (layer) -> what a norm is multiplied by.
   gain: Callable[[Layer], jax.Array] = lambda layer: jnp.float32(1)
@@ -79,7 +79,7 @@ def by_norm(
     eps: the threshold; 0 lets every change through.
     of_output: whether the change is weighed by the kernel's mean absolute
       weight, so that eps is one of outputs.
-    by_height: divides by the frame's height in the place of the channels, as
+    by_height: divides by the frame's height instead of the channels, as
       the authors' code does.
   """
   if not eps >= 0:

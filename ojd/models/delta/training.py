@@ -7,8 +7,8 @@ rules' changes are to equal those of the whole network, run on both frames; the
 cost is the work behind open gates. The model is trained too, through the key
 frame, with a learning rate of its own.
 
-Which of two students, full or pair, a layer gets is learnt too. Its gate is one
-number b. In training a sample of it opens or closes,
+Each layer also learns which of two students it gets, full or pair. Its gate is
+one number b. In training a sample of it opens or closes,
 
     s = sigmoid((b + G1 - G2) / tau),  h = [s >= 1/2],
 

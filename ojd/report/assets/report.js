@@ -248,7 +248,7 @@
     return leap;
   }
 
-  // Buttons in the place of the browser's own: those hide a low picture.
+  // Own buttons: the browser's hide a low picture.
   function addPlayer(section, video, caption, stepToKey) {
     const player = section.querySelector(".player") ?? make("div", "player");
     const buttons = make("div", "buttons");

@@ -79,7 +79,7 @@ function showPictures() {
     $("no-picture").hidden = false;
     $("no-picture").textContent = "no picture: there are too many viewers";
   };
-  // Multipart pictures tell of their first frame in some browsers only.
+  // Only some browsers fire an event for the first frame of multipart pictures.
   image.hidden = false;
   image.src = `overlay.mjpg?${Date.now()}`;
 }
@@ -115,7 +115,7 @@ function words() {
 function showState(state, text) {
   $("state").className = state;
   document.body.classList.toggle("lost", state === "lost");
-  // Readers of the screen are told of changes of state, not of each frame.
+  // Screen readers announce changes of state, not each frame.
   $("state").setAttribute("aria-live", state === "running" ? "off" : "polite");
   $("state").lastElementChild.textContent = text;
 }
@@ -378,7 +378,7 @@ for (const card of document.querySelectorAll("[data-chart]")) {
 window.addEventListener("resize", requestDrawing);
 matchMedia("(prefers-color-scheme: dark)")
   .addEventListener("change", requestDrawing);
-// A page that nobody sees is not served: browsers allow few connections.
+// A hidden page closes its streams: browsers allow few connections.
 document.addEventListener("visibilitychange", () => {
   if (run.state in ENDED) return;
   if (document.hidden) disconnect();
