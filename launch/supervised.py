@@ -1,8 +1,8 @@
 """A run that is going on, and two processes that look after it.
 
 No process of a run is left, whichever process is killed. One process writes
-what the run prints to a log, and how it ended into the registry. When the starter says
-so through its socket, or dies in whatever way, the run gets SIGTERM and some
+what the run prints to a log, and how it ended into the registry. When the
+starter asks for it through its socket, or dies, the run gets SIGTERM and some
 time to end; then it is killed, and so is, however it ends, all that it started
 and left behind. The other process waits. Whichever of them is killed, the one
 that is left ends the run: who kills a starter may kill its children too, but
