@@ -112,7 +112,7 @@ def _request():
   given = run_flags.given()
   for name, instead in _OF_ONE_RUN.items():
     if name in given:
-      raise UserError(f"--{name} is of one run; here it is --{instead}")
+      raise UserError(f"--{name} is a flag of one run; here use --{instead}")
   if _REPEAT.value < 1:
     raise UserError(f"--repeat={_REPEAT.value}: at least 1")
   smoke = _SMOKE.value

@@ -48,4 +48,4 @@ def refuse_others(used: Collection[str], whose: str) -> None:
   """Raises a UserError for a flag of a run that would be ignored."""
   for name in run_flags.given():
     if name not in used:
-      raise UserError(f"--{name} means nothing here: {whose}")
+      raise UserError(f"--{name} is not used here: {whose}")

@@ -44,7 +44,7 @@ def _check(config: RunConfig):
     is_used = field.name in _FLAGS_USED or field.name.startswith("teacher")
     is_used &= field.name not in _FLAGS_OF_WAITING
     if not is_used and getattr(config, field.name) != field.default:
-      raise UserError(f"--{field.name} means nothing to a recording")
+      raise UserError(f"--{field.name} is not used by a recording")
   for name, value in (
     ("num_frames", config.num_frames),
     ("ask_every", _ASK_EVERY.value),
@@ -52,7 +52,7 @@ def _check(config: RunConfig):
     if value is not None and value < 1:
       raise UserError(f"--{name}={value}: at least 1")
   if not _OUT.value and not _SMOKE.value:
-    raise UserError("--out=DIR is missing: where should the recording go?")
+    raise UserError("--out=DIR is missing: the folder for the recording")
 
 
 def _size(progress):
@@ -86,7 +86,7 @@ def main() -> int:
     should_stop=interrupt.is_wanted,
   )
   if not done.num_records and not interrupt.is_wanted():
-    raise RuntimeError("there was no answer to any frame")
+    raise RuntimeError("the teacher answered no frame")
   state = "stopped" if interrupt.is_wanted() else "done"
   print(
     f"{state}: {done.num_records} frames recorded, {_size(done)}"

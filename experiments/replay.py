@@ -82,7 +82,7 @@ def main() -> int:
     run_flags.tiny_run(path, overlay=False)
     return _replay(path)
   if not given.get("workdir"):
-    raise UserError("--workdir=DIR is missing: which run?")
+    raise UserError("--workdir=DIR is missing: the run to replay")
   path = workdir.expand(given.pop("workdir"))
   if _FORK.value:
     others = {"to_frame": _TO, "at_frame": _AT, "export": _EXPORT}
@@ -91,9 +91,9 @@ def main() -> int:
   if _SWEEP.value:
     _refuse("sweep", at_frame=_AT, export=_EXPORT)
   elif _OUT.value:
-    raise UserError("--out means nothing without --sweep")
+    raise UserError("--out needs --sweep")
   if given:
-    raise UserError(f"--{min(given)} means nothing without --fork")
+    raise UserError(f"--{min(given)} needs --fork")
   if _EXPORT.value or _AT.value is not None:
     _refuse("export", from_frame=_FROM, to_frame=_TO)
     return _export(path)
@@ -103,7 +103,7 @@ def main() -> int:
 def _refuse(mode, **holders):
   for name, holder in holders.items():
     if holder.value not in (None, ""):
-      raise UserError(f"--{name} means nothing with --{mode}")
+      raise UserError(f"--{name} cannot be used with --{mode}")
 
 
 def _counter(run):
@@ -178,7 +178,7 @@ def _divergence(d: replay.Divergence):
 
 def _export(path):
   if not _EXPORT.value or _AT.value is None:
-    raise UserError("--export=FILE and --at_frame=N belong together")
+    raise UserError("--export=FILE needs --at_frame=N, and the other way round")
   run = recorded_run.read(path)
   begun = time.perf_counter()
   taken = export.export(
@@ -221,7 +221,7 @@ def _sweep(path):
 
 def _fork(path, given):
   if _FROM.value is None:
-    raise UserError("--fork needs --from_frame=N: where to branch off")
+    raise UserError("--fork needs --from_frame=N, the frame to continue from")
   branch = fork.open_fork(path, _FROM.value)
   given = given | {"workdir": _FORK.value}
   config = fork.child_config(branch.parent.config, given)

@@ -38,7 +38,7 @@ def live_display(
   """
   if not _SERVE.value:
     if _SERVE_TOKEN.value:
-      raise UserError("--serve_token is of no use without --serve=HOST:PORT")
+      raise UserError("--serve_token needs --serve=HOST:PORT")
     yield None
     return
   view = LiveView(_SERVE.value, _SERVE_TOKEN.value)

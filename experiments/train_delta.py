@@ -79,7 +79,7 @@ def _student():
   path = pathlib.Path(_INIT.value)
   if _INIT.value == "bundled":
     if model.name not in pretrained.BUNDLED:
-      raise UserError(f"--init=bundled: none is of --model={model}")
+      raise UserError(f"--init=bundled: there is none for --model={model}")
     path = pretrained.BUNDLED[model.name]
   given = pretrained.load(path)
   groups = labels.parse_groups("", album.CLASS_NAMES)

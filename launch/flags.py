@@ -101,7 +101,7 @@ def conclude(work: Work, ended: Ended, interrupt: cli.Interrupt) -> int:
   for line in ended.failed:
     print(f"failed: {line}", file=sys.stderr)
   if interrupt.is_wanted() or ended.num_left:
-    print("stopped; the same command goes on", file=sys.stderr)
+    print("stopped; the same command resumes", file=sys.stderr)
     return interrupt.exit_code() or cli.FAILURE
   print(f"{ended.num_done} of {len(work.chosen)} runs are done", flush=True)
   if ended.failed:

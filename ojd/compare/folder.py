@@ -32,7 +32,7 @@ _APART = ("stream", "system", "seed", "workdir")  # in which cells differ
 def expand(text: str) -> pathlib.Path:
   """The folder that --output names, with its ~."""
   if not text:
-    raise UserError("--output=DIR is missing: where do the results go?")
+    raise UserError("--output=DIR is missing: the folder for the results")
   return workdir.expand(text, "output")
 
 

@@ -161,7 +161,7 @@ def _checked(entries):
   """Refuses a repeated stream, and numbers equal names."""
   (uri, count), *_ = Counter(entry.uri for entry in entries).most_common(1)
   if count > 1:
-    raise UserError(f"--streams: {uri} is there twice")
+    raise UserError(f"--streams: {uri} is listed twice")
   seen: Counter[str] = Counter()
   named = []
   for entry in entries:
@@ -189,7 +189,7 @@ def _system(entry):
     option, equals, value = (x.strip() for x in part.partition("="))
     if equals:
       if option in options:
-        raise UserError(f"--systems: {entry!r}: {option} is there twice")
+        raise UserError(f"--systems: {entry!r}: {option} is listed twice")
       options[option] = _value(entry, name, option, value)
     elif word or not part:
       raise UserError(

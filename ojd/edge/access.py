@@ -53,7 +53,7 @@ def read_token(path: str) -> str:
       words = getattr(error, "strerror", None) or "no text"
       raise UserError(f"{where}: {words}") from None
     if not token:
-      raise UserError(f"{where}: there is no token in it")
+      raise UserError(f"{where}: it holds no token")
   listening.check_token(where, token)
   return token
 
@@ -129,10 +129,10 @@ def client_dial(url: str, token: str, tls_ca: str) -> Dial:
   if parts.scheme == "ws":
     if token and not is_loopback:
       raise UserError(
-        f"--server={url}: the token would travel unencrypted; take wss://"
+        f"--server={url}: the token would travel unencrypted; use wss://"
       )
     if tls_ca:
-      raise UserError("--tls_ca is of no use without wss://")
+      raise UserError("--tls_ca needs a wss:// address")
     return Dial(url, token, None, is_loopback)
   try:
     context = ssl.create_default_context(cafile=tls_ca or None)

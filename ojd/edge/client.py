@@ -314,7 +314,7 @@ class Client:
       self._pauses = pauses(random.Random())
       self._told = ""
       if self.device.counts.num_welcomes > 1:
-        self._note("there is a server again")
+        self._note("connected to the server again")
     with self._changed:
       self._changed.notify_all()
 

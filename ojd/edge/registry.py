@@ -112,7 +112,7 @@ class Registry:
       with self._changed:
         self._handle(peer, message)
     except VersionError as error:
-      self._note(f"a device was sent away: {error}")
+      self._note(f"a device was refused: {error}")
       peer.put(messages.refusal(error.version, str(error)))
       peer.close()
     except WireError as error:
@@ -308,7 +308,7 @@ class Registry:
       self._end(entry.peer, Error(str(error), is_final=True))
 
   def _end(self, peer, error: Error):
-    self._note(f"a device was sent away: {error.text}")
+    self._note(f"a device was refused: {error.text}")
     peer.put(messages.encode(error))
     peer.close()
 

@@ -173,7 +173,7 @@ class _Feed:
         connection.container.close()
         if not reason or self._stopped.is_set():
           return
-        self._note(f"{self._source.shown}: {reason}; it is opened again")
+        self._note(f"{self._source.shown}: {reason}; opening it again")
         connection = self._reconnect()
     finally:
       self._finish()
@@ -225,7 +225,7 @@ class _Feed:
       except SourceError as error:
         if self._clock() - self._seen > limits.give_up:
           gone = f"{limits.give_up:g} s without a frame"
-          self._note(f"{self._source.shown}: {gone} ({error}); it is given up")
+          self._note(f"{self._source.shown}: {gone} ({error}); giving up")
           return None
         pause = min(2 * pause, limits.longest_pause)
       else:
@@ -303,7 +303,7 @@ def connect(source: Source, open_seconds: float, stall: float) -> Connection:
 
   Args:
     source: of `of_address`.
-    open_seconds: for both; then it is given up.
+    open_seconds: for both; then the source is given up.
     stall: seconds that may pass between two frames later on.
 
   Raises:

@@ -249,7 +249,7 @@ def make_teacher(
     path: a recording, a label file of LVS, or a folder of them.
   """
   if not path:
-    raise UserError("--teacher=recorded:path=PATH: where is the recording?")
+    raise UserError("--teacher=recorded:path=PATH is missing")
   place = pathlib.Path(path).expanduser()
   if place.suffix == lvs_labels.SUFFIX and place.is_file():
     return _open_lvs([place], path, context)

@@ -67,7 +67,7 @@ def test_wrong_streams_are_refused():
   for text, words in (
     ("", "an empty entry"),
     ("folder:/a,,folder:/b", "an empty entry"),
-    ("folder:/a,folder:/a@Sports", "is there twice"),
+    ("folder:/a,folder:/a@Sports", "is listed twice"),
     ("nix:a", "no known kind of stream"),
     ("camera:0", "is live"),
     (r"rtsp://me:secret\@host/x", "rtsp://***@host/x is live"),
@@ -100,7 +100,7 @@ def test_wrong_systems_are_refused():
     ("jit:a_thresh=high", "a_thresh takes a number, not 'high'"),
     ("jit:slow:fast", "one word at most"),
     ("jit:", "one word at most"),
-    ("jit:u_max=2:u_max=3", "u_max is there twice"),
+    ("jit:u_max=2:u_max=3", "u_max is listed twice"),
   ):
     with refused(words):
       spec.parse_systems(text)

@@ -23,7 +23,7 @@ from tests.reference.refusals import refused
     (("ws://user:word@127.0.0.1:1", "", ""), "as ws://HOST:PORT"),
     (("ws://127.0.0.1:99999", "", ""), "as ws://HOST:PORT"),
     (("ws://example.com:1", "secret", ""), "would travel unencrypted"),
-    (("ws://127.0.0.1:1", "", "ca.pem"), "of no use without wss"),
+    (("ws://127.0.0.1:1", "", "ca.pem"), "needs a wss"),
     (("wss://127.0.0.1:1", "", "no.pem"), "no certificates"),
   ],
 )

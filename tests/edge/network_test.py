@@ -149,7 +149,7 @@ def test_cut_update_and_restarted_server(tmp_path):
   # On the disk there may be what never reached the device.
   assert device.counts.num_whole <= 1
   assert player.client.counts.num_problems >= 2
-  assert "there is a server again" in notes
+  assert "connected to the server again" in notes
 
 
 def test_silence_is_noticed_at_both_ends(tmp_path):

@@ -16,7 +16,7 @@ CASES = {
   "compare": [
     ([], "--streams=URI,... is missing"),
     (["--streams=synthetic:park"], "--output=DIR is missing"),
-    (["--smoke", "--stream=synthetic:park"], "here it is --streams"),
+    (["--smoke", "--stream=synthetic:park"], "here use --streams"),
     (["--smoke", "--systems=jit,nix"], "no system 'nix'; known are jit"),
     (["--smoke", "--repeat=0"], "--repeat=0: at least 1"),
     (["--smoke", "--systems=frozen", "--u_max=8"], "none of the systems uses"),
@@ -38,7 +38,7 @@ CASES = {
   "edge_server": [
     (["--listen=0.0.0.0:0"], "can be reached from other machines"),
     ([TRUTH], "a stream of its own"),
-    (["--stream=synthetic:park"], "--stream means nothing here"),
+    (["--stream=synthetic:park"], "--stream is not used here"),
     (["--max_key_rate=0"], "--max_key_rate=0.0: above 0"),
     (["--timeout=nan"], "--timeout=nan"),
     (["--max_sessions=0"], "max_sessions"),
@@ -83,8 +83,8 @@ CASES = {
   "record": [
     ([], "--out=DIR"),
     ([f"--out={OUT}", "--ask_every=0"], "--ask_every=0"),
-    ([f"--out={OUT}", "--u_max=3"], "--u_max means nothing"),
-    ([f"--out={OUT}", "--teacher_process"], "--teacher_process means nothing"),
+    ([f"--out={OUT}", "--u_max=3"], "--u_max is not used"),
+    ([f"--out={OUT}", "--teacher_process"], "--teacher_process is not used"),
   ],
   "replay": [([], "--workdir=DIR is missing")],
   "report": [([], "name a workdir"), (["/nowhere"], "no such folder")],

@@ -71,13 +71,13 @@ def test_export_fork_and_sweep(run, tmp_path):
 @pytest.mark.parametrize(
   ("flags", "words"),
   [
-    (["--a_thresh=0.5"], "--a_thresh means nothing without --fork"),
+    (["--a_thresh=0.5"], "--a_thresh needs --fork"),
     (["--fork=x"], "--fork needs --from_frame=N"),
-    (["--fork=x", "--from_frame=1", "--to_frame=2"], "nothing with --fork"),
-    (["--at_frame=3"], "belong together"),
+    (["--fork=x", "--from_frame=1", "--to_frame=2"], "cannot be used with --fork"),
+    (["--at_frame=3"], "the other way round"),
     (["--export=no/such/folder/x", "--at_frame=3"], "there is no folder"),
     (["--export=x.jax", "--at_frame=3"], "is the program's"),
-    (["--out=x"], "means nothing without --sweep"),
+    (["--out=x"], "--out needs --sweep"),
     (["--fork=x", "--from_frame=1", "--a_thresh=3"], "--a_thresh=3.0"),
   ],
 )

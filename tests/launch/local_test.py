@@ -66,7 +66,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_done(tmp_path):
   finally:
     process.kill()
   assert process.returncode == 130
-  assert errors.splitlines()[-1] == "stopped; the same command goes on"
+  assert errors.splitlines()[-1] == "stopped; the same command resumes"
   assert "1000000: stopped\n" in errors
   assert not launches.processes(tmp_path)
   assert not any(process.is_running() for process in below)

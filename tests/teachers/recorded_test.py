@@ -97,8 +97,8 @@ def test_what_is_no_recording_is_refused(tmp_path):
     writer._log.truncate_from(0)
   how = "experiments.record"
   for text, words in (
-    ("", "where is the recording"),
-    (":path=", "where is the recording"),
+    ("", "path=PATH is missing"),
+    (":path=", "path=PATH is missing"),
     *((f":path={tmp_path / x}", how) for x in ("nowhere", "no.npy", "empty")),
     (f":path={tmp_path / 'none'}", "holds no frames"),
   ):
