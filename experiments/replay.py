@@ -159,8 +159,8 @@ def in_words(run, found: replay.Replayed) -> list[str]:
     )
   if found.num_judged:
     lines.append(
-      f"mean mIoU of {found.num_judged} frames: {found.miou_there:.4f} there, "
-      f"{found.miou_here:.4f} here, a difference of "
+      f"mean mIoU of {found.num_judged} frames: {found.miou_there:.4f} recorded, "
+      f"{found.miou_here:.4f} replayed, a difference of "
       f"{found.miou_here - found.miou_there:+.4f}"
     )
   for words in replay.machine_differences(run):
@@ -236,7 +236,7 @@ def _fork(path, given):
     print(f"{config.workdir} holds this fork already, finished:")
   print(progress.in_words(outcome.summary))
   num_keys = outcome.summary["num_key_frames"]
-  num_known = outcome.summary["num_recalled"]
+  num_known = outcome.summary["num_cached_labels"]
   print(
     f"a fork of {path} at frame {branch.t}; {num_known} answers were on record"
     f", {num_keys} key frames"

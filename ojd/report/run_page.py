@@ -19,7 +19,12 @@ MAX_ROWS = 5000  # a page of them is as quick as one of a hundred
 _NUMBERS = (
   *("num_frames", "num_key_frames", "key_frame_fraction", "num_updates"),
   *("eval_frames", "fps", "speedup_measured", "speedup_paper_model"),
-  *("peak_memory_mb", "mean_delay_frames", "num_recalled", "num_rolled_back"),
+  *(
+    "peak_memory_mb",
+    "mean_delay_frames",
+    "num_cached_labels",
+    "num_rolled_back",
+  ),
   *("num_skipped", "teacher_failures", "interrupted"),
 )
 _OF_LINK = ("up_kbps", "down_kbps", "mean_staleness", "fps")

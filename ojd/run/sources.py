@@ -133,7 +133,7 @@ class InStep:
     stats, stages = self.context.stats, self.context.stages
     labeler = self.context.labeler
     is_known = self.context.knows(sample.t)
-    stats.num_recalled += is_known
+    stats.num_cached_labels += is_known
     logged = self._logged(sample.t, stage)
     if logged is not None:
       return logged
@@ -244,7 +244,7 @@ class Late(InStep):
     record.delay = sample.t - answer.sample.t
     stats.total_delay += record.delay
     is_known = self.context.knows(answer.sample.t)
-    stats.num_recalled += is_known
+    stats.num_cached_labels += is_known
     if not is_known:
       stages.add("teacher_async", answer.seconds)
       record.ms_teacher = stages.milliseconds("teacher_async")

@@ -106,7 +106,7 @@ class RunStats:
   num_frames: int = 0
   num_keys: int = 0
   num_updates: int = 0
-  num_recalled: int = 0  # requests answered with recorded labels
+  num_cached_labels: int = 0  # requests answered with recorded labels
   num_rolled_back: int = 0
   num_skipped: int = 0  # frames that could not be read
   num_teacher_failures: int = 0
@@ -232,7 +232,7 @@ def summarize(
     "key_frame_fraction": round(stats.num_keys / max(stats.num_frames, 1), 6),
     "num_updates": stats.num_updates,
     **late,
-    "num_recalled": stats.num_recalled,
+    "num_cached_labels": stats.num_cached_labels,
     "num_rolled_back": stats.num_rolled_back,
     "num_skipped": stats.num_skipped,
     "teacher_failures": stats.num_teacher_failures,

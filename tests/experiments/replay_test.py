@@ -73,7 +73,10 @@ def test_export_fork_and_sweep(run, tmp_path):
   [
     (["--a_thresh=0.5"], "--a_thresh needs --fork"),
     (["--fork=x"], "--fork needs --from_frame=N"),
-    (["--fork=x", "--from_frame=1", "--to_frame=2"], "cannot be used with --fork"),
+    (
+      ["--fork=x", "--from_frame=1", "--to_frame=2"],
+      "cannot be used with --fork",
+    ),
     (["--at_frame=3"], "the other way round"),
     (["--export=no/such/folder/x", "--at_frame=3"], "there is no folder"),
     (["--export=x.jax", "--at_frame=3"], "is the program's"),

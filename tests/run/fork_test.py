@@ -49,7 +49,7 @@ def test_fork_without_changes_is_its_parent(parent, tmp_path, calls, at):
   assert calls == []  # every answer was on record
   assert summary["num_frames"] == 40 - at
   assert summary["num_key_frames"] == sum(row["is_key"] for row in rows)
-  assert summary["num_recalled"] == summary["num_key_frames"]
+  assert summary["num_cached_labels"] == summary["num_key_frames"]
   again = replay.replay(recorded_run.read(tmp_path / "fork"))
   assert again.is_equal and again.start.t == at and again.end == 40
 
@@ -61,7 +61,7 @@ def test_teacher_is_asked_only_what_is_not_on_record(parent, tmp_path, calls):
   known = {row["t"] for row in small_run.lines(parent) if row["is_key"]}
   assert keys == list(range(AT, 40, 2))
   assert calls == [t for t in keys if t not in known]
-  assert summary["num_recalled"] == len(set(keys) & known) > 0
+  assert summary["num_cached_labels"] == len(set(keys) & known) > 0
   assert replay.replay(recorded_run.read(path)).is_equal
   page = (path / workdir.REPORT / "index.html").read_text()
   mious = [row["eval_miou"] for row in small_run.lines(parent, AT)]
@@ -93,7 +93,7 @@ def test_fork_goes_beyond_its_parent_and_forks_again(parent, tmp_path, calls):
   longer = tmp_path / "longer"
   summary = _fork(short, longer, at=20, num_frames=40)
   assert small_run.lines(longer) == small_run.lines(parent, 20)
-  assert summary["num_recalled"] == 0 and calls
+  assert summary["num_cached_labels"] == 0 and calls
   again = tmp_path / "again"
   _fork(longer, again, at=30)
   assert small_run.lines(again) == small_run.lines(parent, 30)
