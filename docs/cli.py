@@ -161,13 +161,12 @@ def _row(flag):
   meaning, values = flag.meaning, _KINDS.get(flag.kind, flag.kind.upper())
   if "enum" in flag.kind:
     values, _, meaning = meaning.removeprefix("<").partition(">: ")
-    values = values.replace("|", "\\|")
   for title, name, _ in _FAMILIES:
     if name == f"--{flag.name}" and "NAME" in meaning:
       anchor = title.lower().replace(" ", "-")
       meaning = f"{meaning.splitlines()[0]} See [{title}](#{anchor})."
   sign = "" if flag.kind == "bool" else f"={values}"
-  return f"`--{flag.name}{sign}`", _code(flag.default), _cell(meaning)
+  return _code(f"--{flag.name}{sign}"), _code(flag.default), _cell(meaning)
 
 
 def _family(title, flag, table: Mapping[str, specs.Row]):
@@ -207,6 +206,8 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _code(text):
+  if "|" in text:  # no escape of a bar in a cell is read alike everywhere
+    return f"<code>{text.replace('|', '&#124;')}</code>"
   return f"`{text}`" if text not in ("", "None") else ""
 
 
