@@ -159,8 +159,8 @@ def in_words(run, found: replay.Replayed) -> list[str]:
     )
   if found.num_judged:
     lines.append(
-      f"mean mIoU of {found.num_judged} frames: {found.miou_there:.4f} recorded, "
-      f"{found.miou_here:.4f} replayed, a difference of "
+      f"mean mIoU of {found.num_judged} frames: {found.miou_there:.4f} "
+      f"recorded, {found.miou_here:.4f} replayed, a difference of "
       f"{found.miou_here - found.miou_there:+.4f}"
     )
   for words in replay.machine_differences(run):

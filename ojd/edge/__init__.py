@@ -1,8 +1,7 @@
 """A server that trains and a device that predicts.
 
-Both ends of a connection are without sockets and clocks (`session` and
-`registry` at the server, `device` at the device), around them are threads and
-WebSockets (`server`, `client`), and behind them what computes: `training`,
-`player`. The messages are those of `ojd.network`. No module imports torch; a
-server's teacher may.
+The two ends of the protocol have no sockets and no clocks: `session` and
+`registry` at the server, `device` at the device. `server` and `client` add
+threads and WebSockets; `training` and `player` compute. The messages are those
+of `ojd.network`. No module imports torch, but a server's teacher may.
 """

@@ -1,6 +1,7 @@
-"""Who may speak to a server, whom a device speaks to, and how long both wait.
+"""Access to a server, addresses of servers, and the timing of connections.
 
-A connection is a WebSocket, with TLS and a token where others could listen.
+A connection is a WebSocket, with TLS and a token on addresses that other
+machines can reach.
 """
 
 import logging
@@ -27,7 +28,7 @@ _LOGGER.propagate = False
 
 
 class Access(NamedTuple):
-  """Where a server listens, and what it takes to be heard."""
+  """Where a server listens, and what a client must show."""
 
   place: Place
   token: str = ""  # empty: everybody is heard
@@ -41,7 +42,7 @@ class Access(NamedTuple):
 def read_token(path: str) -> str:
   """The token of a file, else of the environment; empty without either.
 
-  It is no flag: everybody on a machine may read those of every process.
+  It is not a flag: all users of a machine can read the flags of a process.
   """
   where, token = f"${TOKEN_VARIABLE}", os.environ.get(TOKEN_VARIABLE, "")
   if path:
@@ -61,11 +62,11 @@ def read_token(path: str) -> str:
 def server_access(
   address: str, token: str, tls_cert: str, tls_key: str
 ) -> Access:
-  """Who may speak to a server at HOST:PORT.
+  """The access to a server at HOST:PORT, checked.
 
   Raises:
-    UserError: others than this machine could reach it, and could listen or
-      speak unknown; or something is no address or no certificate.
+    UserError: other machines can reach it, without TLS or without a token; or
+      an address or a certificate is invalid.
   """
   place = listening.resolve("--listen", address)
   tls = _server_tls(tls_cert, tls_key)
@@ -90,7 +91,7 @@ def _server_tls(cert, key):
     if not pathlib.Path(path).is_file():
       raise UserError(f"{flag}={path}: no such file")
   try:
-    # Nobody would be there to type a password.
+    # Nobody could type the password of an encrypted key.
     context.load_cert_chain(cert, key, password=lambda: "")
   except (ssl.SSLError, OSError, ValueError):
     raise UserError(
@@ -100,7 +101,7 @@ def _server_tls(cert, key):
 
 
 class Dial(NamedTuple):
-  """Whom a device speaks to."""
+  """The server of a device."""
 
   url: str
   token: str
@@ -109,10 +110,10 @@ class Dial(NamedTuple):
 
 
 def client_dial(url: str, token: str, tls_ca: str) -> Dial:
-  """Whom a device speaks to, at ws://HOST:PORT or wss://HOST:PORT.
+  """The server at ws://HOST:PORT or wss://HOST:PORT, checked.
 
   Raises:
-    UserError: it is no such address, or the token would be read by others.
+    UserError: the address is invalid, or the token would travel unencrypted.
   """
   try:
     parts = urllib.parse.urlsplit(url)
@@ -145,7 +146,7 @@ class Timing(NamedTuple):
   """Seconds."""
 
   heartbeat: float = 10.0  # between signs of life
-  timeout: float = 60.0  # after which a peer without any is dead
+  timeout: float = 60.0  # without a sign of life, after which a peer is dead
   opening: float = 10.0  # for the handshake of a connection
   closing: float = 2.0
 
@@ -163,9 +164,9 @@ def keep_alive(timing: Timing) -> dict[str, object]:
 
 
 def bound_sends(connection: socket.socket, seconds: float) -> None:
-  """A peer that takes nothing for so long is an error, and not a wait.
+  """Makes a peer that reads nothing for so long an error.
 
-  Pings cannot do this: they wait behind what is being sent.
+  Pings cannot do this: they wait behind the data that is being sent.
   """
   connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
   if sys.platform == "win32":

@@ -1,7 +1,7 @@
 """A device's connection: it is kept open, and the player never waits for it.
 
-Whoever plays the stream offers frames and reads the newest weights; a thread
-here connects, sends, and after a break connects again, another receives.
+The player offers frames and reads the newest weights. One thread here connects,
+sends, and connects again after a break; another one receives.
 """
 
 import contextlib
@@ -39,17 +39,17 @@ class Picture(NamedTuple):
 
 @dataclasses.dataclass
 class Counts:
-  """What went over the network."""
+  """Messages and bytes that went over the network."""
 
   bytes_up: int = 0  # of messages, without those of the protocols below
   bytes_down: int = 0
   num_keys: int = 0  # frames that were sent
-  num_replaced: int = 0  # frames that newer ones took the place of, unsent
+  num_replaced: int = 0  # frames that newer ones replaced before they were sent
   num_problems: int = 0
 
 
 class Client:
-  """Speaks to a server from `start` to `close`."""
+  """Keeps a connection to a server from `start` to `close`."""
 
   def __init__(
     self,
@@ -64,18 +64,18 @@ class Client:
     """Does nothing yet.
 
     Args:
-      device: whose messages are carried.
-      dial: whom to speak to.
+      device: makes and handles the messages.
+      dial: the server.
       uplink: makes messages of frames.
       timing: of the connection.
-      patience: seconds after which a key frame's answer is not waited for.
+      patience: seconds to wait for the answer to a key frame.
       note_fn: called with a line about what happens, from any thread.
     """
     self.device, self.counts = device, Counts()
     self._dial, self._uplink, self._timing = dial, uplink, timing
     self._patience, self._note = patience, note_fn
     self._pauses = pauses(random.Random())
-    self.refusal = ""  # why there will be no server; empty: there may be one
+    self.refusal = ""  # why the client gave up; empty: it goes on trying
     self._max_bytes = 6 * device.held.layout.num_coords + (1 << 20)
     self._waiting: list[Picture] = []  # to be sent, a key frame or samples
     self._flushed_at: float | None = None  # stream time of the last message
@@ -86,17 +86,17 @@ class Client:
     )
 
   def start(self) -> None:
-    """Begins to connect; a second call does nothing."""
+    """Starts to connect; a second call does nothing."""
     if self._thread.ident is None:
       self._thread.start()
 
   @property
   def is_connected(self) -> bool:
-    """Whether there is a server that has said Welcome."""
+    """Whether a server has answered with Welcome."""
     return self.device.plan.is_ready
 
   def offer(self, picture: Picture) -> bool:
-    """Takes a frame if it is to be sent; says whether. Never waits."""
+    """Takes a frame if it is due, and returns whether it is. Never waits."""
     plan, now = self.device.plan, time.monotonic()
     if not plan.wants(picture.t, picture.time, now, self._patience):
       return False
@@ -120,7 +120,7 @@ class Client:
       self._waiting, self._flushed_at = [], None
 
   def wait(self, t: int, most: int, timeout: float) -> None:
-    """Waits while the weights are as old as they may be at frame t.
+    """Waits while the weights are too old for frame t.
 
     Args:
       t: the frame that comes next.
@@ -137,7 +137,7 @@ class Client:
     return plan.is_stale(t, most)
 
   def close(self) -> None:
-    """Says good-bye, and ends."""
+    """Sends Bye, and ends the threads."""
     with self._changed:
       self._closing = True
       self._changed.notify_all()
@@ -190,7 +190,7 @@ class Client:
     return None
 
   def _talk(self, connection):
-    """A connection, from its beginning to its end."""
+    """Runs a connection from its beginning to its end."""
     with contextlib.suppress(OSError):
       access.bound_sends(connection.socket, self._timing.timeout)
     ended = threading.Event()
@@ -210,7 +210,7 @@ class Client:
       connection.close()
       if receiver.ident is None:
         self._trouble(_words_of(error))
-      else:  # it says why, when it has read what came before the end
+      else:  # the receiver says why, when it has read all that came before
         receiver.join()
     finally:
       ended.set()
@@ -218,7 +218,7 @@ class Client:
       connection.close()
       if receiver.ident is not None:
         receiver.join()
-      # Once more: what came last may have been a Welcome.
+      # Once more: the last message may have been a Welcome.
       self._lose()
 
   def _lose(self):
@@ -228,7 +228,7 @@ class Client:
       self._changed.notify_all()
 
   def _send_next(self, connection, ended):
-    """Waits for a frame or for the time of a heartbeat, and sends it."""
+    """Waits for a frame or the next heartbeat, and sends it."""
     with self._changed:
       beat_at = time.monotonic() + self._timing.heartbeat
       while not (self._closing or ended.is_set() or self._is_due()):
@@ -255,7 +255,7 @@ class Client:
     return self._uplink.flush()
 
   def _is_due(self):
-    """Whether what waits is to be sent now."""
+    """Whether the waiting frames are to be sent now."""
     if not self._waiting:
       return False
     period = self.device.plan.schedule.training_period
@@ -266,7 +266,7 @@ class Client:
   def _take(self):
     taken, self._waiting = self._waiting, []
     self._flushed_at = taken[-1].time
-    # Before it is packed: from here on it is the one that is waited for.
+    # Before it is packed: from here on the device waits for its answer.
     self.device.sent(taken[-1].t, time.monotonic())
     return taken
 
@@ -277,7 +277,7 @@ class Client:
       self.counts.bytes_up += len(data)
 
   def _receive(self, connection, ended):
-    """Handles what comes, until there is nothing more."""
+    """Handles messages until the connection ends."""
     try:
       while True:
         data = connection.recv()
@@ -328,7 +328,7 @@ class Client:
 def pauses(
   rng: random.Random, first: float = FIRST, longest: float = LONGEST
 ) -> Iterator[float]:
-  """Twice as long each time; somewhat random, so that not all come at once."""
+  """Pauses that double, with jitter: not all devices reconnect at once."""
   pause = first
   while True:
     yield pause * rng.uniform(0.5, 1.0)

@@ -1,7 +1,7 @@
-"""A device's side of a connection: messages go in, messages come out.
+"""A device's side of the protocol: messages in, messages out.
 
-There is no socket here. `handle` is for one thread alone; the plan and the
-weights that it leaves are values that any thread may read.
+There is no socket here. One thread calls `handle`; any thread may read the plan
+and the weights, which are values.
 """
 
 import dataclasses
@@ -29,12 +29,12 @@ from ojd.network.messages import (
 )
 from ojd.network.weights import Weights
 
-_MAX_BEATS = 16  # heartbeats that wait for their return
+_MAX_BEATS = 16  # heartbeats without an answer yet
 WELCOME_SECONDS = 30.0  # that a server has for it
 
 
 class Plan(NamedTuple):
-  """Which frames a device sends up, and whether it waits for news.
+  """Which frames a device sends, and whether it waits for an update.
 
   A plan is a value: the player reads it without waiting for
   the thread that talks to the server.
@@ -61,34 +61,34 @@ class Plan(NamedTuple):
       return False
     if self.schedule.training_period > 0:
       interval = 1 / max(self.schedule.sampling_rate, 1e-3)
-      # A clock that was set back begins anew.
+      # A clock that was set back starts anew.
       return not self.sample_time <= time < self.sample_time + interval - 1e-6
     if self.is_awaiting:
       return now - self.sent_at >= patience
     return self.is_overdue or self.key_t is None or self._is_due(t)
 
   def _is_due(self, t: int) -> bool:
-    """Whether the stride is over; it is where the stream began again."""
+    """Whether the stride is over, or the stream has started again."""
     return t >= self.key_t + self.schedule.stride or t < self.key_t
 
   def is_stale(self, t: int, most: int) -> bool:
-    """Whether a device that waits at all waits now, before frame t."""
+    """Whether a device with --wait has to wait before frame t."""
     if not (self.is_ready and self.is_awaiting and self.key_t is not None):
       return False
     return self.schedule.training_period == 0 and t - self.key_t >= most
 
   def sent(self, t: int, now: float) -> "Plan":
-    """A key frame goes up."""
+    """Notes that a key frame was sent."""
     return self._replace(
       key_t=t, sent_at=now, is_awaiting=True, is_overdue=False
     )
 
   def answered(self, schedule: Schedule) -> "Plan":
-    """An update came; from here on by its schedule."""
+    """Notes that an update came; its schedule holds from here on."""
     return self._replace(schedule=schedule, is_awaiting=False)
 
   def welcomed(self, schedule: Schedule) -> "Plan":
-    """There is a server; what was not answered is asked again."""
+    """Notes a Welcome; a key frame without an answer is sent again."""
     is_overdue = self.is_overdue or self.is_awaiting
     return self._replace(
       schedule=schedule,
@@ -98,12 +98,12 @@ class Plan(NamedTuple):
     )
 
   def lost(self) -> "Plan":
-    """There is no server any more."""
+    """Notes that the connection is lost."""
     return self._replace(is_ready=False)
 
 
 class Hangup(Exception):
-  """The server ends the connection: why, and whether it would do so again."""
+  """The server ends the connection: the reason, and whether to try again."""
 
   def __init__(self, text: str, is_final: bool):
     super().__init__(text)
@@ -119,7 +119,7 @@ class ServedWeights(NamedTuple):
 
 @dataclasses.dataclass
 class Counts:
-  """What came and went."""
+  """Messages that came and went."""
 
   num_updates: int = 0  # applied
   num_whole: int = 0  # of them with all weights
@@ -129,7 +129,7 @@ class Counts:
 
 
 class Device:
-  """What a device knows of its server."""
+  """The state of a device's connection."""
 
   def __init__(
     self,
@@ -137,12 +137,12 @@ class Device:
     terms: Terms,
     stage: Callable[[ServedWeights], None] = lambda served: None,
   ):
-    """Begins with weights of a layout in which all arrays train.
+    """Starts with weights of a layout in which all arrays train.
 
     Args:
-      held: what it predicts with at first.
+      held: the first weights.
       terms: of its frames.
-      stage: is given new weights, whole, as they come.
+      stage: called with each complete set of new weights.
     """
     self.held, self.terms, self.session = held, terms, NO_SESSION
     self.counts = Counts()
@@ -154,7 +154,7 @@ class Device:
     self._beats: list[float] = []
 
   def connected(self, now: float) -> Hello:
-    """There is a connection; the word to begin it with."""
+    """Starts a connection; returns its first message."""
     self._is_connecting, self._connected_at, self._beats = True, now, []
     digest = weights.digest_of(self.held.params, self.held.layout)
     return Hello(
@@ -162,33 +162,33 @@ class Device:
     )
 
   def lost(self) -> None:
-    """The connection is over."""
+    """Notes that the connection is over."""
     self._is_connecting = False
     self._replan(lambda plan: plan.lost())
 
   def sent(self, t: int, now: float) -> None:
-    """A key frame goes up."""
+    """Notes that a key frame was sent."""
     self._replan(lambda plan: plan.sent(t, now))
 
   def sampled(self, time: float) -> None:
-    """A frame is taken for the message of its training period."""
+    """Notes that a frame waits for the message of its training period."""
     self._replan(lambda plan: plan._replace(sample_time=time))
 
   def beat(self, now: float) -> Heartbeat:
-    """A sign of life; `now` is unlike that of any other."""
+    """A heartbeat; its `now` is unique."""
     self._beats = [*self._beats, now][-_MAX_BEATS:]
     return Heartbeat(now)
 
   def check(self, now: float) -> None:
-    """Raises a Hangup where a server has said nothing for too long."""
+    """Raises a Hangup if the server has been silent for too long."""
     if self._is_connecting and now - self._connected_at > WELCOME_SECONDS:
       raise Hangup("the server does not answer", is_final=False)
 
   def handle(self, message: Message, now: float) -> list[Message]:
-    """What a message of the server is answered with.
+    """Handles a message of the server; returns the answers.
 
     Raises:
-      WireError: a server does not say this; the connection should end.
+      WireError: the message is invalid; the connection should end.
       Hangup: the server ends it.
     """
     match message:
@@ -230,7 +230,7 @@ class Device:
     if not is_whole and update.base_version != self.held.version:
       self.counts.num_resyncs += 1
       return [Resync(self.held.version)]
-    # Whole or not at all: what is held stays until all is there.
+    # All or nothing: the old weights stay until the new ones are complete.
     held = weights.apply(self.held, update)
     self.held = held
     self.counts.num_updates += 1

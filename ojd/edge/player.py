@@ -1,4 +1,4 @@
-"""A device at work: every frame is segmented with the newest weights at hand.
+"""A device at work: it segments every frame with the newest weights.
 
 metrics.jsonl has a line a frame: `t`, `is_key` (it was offered to the server),
 `ms_predict`, the `version` of the weights, `staleness`, which is the frames
@@ -38,7 +38,7 @@ from ojd.types import Sample, check_frame
 
 
 class Pace(NamedTuple):
-  """How fast frames are taken, and who is waited for."""
+  """How fast frames are played, and whether the device waits for updates."""
 
   is_real_time: bool = False  # a file at its own rate
   wait_after: int | None = None  # frames since a key frame; None: never
@@ -56,13 +56,13 @@ class Totals:
     self.seconds = {"predict": 0.0, "wait": 0.0, "total": 0.0}
 
   def stale(self, num: int) -> None:
-    """Counts a frame whose weights are so many frames old."""
+    """Counts a frame by the age of its weights in frames."""
     count, total, most = self.staleness
     self.staleness = [count + 1, total + num, max(most, num)]
 
   @property
   def fps(self) -> float:
-    """Frames a second, with all that goes with them."""
+    """Frames a second, of the whole loop."""
     total = self.seconds["total"]
     return self.num_frames / total if total else 0.0
 
@@ -93,9 +93,9 @@ class Player:
     Args:
       stream: of the frames.
       groups: the student's classes.
-      answer: how it answers; compiled at its first call.
-      stage: of the weights; holds the first ones.
-      client: of the server.
+      answer: the serving function; compiled at its first call.
+      stage: of the weights, with the first ones.
+      client: the connection to the server.
       path: a folder for metrics.jsonl and summary.json.
       num_frames: at most; None: to the end.
       pace: how fast.
@@ -120,7 +120,7 @@ class Player:
     return self._stream.spec.num_frames
 
   def run(self) -> dict[str, Any]:
-    """Plays to the end; whatever happens, writes the summary."""
+    """Plays to the end, and writes the summary in any case."""
     is_over = False
     file = writers.MetricsWriter(self._path / workdir.METRICS)
     try:
@@ -137,7 +137,7 @@ class Player:
     return summary
 
   def _samples(self) -> Iterator[Sample]:
-    """The frames, until somebody does not want any more."""
+    """The frames, until `should_stop` or `num_frames`."""
     is_live = self._stream.spec.is_live
     samples = prefetch.Prefetcher(
       self._stream.read(),
@@ -163,7 +163,7 @@ class Player:
       samples.close()
 
   def _warm_up(self):
-    """Compiles before the first frame; then the server is called."""
+    """Compiles before the first frame; then connects to the server."""
     spec = self._stream.spec
     blank = np.zeros((spec.height, spec.width, 3), np.uint8)
     jax.block_until_ready(self._answer(self._stage.latest.params, blank))
@@ -264,7 +264,7 @@ def _mean(total, count):
 
 
 class Settings(NamedTuple):
-  """What a device has beside the flags of a run."""
+  """Settings of a device beside the flags of a run."""
 
   dial: Dial
   codec: str = JPEG
@@ -339,7 +339,7 @@ def _classes(config: RunConfig, spec: streams.StreamSpec) -> str:
 
 
 def check_workdir(config: RunConfig) -> pathlib.Path:
-  """The folder of a run, or a UserError where one is there already."""
+  """The folder of a run; a UserError if it holds one already."""
   path = workdir.expand(config.workdir)
   if any((path / n).exists() for n in (workdir.CONFIG, workdir.METRICS)):
     raise UserError(

@@ -1,7 +1,7 @@
-"""The sessions of a server: who is let in, whose turn it is, who must go.
+"""The sessions of a server: admission, turns of training, removal.
 
 Bytes go in, and bytes come out to a `Peer`; sockets are elsewhere. One lock is
-held for as long as a message takes, and never during training.
+held while a message is handled, and never during training.
 """
 
 import collections
@@ -33,19 +33,19 @@ _MAX_SHOWN = 200  # characters of a text that is not the server's
 
 
 class Peer(Protocol):
-  """Whoever is at the other end of a connection."""
+  """The other end of a connection."""
 
   is_idle: bool  # whether all is sent that was put
 
   def put(self, data: bytes) -> None:
-    """Sends a message, later; never waits."""
+    """Queues a message; never waits."""
 
   def close(self) -> None:
-    """Ends the connection, when all is sent that was put."""
+    """Ends the connection when the queue is sent."""
 
 
 class Capacity(NamedTuple):
-  """How much a server takes."""
+  """Limits of a server."""
 
   max_sessions: int = 16  # connected, or kept for those that come back
   forget_seconds: float = 600.0  # without a connection
@@ -53,7 +53,7 @@ class Capacity(NamedTuple):
 
 
 class Offer(NamedTuple):
-  """What a server has for devices, and whom it suits."""
+  """What a server offers, and which devices it can serve."""
 
   first: Weights  # what each of them begins with
   schedule: Schedule  # at first
@@ -62,7 +62,7 @@ class Offer(NamedTuple):
   check_terms: Callable[[Terms], str] = lambda terms: ""
 
   def mismatch(self, hello: Hello) -> str:
-    """Why a device cannot be served; empty: it can."""
+    """Why a device cannot be served; empty if it can."""
     there, here = hello.terms.classes, self.classes
     if there != here:
       return (
@@ -106,7 +106,7 @@ class Registry:
     self.is_closed = False
 
   def receive(self, peer: Peer, data: bytes) -> None:
-    """Takes a message; one that cannot be ends the connection in a line."""
+    """Handles a message; an invalid one ends the connection with a line."""
     try:
       message = messages.decode(data, self.capacity.max_bytes)
       with self._changed:
@@ -119,7 +119,7 @@ class Registry:
       self._end(peer, Error(str(error)))
 
   def left(self, peer: Peer) -> None:
-    """The connection is over; its session waits for another one."""
+    """Notes that a connection is over; its session waits for another one."""
     with self._changed:
       number = self._numbers.pop(peer, None)
       entry = self._entries.get(number) if number else None
@@ -128,19 +128,19 @@ class Registry:
         self._note(f"device {_name(number)} is gone")
 
   def tick(self) -> None:
-    """To be called now and then: sends again, and forgets who stays away."""
+    """Sends updates again and forgets absent devices; call it now and then."""
     with self._changed:
       now = self._clock()
       for number, entry in list(self._entries.items()):
         if entry.peer is not None:
-          # On a slow way an update may be on it for long.
+          # On a slow network an update takes long.
           if entry.peer.is_idle:
             self._put(entry, entry.session.tick(now))
         elif now - entry.left_at >= self.capacity.forget_seconds:
           self._forget(number)
 
   def take(self, timeout: float | None = None) -> tuple[Session, Frames] | None:
-    """Key frames of the device whose turn it is; None where there are none."""
+    """Waits for key frames; returns those of the device whose turn it is."""
     with self._changed:
       self._changed.wait_for(lambda: self.is_closed or self._due(), timeout)
       number = self._due()
@@ -151,18 +151,18 @@ class Registry:
       return session, session.take()
 
   def learned(self, session: Session, params: Params, schedule: Schedule):
-    """What training made of a device's student."""
+    """Takes the result of a training round."""
     with self._changed:
       self._deliver(session, session.trained(params, schedule, self._clock()))
 
   def failed(self, session: Session, schedule: Schedule, why: str) -> None:
-    """A training round came to nothing."""
+    """Notes that a training round failed."""
     with self._changed:
       self._note(f"device {_name(session.number)}: not trained: {why}")
       self._deliver(session, session.failed(schedule, self._clock()))
 
   def sessions(self) -> list[tuple[Session, bool]]:
-    """All that are known, and whether each is connected."""
+    """All sessions, and whether each is connected."""
     with self._changed:
       return [(s.session, s.peer is not None) for s in self._entries.values()]
 
@@ -179,7 +179,7 @@ class Registry:
   def _due(self):
     """The number of the session that waits, the least recently served."""
     for number, entry in self._entries.items():
-      # Whoever is gone has newer frames when he comes back.
+      # A device that comes back has newer frames.
       if entry.peer is not None and entry.session.has_frames:
         return number
     return None
@@ -216,7 +216,7 @@ class Registry:
       text = f"the server is full: {self.capacity.max_sessions} devices"
       self._end(peer, Error(text))
       return
-    # Nor is what a file holds, if the device is farther.
+    # Nor are the weights in a file, if the device has a newer version.
     is_behind = entry is None and hello.version > session.held.version
     wants = (is_new or is_behind) and self._should_adopt(hello)
     replies = session.connect(hello, self._clock(), wants)
@@ -231,9 +231,9 @@ class Registry:
     self._put(self._entries[number], replies)
 
   def _should_adopt(self, hello):
-    """Whether a device whose session nobody knows was trained before.
+    """Whether a device with an unknown session was trained before.
 
-    What it has learned is worth more than what devices begin with.
+    Its weights are better than the first ones.
     """
     num_bytes = 4 * self.offer.first.layout.num_coords + 1000
     fits = num_bytes <= self.capacity.max_bytes
@@ -241,7 +241,7 @@ class Registry:
     return hello.version > 0 and is_other and fits
 
   def _begin(self, hello):
-    """A session whose device begins anew, or goes on with what it holds."""
+    """Makes a session, with the first weights or with the device's."""
     number, first = secrets.token_bytes(SESSION_BYTES), self.offer.first
     if hello.weights == self._first_digest or self._should_adopt(hello):
       first = first._replace(version=hello.version)
@@ -257,7 +257,7 @@ class Registry:
     self._end(entry.peer, Error(text, is_final=True))
 
   def _restore(self, hello):
-    """A session that an earlier server knew; None without any."""
+    """The session of an earlier server; None if there is none."""
     if self._store is None or hello.session == NO_SESSION:
       return None
     try:
@@ -271,7 +271,7 @@ class Registry:
     return Session(hello.session, hello.terms, held, schedule, self._rules)
 
   def _make_room(self):
-    """Forgets who has been away for longest, if need be and possible."""
+    """Forgets the device that is away for longest, if necessary."""
     if len(self._entries) < self.capacity.max_sessions:
       return True
     away = [(s.left_at, n) for n, s in self._entries.items() if s.peer is None]
@@ -314,7 +314,7 @@ class Registry:
 
 
 def _name(number):
-  """A session as people see it: nobody could take it up by that."""
+  """A session's name for people; it does not give access to the session."""
   return number[:3].hex()
 
 

@@ -1,7 +1,7 @@
 """The server's sockets: WebSocket connections of devices, each in two threads.
 
-One thread receives, the other sends what the registry puts; so a device that is
-slow to take its update makes no other wait, nor the trainer.
+One thread receives, the other sends. So a device that reads its update slowly
+delays neither other devices nor the trainer.
 """
 
 import collections
@@ -36,7 +36,7 @@ class Traffic(NamedTuple):
 
 
 class Server:
-  """Listens from its making to `close`."""
+  """Listens from its construction to `close`."""
 
   def __init__(
     self,
@@ -49,7 +49,7 @@ class Server:
 
     Args:
       address: as a person gave it.
-      access: who may speak, and where.
+      access: address, TLS and token.
       registry: of the devices; it is closed with the server.
       timing: of the connections.
     """
@@ -57,11 +57,11 @@ class Server:
     self._access, self._timing = access, timing
     self.traffic = Traffic()
     self._lock = threading.Lock()
-    # Those that are still to say who they are count, too.
+    # Connections before their Hello count too.
     self._free = threading.Semaphore(2 * registry.capacity.max_sessions + 16)
     self._closing = threading.Event()
     self._server = self._listen(address)
-    # Before a thread is given to it, or even a handshake.
+    # Before it gets a thread or a handshake.
     self._server.handler = self._bounded(self._server.handler)
     host, port = self._server.socket.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
@@ -81,7 +81,7 @@ class Server:
       self._talk,
       sock=listening.listen("--listen", address, self._access.place),
       ssl=self._access.tls,
-      # No page of a browser is to speak to a server on its user's machine.
+      # A page in a browser must not connect to a server on its user's machine.
       origins=[None],
       process_request=self._admit,
       max_size=self._registry.capacity.max_bytes,
@@ -116,7 +116,7 @@ class Server:
     sender = threading.Thread(target=peer.send, name="send", daemon=True)
     sender.start()
     try:
-      # Whoever has nothing to say at first is not waited for.
+      # A client that sends no first message is not waited for.
       seconds = self._timing.opening
       while not peer.is_closed:
         data = connection.recv(timeout=seconds)
@@ -152,14 +152,14 @@ class Server:
 
 
 class RunningServer(NamedTuple):
-  """A server at work, with what it consists of."""
+  """A running server and its parts."""
 
   registry: Registry
   server: Server
   trainer: Trainer
 
   def close(self, seconds: float) -> None:
-    """Ends all; a training round under way may take so long."""
+    """Ends everything, after waiting so long for the training round."""
     self.server.close()
     self.trainer.join(seconds)
 
@@ -180,15 +180,15 @@ def serve(
   Args:
     config: of teacher, system and student.
     address: HOST:PORT as a person gave it.
-    access: who may speak, and where.
-    rules: of a device; values travel as the system has it.
-    capacity: of all devices.
+    access: address, TLS and token.
+    rules: for devices; the system decides the type of values.
+    capacity: limits for all devices together.
     timing: of the connections.
-    store: of what devices hold; None: they send it.
+    store: keeps devices' weights; None: devices send them.
     note_fn: called with a line about what happens, from any thread.
 
   Raises:
-    UserError: in a line, why this cannot be served.
+    UserError: why this cannot be served.
   """
   parts = make_parts(config)
   try:
@@ -205,7 +205,7 @@ def serve(
 
 
 class _Peer:
-  """A device's connection; what is put is sent by the thread in `send`."""
+  """A device's connection; the thread in `send` sends what is put."""
 
   def __init__(self, connection, count: Callable[[Traffic], None]):
     self._connection, self._count = connection, count
@@ -220,7 +220,7 @@ class _Peer:
       return not (self._waiting or self._is_sending)
 
   def put(self, data: bytes) -> None:
-    """Sends a message, later; a device that takes none is sent away."""
+    """Queues a message; a device that does not read is disconnected."""
     with self._changed:
       if self.is_closed:
         return
@@ -235,7 +235,7 @@ class _Peer:
       self._changed.notify()
 
   def send(self) -> None:
-    """Sends until the end; then the connection is over."""
+    """Sends messages until the connection ends."""
     # Whatever it is, the other end is gone.
     with contextlib.suppress(exceptions.ConnectionClosed, OSError):
       while (data := self._next()) is not None:

@@ -1,8 +1,8 @@
-"""A device as its server knows it: what it holds, what it waits for.
+"""The server's state of a device: its weights, its update, its key frames.
 
 Messages go in and messages come out; there is no socket, no thread and no clock
-here. At most one update is on its way. What is learned meanwhile goes with the
-next one; an update that is not acknowledged for long is sent again.
+here. At most one update is in flight. The next one has all that was learned
+meanwhile. An update that is not acknowledged in time is sent again.
 """
 
 import collections
@@ -33,7 +33,7 @@ _BURST_SECONDS = 10.0  # of frames that may come at once
 
 
 class Rules(NamedTuple):
-  """What a device may ask of the server."""
+  """Limits for a device."""
 
   max_queue: int = 4  # messages with key frames that wait for training
   max_rate: float = 10.0  # key frames a second
@@ -43,13 +43,13 @@ class Rules(NamedTuple):
 
 @dataclasses.dataclass
 class Counts:
-  """What became of a device's frames."""
+  """Counts of a device's frames."""
 
   num_frames: int = 0  # that came
   num_refused: int = 0  # that came too fast
   num_dropped: int = 0  # that waited while newer ones came
   num_rounds: int = 0  # of training
-  num_failed: int = 0  # training rounds that came to nothing
+  num_failed: int = 0  # training rounds that failed
   num_updates: int = 0
   num_whole: int = 0  # of them with all weights
   num_resent: int = 0
@@ -66,7 +66,7 @@ class Session:
     schedule: Schedule,
     rules: Rules = Rules(),  # noqa: B008, a constant
   ):
-    """A device is taken to hold `held` until it says otherwise."""
+    """Starts with `held` as the device's weights."""
     self.number, self.terms, self.rules = number, terms, rules
     self.held = held
     self.schedule = schedule
@@ -77,7 +77,7 @@ class Session:
     self._sent_at = 0.0
     self._base_digest = b""  # of the weights that it fits
     self._trained: Params | None = None  # and not sent
-    self._is_answer_due = False  # trained, and nothing was sent of it
+    self._is_answer_due = False  # trained, without an update sent yet
     self._wants_weights = False
     self._queue: collections.deque[Frames] = collections.deque()
     self._allowance = rules.max_rate * _BURST_SECONDS
@@ -90,7 +90,7 @@ class Session:
 
   @property
   def has_frames(self) -> bool:
-    """Whether `take` has key frames to give."""
+    """Whether key frames wait for `take`."""
     return bool(self._queue) and not self._wants_weights
 
   def take(self) -> Frames:
@@ -100,12 +100,12 @@ class Session:
   def connect(
     self, hello: Hello, now: float, wants_weights: bool = False
   ) -> list[Message]:
-    """Takes up a connection; what the device lacks comes with the Welcome.
+    """Starts a connection; returns the Welcome and what the device lacks.
 
     Args:
-      hello: of a device with these terms.
+      hello: the device's first message.
       now: seconds of any clock.
-      wants_weights: whether the device is to send what it holds.
+      wants_weights: whether the device should send its weights.
     """
     self._queue.clear()  # what waits is of the past
     self.terms, self._wants_weights = hello.terms, wants_weights
@@ -128,16 +128,16 @@ class Session:
     return [welcome, *more]
 
   def _fits(self, update, hello):
-    """Whether a device that says hello can make use of an update."""
+    """Whether an update applies to the weights of a Hello."""
     base = (update.base_version, self._base_digest)
     is_whole = update.payload.encoding == FULL
     return not is_whole and (hello.version, hello.weights) == base
 
   def handle(self, message: Message, now: float) -> list[Message]:
-    """What a message of the device is answered with.
+    """Handles a message of the device; returns the answers.
 
     Raises:
-      WireError: a device does not say this; the connection should end.
+      WireError: the message is invalid; the connection should end.
     """
     match message:
       case Frames():
@@ -171,7 +171,7 @@ class Session:
     return []
 
   def _allows(self, num, now):
-    """A device that was silent may send some at once."""
+    """A token bucket: a device that was silent may send several at once."""
     since = 0.0 if self._allowed_at is None else now - self._allowed_at
     allowance = self._allowance + since * self.rules.max_rate
     most = self.rules.max_rate * _BURST_SECONDS
@@ -200,7 +200,7 @@ class Session:
       )
     update = self._in_flight
     if update is not None and update.payload.encoding == FULL:
-      return []  # on its way, and sent again if need be
+      return []  # in flight, and sent again if necessary
     return self._send_whole(self.held.version + 1, now)
 
   def _adopt(self, update):
@@ -214,20 +214,20 @@ class Session:
   def trained(
     self, params: Params, schedule: Schedule, now: float
   ) -> list[Message]:
-    """A training round is over: the device gets what it moved, now or later."""
+    """Takes the result of a training round; the device gets it now or later."""
     self.counts.num_rounds += 1
     self.schedule = schedule
     self._trained, self._is_answer_due = params, True
     return [] if self.is_in_flight else self._send(now)
 
   def failed(self, schedule: Schedule, now: float) -> list[Message]:
-    """A training round came to nothing; the device gets the next schedule."""
+    """Notes a failed training round; the device gets the next schedule."""
     self.counts.num_failed += 1
     self.schedule, self._is_answer_due = schedule, True
     return [] if self.is_in_flight else self._send(now)
 
   def tick(self, now: float) -> list[Message]:
-    """What is to be sent because time has passed."""
+    """Messages that are due because time has passed."""
     waits = self._in_flight is not None
     if not waits or now - self._sent_at < self.rules.resend_seconds:
       return []
@@ -236,14 +236,14 @@ class Session:
     return [self._in_flight]
 
   def _send(self, now):
-    """What was learned since the last update, if a device waits for that."""
+    """The update since the last one, if a device waits for it."""
     if not self._is_answer_due:
       return []
     trained, self._trained, self._is_answer_due = self._trained, None, False
     params = self.held.params if trained is None else trained
     try:
       update, held = self._advance(params)
-    except WireError:  # not finite: the device keeps what it has
+    except WireError:  # not finite: the device keeps its weights
       self.counts.num_failed += 1
       update, held = self._advance(self.held.params)
     return self._put(update, held, now)
@@ -258,7 +258,7 @@ class Session:
     )
 
   def _send_whole(self, version, now):
-    """All weights, with all that was learned, whatever the device holds."""
+    """All weights, for any device."""
     trained, self._trained, self._is_answer_due = self._trained, None, False
     params = self.held.params if trained is None else trained
     if not all(np.isfinite(array).all() for array in params.values()):

@@ -1,7 +1,7 @@
-"""What each device holds, on the server's disk: a server may be restarted.
+"""The weights of each device on the server's disk, for a restarted server.
 
-A file a session, `HEX.safetensors`, written whole or not at all. Where there
-are too many, those that were not written for longest go.
+A file for each session, `HEX.safetensors`, replaced in one step. If there are
+too many, the oldest are deleted.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ class Store:
       ) from None
 
   def save(self, session: bytes, held: Weights) -> None:
-    """Writes what a device holds now; an OSError leaves what was there."""
+    """Writes a device's weights; an OSError leaves the old file."""
     about = {"version": str(held.version), "layout": held.layout.digest.hex()}
     arrays = {k: np.ascontiguousarray(v) for k, v in held.params.items()}
     try:
@@ -44,10 +44,10 @@ class Store:
     self._thin()
 
   def load(self, session: bytes, layout: Layout) -> Weights | None:
-    """What was written last; None where there is nothing of this layout.
+    """The last weights; None if there are none of this layout.
 
     Raises:
-      WireError: there is a file, and it is damaged.
+      WireError: the file is damaged.
     """
     path = self._path(session)
     if not path.is_file():

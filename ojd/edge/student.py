@@ -1,6 +1,7 @@
 """The student at both ends: its first weights, and where a device runs it.
 
-Both ends make the same one of the same flags: then no weights travel at first.
+Both ends make the same student from the same flags; then no weights travel at
+first.
 """
 
 import re
@@ -62,7 +63,7 @@ Answer = Callable[[Any, Frame], jax.Array]
 
 
 class Staged(NamedTuple):
-  """Weights where the student runs, ready to be taken between two frames."""
+  """Weights on the student's device, ready between two frames."""
 
   params: Any
   version: int
@@ -86,7 +87,7 @@ class Stage:
 
 
 def student_stage(answer: Answer, first: NamedParams) -> tuple[Answer, Stage]:
-  """A student that runs here, by `serve_fn`, and its first weights."""
+  """A stage for a student of this package, with its first weights."""
   stage = Stage(lambda named: jax.device_put(unflatten(named)), first)
   return jax.jit(answer), stage
 
@@ -94,6 +95,6 @@ def student_stage(answer: Answer, first: NamedParams) -> tuple[Answer, Stage]:
 def program_stage(
   program: Callable[..., jax.Array], first: NamedParams
 ) -> tuple[Answer, Stage]:
-  """The same of a program that was exported (`ojd.models.export`)."""
+  """The same for an exported program (`ojd.models.export`)."""
   stage = Stage(lambda named: jax.device_put(dict(named)), first)
   return lambda params, frame: program(params, frame[None])[0], stage

@@ -1,8 +1,8 @@
-"""Training rounds for all devices of a server, one after the other.
+"""Training rounds for all devices of a server, one after another.
 
-`make_parts` makes teacher, student and system of a run's flags. A thread takes
-key frames from the registry, asks the teacher, trains the device's student by
-the pure functions of the system, and hands back.
+`make_parts` makes teacher, student and system from a run's flags. A thread
+takes key frames from the registry, asks the teacher, trains the device's
+student by the pure functions of the system, and returns the result.
 """
 
 import functools
@@ -29,7 +29,7 @@ from ojd.streams.base import MAX_SIDE, MIN_SIDE, StreamSpec
 from ojd.teachers import labelers, process
 from ojd.types import Frame, Labels, Sample, StepInfo
 
-# They answer about frames of a stream that the server does not have.
+# They label the frames of one stream, which the server does not have.
 _TIED_TEACHERS = ("ground_truth", "recorded")
 _MAX_SYSTEMS = 8  # sizes of frames whose programs are kept
 _ANY_FPS = 25.0  # where it is not known, or decides nothing
@@ -39,16 +39,16 @@ MAX_SKIP = 1 << 20  # frames; 12 hours at 24 a second
 class FrameCount(NamedTuple):
   """The server's count of a device's frames, by the times that it sends.
 
-  Frame t of a stream is seen at t / fps. A clock that jumps back, or farther
-  ahead than a device may be silent, is taken to have been set anew: its frame
-  is the one after the latest.
+  Frame t of a stream has the time t / fps. A clock that jumps back, or farther
+  ahead than a device may be silent, was set anew: its frame is the one after
+  the latest.
   """
 
   next_t: int = 0
   origin: int = 0  # the device's index of frame 0
 
   def advance(self, time: float, fps: float) -> tuple["FrameCount", int]:
-    """Counts the frame that a device saw at `time`, in finite seconds.
+    """Counts the frame of `time`, in finite seconds.
 
     Returns:
       The count after it, and the frames before it that only the device saw.
@@ -69,7 +69,7 @@ class RemoteSystem(NamedTuple):
   learn: Callable[
     [distill.State, Frame, Labels], tuple[distill.State, StepInfo]
   ]
-  # What the device needs, and when it is to send a frame again.
+  # The device's weights, and its next key frame.
   serving_params: Callable[[distill.State], Params]
   schedule: Callable[[distill.State], Schedule]
 
@@ -81,10 +81,10 @@ def make_system(
   width: int,
   seed: int,
 ) -> RemoteSystem:
-  """A system as a server drives it for devices.
+  """A system for the frames of devices.
 
   Args:
-    student: of it.
+    student: of the system.
     system_of: makes the system around a student.
     height: of the frames; so is width.
     width: likewise.
@@ -115,7 +115,7 @@ def make_system(
 
 
 def _schedule(state, next_key):
-  """From the key frame that was learned from last."""
+  """The schedule after the last key frame."""
   stride = next_key - (int(state.t) - 1)
   period = _field(state, "training", "period")
   if not period:
@@ -124,14 +124,14 @@ def _schedule(state, next_key):
 
 
 def _field(state: Any, *names: str) -> float:
-  """A number of a state that has it, as systems have that go by seconds."""
+  """A field of a state; only systems that count seconds have it."""
   for name in names:
     state = getattr(state, name, None)
   return 0.0 if state is None else float(state)
 
 
 class _TrainingState(NamedTuple):
-  """A device's student, as its last training round left it."""
+  """A device's student after its last training round."""
 
   terms: Terms  # that its state was made for
   state: Any  # of the system
@@ -139,7 +139,7 @@ class _TrainingState(NamedTuple):
 
 
 class Trainer:
-  """Works from its making until the registry is closed."""
+  """Works from its construction until the registry is closed."""
 
   def __init__(
     self,
@@ -147,12 +147,12 @@ class Trainer:
     systems: Callable[[Terms], RemoteSystem],
     labeler: labelers.Labeler,
   ):
-    """Begins to work in a thread of its own.
+    """Starts a thread.
 
     Args:
-      registry: of the devices; its end is the trainer's.
+      registry: of the devices; the trainer ends with it.
       systems: gives the system for a device's frames.
-      labeler: the teacher; it is closed in the end.
+      labeler: the teacher; the trainer closes it.
     """
     self._registry, self._systems, self._labeler = registry, systems, labeler
     self._thread = threading.Thread(
@@ -170,7 +170,7 @@ class Trainer:
       self._labeler.close()
 
   def _train(self, session, frames):
-    """A training round; whatever goes wrong with it, others follow."""
+    """A training round; an error in it does not stop the trainer."""
     try:
       params, schedule, problem = self.train(session, frames)
     except Exception as error:
@@ -212,12 +212,12 @@ class Trainer:
     return params, schedule, problem
 
   def join(self, timeout: float) -> None:
-    """Waits for the end of the training round that is under way."""
+    """Waits for the end of the current training round."""
     self._thread.join(timeout)
 
 
 class ServerParts(NamedTuple):
-  """What a server needs beside its sockets."""
+  """The parts of a server beside its sockets."""
 
   offer: Offer
   systems: Callable[[Terms], RemoteSystem]
@@ -257,13 +257,13 @@ def _check(config):
 
 
 def _spec(config):
-  """What is known of the streams of devices that are not there yet."""
+  """A description of the streams of future devices."""
   size = config.height or MIN_SIDE, config.width or MIN_SIDE
   return _spec_of(Terms(*size, _ANY_FPS, "", ""))
 
 
 def _spec_of(terms):
-  """What is known of a device's stream."""
+  """A description of a device's stream."""
   size, kind = (terms.height, terms.width), {"kind": "edge"}
   return StreamSpec(*size, terms.fps, None, (), kind, is_live=True)
 
@@ -316,7 +316,7 @@ def _trainable(config, params):
 
 
 def _compile(systems, offer, config):
-  """Compiles what training waits for first, where the size is known."""
+  """Compiles the first programs of training, if the size is known."""
   size = config.height, config.width
   system = systems(Terms(*size, _ANY_FPS, "", offer.classes))
   frame = np.zeros((*size, 3), np.uint8)
@@ -335,7 +335,7 @@ def _labeler(teacher, groups):
 
 
 def _problem(config, student, terms, is_batched):
-  """Why frames of a device cannot be learned from; empty: they can."""
+  """Why the student cannot learn from a device's frames; empty if it can."""
   size = terms.height, terms.width
   if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
     return f"frames of {size[0]}x{size[1]}: {MIN_SIDE} to {MAX_SIDE} a side"
