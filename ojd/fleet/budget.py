@@ -1,13 +1,13 @@
 """A budget of the teacher's calls, shared between streams by priority.
 
-Tokens come at a steady rate, and a call takes one. Where more streams want the
-teacher than there are tokens, those go first whose student is estimated to have
-fallen below its threshold, and among equals those that labels are estimated to
-help most, as a thief gives what others have to who gains more by it (Ekya, NSDI
-2022). Whoever has waited for twice its fair share goes before all, the longest
-first, so that no stream waits for ever.
+Tokens come at a steady rate, and a call takes one. If more streams request the
+teacher than there are tokens, streams go first whose student is estimated to be
+below its threshold, and among them those that labels are estimated to help most
+(as in the thief scheduler of Ekya, NSDI 2022). A stream that has waited for
+twice its fair share goes before all, the longest first, so that no stream waits
+for ever.
 
-The accuracy of a student since its last update is not known; it is estimated to
+The accuracy of a student since its last update is unknown; it is estimated to
 fall as fast as it did between the two key frames before.
 """
 
@@ -26,7 +26,7 @@ _FORGET_SECONDS = 2.0  # a live stream that wants the teacher asks every frame
 
 
 class Estimate(NamedTuple):
-  """What is known of a stream's student; times in seconds."""
+  """An estimate of a student's accuracy; times in seconds."""
 
   accuracy: float | None = None  # after its last update; None: never updated
   time: float = 0.0  # of that update
@@ -44,7 +44,7 @@ def updated(
 
 
 class Request(NamedTuple):
-  """A stream that wants the teacher."""
+  """A stream's request for the teacher."""
 
   since: float  # seconds
   accuracy: float  # estimated, now
@@ -63,7 +63,7 @@ def request(estimate: Estimate, since: float, now: float) -> Request:
 def by_priority(
   requests: Mapping[str, Request], now: float, threshold: float, timeout: float
 ) -> list[str]:
-  """The streams that want the teacher, the most urgent first.
+  """The streams that request the teacher, the most urgent first.
 
   Args:
     requests: by the name of the stream, which decides between equals.
@@ -88,19 +88,19 @@ def timeout(num_streams: int, rate: float) -> float:
 
 
 class TokenBucket(NamedTuple):
-  """Tokens that may be spent now."""
+  """A token bucket."""
 
   tokens: float
   time: float  # seconds
 
 
 def full_bucket(rate: float, now: float) -> TokenBucket:
-  """As many tokens as may be saved up, of `rate` a second."""
+  """A full bucket, filled by `rate` tokens a second."""
   return TokenBucket(_capacity(rate), now)
 
 
 def refilled(bucket: TokenBucket, rate: float, now: float) -> TokenBucket:
-  """With the tokens that have come since; more than its capacity is lost."""
+  """The bucket with the tokens since then, up to its capacity."""
   tokens = bucket.tokens + rate * max(now - bucket.time, 0.0)
   return TokenBucket(min(tokens, _capacity(rate)), max(now, bucket.time))
 
@@ -113,9 +113,9 @@ def _capacity(rate):
 class RateLimiter(abc.ABC):
   """Decides who may call the teacher: a bucket, and estimates of the streams.
 
-  A subclass says when: `acquire` is called for a frame that a stream would ask
-  about, `seconds` from its start, and `advance` with the metrics of a frame
-  that it is through with, when the next one is at `seconds`.
+  A subclass decides when. A stream calls `acquire` for a frame that it may ask
+  about, `seconds` from its start, and `advance` with the metrics of a finished
+  frame, when the next one is at `seconds`.
   """
 
   def __init__(self, rate: float, names: Iterable[str], threshold: float):
@@ -143,10 +143,10 @@ class RateLimiter(abc.ABC):
 
   @abc.abstractmethod
   def advance(self, name: str, line: dict[str, Any], seconds: float) -> None:
-    """Takes what a stream has learned from its frame, if anything."""
+    """Updates the estimate of a stream after its frame."""
 
   def _decide(self, names, now) -> list[str]:
-    """Those of the streams, which all want the teacher, that have it."""
+    """The streams that get a token, of those that request one."""
     if self._bucket is None:
       self._bucket = full_bucket(self._rate, now)
     self._bucket = refilled(self._bucket, self._rate, now)
@@ -175,7 +175,7 @@ class RateLimiter(abc.ABC):
       )
 
   def leave(self, name: str) -> None:
-    """A stream is over; the others share what it had."""
+    """Removes a stream; the others share its tokens."""
     with self._changed:
       self._estimates.pop(name, None)
       self._since.pop(name, None)
@@ -218,7 +218,7 @@ class ClockLimiter(RateLimiter):
 
 
 class StreamTimeLimiter(RateLimiter):
-  """By the streams' own time: a decision waits until all have come as far.
+  """By the streams' own time: a decision waits for the streams behind.
 
   So the same recorded streams give the same decisions on any machine.
   """
@@ -267,7 +267,7 @@ class StreamTimeLimiter(RateLimiter):
 
 
 class RateLimitedLabeler:
-  """A Labeler that asks another one where a rate limiter lets it."""
+  """A Labeler that asks another one when a rate limiter allows it."""
 
   def __init__(
     self, labeler: labelers.Labeler, limiter: RateLimiter, name: str, fps: float

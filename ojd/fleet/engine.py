@@ -1,8 +1,7 @@
 """Serves the requests of many streams with few programs, in its own thread.
 
 A stream makes one request at a time, from its own thread, and waits. Requests
-of a kind that wait together run as one batch; one that waits alone runs alone,
-at once.
+of a kind that wait together run as one batch; a single one runs at once.
 """
 
 import collections
@@ -46,7 +45,7 @@ class Engine:
   def __init__(
     self, system: System, shape: Shape, state: State, height: int, width: int
   ):
-    """Compiles, and begins to serve.
+    """Compiles, and starts to serve.
 
     Args:
       system: of all streams.
@@ -73,13 +72,13 @@ class Engine:
     self._thread.start()
 
   def predict(self, slot: int, frame: Frame) -> tuple[np.ndarray, int]:
-    """Steps a slot; the classes of the frame, and the next key frame."""
+    """Steps a slot; returns the classes of the frame and the next key frame."""
     return self._submit(_PREDICT, slot, frame)
 
   def learn(
     self, slot: int, frame: Frame, labels: Labels
   ) -> tuple[np.ndarray, int, StepInfo]:
-    """Trains a slot's student; as `predict`, and what was done."""
+    """Trains a slot's student; returns as `predict`, and the step."""
     return self._submit(_LEARN, slot, frame, Labels(*map(np.asarray, labels)))
 
   def write(self, slot: int, state: State) -> None:
@@ -242,7 +241,7 @@ class Slot:
     self._next_key = 0
 
   def begin(self, state: State | None = None) -> None:
-    """Goes on from a state; None: from a new one."""
+    """Continues from a state; None: from a new one."""
     self.replace(self._first_state() if state is None else state)
 
   @property

@@ -3,10 +3,10 @@
 fleet.json          its streams by name, and the flags that they share
 streams/NAME/       the workdir of each stream, as of a run alone
 starts/NAME.safetensors   the saved student that a stream began with
-starts/NAME.json    which one that was, and how others did
-students/           those that streams have saved, where no other place is named
+starts/NAME.json    its name, and the accuracy of the others
+students/           the students that streams have saved, unless elsewhere
 summary.json        the fleet in numbers
-report/index.html   what a person looks at
+report/index.html   all streams on a page
 """
 
 import dataclasses
@@ -37,11 +37,11 @@ class _Fleet(msgspec.Struct):
 
 
 def known_names(path: pathlib.Path, config: RunConfig) -> dict[str, str]:
-  """Names by address, as the folder has them; refuses one of others.
+  """Names by address, as the folder has them; refuses another fleet's folder.
 
   Args:
     path: of the folder, which need not be there.
-    config: what all streams share.
+    config: the flags that all streams share.
   """
   if path.exists() and not path.is_dir():
     raise UserError(f"--workdir={path} is a file")
@@ -105,6 +105,6 @@ def start_of(path: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def started_from(path: pathlib.Path, name: str) -> str:
-  """Whose student that was; empty where it began with its own."""
+  """The stream that saved that student; empty if it began with its own."""
   about = workdir.read_json(start_of(path, name).with_suffix(".json"))
   return str((about or {}).get("from", ""))

@@ -23,7 +23,7 @@ NEW, RUNNING, DONE, STOPPED, DEAD = "new", "running", "done", "stopped", "dead"
 
 @dataclasses.dataclass
 class StreamHandle:
-  """One stream, as far as it has come."""
+  """The progress of one stream."""
 
   name: str
   config: RunConfig  # of its run
@@ -36,7 +36,7 @@ class StreamHandle:
 
 
 def check(config: RunConfig) -> None:
-  """Raises a UserError for what streams that share a machine cannot do."""
+  """Raises a UserError for flags that streams of a fleet cannot have."""
   if config.link:
     raise UserError("--link: a fleet has no simulated network")
   if config.teacher_process:
@@ -78,11 +78,11 @@ def open_job(
   """Opens the stream and builds its job; a finished or a dead one has none.
 
   Args:
-    handle: which is changed.
+    handle: is changed.
     teachers: of the fleet.
     is_paced: whether the stream is played at its own rate.
-    is_rate_limited: whether calls of the teacher are scarce: then no stream is
-      evaluated with it that does not ask for that.
+    is_rate_limited: whether calls of the teacher are limited: then a stream is
+      evaluated with it only on request.
   """
   try:
     stream = build.open_stream(handle.config)
@@ -128,9 +128,9 @@ def has_begun(handle: StreamHandle) -> bool:
 
 
 class Paced(NamedTuple):
-  """A recorded stream whose frames come no sooner than from a camera.
+  """A recorded stream played at its own rate.
 
-  None is dropped: who is slower than the stream falls behind it.
+  No frame is dropped: a slow student falls behind.
   """
 
   stream: base.Stream

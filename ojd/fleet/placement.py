@@ -1,4 +1,4 @@
-"""Which stream's state lies on which device, and how many streams fit."""
+"""Placement of streams' states on devices, and how many streams fit."""
 
 import concurrent.futures
 import functools

@@ -2,15 +2,15 @@
 
 A clip is a bare H.264 stream (Annex B): a key frame, and frames that each
 refer to earlier ones of the clip only. Frames of an odd size get another row or
-column, which the reader takes away again.
+column, which the reader removes.
 
-Colours are those of BT.601, limited range, by whole numbers and so alike on all
-machines. One stands for four pixels, and in the middle of them; on the way back
-it is interpolated.
+Colours are those of BT.601, limited range, computed in whole numbers and so
+equal on all machines. One chroma sample is in the middle of four pixels; the
+reader interpolates.
 
-The bits are kept in a bucket: each frame brings what it may cost, and a clip
-takes over what the one before left, so that quality is even and the rate is
-kept over any longer time. No more than a good quality is ever spent.
+A bucket limits the bits: each frame adds its budget, and a clip starts with the
+bytes that the clip before left. So quality is even, and the rate holds over any
+longer time. A good quality is never exceeded.
 """
 
 import av
@@ -89,7 +89,7 @@ class ClipWriter:
 
   @property
   def spare(self) -> float:
-    """Bytes that may be spent at once; less than 0 are debts."""
+    """Bytes that may be spent at once; below 0 it is a debt."""
     return self._spare
 
   def add(self, frame: Frame) -> Frame:
@@ -112,7 +112,7 @@ class ClipWriter:
     return decoded
 
   def finish(self) -> bytes:
-    """The clip of the frames that were added; the next one begins."""
+    """Returns the clip of the frames so far, and starts the next one."""
     if self.is_empty:
       raise ValueError("a clip of no frames")
     clip = b"".join(self._pictures)
@@ -125,7 +125,7 @@ def decode_clip(data: bytes, num: int, height: int, width: int) -> list[Frame]:
   """The frames of a clip, [height, width, 3] uint8 each.
 
   Raises:
-    WireError: it is damaged, or not one of so many frames of this size.
+    WireError: it is damaged, or has another number or size of frames.
   """
   check_size(height, width)
   decoder, frames = _Decoder(height, width), []
@@ -199,7 +199,7 @@ class _Decoder:
 
 
 def _padded(frame):
-  """The frame with a last row and column twice, where it takes one."""
+  """The frame with its last row and column repeated, up to even sides."""
   height, width = frame.shape[:2]
   return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
 
@@ -230,7 +230,7 @@ def yuv_of_rgb(frame: np.ndarray) -> np.ndarray:
 
 
 def rgb_of_yuv(planes: np.ndarray) -> np.ndarray:
-  """What `yuv_of_rgb` gave, as [H, W, 3] uint8 again."""
+  """The inverse of `yuv_of_rgb`: [H, W, 3] uint8."""
   height, width = planes.shape[0] * 2 // 3, planes.shape[1]
   u, v = planes[height:].reshape(2, height // 2, width // 2).astype(np.int32)
   luma = _FROM_Y * (planes[:height].astype(np.int32) - 16)

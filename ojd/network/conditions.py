@@ -1,8 +1,8 @@
-"""What `--link` says: the network, how long the two ends take, what is sent.
+"""The value of `--link`: the network, the time of both ends, the codec.
 
     up_mbps=8,down_mbps=8,rtt_ms=60,teacher_ms=50,update_ms=10,codec=jpeg
 
-`ideal` alone is a network on which everything is there at once.
+`ideal` alone is a network without delay.
 """
 
 from typing import NamedTuple
@@ -50,7 +50,7 @@ NAMES = (*Link._fields[:-1], _OUTAGE, *Pace._fields, *Upload._fields)
 
 
 def parse(text: str) -> Conditions:
-  """Reads the text; a UserError says in a line what is wrong with it."""
+  """Reads the text; a UserError says what is wrong with it."""
   entries = {} if text.strip() == IDEAL else _split(text)
   found = {name: _value(name, value) for name, value in entries.items()}
   if _OUTAGE in found:

@@ -1,9 +1,9 @@
 """Single images as a device sends them upwards: the pixels, or a JPEG.
 
-The reader knows the size that frames have, and takes nothing else: it looks at
-the head of a JPEG before anything is decoded, and lets through one scan of all
-three colours, so that an image takes as long as its size says. A JPEG's colours
-are YCbCr, and what it may hold beside the picture is passed over.
+The reader knows the size of the frames and accepts no other. It reads the
+header of a JPEG before it decodes anything, and accepts one scan of all three
+colours, so that the size of an image bounds the time. A JPEG's colours are
+YCbCr; data beside the picture is skipped.
 """
 
 import io
@@ -48,7 +48,7 @@ def decode_image(data: bytes, codec: str, height: int, width: int) -> Frame:
   """The frame of the bytes, [height, width, 3] uint8.
 
   Raises:
-    WireError: it is no such image, or of another size.
+    WireError: it is damaged, or of another size.
   """
   check_size(height, width)
   if codec == RAW:
@@ -87,7 +87,7 @@ def check_frame(frame: np.ndarray, height: int, width: int) -> None:
 
 
 def _without_extras(data, height, width):
-  """The JPEG with only what its pixels need, if it is of this size."""
+  """The JPEG with only the segments of its pixels, if it is of this size."""
   if data[:2] != b"\xff\xd8":
     raise WireError("an image that is no JPEG")
   kept, position, has_frame = [data[:2]], 2, False

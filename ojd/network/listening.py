@@ -1,4 +1,4 @@
-"""Where a server listens, and the secret that it takes to be heard."""
+"""Addresses to listen at, and secrets of clients."""
 
 import errno
 import hmac
@@ -65,7 +65,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_token(flag: str, token: str) -> None:
-  """Raises a UserError where a header could not hold it as it is."""
+  """Raises a UserError if a header cannot hold it unchanged."""
   # The secret itself is in no message.
   if token and not _TOKEN.fullmatch(token):
     raise UserError(
@@ -76,7 +76,7 @@ def check_token(flag: str, token: str) -> None:
 
 
 def is_token(given: str, token: str) -> bool:
-  """Whether this is the token; takes as long whatever is wrong with it."""
+  """Whether this is the token, in constant time."""
   return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
 
 

@@ -1,11 +1,11 @@
-"""Which coordinates of all are meant <-> bytes.
+"""A mask of coordinates <-> bytes.
 
-GZIP is a bit a coordinate, each array of weights padded to a byte, compressed
-as hard as gzip can: what Adaptive Model Streaming sends. On a random mask of a
-twentieth it is a quarter above the entropy.
+GZIP is a bit for each coordinate, each array of weights padded to a byte,
+compressed at gzip's best level, as in Adaptive Model Streaming. On a random
+mask of a twentieth it is a quarter above the entropy.
 
-GAPS stores the distances between the coordinates that are meant, or between
-those that are not where they are fewer. It is a Rice code whose quotients zlib
+GAPS stores the distances between the chosen coordinates, or between the others
+if those are fewer. It is a Rice code whose quotients zlib
 codes by their frequencies: the low bits of a gap, which are near uniform, are
 stored as they are. On a random mask it is about a hundredth above the entropy
 up to a density of 0.3, and GZIP is so from there on.
@@ -53,12 +53,12 @@ def encode(
 def decode(
   data: bytes, sizes: Sequence[int], num_chosen: int, code: str
 ) -> np.ndarray:
-  """The coordinates that are meant, ascending, [num_chosen] int64.
+  """The chosen coordinates, ascending, [num_chosen] int64.
 
-  It takes memory by the number of coordinates, whatever the bytes say.
+  Its memory depends on the number of coordinates, not on the bytes.
 
   Raises:
-    WireError: these are not the bytes of so many of so many coordinates.
+    WireError: the bytes do not fit these numbers of coordinates.
   """
   num_coords = sum(sizes)
   if num_chosen > num_coords:
@@ -113,7 +113,7 @@ def _decode_gaps(data, num_places, num_coords):
 
 
 def _shift(num_places, num_coords):
-  """How many low bits of a gap are stored as they are."""
+  """The number of low bits of a gap that are stored unchanged."""
   mean = int(num_coords // max(num_places, 1))
   return max(mean.bit_length() - _QUOTIENT_BITS, 0) if num_places else 0
 
@@ -124,7 +124,7 @@ def _gzip(packed, level):
 
 
 def _inflate(packed, most, wbits):
-  """What a zlib stream holds, if it is not more than `most` bytes."""
+  """The content of a zlib stream of at most `most` bytes."""
   unpacker = zlib.decompressobj(wbits)
   try:
     # A byte more shows a stream that goes on; 0 would be no limit at all.

@@ -1,14 +1,14 @@
-"""What a server and a device say to each other, and the bytes of each.
+"""The messages between a server and a device, and their bytes.
 
 A message is a head (magic, protocol version, CRC32 of all else) and a body in
 msgpack: an array of the kind's name and its fields. A client says Hello, a
 server Welcome; then key frames go up and updates of the weights come down, each
 acknowledged with the version that the device holds. A device that holds another
-version than an update is based on asks for all weights. Who may connect is not
-settled here, and nothing is secret.
+version than an update is based on asks for all weights. Access is not
+decided here, and nothing is secret.
 
-A field's annotation is what its bytes are checked by, before they take memory;
-`__post_init__` has what relates fields to each other.
+A field's annotation bounds its bytes before they take memory; `__post_init__`
+checks fields against each other.
 """
 
 import numbers
@@ -59,7 +59,7 @@ _MAX_FRAMES = 1 << 12
 
 
 class WireError(ValueError):
-  """What came is no message, or what should go cannot be one: one line."""
+  """Bytes that are no message, or values that cannot be one; one line."""
 
 
 class VersionError(WireError):
@@ -85,7 +85,7 @@ class Terms(NamedTuple):
 
 
 class Schedule(NamedTuple):
-  """When a device sends key frames; 0 where that does not decide."""
+  """When a device sends key frames; 0 is no condition."""
 
   stride: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0  # frames between keys
   sampling_rate: Annotated[float, Meta(ge=0, le=1e9)] = 0.0  # keys a second
@@ -117,7 +117,7 @@ class _Message(
 
 
 class Hello(_Message):
-  """A client's first word."""
+  """A client's first message."""
 
   layout: Digest  # of names and shapes, as if all of them trained
   terms: Terms
@@ -142,7 +142,7 @@ class Welcome(_Message):
 
 
 class Frames(_Message):
-  """Key frames, upwards; what the bytes of an image say is not looked at."""
+  """Key frames, upwards; the bytes of the images are not checked here."""
 
   codec: Codec
   height: Side
@@ -167,7 +167,7 @@ class Frames(_Message):
 
 
 class Update(_Message):
-  """New values of weights, and what the schedule is from here on."""
+  """New values of weights, and the schedule from here on."""
 
   session: Session
   base_version: Version  # of the weights that it fits; all values fit any
@@ -185,19 +185,19 @@ class Update(_Message):
 
 
 class Ack(_Message):
-  """The device holds these weights, whole."""
+  """The device holds all of these weights."""
 
   version: Version
 
 
 class Resync(_Message):
-  """The device asks for all weights: what came does not fit these."""
+  """The device asks for all weights: an update did not fit its own."""
 
   version: Version
 
 
 class Heartbeat(_Message):
-  """A device is there, and the server sends it back."""
+  """A sign of life of a device, which the server returns."""
 
   time: Moment
 
@@ -214,7 +214,7 @@ class Error(_Message):
 
 
 class Bye(_Message):
-  """It ends, and nothing is wrong."""
+  """The connection ends without an error."""
 
 
 Message = (
@@ -253,11 +253,11 @@ def encode(message: Message, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Message:
-  """The message again; it takes about as much memory as its bytes.
+  """The message; it takes about as much memory as its bytes.
 
   Raises:
     VersionError: it is one of another version of the protocol.
-    WireError: these are not the bytes of a message, or not of it alone.
+    WireError: the bytes are not exactly one message.
   """
   _check_size(len(data), max_bytes)
   data = memoryview(data)
@@ -274,7 +274,7 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Message:
 
 
 def refusal(version: int, text: str) -> bytes:
-  """An Error for a peer of another version, as that version has it if known."""
+  """An Error for a peer of another version, in its format if known."""
   if version != 1:
     return encode(Error(text, is_final=True))
   body = b"\1" + text.encode()
@@ -309,6 +309,6 @@ def _check_size(size, max_bytes):
 
 
 def _shown(error):
-  """A library's words in a short line; they may quote what came."""
+  """A library's message as a short line."""
   words = " ".join(str(error).split())[:_MAX_SHOWN]
   return "".join(c if c.isprintable() else "?" for c in words)

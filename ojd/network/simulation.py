@@ -1,17 +1,16 @@
 """A simulated network between a device and its server, in stream time.
 
-A device takes frames as they come, or as fast as it can where it is behind. A
-server does one thing after the other. Moments are seconds of the stream.
+A device takes frames as they come, or as fast as it can if it is behind. A
+server does one thing after another. Times are seconds of the stream.
 
-A direction carries one message after the other: the next waits until the line
-is free. A message is packets of 1,400 bytes. Those that are lost are sent again
-a round trip later, all in one round, until none is; meanwhile others may use
-the line, but none arrives before it. After its last byte has left, a message
-needs half a round trip and a jitter. During an outage nothing moves: what is to
-be sent and what is on its way wait until its end.
+A direction carries one message after another: the next waits until the line is
+free. A message is packets of 1,400 bytes. Lost packets are sent again a round
+trip later, all in one round, until none is lost; meanwhile others may use the
+line, but none arrives before it. After its last byte has left, a message needs
+half a round trip and a jitter. During an outage nothing moves.
 
 The draws of a message follow from the seed, the direction and its number there,
-so that a run that is taken up again meets the same network.
+so that a run that resumes meets the same network.
 """
 
 import math
@@ -34,9 +33,9 @@ class Pace(NamedTuple):
 
 
 class Link(NamedTuple):
-  """What a network is like; as it is by default, everything is there at once.
+  """The parameters of a network; by default there is no delay.
 
-  `ojd.network.conditions` reads one and says what its numbers may be.
+  `ojd.network.conditions` reads one and bounds its numbers.
   """
 
   up_mbps: float | None = None  # 10^6 bits a second; None: as fast as may be
@@ -58,7 +57,7 @@ class Line(NamedTuple):
 
 
 class LinkState(NamedTuple):
-  """A network in use."""
+  """The state of a network."""
 
   link: Link
   seed: int
@@ -67,7 +66,7 @@ class LinkState(NamedTuple):
 
 
 def init(link: Link, seed: int = 0) -> LinkState:
-  """A network that nothing was sent over; the seed is 0 or more."""
+  """The state before any message; the seed is 0 or more."""
   return LinkState(link, seed, Line(), Line())
 
 
@@ -118,7 +117,7 @@ def _losses(num_bytes, loss, rng):
 
 
 def _later(begin, seconds, outages):
-  """When something that takes so long is done, if it rests during outages."""
+  """The end of something that takes so long and pauses during outages."""
   for start, end in outages:
     if begin >= end:
       continue
@@ -130,7 +129,7 @@ def _later(begin, seconds, outages):
 
 
 class Rules(NamedTuple):
-  """What does not change."""
+  """The constants of a timeline."""
 
   fps: float  # of the stream
   pace: Pace
@@ -229,7 +228,7 @@ def _frame_at(rules, timeline, t, moment):
 def summary(
   rules: Rules, timeline: Timeline, num_frames: int
 ) -> dict[str, Any]:
-  """What became of so many frames, as JSON."""
+  """The numbers of so many frames, as JSON."""
   seconds = timeline.clock + 1e-3 * rules.pace.device_ms
   seconds = max(seconds, num_frames / rules.fps)
   network, num = timeline.network, timeline.num_updates

@@ -1,7 +1,7 @@
-"""Key frames on their way up: how a device sends them, and a server reads them.
+"""Key frames upwards: how a device encodes them, and a server decodes them.
 
-A frame goes as an image of its own, or a few of them as one clip. What the
-other end will see of a frame is known as soon as it is added.
+Each frame is an image, or several are one clip. The pixels at the other end are
+known as soon as a frame is added.
 """
 
 from ojd.network import clips, images
@@ -11,7 +11,7 @@ from ojd.types import Frame
 
 
 class Uplink:
-  """What a device does with its key frames."""
+  """Encodes a device's key frames."""
 
   def __init__(self, upload: Upload, height: int, width: int):
     """Sends frames of one size.

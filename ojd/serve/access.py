@@ -1,4 +1,4 @@
-"""Who may look at a run: by which name of the machine, and by which secret."""
+"""Access to the live view: the names of this machine, and the secret."""
 
 import hashlib
 import hmac
@@ -11,9 +11,9 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]+))(?::[0-9]{1,5})?", re.I)
 
 
 def find_place(address: str, token: str) -> listening.Place:
-  """Resolves HOST:PORT; whatever others can reach needs a token.
+  """Resolves HOST:PORT; an address that others can reach needs a token.
 
-  Raises a UserError where it is no address or has no token it needs.
+  Raises a UserError if it is no address, or lacks a token that it needs.
   """
   place = listening.resolve("--serve", address)
   listening.check_token("--serve_token", token)
@@ -28,15 +28,15 @@ def find_place(address: str, token: str) -> listening.Place:
 def is_local_host(header: str) -> bool:
   """Whether a Host header names this machine to itself.
 
-  Any other name that leads to a loopback address was made to do so by somebody
-  else's DNS, so that his page could read what is served here.
+  Another name that resolves to a loopback address comes from somebody else's
+  DNS, whose page could then read what is served here.
   """
   match = _HOST.fullmatch(header)
   return bool(match) and listening.is_loopback(match[1] or match[2])
 
 
 class Guard:
-  """Knows the token of a server; without one everybody may pass."""
+  """Checks the token of a server; without a token everybody passes."""
 
   def __init__(self, token: str, port: int):
     self._token = token

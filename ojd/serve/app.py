@@ -1,10 +1,10 @@
-"""What the live view answers: who may ask, the page, pictures and news.
+"""The routes of the live view: access, the page, pictures, events.
 
 /              the page          /overlay.mjpg  the pictures, one after another
 /frame.jpg     the newest one    /events        news for the page, as they come
 /metrics       for Prometheus    /healthz       says that the server is there
 
-Every route is fixed and can only be read. No request may have a body.
+Every route is read-only. No request may have a body.
 """
 
 import asyncio
@@ -62,14 +62,14 @@ class File(NamedTuple):
 
 
 class Slots:
-  """Room for so many viewers."""
+  """Slots for viewers."""
 
   def __init__(self, num_free: int):
     self.num_free = num_free
 
   @contextlib.contextmanager
   def taken(self) -> Iterator[None]:
-    """One fewer is free until the end of the block."""
+    """Takes a slot until the end of the block."""
     self.num_free -= 1
     try:
       yield
@@ -78,7 +78,7 @@ class Slots:
 
 
 class Site:
-  """The answers of a live view, in one event loop."""
+  """The application of a live view, in one event loop."""
 
   def __init__(
     self,
@@ -89,14 +89,14 @@ class Site:
     files: dict[str, File],
     num_viewers: int,
   ):
-    """Begins to paint when `painter.work` is awaited.
+    """The painter starts when `painter.work` is awaited.
 
     Args:
-      display: what there is to see.
-      guard: knows the token.
+      display: the state of the run.
+      guard: checks the token.
       is_loopback: whether only this machine can reach the site.
       files: the page, by path.
-      num_viewers: of pictures at a time, and as many of news.
+      num_viewers: the most viewers of pictures, and as many of events.
     """
     self._display, self._guard, self._is_loopback = display, guard, is_loopback
     self.painter = Painter(display.latest)
@@ -118,7 +118,7 @@ class Site:
     self._app: ASGIApp = app
 
   def close(self) -> None:
-    """Lets every viewer have the last picture and the last news."""
+    """Sends every viewer the last picture and the last event."""
     self.closing.set()
     self.painter.close()
 
@@ -223,7 +223,7 @@ class Site:
           return
 
   async def _news(self):
-    """What happened, a few times a second, as server-sent events."""
+    """The news, a few times a second, as server-sent events."""
     cursor, silent_since = display_lib.UNSEEN, time.monotonic()
     while True:
       is_last = self.closing.is_set()
@@ -262,7 +262,7 @@ def _has_body(request):
 
 
 async def _linger(receive):
-  """Drops a body for a moment: to close on it would take the answer back."""
+  """Reads a body for a moment: closing at once would lose the answer."""
   with contextlib.suppress(TimeoutError):
     async with asyncio.timeout(_LINGER_SECONDS):
       while (await receive()).get("more_body"):
@@ -270,7 +270,7 @@ async def _linger(receive):
 
 
 def _stream(request, kind, slots, parts):
-  """Sends parts as they come, if there is room for one more viewer."""
+  """Sends parts as they come, if there is a slot for the viewer."""
   if request.method == "HEAD":
     return StreamingResponse(iter(()), media_type=kind)
   if not slots.num_free:
@@ -279,7 +279,7 @@ def _stream(request, kind, slots, parts):
 
 
 class _Viewer(StreamingResponse):
-  """A stream that has a slot until it ends, however it ends."""
+  """A stream that has a slot until it ends."""
 
   def __init__(self, slots: Slots, parts: AsyncGenerator[bytes], kind: str):
     super().__init__(parts, media_type=kind)

@@ -1,4 +1,4 @@
-"""What watchers of a run can see, kept for them without making it wait.
+"""The state of a run for viewers, which never makes the run wait.
 
 The run's thread only stores references here, under a lock that is never held
 for long, and wakes no thread. Watchers poll.
@@ -30,7 +30,7 @@ _PASSWORD = re.compile(r"//[^/@\s]*@")
 
 
 class Latest(NamedTuple):
-  """The frame that was handed over last."""
+  """The newest frame."""
 
   number: int  # of frames handed over until then; 0 for none
   record: FrameImages | None
@@ -38,7 +38,7 @@ class Latest(NamedTuple):
 
 
 class Seen(NamedTuple):
-  """How much of a series somebody has."""
+  """How much of a series a viewer has."""
 
   width: int  # values to a point
   num_points: int
@@ -65,10 +65,10 @@ class _Bin:
 
 
 class Series:
-  """Averages over `width` values each; when there are too many it doubles.
+  """Averages of `width` values each; the width doubles when there are too many.
 
-  Thinning evenly keeps the whole run on the chart; what is lost is detail, and
-  peaks are lower, since a point is an average and no sample.
+  The whole run stays on the chart, with less detail and lower peaks: a point is
+  an average, not a sample.
   """
 
   def __init__(self, max_points: int = MAX_POINTS):
@@ -96,7 +96,7 @@ class Series:
     self._width *= 2
 
   def tail(self, seen: Seen = NOTHING) -> Tail:
-    """What has been added or has grown since; all after a thinning."""
+    """The points that are new or have grown; all of them after a thinning."""
     start = 0
     if seen.width == self._width:
       start = max(seen.num_points - 1, 0)  # the last may have grown
@@ -105,7 +105,7 @@ class Series:
 
 
 class Cursor(NamedTuple):
-  """How much of the display somebody has seen."""
+  """How much of the display a viewer has."""
 
   version: int
   has_about: bool
@@ -149,7 +149,7 @@ class LiveDisplay:
   def begin(
     self, about: About, past_lines: Iterable[dict[str, Any]] = ()
   ) -> None:
-    """Shows what is run, and what it did before it was interrupted."""
+    """Shows the run, and its lines before it was interrupted."""
     with self._lock:
       self._about = about._replace(stream=_PASSWORD.sub("//", about.stream))
       for line in past_lines:
@@ -157,17 +157,17 @@ class LiveDisplay:
       self._version += 1
 
   def put(self, record: FrameImages) -> None:
-    """Replaces the frame to be seen; returns at once."""
+    """Replaces the newest frame; returns at once."""
     with self._lock:
       self._record = record
       self._num_records += 1
 
   def cut(self) -> Callable[[], None]:
-    """Nothing is written, so that there is nothing to wait for."""
+    """Does nothing: nothing is written."""
     return lambda: None
 
   def close(self) -> None:
-    """The frames are over; the display can still be looked at."""
+    """The frames are over; the display stays."""
 
   def line(self, line: dict[str, Any]) -> None:
     """Takes a line of metrics.jsonl."""
@@ -194,7 +194,7 @@ class LiveDisplay:
         self._series[name].add(t, value)
 
   def progress(self, progress: Progress) -> None:
-    """Takes the counts, and what went wrong with a frame."""
+    """Takes the counts, and the problem of a frame."""
     with self._lock:
       self._progress = progress
       if progress.problem:
@@ -233,7 +233,7 @@ class LiveDisplay:
       return Counts(self._state, self._progress, fps or 0.0)
 
   def news(self, cursor: Cursor) -> tuple[dict[str, Any] | None, Cursor]:
-    """What somebody has not seen, for JSON, and where that leaves him."""
+    """What a viewer lacks, for JSON, and the viewer's next cursor."""
     with self._lock:
       if cursor.version == self._version:
         return None, cursor

@@ -1,4 +1,4 @@
-"""The picture of the newest frame, painted once for all who look on.
+"""The picture of the newest frame, painted once for all viewers.
 
 A task of the server's event loop paints in a thread, only while somebody is
 watching, a few times a second and for a third of its time at most.
@@ -34,7 +34,7 @@ class Picture(NamedTuple):
 
 
 class Painter:
-  """Paints for those who are within `watching`."""
+  """Paints while somebody is in `watching`."""
 
   def __init__(self, latest_fn: Callable[[], Latest]):
     self._latest_fn = latest_fn
@@ -46,7 +46,7 @@ class Painter:
 
   @contextlib.contextmanager
   def watching(self) -> Iterator[None]:
-    """Until the end of the block new frames are painted."""
+    """Keeps the painter at work until the end of the block."""
     self._num_watching += 1
     self._is_wanted.set()
     try:
@@ -73,7 +73,7 @@ class Painter:
     return self._is_over
 
   def close(self) -> None:
-    """Paints the last frame for those who still look on, and ends."""
+    """Paints the last frame for the remaining viewers, and ends."""
     self._ending.set()
     self._is_wanted.set()
 

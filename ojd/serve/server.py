@@ -33,7 +33,7 @@ _FULL = (
 
 
 class Limits(NamedTuple):
-  """What one viewer may take, and how many there are."""
+  """Limits for one viewer, and the number of viewers."""
 
   num_viewers: int = 16  # of pictures, and as many of news
   num_connections: int = 64  # at a time, of any kind
@@ -43,14 +43,14 @@ class Limits(NamedTuple):
 
 
 class LiveView:
-  """Serves a display from its making until `close`."""
+  """Serves a display from its construction until `close`."""
 
   def __init__(self, address: str, token: str = "", limits: Limits = Limits()):  # noqa: B008
     """Listens, or raises a UserError in words for the flag `--serve`.
 
     Args:
       address: HOST:PORT; port 0 picks a free one.
-      token: a secret, needed wherever others than this machine can look.
+      token: a secret, needed if other machines can reach the address.
       limits: see there.
     """
     place = access.find_place(address, token)
@@ -73,7 +73,7 @@ class LiveView:
     self._thread.start()
 
   def close(self) -> None:
-    """Says to every viewer that it is over, and ends within two seconds."""
+    """Tells every viewer that the run is over, and ends within two seconds."""
     self.display.fail()
     self._server.should_exit = True
     with contextlib.suppress(RuntimeError):  # the loop has ended already
@@ -114,7 +114,7 @@ def _config(site, limits):
 
 
 class _Connection(H11Protocol):
-  """A connection that asks and takes in time, or is cut off."""
+  """A connection that is cut off if it asks or reads too slowly."""
 
   def __init__(self, *args, limits: Limits, **kwargs):
     super().__init__(*args, **kwargs)
@@ -123,7 +123,7 @@ class _Connection(H11Protocol):
     self._send_timer: asyncio.TimerHandle | None = None
 
   def connection_made(self, transport) -> None:
-    """Lets it in, if there is room for one more."""
+    """Accepts the connection, if there is a slot."""
     super().connection_made(transport)
     if len(self.connections) > self._limits.num_connections:
       transport.write(_FULL)
@@ -143,14 +143,14 @@ class _Connection(H11Protocol):
       self.transport.abort()
 
   def pause_writing(self) -> None:
-    """Not all that was sent has been taken."""
+    """The viewer has not read all that was sent."""
     super().pause_writing()
     self._send_timer = self.loop.call_later(
       self._limits.send_seconds, self.transport.abort
     )
 
   def resume_writing(self) -> None:
-    """Everything has been taken."""
+    """The viewer has read everything."""
     super().resume_writing()
     if self._send_timer is not None:
       self._send_timer.cancel()
