@@ -1,4 +1,4 @@
-"""Accuracy against cost: a curve a method, a point each of its settings."""
+"""Accuracy against cost: a curve for each method, a point for each setting."""
 
 import math
 import pathlib
@@ -60,12 +60,12 @@ class Curve(NamedTuple):
 
 
 def axes_of(table: Table) -> list[Axis]:
-  """Those along which there is something to see."""
+  """The axes along which the systems differ."""
   return [PAPER, *[WORK] * differs_in_work(table)]
 
 
 def curves(table: Table, axis: Axis = PAPER) -> list[Curve]:
-  """Of the overall averages; what failed throughout is not there."""
+  """The curves of the overall averages, without systems that failed."""
   found: dict[str, list[Point]] = {}
   for system, entry in zip(table.systems, table.overall.entries, strict=True):
     miou = entry.stats.get("miou")
@@ -89,7 +89,7 @@ def curves(table: Table, axis: Axis = PAPER) -> list[Curve]:
 def write_png(
   found: list[Curve], path: pathlib.Path, axis: Axis = PAPER
 ) -> None:
-  """The chart as a picture by itself, with its legend."""
+  """Writes the chart as a picture with its legend."""
   fig = figure.Figure(figsize=(8, 5), layout="constrained")
   ax = fig.subplots()
   _draw(ax, found, axis.label, charts.PALETTE, "#222222")

@@ -1,4 +1,4 @@
-"""Several systems over the same streams: the runs that this takes."""
+"""Runs several systems over the same streams."""
 
 import dataclasses
 import itertools
@@ -30,7 +30,7 @@ _MAX_CELLS, _MAX_JOBS = 10_000, 256
 
 
 class Request(NamedTuple):
-  """What is to be compared."""
+  """The systems and streams to compare."""
 
   config: RunConfig  # what is no part of a stream or a system
   streams: tuple[StreamEntry, ...]
@@ -43,7 +43,7 @@ class Request(NamedTuple):
   has_temporal: bool = False  # consistency and flicker are wanted
 
   def wanted(self, system: SystemEntry) -> frozenset[str]:
-    """What is measured after a run of the system."""
+    """The measures after a run of the system."""
     is_wanted = {
       numbers.DAVIS: self.has_davis,
       numbers.TEMPORAL: self.has_temporal,
@@ -53,7 +53,7 @@ class Request(NamedTuple):
 
 
 class Progress(NamedTuple):
-  """Where a comparison is."""
+  """The progress of a comparison."""
 
   num_frames: int  # done, of all cells
   total: int | None  # None where a stream does not say how long it is
@@ -75,14 +75,14 @@ def run(
 ) -> list[Cell] | None:
   """Runs the cells that are not finished yet; None if it was stopped.
 
-  Everything is checked before the first of them begins. A cell that fails is
-  reported with its reason, and the others go on.
+  Everything is checked before the first cell. A cell that fails is reported
+  with its reason, and the others go on.
 
   Args:
     request: what to compare.
     command_fn: the command that runs a config alone.
     progress_fn: called now and then.
-    should_stop: asked all the time.
+    should_stop: polled; True stops all runs.
   """
   _check(request)
   settings = folders.settings(request.config, davis_measures=request.has_davis)
@@ -119,8 +119,8 @@ def compare_systems(
   Args:
     systems: texts such as `jit:a_thresh=0.7` or `flow:slow`.
     streams: addresses, `URI[@Category]`.
-    output: the folder that is filled.
-    config: what is the same for all runs.
+    output: the folder for the results.
+    config: the flags of all runs.
     num_seeds: seeds from that of the config on.
     num_jobs: processes.
   """
@@ -137,7 +137,7 @@ def compare_systems(
 
 
 def _check(request):
-  """Raises a UserError for all that can be said without a stream."""
+  """Raises a UserError for errors that need no stream to be found."""
   if not 1 <= request.num_jobs <= _MAX_JOBS:
     raise UserError(f"--jobs={request.num_jobs}: from 1 to {_MAX_JOBS}")
   sizes = (request.streams, request.systems, request.seeds)
@@ -167,7 +167,7 @@ def _config(request, stream, system, seed):
 
 
 def _check_streams(request, pool, should_stop):
-  """What the workers say of each stream; None where they were stopped."""
+  """The workers' findings about each stream; None if they were stopped."""
   pairs = list(itertools.product(request.systems, request.seeds))
   tasks = [
     Check(
@@ -197,7 +197,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(request, checked):
-  """All cells, as the workers found them."""
+  """All cells, by the workers' findings."""
   plans = []
   for stream, found in zip(request.streams, checked, strict=True):
     pairs = itertools.product(request.systems, request.seeds)

@@ -1,6 +1,6 @@
-"""The folder of a comparison: whose it is, and where things lie in it.
+"""The folder of a comparison: its settings and its files.
 
-compare.json    what all cells have in common
+compare.json    the settings of all cells
 cells/          the runs, each an ordinary workdir
 table.txt table.csv cells.csv table.tex index.html     the results
 accuracy.png work.png     in pictures; the second where work differs
@@ -30,14 +30,14 @@ _APART = ("stream", "system", "seed", "workdir")  # in which cells differ
 
 
 def expand(text: str) -> pathlib.Path:
-  """The folder that --output names, with its ~."""
+  """The folder of --output, with ~ expanded."""
   if not text:
     raise UserError("--output=DIR is missing: the folder for the results")
   return workdir.expand(text, "output")
 
 
 def cell(stream: StreamEntry, system: SystemEntry, seed: int) -> str:
-  """Where a cell lies in the folder, whatever stream and system are called."""
+  """The path of a cell, for any names of stream and system."""
   flags = sorted(system.flags.items())
   words = [system.flag, *(f"{name}={value}" for name, value in flags)]
   exact = hashlib.sha256(repr([stream.uri, words]).encode()).hexdigest()[:8]
@@ -47,7 +47,7 @@ def cell(stream: StreamEntry, system: SystemEntry, seed: int) -> str:
 
 
 def settings(config: RunConfig, **more: Any) -> dict[str, Any]:
-  """What all cells have in common; for JSON."""
+  """The settings of all cells; for JSON."""
   flags = dataclasses.asdict(config)
   return {n: flags[n] for n in flags if n not in _APART} | more
 
@@ -56,7 +56,7 @@ def inspect(path: pathlib.Path, now: dict[str, Any]) -> bool:
   """Refuses a folder that is not one of a comparison with these settings.
 
   Returns:
-    Whether there is a comparison to go on with.
+    Whether it holds a comparison to resume.
   """
   if path.exists() and not path.is_dir():
     raise UserError(f"--output={path} is a file")
@@ -98,7 +98,7 @@ def _differences(old, now):
 
 
 def create(path: pathlib.Path, now: dict[str, Any]) -> None:
-  """Makes the folder, which is there, this comparison's."""
+  """Writes compare.json into the folder."""
   content = {"format": _FORMAT, "settings": now}
   try:
     workdir.write_json(path / SETTINGS, content)

@@ -1,4 +1,4 @@
-"""How the numbers of a comparison are written, and what is noted below them."""
+"""The text of a comparison's numbers, and the notes below its table."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from ojd.compare.table import Cell, Entry, Table
 
 
 class Marks(NamedTuple):
-  """How a kind of text writes what plain letters lack."""
+  """The signs of a kind of text."""
 
   times: str
   plus_minus: str

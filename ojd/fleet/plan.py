@@ -29,7 +29,7 @@ _FACTORS = (
 
 
 class Scene(NamedTuple):
-  """Streams of a kind, as they were recorded."""
+  """Recorded streams of one kind."""
 
   name: str
   traces: tuple[Trace, ...]
@@ -37,7 +37,7 @@ class Scene(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-  """What is planned for."""
+  """The terms of a plan."""
 
   latency: float = 0.2  # seconds from request to answer, for 95%
   batch: int = 1  # frames that a teacher takes at once
@@ -137,14 +137,14 @@ def _point(scene, num_streams, num_teachers, facts, outcomes):
 
 
 def least_teachers(scene: Scene, num_streams: int, terms: Terms) -> int:
-  """Those that keep up with all key frames without any waiting."""
+  """The least teachers that keep up with all key frames."""
   return max(1, math.ceil(alone(scene, terms).demand * num_streams - 1e-9))
 
 
 def needed(scene: Scene, num_streams: int, terms: Terms) -> Point:
-  """The fewest teachers that keep up and hold the latency.
+  """The fewest teachers that keep up within the latency.
 
-  Where they are many they are found to half a percent.
+  Large numbers are found to half a percent.
   """
   facts = alone(scene, terms)
   if facts.latency > terms.latency:
@@ -186,10 +186,10 @@ def by_size(
   """The teachers needed by every scene at every size.
 
   Args:
-    scenes: some.
+    scenes: the kinds of streams.
     sizes: numbers of streams.
-    terms: what is planned for.
-    progress_fn: called with what is being simulated.
+    terms: of the plan.
+    progress_fn: called with the simulation at hand.
   """
   points, sizes = [], list(sizes)
   for scene in scenes:
@@ -252,7 +252,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def in_words(facts: dict[str, Alone]) -> str:
-  """What is so with any number of teachers; a line a scene."""
+  """Facts that hold with any number of teachers; a line for each scene."""
   return "\n".join(
     f"{scene}: a key frame every {fact.interval:.2f} s, the work of "
     f"{1e3 * fact.demand:.1f} teachers per 1,000 streams; with a teacher for "
@@ -263,7 +263,7 @@ def in_words(facts: dict[str, Alone]) -> str:
 
 
 def write_csv(kinds: dict[str, list[Point]], path: pathlib.Path) -> None:
-  """A line a point, the kind of plan that it is of first."""
+  """A line for each point, beginning with its kind of plan."""
   with path.open("w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["plan", *Point._fields])

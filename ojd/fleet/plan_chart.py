@@ -1,4 +1,4 @@
-"""A plan in three charts: teachers by size, latency, what waiting costs."""
+"""A plan in three charts: teachers by size, latency, cost of waiting."""
 
 import itertools
 import pathlib
@@ -25,7 +25,7 @@ def write_png(
     sizes: teachers needed, by scene and number of streams.
     sweep: of one number of streams, by scene and teachers.
     facts: of every scene.
-    terms: that were planned for.
+    terms: of the plan.
     path: of the picture.
   """
   fig = figure.Figure(figsize=(15, 4.8), layout="constrained")

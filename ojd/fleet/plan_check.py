@@ -1,11 +1,11 @@
-"""The simulation held against a fleet that really ran.
+"""The simulation beside a fleet that ran.
 
 Reads DIR/streams/NAME/, one workdir a stream. Its key frames say in
 metrics.jsonl `ms_wait`, from the request until the teacher began, and
 `ms_teacher`, the time of the batch that the frame was in (of `batch` frames; 1
-where it is silent). The same streams are simulated with one teacher from the
-same first frame on, for as long, each with its own strides and times: what is
-checked is the queue. Students learn one after another, as in one program; their
+if it is missing). The same streams are simulated with one teacher from the same
+first frame on, for as long, each with its own strides and times, so that only
+the queue is checked. Students learn one after another, as in one program; their
 times were measured there, so that nothing else slows them.
 """
 
@@ -28,7 +28,7 @@ _NEEDED = (
 
 
 class Stream(NamedTuple):
-  """One of the fleet's."""
+  """A stream of the fleet."""
 
   trace: Trace  # as if every frame had been alone in its batch
   first: float  # seconds, when it asked for the first time
@@ -38,7 +38,7 @@ class Stream(NamedTuple):
 
 
 class Side(NamedTuple):
-  """What was measured, or what was simulated."""
+  """Measured or simulated numbers."""
 
   key_frames: int
   mean_wait: float  # seconds
@@ -70,7 +70,7 @@ def read(
 def compare(
   streams: list[Stream], batch: int, more: float
 ) -> tuple[Side, Side]:
-  """What was measured, and what the simulation says of the same streams.
+  """Measured and simulated numbers of the same streams.
 
   Args:
     streams: of `read`.
@@ -100,7 +100,7 @@ def _side(waits, busy):
 
 
 def text(streams: list[Stream], sides: tuple[Side, Side]) -> str:
-  """Both beside each other, for a terminal."""
+  """Both side by side, for a terminal."""
   rows = [["", "key frames", "wait mean", "p50", "p95 ms", "teacher busy"]]
   for name, side in zip(("measured", "simulated"), sides, strict=True):
     waits = (side.mean_wait, side.p50, side.p95)

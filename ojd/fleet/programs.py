@@ -1,9 +1,9 @@
 """Programs over many streams whose states lie on a mesh of devices.
 
 A slot holds the state of one stream; every device has an equal share of the
-slots. A call runs a batch of requests: each device has so many rows, and a row
-names the slot that it is for. Slots that no row names stay as they are, and no
-device waits for what another one computes.
+slots. A call runs a batch of requests: each device has a number of rows, and a
+row names its slot. Slots without a row stay as they are, and no device waits
+for another one.
 """
 
 import functools
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
 
 
 class Programs(NamedTuple):
-  """Compiled for one shape; `states` are consumed wherever they are returned.
+  """Compiled programs of one shape; a call that returns `states` consumes them.
 
   `slots` are [rows of all devices] int32: for each row a slot of its device, or
   `num_slots` where the row is unused.
@@ -54,7 +54,7 @@ class Programs(NamedTuple):
 
 
 def broadcast(shape: Shape, state: State) -> State:
-  """The states of all slots, each of them equal to this one."""
+  """States of all slots, equal to this one."""
   total = shape.num_slots * shape.mesh.size
   repeat = lambda x: jnp.broadcast_to(x[None], (total, *x.shape))
   sharding = NamedSharding(shape.mesh, _BY_SLOT)
@@ -173,7 +173,7 @@ def _at_slots(step, states, slots, *inputs):
 
 
 def _at_slot(step, states, slot, *inputs):
-  """`_at_slots` of a single row, which is stepped as a run alone is.
+  """`_at_slots` of a single row, stepped like a run alone.
 
   Without a batch axis a condition is a branch, not a choice of results, and
   convolutions are those of one network.

@@ -1,4 +1,4 @@
-"""Joins a Ray cluster, or says within half a minute why there is none."""
+"""Joins a Ray cluster, or fails within half a minute with the reason."""
 
 import importlib.util
 import logging
@@ -28,9 +28,9 @@ def connect(
 
   Args:
     address: `auto`, the one that runs on this machine; HOST:PORT; or `local`,
-      one that begins here and ends with this process.
-    flag: that named it, for errors.
-    num_cpus: of a cluster that begins here; None for all there are.
+      one that starts here and ends with this process.
+    flag: its flag, for errors.
+    num_cpus: of a cluster that starts here; None for all.
   """
   if importlib.util.find_spec("ray") is None:
     raise UserError(f"--{flag} needs the package ray: pip install 'ojd[ray]'")
@@ -101,7 +101,7 @@ def _try(address, flag):
 
 
 def check_gpus(wanted: float, flag: str) -> None:
-  """Raises a UserError unless some node has a GPU, where one is wanted."""
+  """Raises a UserError if a GPU is wanted and no node has one."""
   import ray
 
   if not wanted:

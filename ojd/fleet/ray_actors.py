@@ -1,8 +1,8 @@
-"""The actors of a fleet on a Ray cluster, and what their callers hold.
+"""The actors of a fleet on a Ray cluster, and their callers' handles.
 
-Teacher replicas label frames, one rate limiter shares their calls out, and
-stream workers run streams. Ray starts each of them again where its process or
-its node is lost.
+Teacher replicas label frames, one rate limiter divides their calls, and stream
+workers run streams. Ray restarts each of them if its process or its node is
+lost.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _LOST = (ray.exceptions.RayActorError, ray.exceptions.RaySystemError)
 
 
 class Plan(NamedTuple):
-  """What of a cluster a fleet takes."""
+  """The part of a cluster that a fleet uses."""
 
   num_workers: int | None = None  # None: one a node
   num_replicas: int = 1
@@ -66,7 +66,7 @@ class TeacherReplica:
   def label(
     self, spec: StreamSpec, sample: Sample, groups: ClassGroups
   ) -> labelers.Answer:
-    """Waits for the answer; it goes back without the frame."""
+    """Waits for the answer, and returns it without the frame."""
     teacher = self._teachers.shared(self._config, spec)
     answer = teacher.submit(sample, groups).result()
     labels = answer.labels
@@ -75,7 +75,7 @@ class TeacherReplica:
     return answer._replace(sample=None, labels=labels)
 
   def counts(self) -> Counts:
-    """What it has done since it was started."""
+    """The counts since the start."""
     return self._teachers.counts()
 
 
@@ -92,7 +92,7 @@ def start_replicas(config: RunConfig, plan: Plan) -> list[Any]:
 
 
 def replica_counts(replicas: Sequence[Any]) -> list[Counts]:
-  """Of each replica that answers at once."""
+  """The counts of each replica that answers at once."""
   refs = [replica.counts.remote() for replica in replicas]
   ready, _ = ray.wait(refs, num_returns=len(refs), timeout=1.0)
   found = []
@@ -103,14 +103,14 @@ def replica_counts(replicas: Sequence[Any]) -> list[Counts]:
 
 
 class RemoteTeacher(NamedTuple):
-  """What a stream knows of a teacher that is asked by a `RemoteLabeler`."""
+  """A stream's description of the teacher behind a `RemoteLabeler`."""
 
   class_names: tuple[str, ...]
   is_free: bool
 
 
 class RemoteTeachers:
-  """Replicas elsewhere, for the streams of this process; as `Teachers`."""
+  """Remote replicas for this process's streams, like `Teachers`."""
 
   def __init__(self, replicas: Sequence[Any]):
     """Takes actors of `start_replicas`."""
@@ -137,7 +137,7 @@ class RemoteTeachers:
     """Nothing: the replicas are not this process's to end."""
 
   def call(self, submit: Callable[[Any], Any]) -> Any:
-    """The answer of some replica; another one is tried where one is lost."""
+    """The answer of a replica; if one is lost, another one is tried."""
     deadline = time.monotonic() + _GIVE_UP_SECONDS
     while True:
       number = self._pick()
@@ -156,7 +156,7 @@ class RemoteTeachers:
         self._open[number] -= 1
 
   def _pick(self) -> int:
-    """The one with the fewest open requests, in turn among equals."""
+    """The replica with the fewest open requests, in turn among equals."""
     num = len(self._replicas)
     while True:
       now = time.monotonic()
@@ -209,7 +209,7 @@ def _words(error):
 
 
 def start_limiter(rate: float, names: Sequence[str], threshold: float) -> Any:
-  """An actor; where it is lost it begins anew, without estimates."""
+  """Starts the limiter's actor; if lost, it restarts without estimates."""
   make = ray.remote(ClockLimiter).options(
     num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=1
   )
@@ -217,7 +217,7 @@ def start_limiter(rate: float, names: Sequence[str], threshold: float) -> Any:
 
 
 class RemoteLimiter:
-  """A limiter elsewhere, for the streams of this process; as `RateLimiter`."""
+  """A remote limiter for this process's streams, like `RateLimiter`."""
 
   def __init__(self, actor: Any):
     self._actor = actor
@@ -239,7 +239,7 @@ class RemoteLimiter:
 
 
 class Status(NamedTuple):
-  """Where the streams of a worker are, or how they ended."""
+  """The progress of a worker's streams, or their ends."""
 
   handles: Sequence[StreamHandle]
   news: Sequence[str]  # since the status before
@@ -247,7 +247,7 @@ class Status(NamedTuple):
 
 
 class Resources(NamedTuple):
-  """What the workers of a fleet share."""
+  """The resources that the workers of a fleet share."""
 
   request: runner.Request  # its streams are those of `run`
   replicas: Sequence[Any]  # teachers
@@ -256,10 +256,10 @@ class Resources(NamedTuple):
 
 
 class StreamWorker:
-  """An actor that runs streams; those that it ran before go on.
+  """An actor that runs streams, and resumes its earlier ones.
 
-  Where its process or its node is lost Ray starts it again and calls `run`
-  again: each stream then goes on from its last checkpoint.
+  If its process or its node is lost, Ray restarts it and calls `run` again:
+  each stream then resumes from its last checkpoint.
   """
 
   def __init__(self):
@@ -270,7 +270,7 @@ class StreamWorker:
     compilation.enable_cache(compilation.default_cache())
 
   def run(self, shared: Resources, entries: Sequence[Entry]) -> Status:
-    """Until all are over, or `stop` was called."""
+    """Runs until all streams are over, or `stop` is called."""
     self._stop.clear()
     limiter = shared.limiter
     handles, account = runner.run_streams(
@@ -293,11 +293,11 @@ class StreamWorker:
     self._stop.set()
 
   def status(self) -> Status:
-    """To be asked now and then."""
+    """The status; to be polled."""
     return self._status(self._progress.handles)
 
   def _status(self, handles, num_frames=0):
-    """As it can go to another process; takes the news."""
+    """The status as another process gets it; clears the news."""
     news, self._news = self._news, []
     there = [dataclasses.replace(one, job=None) for one in handles]
     return Status(there, news, num_frames)

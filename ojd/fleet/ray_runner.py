@@ -1,4 +1,4 @@
-"""A fleet on a Ray cluster, as seen by the process that asked for it."""
+"""A fleet on a Ray cluster, driven from the calling process."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ _STOP_SECONDS = 120.0  # for all streams of a worker to come to a checkpoint
 
 @dataclasses.dataclass
 class _Worker:
-  """A stream worker, and what is known of it."""
+  """A stream worker and its status."""
 
   actor: Any
   entries: list[Entry]
@@ -43,9 +43,9 @@ def run(
 ) -> dict[str, Any]:
   """`runner.run` over the nodes of the cluster that this process has joined.
 
-  All of them see the fleet's folder. Streams of a lost worker go on elsewhere
-  from their last checkpoints; where a node joins, streams of the fullest
-  workers go on there.
+  All nodes see the fleet's folder. Streams of a lost worker resume elsewhere
+  from their last checkpoints. When a node joins, streams of the fullest workers
+  move there.
   """
   cluster.check_gpus(plan.replica_gpus, "replica_gpus")
   cluster.check_gpus(plan.worker_gpus, "actor_gpus")
@@ -59,13 +59,13 @@ def run(
 
 
 def deal(entries: Sequence[Entry], num_workers: int) -> list[list[Entry]]:
-  """In turn to so many, each of whom has one at least."""
+  """Deals streams in turn; each worker has at least one."""
   num = max(1, min(num_workers, len(entries)))
   return [list(entries[i::num]) for i in range(num)]
 
 
 def give_up(sizes: Sequence[int], number: int) -> list[int]:
-  """How many streams each worker gives up, that so many are moved.
+  """How many streams each worker gives up, for so many to move.
 
   The fullest give first, and each keeps at least one.
   """
@@ -77,7 +77,7 @@ def give_up(sizes: Sequence[int], number: int) -> list[int]:
 
 
 class _Driver:
-  """Starts all actors of a fleet, and follows them."""
+  """Starts all actors of a fleet, and polls them."""
 
   def __init__(self, request, plan, command_fn, entries, progress_fn):
     self._plan, self._config = plan, request.config
@@ -107,12 +107,12 @@ class _Driver:
     return _Worker(actor, entries, actor.run.remote(self._shared, entries))
 
   def _restart(self, worker, entries):
-    """Lets a worker that has stopped go on with these streams."""
+    """Restarts a stopped worker with these streams."""
     worker.entries, worker.handles = entries, []
     worker.running = worker.actor.run.remote(self._shared, entries)
 
   def run(self, should_stop):
-    """Until every worker is through with its streams."""
+    """Runs until every worker has finished its streams."""
     while self._workers:
       refs = [worker.running for worker in self._workers]
       ready, _ = ray.wait(refs, timeout=_POLL_SECONDS)
@@ -136,7 +136,7 @@ class _Driver:
     ray.kill(worker.actor)
 
   def _collect(self, worker) -> list[Entry]:
-    """Notes how a worker's streams ended; those that were stopped."""
+    """Notes how a worker's streams ended; returns those that were stopped."""
     try:
       outcome: ray_actors.Status = ray.get(worker.running)
     except ray.exceptions.RayTaskError as error:
@@ -161,7 +161,7 @@ class _Driver:
     self._show()
 
   def _read_status(self, worker):
-    """Takes the status that was asked for, if it comes."""
+    """Reads a requested status, if it has come."""
     ref, worker.status = worker.status, None
     if ref is None:
       return
@@ -184,7 +184,7 @@ class _Driver:
     )
 
   def _use_new_nodes(self):
-    """Moves streams to nodes that have joined; Ray sees to lost ones."""
+    """Moves streams to nodes that have joined; Ray handles lost ones."""
     now = _nodes()
     joined, self._nodes = now - self._nodes, now
     for node in sorted(joined):
@@ -200,7 +200,7 @@ class _Driver:
           self._workers.append(self._start(part, node))
 
   def _take_from(self, worker, number) -> list[Entry]:
-    """Stops a worker, and lets it go on without some of its streams."""
+    """Stops a worker, and restarts it without some of its streams."""
     worker.actor.stop.remote()
     ready, _ = ray.wait([worker.running], timeout=_STOP_SECONDS)
     if not ready:
@@ -211,7 +211,7 @@ class _Driver:
     return left[len(kept) :]
 
   def account(self) -> tuple[list[StreamHandle], summary.Account]:
-    """All streams, and what they took; after `close`."""
+    """All streams and their resources; call it after `close`."""
     handles = sorted(self._ended.values(), key=lambda one: one.name)
     seconds = time.perf_counter() - self._began
     return handles, summary.Account(
@@ -219,7 +219,7 @@ class _Driver:
     )
 
   def close(self):
-    """Ends every actor, whatever it is at."""
+    """Ends every actor at once."""
     self._counts = total(ray_actors.replica_counts(self._replicas))
     if self._limiter is not None:
       with contextlib.suppress(ray.exceptions.RayError):
@@ -231,7 +231,7 @@ class _Driver:
 
 
 def _nodes() -> set[str]:
-  """Ids of the nodes that live and may work."""
+  """Ids of the nodes that are alive and may work."""
   return {
     node["NodeID"]
     for node in ray.nodes()

@@ -1,4 +1,4 @@
-"""The page about a fleet: its streams, and who had the teacher."""
+"""The page about a fleet: its streams, and their calls of the teacher."""
 
 import pathlib
 from typing import Any
@@ -10,7 +10,7 @@ from ojd.run import workdir
 
 
 def write(path: pathlib.Path) -> pathlib.Path:
-  """Writes the page of the fleet in a folder; returns where it is."""
+  """Writes the page of the fleet in a folder; returns its path."""
   found = workdir.read_json(path / folder.SUMMARY)
   if found is None:
     raise UserError(f"{path} holds no fleet that has run")
@@ -26,7 +26,7 @@ def write(path: pathlib.Path) -> pathlib.Path:
 
 
 def _content(found: dict[str, Any]) -> dict[str, Any]:
-  """What is to be said of all streams."""
+  """The content of the page."""
   session, streams = found["last_session"], found["streams"].items()
   teachers = session["teachers"]
   batches = teachers["num_batches"]

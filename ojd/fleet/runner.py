@@ -1,7 +1,7 @@
 """Many streams at once: one process, few programs, shared teachers.
 
-Every stream is a run with a workdir of its own, in a thread of its own; what
-it shares is what its `Shared` says. One that fails does so alone.
+Every stream is a run with a workdir and a thread of its own; `Shared` holds
+what it shares. A stream that fails does not stop the others.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _POLL_SECONDS = 0.2
 
 
 class Request(NamedTuple):
-  """A fleet that is wanted."""
+  """A fleet to run."""
 
   path: pathlib.Path  # its folder
   config: RunConfig  # of all streams, but for stream and workdir
@@ -47,7 +47,7 @@ class Request(NamedTuple):
 
 
 class Progress(NamedTuple):
-  """Where a fleet is."""
+  """The progress of a fleet."""
 
   handles: Sequence[StreamHandle]
   teachers: Counts
@@ -69,9 +69,9 @@ def run(
   """Runs all streams that are not finished; returns the fleet's summary.
 
   Args:
-    request: what is wanted.
+    request: the fleet.
     teachers: of the streams; closed by the caller.
-    command_fn: how a stream is run alone, for its report.
+    command_fn: the command of a stream alone, for its report.
     progress_fn: called a few times a second.
     should_stop: asked before every frame.
   """
@@ -110,11 +110,11 @@ def run_streams(
 ) -> tuple[list[StreamHandle], summary.Account]:
   """Runs streams that have names, in a folder that is claimed.
 
-  Takes what `run` takes, and a rate limiter, where the teacher's calls are
-  shared with other processes.
+  Takes the arguments of `run`, and a rate limiter if other processes share the
+  teacher's calls.
 
   Returns:
-    The streams as they ended, and what they took together.
+    The streams as they ended, and their resources together.
   """
   config = request.config
   handles = [handle.make(request.path, config, x) for x in request.entries]
@@ -149,7 +149,7 @@ def _open(request, handles, teachers, limiter, note_fn):
 
 
 class _Fleet:
-  """The streams that are to run, and what they share."""
+  """The streams to run, and what they share."""
 
   def __init__(self, request, handles, teachers, command_fn, limiter):
     self._request, self._handles = request, handles
@@ -171,7 +171,7 @@ class _Fleet:
     return make(rate, names, config_lib.target(config))
 
   def run(self, note_fn, progress_fn, should_stop):
-    """Until all streams are over, or have been stopped."""
+    """Runs until all streams are over or stopped."""
     jobs = [one.job for one in self.waiting]
     placement.allow_files(len(jobs))
     placement.check_memory(jobs)
@@ -236,7 +236,7 @@ class _Fleet:
       self._news.append(f"{one.name}: {progress.problem}")
 
   def _shared(self, one, index):
-    """What a stream's run takes from the fleet."""
+    """The parts of a stream's run that come from the fleet."""
     fps, limiter = one.job.stream.spec.fps, self._limiter
 
     def make_labeler(job):
@@ -257,7 +257,7 @@ class _Fleet:
     )
 
   def _save_student(self, one, index):
-    """Saves what a stream has learned for later ones."""
+    """Saves a stream's student for later streams."""
     store = self._request.student_store
     if store is None or not one.summary["num_key_frames"]:
       return
@@ -279,7 +279,7 @@ class _Fleet:
       )
 
   def account(self) -> summary.Account:
-    """What the fleet as a whole took."""
+    """The resources of the fleet as a whole."""
     frames = sum(x.progress.num_frames for x in self._handles if x.progress)
     limited = self._limiter.counts() if self._limiter is not None else ()
     return summary.Account(

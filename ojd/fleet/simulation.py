@@ -19,10 +19,10 @@ queue is bounded.
 What waiting costs. A student that learned from a key frame is at its recorded
 `miou_after` on that frame and loses from there at the rate at which it lost on
 record until the next one, clipped at 0, down to the lowest accuracy on record.
-The answer to a request takes its place when it is learned, and not before. What
-is missing, on average over streams and time, to students that learn at once is
-`Outcome.lost`. A part of it is missing without any queue, while the teacher
-looks and the student learns; the rest, which is 0 where nobody waits, is
+The next answer counts from the moment when it is learned. `Outcome.lost` is the
+accuracy that is missing to students that learn at once, on average over streams
+and time. A part of it is missing without any queue, while the teacher works and
+the student learns; the rest, which is 0 without waiting, is
 `Outcome.lost_waiting`.
 
 What is not modelled: the network, frames that come late because a device is

@@ -1,7 +1,7 @@
 """Shared teachers: requests of many streams that wait together are batched.
 
-While a teacher works, requests gather; then it takes as many of them as it may.
-One that comes while the teacher is idle is answered alone.
+While a teacher works, requests gather; then it takes as many of them as a batch
+holds. A request that comes while the teacher is idle is answered alone.
 """
 
 import collections
@@ -35,7 +35,7 @@ class Counts(NamedTuple):
 
 
 def total(counts: Iterable[Counts]) -> Counts:
-  """Of several teachers."""
+  """The sum over several teachers."""
   return Counts(*map(sum, zip(Counts(), *counts, strict=True)))
 
 
@@ -50,7 +50,7 @@ class BatchedTeacher:
   """A teacher in a thread of its own that labels waiting frames together."""
 
   def __init__(self, teacher: base.Teacher, batch: int):
-    """Begins to wait for requests.
+    """Starts to wait for requests.
 
     Args:
       teacher: called from that thread alone.
@@ -82,7 +82,7 @@ class BatchedTeacher:
     return self._counts
 
   def close(self) -> None:
-    """Waits for the answers that are under way; other requests are dropped."""
+    """Waits for the current answers; other requests are dropped."""
     with self._changed:
       self._is_closed = True
       dropped, self._requests = self._requests, collections.deque()
@@ -175,13 +175,13 @@ class Teachers:
     self._opening = threading.Lock()
 
   def open(self, config: RunConfig, spec: StreamSpec) -> base.Teacher:
-    """The teacher of a stream, which may be others' too."""
+    """The teacher of a stream, which other streams may share."""
     if base.is_of_one_stream(config.teacher):
       return build.make_teacher(config, spec)
     return self.shared(config, spec).teacher
 
   def shared(self, config: RunConfig, spec: StreamSpec) -> BatchedTeacher:
-    """That of a stream whose teacher is shared."""
+    """The shared teacher of a stream."""
     context = build.teacher_context(config, spec)
     key = base.sharing_key(config.teacher, context)
     with self._opening:
@@ -199,11 +199,11 @@ class Teachers:
     return build.make_labeler(job)
 
   def counts(self) -> Counts:
-    """What the shared ones have done."""
+    """The counts of the shared teachers."""
     return total(shared.counts() for shared in self._shared.values())
 
   def close(self) -> None:
-    """Ends the shared ones."""
+    """Closes the shared teachers."""
     for shared in self._shared.values():
       shared.close()
 

@@ -1,8 +1,8 @@
-"""How a recorded run asked its teacher: what a simulated fleet replays.
+"""A recorded run's requests to its teacher, which a simulated fleet replays.
 
-Read from a finished workdir, or from a file of a few kB that was made of one.
-The first key frame is left out: programs are called for the first time there,
-and a stream has it once. So is the last, whose next is not known.
+A trace is read from a finished workdir, or from a file of a few kB made from
+one. It leaves out the first key frame, at which programs are called for the
+first time, and the last one, whose successor is unknown.
 """
 
 import pathlib
@@ -25,7 +25,7 @@ _INTEGERS = ("interval", "stride", "num_updates")
 
 
 class KeyFrames(NamedTuple):
-  """Those of a run in their order; N of them."""
+  """The key frames of a run in their order; N of them."""
 
   interval: np.ndarray  # [N] int64, frames to the next key frame
   stride: np.ndarray  # [N] int64, frames; later ones are at its multiples
@@ -38,7 +38,7 @@ class KeyFrames(NamedTuple):
 
 
 class Trace(NamedTuple):
-  """One run as the simulation needs it."""
+  """The part of a run that the simulation needs."""
 
   fps: float  # frames a second of its stream
   ms_predict: float  # of an average frame

@@ -1,9 +1,9 @@
 """The store of trained students, from which new streams start warm.
 
-Each stream saves the student that it ended with. One that begins has its first
-readable frame labelled, tries all of them on it, and begins with the best, its
-own `--init` among them (the model zoo of RECL, NSDI 2023, where a network
-chooses; here the labels of the new stream do).
+Each stream saves its last student. A new stream has its first readable frame
+labeled, tries all saved students and its own `--init` on it, and starts with
+the best. (RECL, NSDI 2023, has such a model zoo, from which a network chooses;
+here the labels of the new stream do.)
 """
 
 import dataclasses
@@ -87,7 +87,7 @@ def choose(
     labels: of its teacher.
 
   Returns:
-    The choice, and a line about each file that is of no use here.
+    The choice, and a line about each file that cannot be used.
   """
   student, groups = job.student, job.groups
   own = jax.jit(student.init)(jax.random.key(job.config.seed), sample.frame)
@@ -124,10 +124,10 @@ def start_warm(
   open_fn: Callable[[StreamHandle], None],
   note_fn: Callable[[str], None],
 ) -> None:
-  """Gives every stream that has not begun the best student there is.
+  """Gives every new stream the best student of the store.
 
-  A choice is written down: a stream that resumes keeps it, whatever comes into
-  the store.
+  The choice is saved: a stream that resumes keeps it, also if the store
+  changes.
 
   Args:
     handles: of the streams; those with a job may change it.
@@ -135,7 +135,7 @@ def start_warm(
     path: the fleet's folder.
     store: the folder of students.
     open_fn: makes the job of a stream anew.
-    note_fn: called with who begins with what.
+    note_fn: called with a line about each choice.
   """
   for one in handles:
     if one.job is None or not _may_choose(one, store):
@@ -168,7 +168,7 @@ def start_warm(
 
 
 def _may_choose(one, store):
-  """Not where trained changes belong to the student that they came with."""
+  """Not if trained changes belong to one student."""
   options = config_lib.bound_system(one.config).options
   is_plain = "refresh_every" not in options
   is_new = not one.started_from and not handle.has_begun(one)
