@@ -1,6 +1,6 @@
 """The binaries; `python -m experiments.NAME`.
 
-On Linux they are started once more, with the C library told to ask for large
+On Linux they start once more, with the C library set to ask for large
 pages: XLA takes fresh memory for every step of a student, and to get it in
 pages of 4 kB takes a third of the step's time.
 

@@ -6,11 +6,11 @@ r"""Prints a student's layers, parameters, work and message sizes.
     python -m experiments.describe --model=ddrnet23_slim --num_classes=19 \
         --height=1024 --width=2048 --system=delta:gamma=4:refresh_every=3
 
-Takes seconds. With the first: 752,383 parameters and 15.157 GFLOP; with the
-second 483,873 parameters, 103,465 of which travel as 413,860 bytes; with the
-third 36.281 GMAC, with `ddrnet23` 143.061, with `hrnet_w18_small` 76.857. With
---system=delta it prints beside every layer what the pair in its place costs
-between the frames that the network sees whole, and the mean of both. A kernel
+It takes seconds. The first prints 752,383 parameters and 15.157 GFLOP, the
+second 483,873 parameters, 103,465 of which travel as 413,860 bytes, and the
+third 36.281 GMAC (with `ddrnet23` 143.061, with `hrnet_w18_small` 76.857). With
+--system=delta it prints beside every layer the cost of the pair that replaces
+it on the frames between whole ones, and the mean of both. A kernel
 is printed as "3x3 / 2" where its stride is 2, as "3x3 * 6" where its taps are
 6 pixels apart.
 """

@@ -7,7 +7,7 @@ r"""Runs many streams at once on shared devices with a shared teacher.
 The first finishes in under a minute and prints `done: 3 of 3 streams`. list.txt
 has a line `URI` or `NAME, URI` for each stream. Every stream has a workdir like
 that of `online_distill`, runs/site/streams/NAME; runs/site/report/index.html
-and summary.json are about all of them. The same command resumes, with the
+and summary.json are about all of them. The same command resumes, and adds
 streams that are new in the list. A stream that fails does not stop the others;
 the exit code is then 1.
 """

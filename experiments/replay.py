@@ -12,14 +12,14 @@ r"""Replays a recorded run, exports a student of it, or forks it.
         --sweep='learning_rate=0.001,0.003,0.01;a_thresh=0.7,0.8,0.9'
 
 The first takes seconds. The next two run the frames again from the nearest
-checkpoint, with the labels on record and no teacher, and say whether all is bit
-for bit what it was (exit code 0) or where it first is not (1). The fourth
-writes the student that answered frame 300 and, beside it, its program. The
-fifth goes on from frame 300 with other flags, as a run of its own, which the
-same command goes on with. The last runs the stream with every
-combination, all at once, and writes a table and heat maps; where the log does
-not hold the labels of every frame, as that of a run with --eval_every=1 on a
-stream without labels does, the teacher is asked.
+checkpoint, with the recorded labels and no teacher. They report whether
+everything is equal bit for bit (exit code 0) or where it first differs (1). The
+fourth writes the student that answered frame 300 and, beside it, its program.
+The fifth continues from frame 300 with other flags, as a run of its own; the
+same command resumes it. The last runs the stream with every combination at once
+and writes a table and heat maps. It asks the teacher, unless the log has the
+labels of every frame, as after a run with --eval_every=1 on a stream without
+labels.
 """
 
 import dataclasses

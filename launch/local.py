@@ -4,12 +4,12 @@ r"""Starts the runs of a table on this machine, as many at a time as fit.
     python -m launch.local my/table.toml --output=runs/mine --cores=8
     python -m launch.local table2 --list
 
-Every run has cores of its own, a log in OUTPUT/launch, and a process that looks
-after it. Those that fail are told, and the others go on; the same command runs
-what is missing, and where nothing is, sums up. Ctrl-C ends all, with what was
-done kept; they go on there. Exit code 1 where a run failed. The first takes
-about a minute on two cores and prints a table of two streams by three systems,
-in which `jit a_thresh=0.9` is some six points above `jit a_thresh=0.6`.
+Every run has cores of its own, a log in OUTPUT/launch, and a process that
+supervises it. A run that fails is reported, the others go on, and the exit code
+is 1. The same command runs what is missing; if nothing is, it sums up. Ctrl-C
+ends all runs, which then resume from their files. The first command takes about
+a minute on two cores and prints a table of two streams by three systems, in
+which `jit a_thresh=0.9` is about six points above `jit a_thresh=0.6`.
 """
 
 from absl import flags

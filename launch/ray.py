@@ -3,11 +3,11 @@ r"""Starts the runs of a table on a Ray cluster.
     python -m launch.ray table2 --address=auto --output=/shared/runs
     python -m launch.ray smoke --address=local
 
-A run is a task that asks for its cores, memory and GPUs, runs the very command
-that launch.local would, and keeps the same registry in OUTPUT, a folder that
-all nodes see. One whose node dies is begun elsewhere and goes on from its
-files. Ctrl-C ends all; the same command runs what is missing. The second starts
-a Ray of its own on this machine. Needs `pip install 'ojd[ray]'`.
+A run is a task that requests its cores, memory and GPUs, runs the same command
+as launch.local, and keeps the same registry in OUTPUT, a folder that all nodes
+see. A run whose node dies starts elsewhere and resumes from its files. Ctrl-C
+ends all runs; the same command runs what is missing. The second command starts
+a Ray of its own on this machine. It needs `pip install 'ojd[ray]'`.
 """
 
 from absl import flags

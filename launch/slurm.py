@@ -3,11 +3,11 @@ r"""Submits the runs of a table to Slurm, a job each.
     python -m launch.slurm table2 --partition=gpu --time=12:00:00
     python -m launch.slurm my/table.toml --output=/shared/runs --account=me
 
-Each job runs the very command that launch.local would, and keeps the same
-registry in OUTPUT, a folder that all nodes see. One that is preempted or out of
-time is requeued and goes on where it stopped. The same command submits what is
-missing and not in the queue; when nothing is, it sums up, as launch.local does.
-Needs `pip install 'ojd[slurm]'`.
+Each job runs the same command as launch.local, and keeps the same registry in
+OUTPUT, a folder that all nodes see. A job that is preempted or out of time is
+requeued and resumes. The same command submits what is missing and not in the
+queue; if nothing is, it sums up like launch.local. It needs `pip install
+'ojd[slurm]'`.
 """
 
 import os

@@ -29,7 +29,7 @@ from ojd.errors import UserError
 from ojd.run import build, compilation, runner, workdir
 from ojd.run.stats import Progress
 
-_TOLD_SECONDS = 0.5  # between two messages about the same cell
+_REPORT_SECONDS = 0.5  # between two messages about the same cell
 _ORPHAN_SECONDS = 10.0  # for the end of a run whose starter is gone
 
 
@@ -128,7 +128,7 @@ class _Teller:
 
   def __call__(self, progress: Progress):
     now = time.monotonic()
-    if now - self._last >= _TOLD_SECONDS:
+    if now - self._last >= _REPORT_SECONDS:
       self._last = now
       # If the other end is gone, the run is soon asked to stop.
       with contextlib.suppress(OSError):

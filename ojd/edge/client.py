@@ -80,7 +80,7 @@ class Client:
     self._waiting: list[Picture] = []  # to be sent, a key frame or samples
     self._flushed_at: float | None = None  # stream time of the last message
     self._changed = threading.Condition()
-    self._closing, self._told = False, ""
+    self._closing, self._reported = False, ""
     self._thread = threading.Thread(
       target=self._work, name="network", daemon=True
     )
@@ -312,7 +312,7 @@ class Client:
         self._send(connection, reply)
     if not was_ready and self.is_connected:
       self._pauses = pauses(random.Random())
-      self._told = ""
+      self._reported = ""
       if self.device.counts.num_welcomes > 1:
         self._note("connected to the server again")
     with self._changed:
@@ -320,9 +320,9 @@ class Client:
 
   def _trouble(self, words):
     self.counts.num_problems += 1
-    if words != self._told:  # once, however often it is tried
+    if words != self._reported:  # once, however often it is tried
       self._note(f"no server: {words}; the device goes on alone")
-    self._told = words
+    self._reported = words
 
 
 def pauses(
