@@ -52,7 +52,7 @@ __all__ = [
 
 
 class Remote(NamedTuple):
-  """How a method works whose student is apart from its teacher."""
+  """How a method works when a network separates student and teacher."""
 
   # (options, frames a second) -> frames from key to key, as both ends of a
   # network know them beforehand.
@@ -65,7 +65,7 @@ class Remote(NamedTuple):
 
 
 class Preset(NamedTuple):
-  """What a word after the method's name stands for."""
+  """The options of a word after the method's name."""
 
   options: Mapping[str, Any] = types.MappingProxyType({})
   costs: Costs | None = None  # None: those of the method
@@ -105,7 +105,7 @@ _BASES = {
 
 
 def _check_backoff(bound):
-  """Refuses bounds of which the least is above the most."""
+  """Refuses a least stride above the most."""
   least, most = bound.options["delta_min"], bound.options["delta_max"]
   if most < least:
     words = f"delta_max={most} is below delta_min={least}"
@@ -221,8 +221,8 @@ def make(bound: Bound, student: Student, tx: Tx, **context: Any) -> System:
 
   Args:
     bound: of `bind`.
-    **context: what is known of the stream and the student (`fps`,
-      `num_frames`, `trained`); a factory gets what it takes.
+    **context: facts about the stream and the student (`fps`,
+      `num_frames`, `trained`); a factory gets those that it takes.
   """
   taken = inspect.signature(bound.row.factory).parameters
   context = {name: x for name, x in context.items() if name in taken}

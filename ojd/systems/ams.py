@@ -2,9 +2,9 @@
 
 A device samples its stream sparsely; a server labels those frames, keeps them
 for some minutes, and every few seconds trains the student on batches of them.
-What a training round changes is sent as float16, and the server goes on with
-what the device then holds. Both rates follow the labels: slow scenes are
-sampled and trained on less often.
+The changes of a training round are sent as float16, and the server continues
+with the rounded values, as the device does. Both rates follow the labels: slow
+scenes are sampled and trained on less often.
 """
 
 import functools
@@ -243,7 +243,7 @@ def _num_within(state, num_frames):
 
 
 def _rated(state, timing, is_due):
-  """After a round the rates follow the labels since the one before."""
+  """Adapts the rates to the labels since the last round."""
   rate, training = state.rate, state.training
   if timing.adaptive_sampling:
     similarity = state.similarity / jnp.maximum(state.num_pairs, 1)
@@ -268,7 +268,7 @@ def _rated(state, timing, is_due):
 
 
 class Samples(NamedTuple):
-  """What a round is drawn from: the newest of a ring buffer."""
+  """The samples of a round: the newest of a ring buffer."""
 
   memory: ReplayBuffer  # of N frames
   newest: jax.Array  # int32, the index of the newest
@@ -378,13 +378,13 @@ def _sample(samples, age):
 
 
 def _rounded(params, before):
-  """What moved as it travels; the rest, which does not, as it was."""
+  """The parameters with the moved ones rounded as they are sent."""
   return jax.tree.map(
     lambda new, old: jnp.where(new != old, as_sent(new), new), params, before
   )
 
 
 def as_sent(values: jax.Array) -> jax.Array:
-  """Float32 values as float16 has them; those without room there stay."""
+  """Float32 values rounded to float16; values out of its range stay."""
   rounded = values.astype(jnp.float16).astype(jnp.float32)
   return jnp.where(jnp.isfinite(rounded), rounded, values)

@@ -30,11 +30,11 @@ def teacher(
 ) -> distill.System:
   """The teacher on every frame: `copy_last` with a stride of 1.
 
-  A frame on which it fails gets the answer of the one before.
+  If it fails on a frame, the last answer stays.
 
   Args:
-    student: its classes count, and it is never asked.
-    tx: no step is ever made.
+    student: gives the number of classes; it never answers.
+    tx: not used.
     task: what labels are; None: segmentation over the student's classes.
   """
   return copy_last(student, tx, task=task, stride=1)
@@ -50,8 +50,8 @@ def copy_last(
   """The teacher on every stride-th frame, and its answer until the next.
 
   Args:
-    student: its classes count, and it is never asked.
-    tx: no step is ever made.
+    student: gives the number of classes; it never answers.
+    tx: not used.
     task: what labels are; None: segmentation over the student's classes.
     stride: frames from one teacher call to the next.
   """
@@ -87,7 +87,7 @@ def agreement(task: Task, labels: Any, before: Any, after: Any) -> StepInfo:
   Args:
     task: what labels are.
     labels: of the teacher.
-    before: what would have been answered without them.
+    before: the answer without the labels.
     after: the answer.
   """
   zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
@@ -121,12 +121,12 @@ def flow(
 ) -> distill.System:
   """The teacher on every stride-th frame, its answer carried by optical flow.
 
-  The answer of the frame before is moved, rounded to whole pixels, so errors
-  add up until the next key frame. `copy_last` is this without any motion.
+  The last answer moves by whole pixels, so errors add up until the next key
+  frame. `copy_last` is this without any motion.
 
   Args:
-    student: its classes count, and it is never asked.
-    tx: no step is ever made.
+    student: gives the number of classes; it never answers.
+    tx: not used.
     stride: frames from one teacher call to the next.
     flow: dis:ultrafast, dis:fast, dis:medium or raft:FILE.
   """

@@ -1,9 +1,9 @@
-"""A student that runs whole on some frames, and on others on what changed.
+"""A student that runs whole on some frames, and on changes on the others.
 
-There are two kinds of key frames. On those of the teacher the student learns,
-by the system that this one wraps. On those of the network, here called
-refreshes, it runs whole and keeps what the changes of later frames refer to. A
-frame that is learned from is a refresh, too.
+There are two kinds of key frames. On the teacher's key frames the student
+learns, by the system that this one wraps. On refreshes it runs whole and keeps
+the activations to which the changes of later frames refer. The teacher's key
+frames are refreshes, too.
 """
 
 from typing import Annotated, Any, Literal, NamedTuple
@@ -88,7 +88,7 @@ def delta(
       of both sides (min).
     refresh_every: frames from one whole frame to the next.
     refresh_change: mean change since that frame, in grey levels, from which on
-      a frame is seen whole as well; none: frames are not compared.
+      a frame is whole as well; none: frames are not compared.
     refit: whether pairs are fitted again when their layers have learned; none:
       where nothing was trained beforehand.
     match_authors: whether biases count twice, as in the authors' code.
@@ -136,10 +136,10 @@ def skip(
     trained: gates that were trained beforehand; None: the norm of the change.
     base: the method that learns on key frames.
     eps: the change from which on an output is computed.
-    gate: whether that is a change of the inputs or, by the size of the
+    gate: whether eps is a change of the inputs or, by the size of the
       weights, of the output.
     memory: what becomes of smaller changes: forget, sum, or reference, which
-      compares with what was computed last.
+      compares with the input of the last computation.
     block: side of the blocks of pixels that are computed as one.
     refresh_every: frames from one whole frame to the next.
     refresh_change: as of `delta`.
@@ -183,7 +183,7 @@ def check(bound: Bound) -> None:
 
 
 def check_trained(bound: Bound) -> None:
-  """Refuses options that a file of trained changes leaves no use for."""
+  """Refuses options that have no effect beside a file of trained changes."""
   _refuse(bound, _OF_CHANGES[bound.name], "--init with trained changes")
 
 

@@ -4,9 +4,9 @@
 stride; `frozen` is `jit` whose teacher is never asked.
 
 Algorithm 1 measures the accuracy on the very frame that the student was just
-fitted to, and so backs off from streams that it does not know. `jit_plus` lets
-the stride follow the accuracy before the updates, makes more and larger updates
-and pays for them by key frames that are further apart.
+fitted to, and so backs off from streams that it does not know. In `jit_plus`
+the stride follows the accuracy before the updates; updates are more and larger,
+and key frames are further apart.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ MANY = Range(1, 2**30 - 1)  # twice a stride is still an int32
 
 
 class HeldNorms(NamedTuple):
-  """What the norms did on the last key frame."""
+  """The statistics of the norms on the last key frame."""
 
   norms: Norms
   are_known: jax.Array  # bool, False before the first key frame
@@ -107,7 +107,7 @@ def frozen(
   `jit` whose teacher is never asked.
 
   Args:
-    tx: no step is ever made.
+    tx: not used.
     task: as of `jit`.
   """
   del tx
@@ -222,7 +222,7 @@ def serve_fn(student: Student, task: Task) -> Callable[[Params, Frame], Any]:
 
 
 class Look(NamedTuple):
-  """What a student makes of a labelled frame."""
+  """A student's answer to a labelled frame, and its accuracy."""
 
   answer: Any
   miou: jax.Array  # float32

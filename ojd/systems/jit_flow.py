@@ -1,10 +1,10 @@
 """A student that learns, and the last labels carried along by optical flow.
 
-Where things only move, the flow knows better than any student; where they
-appear or turn around, it knows nothing. Every key frame shows, before anything
-is learned from it, which classes the flow confuses. Until the next key frame a
-pixel gets the class that is likeliest by both: where the student is unsure the
-carried label decides, and where the flow is known to err the student does.
+The flow is good where things only move, and useless where they appear or turn
+around. Every key frame shows, before the student learns from it, which classes
+the flow confuses. Until the next key frame a pixel gets the likeliest class by
+both: the carried label decides where the student is unsure, and the student
+decides where the flow has erred before.
 """
 
 from typing import Any, Literal, NamedTuple

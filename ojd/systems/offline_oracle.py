@@ -1,7 +1,7 @@
 """A student that has seen the stream beforehand, and then never learns.
 
-It is trained on every 5th frame of the very stream that it will be judged by,
-which no one can do live: a bound on what specialising offline could give.
+It is trained on every 5th frame of the very stream that it will be judged by.
+Nobody can do that live; it bounds what specialising offline can give.
 """
 
 import json
@@ -32,7 +32,7 @@ _REPORT_EVERY = 100
 
 
 class Preparation(NamedTuple):
-  """What a method may have before the first frame of its run."""
+  """What a method may use before the first frame of its run."""
 
   student: Student
   class_names: tuple[str, ...]
@@ -70,7 +70,7 @@ def offline_oracle(
 
   Args:
     student: init and apply of one frame, as it was prepared.
-    tx: no step is made live.
+    tx: not used.
     task: as of `jit`.
   """
   return frozen(student, tx, task=task)
@@ -98,7 +98,7 @@ def make_recipe(preparation: Preparation, num_examples: int) -> Recipe:
 def prepare(preparation: Preparation) -> bool:
   """Trains the student into `folder`; False where it was stopped before.
 
-  The same call goes on where a stopped one ended.
+  The same call resumes a stopped one.
   """
   folder = preparation.folder
   album = collect(preparation)
@@ -184,7 +184,7 @@ def _arrays(preparation, folder, every):
 
 
 def _fill(preparation, folder, every):
-  """Writes the frames down; how many, or None where it was stopped."""
+  """Writes the frames; returns their number, or None if it was stopped."""
   for path in folder.glob("*"):  # of another size, perhaps
     path.unlink()
   frames, classes, weights = _arrays(preparation, folder, every)
@@ -201,7 +201,7 @@ def _fill(preparation, folder, every):
 
 
 def _read_count(path, about):
-  """How many frames are there; None where they are not whole."""
+  """The number of frames on the disk; None if they are incomplete."""
   try:
     content = json.loads(path.read_text())
     there, count = content["about"], int(content["count"])

@@ -1,8 +1,8 @@
 """ShadowTutor: a server trains a part of the student and sends that part.
 
-It differs from Algorithm 1 in the stride, which is multiplied by what the
-accuracy is worth; in what goes on after a key frame, the best student of those
-that were tried; and in its step, Adam on the layers behind a frozen front.
+It differs from Algorithm 1 in three points: a function of the accuracy
+multiplies the stride; the best student of those tried on a key frame goes on;
+and the step is Adam on the layers behind a frozen front.
 """
 
 from typing import Any
@@ -45,9 +45,9 @@ def shadowtutor(student: Student, tx: Tx, **options: Any) -> distill.System:
 
 
 def _skip(state: JitState, num: ArrayLike) -> JitState:
-  """A key frame that comes late is the one that was due.
+  """A key frame that comes late counts as the one that was due.
 
-  Else each would leave the rule farther behind, until every frame is due.
+  Otherwise the schedule falls behind, until every frame is due.
   """
   t = state.t + num
   due = jnp.maximum(state.schedule.due, t)

@@ -1,10 +1,9 @@
-"""Any system in two places: a server that learns, a device that answers.
+"""A system in two places: a server that learns, a device that answers.
 
-The device answers with the student that it holds; the classes of a key frame
-are the server's. After one the server sends what it has learned, if nothing of
-it is on its way; from some later frame on that is what the device holds. Which
-frame that is, the driver says (`postpone`), which knows the network; unless it
-does, the next one.
+The device answers with its own student; the classes of a key frame are the
+server's. After a key frame the server sends its student, unless an update is in
+flight, and the device has it from some later frame on. The driver, which knows
+the network, sets that frame by `postpone`; by default it is the next one.
 """
 
 from typing import Any, NamedTuple
@@ -38,12 +37,12 @@ class StreamedState(NamedTuple):
 def streamed(
   system: distill.System, first_interval: ArrayLike
 ) -> distill.System:
-  """The system, with the device apart from it.
+  """The system, with a separate device.
 
   Args:
-    system: one whose serving can predict.
-    first_interval: frames from the first key to the next, unless the device
-      has heard of another until then.
+    system: one whose serving can predict. first_interval: frames from the first
+    key frame to the next, unless an update
+      sets another one.
   """
 
   serving = system.serving
@@ -94,12 +93,12 @@ def streamed(
 
 
 def postpone(state: StreamedState, delay: ArrayLike) -> StreamedState:
-  """What was sent after the last key frame is held so many frames after it."""
+  """Sets how many frames after the last key frame its update arrives."""
   return state._replace(due=state.last_key + jnp.asarray(delay, jnp.int32))
 
 
 def _arrived(state):
-  """The state once what is there by its next frame is held."""
+  """The state with the update that has arrived by its next frame."""
   is_due = state.due <= state.t
   held, interval, due = _pick(
     is_due,
