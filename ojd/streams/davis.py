@@ -10,8 +10,8 @@ the size of the first; without `year` the newest there is, and without either
 separates the objects of a sequence: object1, object2, ... Else all of them
 are "object".
 
-Annotations are paletted, and the palette's indices are the objects' numbers; in
-the first release they are grey instead, 255 being the object. A frame without
+Annotations have a palette, whose indices are the objects' numbers. In the first
+release they are grey instead, and 255 is the object. A frame without
 an annotation is ignored, as is every pixel of index 255.
 """
 
@@ -123,7 +123,7 @@ def _classes(address, annotations):
 
 
 def _check_kind(path):
-  """Refuses annotations of colours before all of them turn out as broken."""
+  """Refuses annotations in colour before the first frame."""
   try:
     with images_lib.opened(path) as image:
       mode = image.mode

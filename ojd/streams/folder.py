@@ -27,13 +27,13 @@ DEFAULT_FPS = 25.0
 
 
 class _Unlabelled(msgspec.Struct):
-  """What stream.json says of a stream."""
+  """The description of a stream in stream.json."""
 
   fps: Annotated[float, msgspec.Meta(ge=0.01, le=1000)] = DEFAULT_FPS
 
 
 class _Labelled(_Unlabelled, kw_only=True):
-  """And of its masks."""
+  """A description with the classes of the masks."""
 
   classes: dict[int, str]  # by grey value
 

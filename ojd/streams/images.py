@@ -3,7 +3,7 @@
 The first is a pattern, in which `**` stands for folders in folders; the second
 takes all images of the folder. They come in natural order, img2 before img10,
 at 25 frames a second, upright, in 8-bit RGB, and in the size of the first one.
-What is transparent shows black; of an animation the first picture counts.
+Transparent pixels are black; of an animation the first picture counts.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _GREY_16_BIT = "I;16"  # how such modes begin; the byte order follows
 
 
 class UnreadableImage(Exception):
-  """A file that is no image, or only the head of one; says which and why."""
+  """A file that is no image, or only the head of one; with its name and the reason."""
 
 
 class FilesStream:
@@ -168,7 +168,7 @@ def resized(
   size: tuple[int, int],
   resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> Image.Image:
-  """The image at a size of (width, height); as it is where it has that."""
+  """The image at a size of (width, height)."""
   return image if image.size == size else image.resize(size, resample)
 
 
@@ -198,7 +198,7 @@ def is_image(path: pathlib.Path, suffixes: Sequence[str] = SUFFIXES) -> bool:
 
 
 def fingerprint(paths: Sequence[pathlib.Path]) -> str:
-  """Changes with the content of any file, but not with where it lies."""
+  """Changes with the content of any file, but not with its path."""
   try:
     return _fingerprint(paths)
   except OSError as error:

@@ -1,13 +1,13 @@
 """`camera:N`, `rtsp://...`, `http://...`: live frames.
 
-A thread takes every frame from the source, and keeps only the newest for a
-consumer that is slow: what it gets is never old. A source that breaks off, or
+A thread takes every frame from the source, and keeps only the newest one. So a
+slow consumer never gets an old frame. A source that breaks off, or
 gives nothing for a while, is opened again, after 1, 2, 4, ... 30 seconds; each
 time a sample without a frame reports it once. The file of a web server
 plays at its own rate and ends where it ends.
 
-Nothing but the network is read through an address: neither a redirect nor a
-playlist leads to a file of this machine.
+An address reads from the network alone: neither a redirect nor a playlist leads
+to a file of this machine.
 """
 
 import collections
@@ -33,7 +33,7 @@ _DEFAULT_FPS = 25.0
 
 
 class Source(NamedTuple):
-  """What is opened, again and again if need be."""
+  """A source, which may be opened several times."""
 
   name: str  # for libav
   shown: str  # for people: without a password
@@ -97,7 +97,7 @@ class LiveStream:
     return self._feed.num_reconnects
 
   def read(self, start: int = 0) -> Iterator[Sample]:
-    """Yields what comes from now on as samples t = start, start + 1, ..."""
+    """Yields the frames from now on as samples t = start, start + 1, ..."""
     self._feed.start()
     t = start
     while (item := self._feed.take()) is not None:
@@ -114,7 +114,7 @@ class LiveStream:
 
 
 class _Feed:
-  """The thread that takes the frames, and what it has for the consumer."""
+  """The thread that takes the frames, and the newest one."""
 
   def __init__(
     self,
@@ -136,7 +136,7 @@ class _Feed:
     self._thread: threading.Thread | None = None
 
   def start(self):
-    """Begins; a second call does nothing."""
+    """Starts the thread; a second call does nothing."""
     if self._thread is None and not self._stopped.is_set():
       self._thread = threading.Thread(
         target=self._run, name="live stream", daemon=True
@@ -179,7 +179,7 @@ class _Feed:
       self._finish()
 
   def _drain(self, connection: Connection) -> str:
-    """Takes frames while there are some; returns why there are no more."""
+    """Takes frames until the source ends; returns why it ended."""
     begin = self._clock()
     # Time stamps continue, however long nothing came.
     offset = begin - self._begun
@@ -217,7 +217,7 @@ class _Feed:
       self._news.notify_all()
 
   def _reconnect(self) -> Connection | None:
-    """Tries until there is a frame; None after too long a time."""
+    """Tries until there is a frame; None when the time is over."""
     limits, pause = self._limits, self._limits.first_pause
     while not self._stopped.wait(pause):
       try:
@@ -366,7 +366,7 @@ def _connect(source, open_seconds, stall):
 
 
 def _decode(container, stream) -> Iterator[av.VideoFrame]:
-  """Frames as they come; what cannot be decoded is left out."""
+  """Frames as they come, without those that cannot be decoded."""
   for packet in container.demux(stream):
     try:
       yield from packet.decode()

@@ -36,7 +36,7 @@ OVERALL = "Overall"  # in the paper's average, but in none of its categories
 
 
 class Entry(NamedTuple):
-  """A stream of the JITNet paper: its name there, and its classes."""
+  """A stream of the JITNet paper: its name and its classes."""
 
   name: str
   category: str
@@ -86,7 +86,7 @@ class Chunk(NamedTuple):
 
 
 class Video(NamedTuple):
-  """What a container says of itself."""
+  """The metadata of a container."""
 
   num_frames: int
   fps: float

@@ -4,9 +4,9 @@ Frames stand upright, whatever way the camera was held; pixels that are not
 square are left as they are stored. Each frame of the file is one sample, at
 any rate of frames, and has its own time.
 
-A frame that cannot be decoded is lost, and so are those built on it, up to the
-next key frame: what a decoder makes up there is no picture, and it would differ
-with the frame that decoding began at.
+A frame that cannot be decoded is lost, and so are the frames that depend on it,
+up to the next key frame: a decoder makes up their pixels, which would depend on
+the frame where decoding began.
 
 PyAV is used without imageio, which has neither stamps nor orientation nor
 broken packets, and cannot start at a given frame.
@@ -40,14 +40,14 @@ _EARLY = "the video ends before it"
 
 
 class Decoded(NamedTuple):
-  """What comes out of the decoder: a frame, or why there is none."""
+  """A decoded frame, or why there is none."""
 
   frame: av.VideoFrame | None
   problem: str
 
 
 class Probe(NamedTuple):
-  """What the head of a file gives when it is decoded."""
+  """The first decoded frames of a file."""
 
   first: av.VideoFrame | None
   stamps: list[int | None]  # of the frames of the first packets
@@ -151,7 +151,7 @@ def _check_is_file(path):
 
 
 def _average_rate(head, index):
-  """The container's word, where it fits the stamps; else what they say."""
+  """The container's rate if it fits the stamps; else the rate of the stamps."""
   num = len(index.pts)
   seconds = index.seconds(num - 1) if num > 1 else 0
   fps = head.fps
@@ -162,7 +162,7 @@ def _average_rate(head, index):
 
 
 def _fingerprint(path):
-  """Changes with the content, but not with the file's name or place."""
+  """Changes with the content, but not with the file's path."""
   size = path.stat().st_size
   with path.open("rb") as file:
     if size <= _MAX_BYTES_HASHED:
@@ -231,7 +231,7 @@ def _can_seek(path, key):
 
 
 def words(error: Exception) -> str:
-  """What an error of libav says, without its number and the file's name."""
+  """The words of an error of libav, without its number and the file's name."""
   text = getattr(error, "strerror", None) or str(error) or type(error).__name__
   return " ".join(text.split())
 
@@ -265,7 +265,7 @@ def place_by_time(
 
 
 def _why_lost(index, t):
-  """What those after frame t suffer from, if it was not decoded."""
+  """Why the frames after frame t are lost, if it was not decoded."""
   if index.is_hole[t]:
     return _HOLE
   return _NO_FRAME if index.is_key[t] else ""

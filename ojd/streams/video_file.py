@@ -38,7 +38,7 @@ _MAX_REORDER = 16  # places between a packet and where its frame is shown
 
 
 class Packets(NamedTuple):
-  """One entry a packet, as they lie in the file; [P] each."""
+  """One entry for each packet, in the order of the file; [P] each."""
 
   pts: np.ndarray  # int64
   is_key: np.ndarray  # bool
@@ -47,7 +47,7 @@ class Packets(NamedTuple):
 
 
 class Head(NamedTuple):
-  """What the container says of itself."""
+  """The metadata of the container."""
 
   format: str
   time_base: fractions.Fraction

@@ -96,7 +96,7 @@ def is_of_one_stream(text: str) -> bool:
 
 
 def sharing_key(text: str, context: Context) -> tuple[Any, ...]:
-  """Equal for contexts that the same teacher can serve."""
+  """A key that is equal for contexts that the same teacher can serve."""
   if _name(text) in TEACHERS:
     return ()
   # A custom teacher may depend on anything.
@@ -104,7 +104,7 @@ def sharing_key(text: str, context: Context) -> tuple[Any, ...]:
 
 
 def without_device(text: str) -> str:
-  """A `--teacher` without the option that does not decide its answers."""
+  """A `--teacher` without `device`, which does not change its answers."""
   if _name(text) not in TEACHERS:
     return text
   spec = specs.parse(text, "teacher")
