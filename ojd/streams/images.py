@@ -30,7 +30,7 @@ _GREY_16_BIT = "I;16"  # how such modes begin; the byte order follows
 
 
 class UnreadableImage(Exception):
-  """A file that is no image, or only the head of one; with its name and the reason."""
+  """A file that is no image, or only the head of one; says which and why."""
 
 
 class FilesStream:
