@@ -103,9 +103,10 @@ def test_json_is_a_list_of_results(tmp_path):
     run.run_loop,
     io.read_share,
     student.key_norm,
-    checkpoint.share,
     delta.follow,
-    functools.partial(streams.many, 2),
+    # They compile large programs.
+    pytest.param(checkpoint.share, marks=pytest.mark.slow),
+    pytest.param(functools.partial(streams.many, 2), marks=pytest.mark.slow),
   ],
 )
 def test_entries_measure(case):

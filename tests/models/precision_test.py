@@ -87,6 +87,7 @@ def test_updates_teach_it(precision):
   assert result.miou_before < 0.5 and result.miou_after > 0.7
 
 
+@pytest.mark.slow  # it compiles every program of a run twice
 def test_run_in_bfloat16_is_another_run_of_the_same_kind(tmp_path):
   found = []
   for precision in ("float32", "bfloat16"):

@@ -115,8 +115,8 @@ def test_same_plan_same_album_and_progress_is_told():
   assert told == [1, 2, 3]
   equal(one, other)
   assert not np.array_equal(one.frames[0], one.frames[2])
-  rest = album.draw(PLAN._replace(seed=6))
-  assert not np.array_equal(one.frames, rest.frames)
+  rest = album.draw(PLAN._replace(seed=6, num_worlds=1))
+  assert not np.array_equal(one.frames[:2], rest.frames)
 
 
 def test_rare_classes_are_drawn_by_the_root_of_their_rarity():
